@@ -1,0 +1,35 @@
+"""Averages runs and writes the submission: `python solution/ensemble.py --runs runs/NAME`.
+
+Every finished fold of every run ranks the candidates; their similarities are put on one scale and averaged. The submission goes
+to submissions/submission.csv, with a dated copy, a JSON that says what went in, and a row in submissions/log.csv.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from motret import cli
+from motret.config import EnsembleSettings
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = cli.parse(EnsembleSettings, argv, __doc__)
+    from motret import dataset, folds, publish, rank  # torch is slow to import: --help and a wrong flag answer without it
+
+    data = dataset.load_training(settings.data, settings.machine.jobs)
+    found = folds.read(data, settings.data.folds_dir)
+    members = rank.choose(settings.runs, settings.out_dir, data, found)
+    local = rank.out_of_fold_score(members, found, settings.fold)
+    test_dir = settings.test_dir or settings.data.data_dir / "test"
+    test = dataset.load_test(test_dir, data.store.settings, settings.data, settings.machine.jobs)
+    similarities = rank.mean_similarities([rank.test_similarities(run, test, settings) for run in members])
+    made = publish.publish(settings, members, test.queries, rank.ranking(test, similarities), local, test_dir)
+    print(f"{len(test.queries)} queries ranked by {', '.join(run.name for run in members)}: {made.file} (kept as {made.kept.name})")
+    print(local.line("local"))
+    if made.truth:
+        print("true score {:.4f} +- {:.4f}".format(*made.truth))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,437 @@
+"""Reads the competition's input: ids, captions, motions, the training set, the queries; every check on it and its error.
+
+Whatever is wrong is a `DataFault` that names the file, the fault and the mend. Nothing is ever unpickled, and no path is built
+from what a data file says: ids are looked up among the files that a folder holds.
+"""
+
+import csv
+import io
+import math
+import re
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+
+from motret.faults import DataFault
+from motret.skeleton import PERSONS_BY_COLUMNS
+
+POOL = 32
+"""Candidates of a query in the competition."""
+TOP_K = 10
+"""Candidates of a query that a submission names."""
+
+NO_DATA = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
+RESAVE = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A training file left out, and why: a line of the data report."""
+
+    file: str
+    wrong: str
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The motions that have captions, in the order of train.txt (sorted where there is none)."""
+
+    root: Path
+    ids: tuple[str, ...]
+    """Canonical ids, each once."""
+    paths: tuple[Path, ...]
+    """The motion file of each id."""
+    captions: tuple[tuple[str, ...], ...]
+    """The captions of each id, at least one."""
+    groups: dict[str, str] | None
+    """The group of each id, by groups.csv; None where there is no such file."""
+    skipped: tuple[Skip, ...]
+
+    def only(self, ids: Iterable[str]) -> "TrainingSet":
+        """The same set restricted to some of its canonical ids, in its own order. An id it does not hold: DataFault."""
+        wanted = set(ids)
+        if unknown := wanted.difference(self.ids):
+            raise DataFault(self.root, f"no training motion {some(unknown)}", "make the folds again for this data")
+        kept = [row for row, name in enumerate(self.ids) if name in wanted]
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in kept),
+            paths=tuple(self.paths[row] for row in kept),
+            captions=tuple(self.captions[row] for row in kept),
+            groups=None if self.groups is None else {self.ids[row]: self.groups[self.ids[row]] for row in kept},
+        )
+
+
+@dataclass(frozen=True)
+class Query:
+    """One folder of data/test: its captions and its candidates, by rising number k of motion_<k>.npy."""
+
+    id: str
+    """The folder's name, as it stands."""
+    captions: tuple[str, ...]
+    candidates: tuple[int, ...]
+    paths: tuple[Path, ...]
+
+
+# ---- ids
+
+
+def canonical_ids(raw: Iterable[str], width: int | None = None) -> tuple[str, ...]:
+    """Each id in the one form all files meet in: numbers zero-padded to `width`, ids with letters as they are, no space around.
+
+    width: digits; None takes the widest numeric id in `raw`, its zeros counted. A number that needs more digits keeps them.
+    """
+    names = [name.strip() for name in raw]
+    digits = max((len(name) for name in names if _is_number(name)), default=1) if width is None else width
+    return tuple((name.lstrip("0") or "0").zfill(digits) if _is_number(name) else name for name in names)
+
+
+def query_key(name: str) -> str:
+    """What two ids of one query have in common: "01", "1" and "1 " are the same query."""
+    return canonical_ids([name], width=1)[0]
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
+
+
+def _id_order(name: str) -> tuple[bool, int, str]:
+    """Sorting key: numbers by value, then names."""
+    return (False, len(query_key(name)), query_key(name)) if _is_number(name) else (True, 0, name)
+
+
+# ---- text
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file; one that is missing or unreadable is a DataFault."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataFault(path, f"cannot be read: {error.strerror or error}", "see that it is there and may be read") from error
+
+
+def read_text(path: Path) -> str:
+    """The file's UTF-8 text, a byte order mark dropped. Other encodings are a DataFault that names the first wrong byte."""
+    try:
+        return read_bytes(path).decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataFault(path, f"not UTF-8 at byte {error.start}", "save it as UTF-8") from error
+
+
+def read_captions(path: Path) -> tuple[str, ...]:
+    """The captions of a text file, one a line; blank lines are nothing.
+
+    Of HumanML3D's lines `caption#tokens#from#to` only the caption is kept: what stands before the first '#'.
+    """
+    captions = (line.partition("#")[0].strip() for line in re.split(r"[\r\n]+", read_text(path)))
+    found = tuple(caption for caption in captions if caption)
+    if not found:
+        raise DataFault(path, "no caption in it", "write one caption a line, or leave the file out")
+    return found
+
+
+def csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row of CSV text, blank lines as no cells; path only names the file in errors."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in rows:
+            yield rows.line_num, cells
+    except csv.Error as error:
+        raise DataFault(path, f"line {rows.line_num}: not CSV, {error}", "see to its quotes and commas") from error
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The named columns of a CSV file with a header: line number and stripped, non-empty cells of each row that is not blank."""
+    lines = csv_lines(path, read_text(path))
+    header = [name.strip() for name in next(lines, (1, []))[1]]
+    if missing := [name for name in columns if name not in header]:
+        raise DataFault(path, f"no column {', '.join(missing)} in its header", f"write the header {','.join(columns)}")
+    for line, row in lines:
+        if not any(cell.strip() for cell in row):
+            continue
+        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
+        if empty := [name for name in columns if not cells.get(name)]:
+            raise DataFault(path, f"line {line}, column {empty[0]}: empty", "fill it in or take the line out")
+        yield line, tuple(cells[name] for name in columns)
+
+
+# ---- motions
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, int]
+    order: str
+    dtype: np.dtype
+    offset: int
+
+
+def read_motion(path: Path, min_frames: int = 1) -> np.ndarray:
+    """The raw motion of a file, (frames, 192 | 384) float32; faults as in `parse_motion`."""
+    return parse_motion(read_bytes(path), path, min_frames)
+
+
+def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
+    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, writable and contiguous.
+
+    path only names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
+    2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32.
+    """
+    header = _read_header(io.BytesIO(data), len(data), path)
+    if header.shape[0] < min_frames:
+        raise DataFault(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
+    raw = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset).reshape(header.shape, order=header.order)
+    with np.errstate(over="ignore", invalid="ignore"):
+        motion = raw.astype(np.float32, order="C")
+    if not (finite := np.isfinite(motion)).all():
+        frame, column = np.argwhere(~finite)[0]
+        value = raw[frame, column]
+        what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
+        raise DataFault(path, f"{what} at frame {frame}, column {column} (from 0)", "mend the recording or leave it out")
+    return motion
+
+
+def motion_shape(path: Path) -> tuple[int, int]:
+    """Frames and columns by the file's header alone; the faults of `parse_motion` but those of the values."""
+    try:
+        with path.open("rb") as stream:
+            return _read_header(stream, path.stat().st_size, path).shape
+    except OSError as error:
+        raise DataFault(path, f"cannot be read: {error.strerror or error}", "see that it is there and may be read") from error
+
+
+def _read_header(stream: BinaryIO, size: int, path: Path) -> _Header:
+    """The checked header of an .npy motion; size: bytes of the whole file."""
+    if not size:
+        raise DataFault(path, "empty file", RESAVE)
+    try:
+        version = npy.read_magic(stream)
+    except ValueError as error:
+        raise DataFault(path, "not an .npy file", RESAVE) from error
+    try:
+        # version 3 differs from 2 only in the encoding of field names, which no motion has
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0, (3, 0): npy.read_array_header_2_0}[version]
+        shape, fortran, dtype = read(stream)
+    except Exception as error:  # numpy lets through whatever its header parser stumbles over
+        raise DataFault(path, "its .npy header is broken or cut short", RESAVE) from error
+    if dtype.hasobject:
+        raise DataFault(path, "an object array, which is never unpickled", RESAVE)
+    if dtype.kind not in "fiu":
+        raise DataFault(path, f"numbers of type {dtype} are no motion", RESAVE)
+    if len(shape) != 2:
+        raise DataFault(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE)
+    if shape[1] not in PERSONS_BY_COLUMNS:
+        expected = " or ".join(f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items())
+        raise DataFault(path, f"{shape[1]} columns, expected {expected}", RESAVE)
+    if shape[0] < 1:
+        raise DataFault(path, "no frames", RESAVE)
+    header = _Header(shape, "F" if fortran else "C", dtype, stream.tell())
+    if size < (whole := header.offset + math.prod(shape) * dtype.itemsize):
+        raise DataFault(path, f"cut short: {size} bytes of {whole}", "copy or unpack it again, or leave it out")
+    return header
+
+
+# ---- the training set
+
+
+def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
+    """The training set of a data folder: train.txt (else every id with motion and text), texts, groups.csv; motions are not opened.
+
+    id_width: digits of numeric ids, by default those of the widest file name. An id without motion, without text or with a text
+    that cannot be read, and a second mention in train.txt, are left out and listed; `strict` makes each of them fatal.
+    """
+    if not root.is_dir():
+        raise DataFault(root, "no such folder", NO_DATA)
+    motion_files, text_files = _list_files(root / "motions", ".npy"), _list_files(root / "texts", ".txt")
+    digits = [len(path.stem.strip()) for path in (*motion_files, *text_files) if _is_number(path.stem.strip())]
+    width = id_width or max(digits, default=1)
+    motions, texts = _by_id(motion_files, width), _by_id(text_files, width)
+
+    listing = root / "train.txt"
+    listed = _read_ids(listing) if listing.exists() else None
+    faults = list(_unpaired(root, motions, texts) if listed is None else _unusable(listing, listed, width, motions, texts))
+    wanted = sorted(motions, key=_id_order) if listed is None else dict.fromkeys(canonical_ids(listed, width))
+    paired = [name for name in wanted if name in motions and name in texts]
+    if not paired:
+        raise _empty_dataset(root, motions, texts, listed, [])
+
+    captions: dict[str, tuple[str, ...]] = {}
+    for name in paired:
+        try:
+            captions[name] = read_captions(texts[name])
+        except DataFault as fault:
+            faults.append(fault)
+    if faults and strict:
+        raise faults[0]
+    if not captions:
+        raise _empty_dataset(root, motions, texts, listed, faults)
+    return TrainingSet(
+        root=root,
+        ids=tuple(captions),
+        paths=tuple(motions[name] for name in captions),
+        captions=tuple(captions.values()),
+        groups=_read_groups(root / "groups.csv", tuple(captions), width),
+        skipped=tuple(Skip(fault.file, fault.wrong) for fault in faults),
+    )
+
+
+def _list_files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder with that suffix, sorted; hidden ones (a Mac's `._00001.npy`) are none."""
+    if not folder.is_dir():
+        raise DataFault(folder, "no such folder", NO_DATA)
+    return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "." and path.is_file())
+
+
+def _by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
+    """The files by canonical id; two files that would become one id are a DataFault."""
+    found: dict[str, Path] = {}
+    for name, path in zip(canonical_ids((path.stem for path in files), width), files, strict=True):
+        if name in found:
+            raise DataFault(path, f"has the same id {name} as {found[name].name}", "take one of the two files away")
+        found[name] = path
+    return found
+
+
+def _read_ids(listing: Path) -> list[str]:
+    """The ids of train.txt as they stand, in order, repetitions too. An empty file or an id that is a path is a DataFault."""
+    ids = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
+    if not ids:
+        raise DataFault(listing, "no id in it", "list the training ids, one a line, or take the file away to train on all")
+    for name in ids:
+        if "/" in name or "\\" in name or ".." in name:
+            raise DataFault(listing, f"id {name!r} is a path", "write bare ids: no folder, no '..'")
+    return ids
+
+
+def _unusable(listing: Path, listed: list[str], width: int, motions: dict[str, Path], texts: dict[str, Path]) -> Iterator[DataFault]:
+    """What is wrong with the lines of train.txt: repeated ids, ids without a motion or a text."""
+    seen = set()
+    for raw, name in zip(listed, canonical_ids(listed, width), strict=True):
+        if name in seen:
+            yield DataFault(listing, f"id {raw} is listed more than once", "keep one line of it")
+        else:
+            lacks = [kind for kind, files in (("motion", motions), ("text", texts)) if name not in files]
+            if lacks:
+                yield DataFault(listing, f"id {raw} has no {' and no '.join(lacks)}", "add what is missing or take the line out")
+        seen.add(name)
+
+
+def _unpaired(root: Path, motions: dict[str, Path], texts: dict[str, Path]) -> Iterator[DataFault]:
+    """Without train.txt: one fault for all motions without text, and one for all texts without motion."""
+    for folder, kind, lone in (("motions", "text", motions.keys() - texts), ("texts", "motion", texts.keys() - motions)):
+        if lone:
+            yield DataFault(root / folder, f"{len(lone)} without {kind}: {some(lone)}", f"add each its {kind} or list the ids in train.txt")
+
+
+def _empty_dataset(
+    root: Path, motions: dict[str, Path], texts: dict[str, Path], listed: list[str] | None, faults: Sequence[DataFault]
+) -> DataFault:
+    """The error of a data folder in which no id has motion and text: examples of all sides show how their names differ."""
+    sides = {"motions/": [path.stem for path in motions.values()], "texts/": [path.stem for path in texts.values()]}
+    sides |= {} if listed is None else {"train.txt": listed}
+    examples = ", ".join(f"{side} ids e.g. [{', '.join(ids[:3])}]" for side, ids in sides.items())
+    first = f"; first fault: {faults[0].file}: {faults[0].wrong}" if faults else ""
+    mend = "give motion, text and train.txt the same ids; numbers meet whatever their zeros, --id_width sets their digits"
+    return DataFault(root, f"empty dataset, no id has both a motion and a text: {examples}{first}", mend)
+
+
+def _read_groups(path: Path, ids: Collection[str], width: int) -> dict[str, str] | None:
+    """The group of each id by groups.csv, None without the file; an id that is not in it is a group of its own, aloud."""
+    if not path.exists():
+        return None
+    groups: dict[str, str] = {}
+    for line, (raw, group) in read_table(path, ("id", "group")):
+        if groups.setdefault(canonical_ids([raw], width)[0], group) != group:
+            raise DataFault(path, f"line {line}: id {raw} is in two groups", "keep one of them")
+    if alone := [name for name in ids if name not in groups]:
+        _warn(path, f"no group for {len(alone)} of {len(ids)} training ids: {some(alone)}", "each gets a group of its own")
+    return {name: groups.get(name, f"own:{name}") for name in ids}
+
+
+# ---- the queries
+
+
+def read_queries(folder: Path) -> tuple[Query, ...]:
+    """The queries of data/test, or of any folder of its form: numbered ones by number, then named ones.
+
+    Any fault in a query is fatal. Pools of other than 32, or of fewer than 10, gaps in their numbering and folders that are no
+    queries give one warning of each kind. Candidates' motions are not opened.
+    """
+    if not folder.is_dir():
+        raise DataFault(folder, "no such folder", NO_DATA)
+    folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    queries, ignored = [], []
+    for path in sorted(folders, key=lambda path: _id_order(path.name)):
+        query = _read_query(path)
+        (ignored.append(path.name) if query is None else queries.append(query))
+    if not queries:
+        raise DataFault(folder, "no query folder in it", "each query is a folder with text.txt and motion_<k>.npy")
+    names: dict[str, str] = {}
+    for query in queries:
+        if (first := names.setdefault(query_key(query.id), query.id)) != query.id:
+            raise DataFault(folder / query.id, f"the same query id as {first}", "take one of the two folders away")
+    if ignored:
+        _warn(folder, f"folders without text and motions: {some(ignored)}", "ignored")
+    _warn_of_pools(folder, queries)
+    return tuple(queries)
+
+
+def _read_query(folder: Path) -> Query | None:
+    """One query folder; None where it holds neither a text nor a motion."""
+    texts = [folder / name for name in ("text.txt", "query.txt") if (folder / name).exists()]
+    files: dict[int, Path] = {}
+    for path in sorted(folder.glob("motion_*.npy")):
+        named = re.fullmatch(r"motion_0*([1-9][0-9]{0,8})", path.stem)
+        if not named:
+            raise DataFault(path, "not a candidate's name", "name candidates motion_<k>.npy, k = 1, 2, ...")
+        number = int(named[1])
+        if number in files:
+            raise DataFault(path, f"the same candidate {number} as {files[number].name}", "take one of the two files away")
+        files[number] = path
+    if not texts and not files:
+        return None
+    if not texts:
+        raise DataFault(folder, "no text.txt", "each query folder needs its text")
+    if not files:
+        raise DataFault(folder, "no motion_<k>.npy", "each query folder needs its candidates")
+    captions = read_captions(texts[0])
+    if len(texts) > 1 and read_captions(texts[1]) != captions:
+        raise DataFault(folder, "text.txt and query.txt differ", "keep the right one")
+    numbers = tuple(sorted(files))
+    return Query(folder.name, captions, numbers, tuple(files[number] for number in numbers))
+
+
+def _warn_of_pools(folder: Path, queries: Sequence[Query]) -> None:
+    """One warning for each kind of unusual candidate numbering."""
+    sizes = {query.id: len(query.candidates) for query in queries}
+    other = [name for name, size in sizes.items() if size != POOL]
+    few = [name for name, size in sizes.items() if size < TOP_K]
+    gaps = [query.id for query in queries if query.candidates[-1] != len(query.candidates)]
+    for names, kind, mend in (
+        (other, f"not {POOL} candidates", "ranked as they are"),
+        (few, f"fewer than {TOP_K} candidates", f"they can be ranked, but submission.csv needs {TOP_K}"),
+        (gaps, "gaps in the numbers of motion_<k>.npy", "ranked by the numbers they have"),
+    ):
+        if names:
+            examples = some(f"{name} ({sizes[name]} candidates)" for name in names)
+            _warn(folder, f"{len(names)} of {len(queries)} queries have {kind}: {examples}", mend)
+
+
+# ---- words
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """The first few names and how many more there are."""
+    ordered = sorted(names, key=_id_order)
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + more
+
+
+def _warn(file: Path, wrong: str, mend: str) -> None:
+    """A warning in the form of a fault."""
+    warnings.warn(f"{file}: {wrong} ({mend})", stacklevel=3)

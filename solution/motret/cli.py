@@ -1,0 +1,104 @@
+"""The command line: flags into settings, faults into one line, and where each value came from."""
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union
+
+import tyro
+
+from motret import config
+from motret.faults import Fault, SettingFault
+
+Settings = TypeVar("Settings")
+
+
+def parse(kind: type[Settings], argv: Sequence[str] | None, doc: str | None, defaults: dict[str, Any] | None = None) -> Settings:
+    """Settings of this kind from flags (snake_case, dashes accepted) over `defaults`. `--help` and wrong flags exit as tyro does (0, 2)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    return tyro.cli(kind, args=args, default=config.build(kind, defaults or {}), description=doc, use_underscores=True)
+
+
+def parse_one_of(kinds: dict[str, type], argv: Sequence[str] | None, doc: str | None) -> Any:
+    """Settings of the kind that the first argument names; dashes and underscores in the name are the same."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args and (name := args[0].replace("-", "_")) in kinds:
+        return tyro.cli(kinds[name], args=args[1:], prog=f"{Path(sys.argv[0]).name} {name}", use_underscores=True)
+    choice = Union[*(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())]
+    return tyro.cli(choice, args=args, description=doc, use_underscores=True)
+
+
+def parse_train(
+    argv: Sequence[str] | None, doc: str | None, tuned: dict[str, Any] | None = None
+) -> tuple[config.TrainSettings, dict[str, str]]:
+    """Training settings and the source of each: flag > tuned > preset > variant > default."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    known = config.names(config.TrainSettings)
+    variant = next((arg for arg in args if arg in config.VARIANTS), known["variant"])
+    layers = {f"variant {variant}": config.VARIANTS[variant] | {"variant": variant}}
+    if preset := _value_of("preset", args):
+        if preset not in config.PRESETS:
+            raise SettingFault("--preset", f"no preset is called {preset!r}", f"choose from {', '.join(config.PRESETS)}")
+        layers[f"preset {preset}"] = dict(config.PRESETS[preset].values)
+    layers["tuned"] = tuned or {}
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(known, "default")
+    for source, layer in layers.items():
+        if unknown := sorted(set(layer) - set(known)):
+            raise SettingFault(source, f"no setting is called {unknown[0]!r}", "see `python solution/train.py --help` for the names")
+        values.update(layer)
+        sources.update(dict.fromkeys(layer, source))
+    settings = parse(config.TrainSettings, args, f"{doc}\nVariants: {', '.join(config.VARIANTS)}.", values)
+    sources.update(dict.fromkeys(given(args) & set(known), "flag"))
+    return settings, sources
+
+
+def given(args: Sequence[str]) -> set[str]:
+    """Names of the flags that stand in an argument list; `--no_x` counts as `x`, dashes as underscores."""
+    written = {arg[2:].split("=")[0].replace("-", "_") for arg in args if arg.startswith("--")}
+    return written | {name.removeprefix("no_") for name in written if name.startswith("no_")}
+
+
+def _value_of(name: str, args: Sequence[str]) -> str | None:
+    for place, arg in enumerate(args):
+        if arg == f"--{name}" and place + 1 < len(args):
+            return args[place + 1]
+        if arg.startswith(f"--{name}="):
+            return arg.split("=", 1)[1]
+    return None
+
+
+def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Makes a script's `main` say a fault in one line and return 1 (2 for wrong flags), with the traceback only under --debug."""
+
+    @functools.wraps(main)
+    def guarded(argv: Sequence[str] | None = None) -> int:
+        warnings.showwarning = _show_warning
+        try:
+            return main(argv)
+        except Fault as fault:
+            if "--debug" in (sys.argv if argv is None else argv):
+                raise
+            print(f"error: {fault}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("stopped; what was finished is kept (the same command goes on where it can)", file=sys.stderr)
+            return 130
+
+    return guarded
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    """Our own warnings in one line; those of libraries as Python prints them."""
+    if category is UserWarning and "motret" in filename:
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+
+
+def flags_of(kind: type) -> set[str]:
+    """The flags a script with this kind of settings takes."""
+    return set(config.names(kind)) - {item.name for item in fields(kind) if item.name == "variant"}

@@ -1,0 +1,382 @@
+"""Every setting, every variant and every preset: frozen dataclasses whose fields are the flags, and two tables of defaults.
+
+A value comes from the first of: a flag, a tuned value, the preset, the variant, the default written here. Default paths stand
+in SETTINGS.json alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from motret.faults import SettingFault
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: paths in SETTINGS.json are relative to it, paths in flags to the current folder."""
+
+
+def _path(name: str) -> Path:
+    listed = json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))
+    path, here = ROOT / listed[name], Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where things are, and how raw motions are read."""
+
+    data_dir: Path = field(default_factory=partial(_path, "data_dir"))
+    """The competition's data: motions/, texts/, train.txt, test/."""
+    work_dir: Path = field(default_factory=partial(_path, "work_dir"))
+    """Packed features and text embeddings; may be deleted at any time."""
+    folds_dir: Path = field(default_factory=partial(_path, "folds_dir"))
+    """Where folds.csv and folds.json are."""
+    id_width: int | None = None
+    """Digits of numeric ids; read off the file names unless given."""
+    fps: float = 30.0
+    """Frames a second of the raw motions."""
+    min_frames: int = 6
+    """Shorter motions are faults."""
+    rotations: bool = True
+    """Whether joint rotations are among the features."""
+    strict: bool = False
+    """Stop at the first fault in a training file instead of leaving the file out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineSettings:
+    """What to run on."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one."""
+    seed: int = 0
+    """Every random choice follows from it."""
+    jobs: int = -1
+    """Worker processes; -1: one per core."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionSettings:
+    """The motion tower."""
+
+    motion_tower: str = "motret.motion:MotionTransformer"
+    """Class of the tower, as module:Class; docs/own_model.md shows how to add one."""
+    width: int = 256
+    """Channels of a token."""
+    layers: int = 4
+    """Transformer layers."""
+    heads: int = 4
+    """Attention heads; they divide the width."""
+    joint_layers: int = 1
+    """How many of the layers, the last ones, let the two persons attend to each other."""
+    patch: int = 6
+    """Frames that make one token."""
+    max_frames: int = 300
+    """Longest motion the tower sees."""
+    long_motions: Literal["subsample", "crop"] = "subsample"
+    """What is done with a longer one: frames left out evenly, or its middle kept."""
+    token_drop: float = 0.5
+    """Share of motion tokens left out of each training step; regularises and saves their work."""
+    proj_dim: int = 256
+    """Size of the space that texts and motions share."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise SettingFault("--heads", f"{self.heads} heads do not divide a width of {self.width}", "choose a divisor of --width")
+        if not 0 <= self.token_drop < 1:
+            raise SettingFault("--token_drop", f"{self.token_drop} is no share below 1", "give a number from 0 to 0.9")
+        if not 0 <= self.joint_layers <= self.layers:
+            raise SettingFault("--joint_layers", f"{self.joint_layers} of {self.layers} layers", "give at most --layers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """The text tower."""
+
+    text_tower: str = "ViT-B-32"
+    """An open_clip model name, or hf:<name or folder> for any Hugging Face encoder."""
+    text_weights: str = "openai"
+    """open_clip weights: a tag, a local checkpoint, or none (from scratch, trained with the motion tower)."""
+    train_text: bool = False
+    """Train the text tower too; a tower from scratch always is."""
+    text_width: int = 128
+    """Channels of a text tower from scratch."""
+    text_layers: int = 2
+    """Layers of a text tower from scratch."""
+    text_hidden: int = 512
+    """Hidden width of the projection from the text tower into the shared space."""
+    text_lr_mult: float = 0.1
+    """Learning rate of pretrained text weights, as a multiple of --lr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """What is minimised."""
+
+    tau: float = 0.07
+    """Temperature of the contrastive loss (its first value when it is learned)."""
+    learn_tau: bool = True
+    """Learn the temperature, clamped so that 1 / tau <= 100."""
+    negative_threshold: float = 0.9
+    """Texts at least this similar (cosine of the frozen tower) are no negatives of each other; above 1: only equal texts are not."""
+    label_smoothing: float = 0.0
+    """Share of the caption's target spread over all motions of the batch."""
+
+    def __post_init__(self) -> None:
+        if self.tau <= 0:
+            raise SettingFault("--tau", f"{self.tau} is no temperature", "give a number above 0; 0.07 is usual")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How long and how fast to train."""
+
+    batch_size: int = 64
+    """Motions in a step, each with all its captions."""
+    epochs: int = 30
+    """Passes over the training folds; with --max_minutes the most there will be."""
+    max_minutes: float | None = None
+    """Time limit of a fold's training; the schedule is fitted to the epochs that the first ones say will fit."""
+    lr: float = 5e-4
+    """Highest learning rate."""
+    weight_decay: float = 0.05
+    """AdamW's decoupled decay of weight matrices."""
+    warmup_epochs: float = 1.0
+    """Epochs over which the learning rate rises from 0."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient; 0: no limit."""
+    amp: Literal["auto", "on", "off"] = "auto"
+    """bfloat16 autocast; auto: where the hardware computes in it."""
+    eval_interval: int = 1
+    """Epochs between validations."""
+    early_stop_patience: int = 0
+    """Stop after this many validations without a better one; 0: never."""
+    select: Literal["score", "r1"] = "score"
+    """Keep the checkpoint with the best local score, or the best text-to-motion R@1."""
+    save_every: int = 0
+    """Also keep a checkpoint every so many epochs; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """All settings of a run."""
+
+    variant: tyro.conf.Positional[str] = "holistic"
+    """Which model: a name from the table of variants."""
+    preset: Literal["fast", "full"] | None = None
+    """A table of defaults: fast for a laptop, full for a GPU and the competition's data."""
+    fold: str = "all"
+    """Which fold to hold out: a number, all (one model per fold), or full (nothing held out)."""
+    folds: int = 5
+    """Number of folds, where they are not made yet."""
+    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    """Where run folders go."""
+    run_name: str | None = None
+    """Name of the run folder; by default the variant and the time."""
+    resume: str | None = None
+    """Go on with a run: its folder, or auto for the one of this --run_name, if it is there."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+    motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)
+    text: tyro.conf.OmitArgPrefixes[TextSettings] = field(default_factory=TextSettings)
+    loss: tyro.conf.OmitArgPrefixes[LossSettings] = field(default_factory=LossSettings)
+    fit: tyro.conf.OmitArgPrefixes[FitSettings] = field(default_factory=FitSettings)
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise SettingFault("train.py", f"no variant is called {self.variant!r}", f"choose from {', '.join(VARIANTS)}")
+        if self.fold not in ("all", "full") and not self.fold.isdecimal():
+            raise SettingFault("--fold", f"{self.fold!r} is no fold", "give a number, all or full")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """Checks and packs the data."""
+
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """Splits the training motions into folds."""
+
+    folds: int = 5
+    """Number of folds."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleSettings:
+    """Averages runs and writes the submission."""
+
+    runs: tuple[str, ...] = ()
+    """Run folders to average (a path, or a name inside --out_dir); by default every finished run of this data."""
+    fold: int | None = None
+    """Use the models of this fold alone; by default those of all folds."""
+    test_dir: Path | None = None
+    """Folder of queries to rank; by default test/ in the data folder."""
+    out: Path | None = None
+    """Where the submission goes; by default submissions/submission.csv."""
+    candidate_format: Literal["int", "name"] = "int"
+    """How a candidate is written: 7, or motion_7."""
+    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    """Where run folders are."""
+    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    """Where submissions and their log go."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OofSettings:
+    """Scores runs on the motions they had not seen."""
+
+    runs: tuple[str, ...] = ()
+    """Run folders (a path, or a name inside --out_dir); by default every run of this data."""
+    verbose: bool = False
+    """Also each fold, and plain recalls in both directions."""
+    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    """Where run folders are."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionSettings:
+    """Checks a submission's form, and scores it where the right answers are known."""
+
+    file: tyro.conf.Positional[Path]
+    """The submission."""
+    gt: Path | None = None
+    """The right answers (query_id,candidate); by default gt.csv in the test folder, where there is one."""
+    test_dir: Path | None = None
+    """The folder of queries it answers; by default test/ in the data folder."""
+    data_dir: Path = field(default_factory=partial(_path, "data_dir"))
+    """The competition's data."""
+    verbose: bool = False
+    """Also recall at each k."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchesSettings:
+    """Draws validation batches in the test's own layout, with gt.csv, from held-out motions."""
+
+    fold: int = 0
+    """The fold whose held-out motions are drawn from."""
+    queries: int = 30
+    """Number of queries."""
+    candidates: int = 32
+    """Motions of each query."""
+    out: Path | None = None
+    """Folder to write; by default val/ in the data folder."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSettings:
+    """What a sample depends on."""
+
+    motions: int = 300
+    """Training motions."""
+    queries: int = 30
+    """Test queries."""
+    candidates: int = 32
+    """Candidate motions of each query."""
+    seed: int = 0
+    """Of everything drawn: the same seed gives the same files."""
+    fps: float = 30.0
+    """Frames a second."""
+
+    def __post_init__(self) -> None:
+        least = {"motions": 1, "queries": 1, "candidates": 2, "seed": 0, "fps": 5}
+        for name, low in least.items():
+            if not getattr(self, name) >= low:
+                raise SettingFault(f"--{name}", f"is {getattr(self, name)}", f"{low} or more is needed")
+        if self.motions > 99_999:
+            raise SettingFault("--motions", f"is {self.motions}", "an id has five digits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings(SceneSettings):
+    """Writes a generated challenge."""
+
+    out: Path = field(default_factory=lambda: _path("work_dir") / "sample")
+    """Folder to write; an older sample in it is replaced, anything else is left alone."""
+    force: bool = False
+    """Make the sample anew even if the same one is there."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults for a kind of machine and data."""
+
+    variants: tuple[str, ...]
+    """What run_all.sh trains."""
+    values: Mapping[str, Any]
+    """Settings by name."""
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "holistic": {},
+}
+"""Name -> the settings in which the variant differs from the defaults above. A model of one's own is one line here."""
+
+PRESETS: dict[str, Preset] = {
+    "fast": Preset(
+        variants=("holistic",),
+        values={
+            "folds": 3,
+            "text_weights": "none",
+            "width": 128,
+            "proj_dim": 128,
+            "epochs": 40,
+            "batch_size": 32,
+            "lr": 1e-3,
+            "eval_interval": 10,
+        },
+    ),
+    "full": Preset(variants=("holistic",), values={"folds": 5, "epochs": 40}),
+}
+
+
+def flat(settings: Any) -> dict[str, Any]:
+    """Field name -> value of a settings object, groups opened. Names are unique over the groups."""
+    values: dict[str, Any] = {}
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        values.update(flat(value) if is_dataclass(value) else {item.name: value})
+    return values
+
+
+def build(kind: type, values: Mapping[str, Any]) -> Any:
+    """A settings object of this kind with the values named; the others keep their defaults."""
+    blank = {item.name: _blank(item) for item in fields(kind)}
+    given = {}
+    for name, value in blank.items():
+        if is_dataclass(value):
+            given[name] = build(type(value), values)
+        elif name in values:
+            given[name] = values[name]
+    return kind(**given)
+
+
+def _blank(item: Any) -> Any:
+    return item.default_factory() if callable(item.default_factory) else item.default
+
+
+def names(kind: type) -> dict[str, Any]:
+    """Flag name -> default of a kind of settings."""
+    return flat(kind())

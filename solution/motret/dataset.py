@@ -1,0 +1,89 @@
+"""From the data folder to memory: checked ids and captions beside their packed features."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from motret import challenge, store
+from motret.challenge import Query, TrainingSet
+from motret.config import DataSettings
+from motret.faults import DataFault
+from motret.features import FeatureSettings
+from motret.store import Store
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training motions: row i of the store is id i, with captions i.
+
+    fingerprint: changes with any motion, caption or group; reused: whether the features were packed before.
+    """
+
+    training: TrainingSet
+    store: Store
+    fingerprint: str
+    reused: bool
+
+    @property
+    def groups(self) -> dict[str, str] | None:
+        return self.training.groups
+
+
+@dataclass(frozen=True)
+class TestData:
+    """The queries of a test folder: `rows[q]` are the store rows of query q's candidates; equal files share a row."""
+
+    queries: tuple[Query, ...]
+    store: Store
+    rows: tuple[np.ndarray, ...]
+    reused: bool
+
+
+def load_training(data: DataSettings, jobs: int = -1) -> TrainingData:
+    """Reads, checks and packs the training motions of `data.data_dir`, or opens what was packed before."""
+    training = challenge.read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
+    settings = FeatureSettings(fps=data.fps, up=store.find_up(training.paths), rotations=data.rotations)
+    packed, reused = store.pack(
+        training.ids,
+        training.paths,
+        settings,
+        data.work_dir,
+        min_frames=data.min_frames,
+        strict=data.strict,
+        jobs=jobs,
+        what="training motions",
+    )
+    kept = training.only(packed.ids)
+    training = replace(kept, skipped=kept.skipped + packed.skipped)
+    print_in = (packed.ids, packed.digests, training.captions, training.groups)
+    return TrainingData(training, packed, store.digest(*print_in), reused)
+
+
+def load_test(folder: Path, settings: FeatureSettings, data: DataSettings, jobs: int = -1) -> TestData:
+    """Reads, checks and packs a test folder with the feature settings of the training motions. Any fault is fatal."""
+    queries = challenge.read_queries(folder)
+    row_of: dict[tuple[int, int], int] = {}
+    names, paths, rows = [], [], []
+    for query in queries:
+        for number, path in zip(query.candidates, query.paths, strict=True):
+            about = path.stat()
+            if (about.st_dev, about.st_ino) not in row_of:  # hard links: one motion under several queries
+                row_of[about.st_dev, about.st_ino] = len(names)
+                names.append(f"{query.id}/motion_{number}")
+                paths.append(path)
+        rows.append(np.array([row_of[path.stat().st_dev, path.stat().st_ino] for path in query.paths]))
+    packed, reused = store.pack(names, paths, settings, data.work_dir, min_frames=data.min_frames, jobs=jobs, what="candidate motions")
+    return TestData(queries, packed, tuple(rows), reused)
+
+
+def same_persons(packed: Store, persons: int, where: Path) -> None:
+    """DataFault where a gallery has another number of persons than a model was trained on."""
+    if packed.persons != persons:
+        wrong = f"motions of {packed.persons} person(s), the model was trained on {persons}"
+        raise DataFault(where, wrong, "rank them with a model trained on motions of the same form")
+
+
+def about(settings: FeatureSettings) -> dict[str, object]:
+    """Feature settings as a run's args.json keeps them."""
+    return asdict(settings)

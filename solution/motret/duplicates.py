@@ -1,0 +1,53 @@
+"""Motions that are nearly the same: within a set, or between two sets."""
+
+import numpy as np
+
+from motret.store import Store
+
+KEY_FRAMES = 8
+CLOSE = 0.02
+"""Metres: motions whose joints differ by less than this in the mean over key frames are nearly the same."""
+LONGER = 1.02
+"""Nearly the same motions differ in length by at most this factor."""
+BLOCK = 1024
+
+
+def describe(store: Store) -> np.ndarray:
+    """Key poses of each motion (N, persons, K): joint positions in the own heading frame and where the other person is."""
+    at = store.offsets[:, None] + np.linspace(0, store.lengths - 1, KEY_FRAMES, axis=1).round().astype(int)
+    parts = [store.columns["position"]]
+    if "relation" in store.columns:
+        start = store.columns["relation"].start
+        parts.append(slice(start, start + 3))
+    frames = store.features[at]  # (N, keys, persons, D)
+    poses = np.concatenate([frames[..., part] for part in parts], axis=-1, dtype=np.float32)
+    return poses.transpose(0, 2, 1, 3).reshape(len(at), store.persons, -1)
+
+
+def near_duplicates(store: Store, other: Store | None = None) -> list[tuple[int, int, float]]:
+    """Pairs (row, row, distance in m) of nearly the same motions, whichever person stands first.
+
+    With `other`: pairs of a row of `store` and a row of `other`. The distance is the root mean square over joints and key frames.
+    """
+    here = describe(store)
+    there = here if other is None else describe(other)
+    lengths, other_lengths = store.lengths, store.lengths if other is None else other.lengths
+    flat = there.reshape(len(there), -1)
+    points = flat.shape[1] / 3
+    pairs: dict[tuple[int, int], float] = {}
+    for order in {(0,), (0, 1), (1, 0)}:
+        if len(order) != store.persons:
+            continue
+        for start in range(0, len(here), BLOCK):
+            block = here[start : start + BLOCK][:, list(order)].reshape(-1, flat.shape[1])
+            square = (block**2).sum(1)[:, None] + (flat**2).sum(1) - 2 * block @ flat.T
+            ratio = lengths[start : start + BLOCK, None] / other_lengths
+            close = (square < points * (2 * CLOSE) ** 2) & (ratio < LONGER) & (ratio > 1 / LONGER)
+            for a, b in zip(*np.nonzero(close), strict=True):
+                row, column = int(a) + start, int(b)
+                if other is None and row >= column:
+                    continue
+                exact = float(np.sqrt(((block[a] - flat[b]) ** 2).sum() / points))  # the expanded square above loses digits
+                if exact < CLOSE:
+                    pairs[row, column] = min(exact, pairs.get((row, column), exact))
+    return [(a, b, distance) for (a, b), distance in sorted(pairs.items())]

@@ -1,0 +1,152 @@
+"""Canonical features: what a person does, seen from the person, and where the other one is.
+
+Everything is told in the person's own heading frame (+z forward, +x left, +y up), so where a scene stands and which way it
+faces on the floor changes nothing, and the two persons are described alike. The layout of the last axis is `columns()`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from motret import skeleton
+from motret.skeleton import JOINT
+
+VERSION = 1
+"""Goes into the key of packed features: raise it when a number below changes its meaning."""
+
+REACH = tuple(JOINT[name] for name in ("left_wrist", "right_wrist", "head", "pelvis"))
+"""Joints whose distances to the same joints of the other person are features."""
+
+UP_AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
+_TO_Y_UP = {  # proper rotations: no axis is reflected, left stays left
+    "+x": [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
+    "+y": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "+z": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
+    "-x": [[0, 1, 0], [-1, 0, 0], [0, 0, 1]],
+    "-y": [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
+    "-z": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings:
+    """What decides the numbers of packed features; part of their key."""
+
+    fps: float = 30.0
+    """Frames a second of the raw motions."""
+    up: str = "+y"
+    """The axis that points up, found by `find_up`."""
+    rotations: bool = True
+    """Whether the 6D joint rotations are part of the features."""
+
+
+def columns(persons: int, rotations: bool = True) -> dict[str, slice]:
+    """Name -> place on the last axis of `canonical_features`.
+
+    position: 22x3 m, relative to the pelvis on the floor plane, height above the floor; velocity: 22x3 m/s, relative to the
+    pelvis; root: pelvis velocity x y z in m/s, turning rate in rad/s, pelvis height in m; rotation: 21x6, as stored; relation
+    (two persons): the other's pelvis x y z in m, sine and cosine of the other's heading against one's own, 4x4 distances
+    in m between the `REACH` joints (own x other's).
+    """
+    widths = {"position": skeleton.POSITION_COLUMNS, "velocity": skeleton.POSITION_COLUMNS, "root": 5}
+    if rotations:
+        widths["rotation"] = skeleton.ROTATION_COLUMNS
+    if persons == 2:
+        widths["relation"] = 5 + len(REACH) ** 2
+    ends = np.cumsum(list(widths.values()))
+    return {name: slice(int(end - width), int(end)) for (name, width), end in zip(widths.items(), ends, strict=True)}
+
+
+def width(persons: int, rotations: bool = True) -> int:
+    """Number of feature columns per person."""
+    return max(part.stop for part in columns(persons, rotations).values())
+
+
+def find_up(positions: list[np.ndarray]) -> str:
+    """The axis along which heads are above pelvises, by vote of motions: each (T, persons, 22, 3); one of `UP_AXES`.
+
+    A few people who lie or do cartwheels are outvoted; ties go to the first axis of `UP_AXES`.
+    """
+    votes = np.zeros(len(UP_AXES), dtype=int)
+    for motion in positions:
+        spine = (motion[..., JOINT["head"], :] - motion[..., JOINT["pelvis"], :]).mean(axis=(0, 1))
+        axis = int(np.argmax(np.abs(spine)))
+        votes[axis + (0 if spine[axis] > 0 else 3)] += 1
+    return UP_AXES[int(np.argmax(votes))]
+
+
+def to_y_up(positions: np.ndarray, up: str) -> np.ndarray:
+    """Turns points (..., 3) whose up axis is `up` so that +y is up."""
+    return positions if up == "+y" else positions @ np.array(_TO_Y_UP[up], dtype=positions.dtype).T
+
+
+def heading(positions: np.ndarray) -> np.ndarray:
+    """Which way each pose faces on the floor: (..., 22, 3) y-up -> (...) angle in radians from +z towards +x."""
+    across = positions[..., JOINT["left_hip"], :] - positions[..., JOINT["right_hip"], :]
+    across = across + positions[..., JOINT["left_shoulder"], :] - positions[..., JOINT["right_shoulder"], :]
+    return np.arctan2(-across[..., 2], across[..., 0])  # forward = across x up
+
+
+def turn(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Points (..., 3) as seen by somebody who faces `angle` (broadcast over the leading axes)."""
+    sine, cosine = np.sin(angle), np.cos(angle)
+    x, z = points[..., 0], points[..., 2]
+    return np.stack([cosine * x - sine * z, points[..., 1], sine * x + cosine * z], axis=-1)
+
+
+def rate(values: np.ndarray, starts: np.ndarray, fps: float, wrap: bool = False) -> np.ndarray:
+    """Change per second of (F, ...) values of several motions laid end to end; a motion's last frame repeats the one before.
+
+    starts: (M,) first frame of each motion. `wrap`: the values are angles. A motion of one frame does not move.
+    """
+    change = np.zeros_like(values)
+    np.subtract(values[1:], values[:-1], out=change[:-1])
+    if wrap:
+        change = (change + np.pi) % (2 * np.pi) - np.pi
+    lasts = np.append(starts[1:], len(values)) - 1
+    change[lasts] = np.where((lasts > starts).reshape(-1, *[1] * (values.ndim - 1)), change[lasts - 1], 0)
+    return change * np.asarray(fps, dtype=values.dtype)
+
+
+def canonical_features(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Features (F, persons, D) float32 of motions laid end to end; `columns()` tells what stands where.
+
+    positions: (F, persons, 22, 3) raw, metres; rotations: (F, persons, 21, 6); starts: (M,) first frame of each motion.
+    The floor of a motion is the 5th percentile of its frames' lowest joint.
+    """
+    body = to_y_up(positions.astype(np.float32, copy=False), settings.up)
+    frames, persons = body.shape[:2]
+    lengths = np.diff(np.append(starts, frames))
+    lowest = body[..., 1].min(axis=(1, 2))
+    floor = np.array([np.percentile(part, 5) for part in np.split(lowest, starts[1:])], dtype=np.float32)
+    angle = heading(body)
+    pelvis = body[..., JOINT["pelvis"], :].copy()
+    pelvis[..., 1] -= np.repeat(floor, lengths)[:, None]
+    on_floor = body[..., JOINT["pelvis"], :] * np.array([1, 0, 1], dtype=np.float32)
+    on_floor[..., 1] = np.repeat(floor, lengths)[:, None]
+    local = turn(body - on_floor[..., None, :], angle[..., None])
+    velocity = rate(body, starts, settings.fps)
+    root_velocity = velocity[..., JOINT["pelvis"], :]
+    joint_velocity = turn(velocity - root_velocity[..., None, :], angle[..., None])
+    root = np.concatenate([turn(root_velocity, angle), rate(angle, starts, settings.fps, wrap=True)[..., None], pelvis[..., 1:2]], axis=-1)
+    blocks = [local.reshape(frames, persons, -1), joint_velocity.reshape(frames, persons, -1), root]
+    if settings.rotations:
+        blocks.append(rotations.reshape(frames, persons, -1))
+    if persons == 2:
+        blocks.append(relation(local, pelvis, angle))
+    return np.concatenate(blocks, axis=-1, dtype=np.float32)
+
+
+def relation(local: np.ndarray, pelvis: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Where the other person is: (F, 2, 5 + 16), see `columns`.
+
+    local: (F, 2, 22, 3) positions in the own heading frame; pelvis: (F, 2, 3) in a common y-up frame; angle: (F, 2) headings.
+    """
+    other = pelvis[:, ::-1]
+    place = turn(other - pelvis, angle)
+    facing = angle[:, ::-1] - angle
+    reach = local[..., REACH, :]
+    seen = turn(reach[:, ::-1], -facing[..., None])  # the other's joints, from the other's frame into one's own
+    seen = seen + (place * np.array([1, 0, 1], dtype=place.dtype))[..., None, :]
+    gap = np.linalg.norm(reach[..., :, None, :] - seen[..., None, :, :], axis=-1)
+    return np.concatenate([place, np.sin(facing)[..., None], np.cos(facing)[..., None], gap.reshape(*gap.shape[:2], -1)], axis=-1)

@@ -1,0 +1,356 @@
+"""The training loop: one fold of one run, from folds and features to a checkpoint and out-of-fold embeddings."""
+
+import contextlib
+import csv
+import io
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from motret import batches, losses, metrics, runs, store, text
+from motret.batches import CaptionTable, Motions
+from motret.config import FitSettings, TrainSettings
+from motret.dataset import TrainingData
+from motret.faults import RunFault, SettingFault
+from motret.folds import Folds
+from motret.metrics import Score
+from motret.model import DualEncoder
+from motret.runs import OutOfFold, Run
+from motret.text import CaptionBank
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What all folds of a run share: the motions and captions on the device, and what to compute with."""
+
+    device: torch.device
+    amp: bool
+    motions: Motions
+    bank: CaptionBank
+    table: CaptionTable
+    similar: Tensor | None
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return autocast(self.device, self.amp)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due."""
+
+    epoch: int
+    seconds: float
+    lr: float
+    tau: float
+    train_loss: float
+    val_loss: float = math.nan
+    score: float = math.nan
+    error: float = math.nan
+    r1: float = math.nan
+    spread: float = math.nan
+
+
+def autocast(device: torch.device, amp: bool) -> contextlib.AbstractContextManager:
+    """Matrix products in bfloat16 where `amp`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if amp else contextlib.nullcontext()
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device to compute on. SettingFault where a GPU is asked for and none is there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise SettingFault("--device", "cuda: torch sees no GPU", "use --device auto or cpu, or mend the driver")
+    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies matrices in bfloat16. On a CPU asked of torch, where it knows (torch >= 2.12)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def set_up(settings: TrainSettings, data: TrainingData, bank: CaptionBank) -> Workplace:
+    """Puts data where it is computed on."""
+    device = choose_device(settings.machine.device)
+    amp = settings.fit.amp == "on" or (settings.fit.amp == "auto" and computes_in_bfloat16(device))
+    bank = bank.to(device)
+    table = CaptionTable(data.training.captions, bank, device)
+    similar = None if bank.vectors is None else F.normalize(bank.vectors.float(), dim=-1)
+    return Workplace(device, amp, Motions(data.store, settings.motion, device), bank, table, similar)
+
+
+def build_model(
+    settings: TrainSettings, run: Run, columns: dict[str, slice], tower: text.ClipTower | text.HfTower, seed: int
+) -> DualEncoder:
+    """A fresh model; its first weights follow from the seed alone."""
+    trains = settings.text.train_text or text.from_scratch(settings.text)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if trains and text.from_scratch(settings.text):
+            tower = text.make_tower(settings.text)
+        return DualEncoder(settings, run.persons, columns, tower.dim, tower if trains else None)
+
+
+def fit(
+    run: Run, data: TrainingData, folds: Folds, place: Workplace, tower: text.ClipTower | text.HfTower, fold: int | None
+) -> Score | None:
+    """Trains one fold (None: on all motions) from its last checkpoint on, to `oof.npz` or `done.json`.
+
+    Returns the held-out score of the checkpoint that is kept.
+    """
+    settings, part = run.settings, run.part(fold)
+    part.mkdir(parents=True, exist_ok=True)
+    log = _logger(part / "train_log.txt")
+    learn = np.arange(len(data.training.ids)) if fold is None else folds.training(fold)
+    held = np.array([], dtype=int) if fold is None else folds.held_out(fold)
+    if len(learn) < 2:
+        raise RunFault(run.folder, f"fold {fold} leaves {len(learn)} motions to learn from", "use fewer folds or more data")
+    stream = settings.machine.seed * 1000 + (999 if fold is None else fold)
+    model = build_model(settings, run, data.store.columns, tower, stream).to(place.device)
+    model.set_statistics(*place.motions.statistics(torch.from_numpy(learn).to(place.device)))
+    optimiser = make_optimiser(model, settings)
+    history, best = _restore(part / "last.pt", model, optimiser, place.device)
+    spent = sum(line.seconds for line in history)
+    per_epoch = batches.steps_per_epoch(len(learn), settings.fit.batch_size)
+    epochs = planned_epochs(settings.fit, history)
+    name = f"{run.name} {part.name}"
+    with tqdm(total=epochs * per_epoch, initial=len(history) * per_epoch, desc=name, unit="step", mininterval=0.5, disable=None) as bar:
+        while len(history) < epochs and not _stale(history, settings.fit):
+            began, number = time.perf_counter(), len(history)
+            due = (number + 1) % settings.fit.eval_interval == 0 or number + 1 == epochs
+            model.train()
+            torch.manual_seed(stream * 10_000 + number)  # for layers that draw from torch's own generator
+            orders, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(stream * 10_000 + number)
+            loss = torch.zeros((), device=place.device)
+            for step, batch in enumerate(batches.epoch(place.motions, place.table, learn, settings.fit.batch_size, orders, noise)):
+                rate = learning_rate(number * per_epoch + step, epochs * per_epoch, per_epoch, settings.fit)
+                loss += train_step(model, optimiser, batch, place, settings, rate)
+                bar.update()
+            mean_loss = float(loss) / per_epoch
+            if not math.isfinite(mean_loss):
+                raise RunFault(
+                    part,
+                    f"the loss is {mean_loss} in epoch {number + 1}",
+                    "lower --lr, or raise --warmup_epochs; --amp off rules out bfloat16",
+                )
+            line = Epoch(number + 1, 0.0, settings.fit.lr * rate, float(1 / model.logit_scale()), mean_loss)
+            if due and len(held):
+                line = validate(model, place, data, folds, held, settings, line)
+            line = Epoch(**asdict(line) | {"seconds": time.perf_counter() - began})
+            history.append(line)
+            epochs = planned_epochs(settings.fit, history)
+            bar.total = epochs * per_epoch
+            bar.set_postfix_str(f"loss {mean_loss:.3f}" + (f" score {line.score:.4f}" if math.isfinite(line.score) else ""))
+            log.info(describe(line))
+            worth = line.r1 if settings.fit.select == "r1" else line.score
+            if fold is None or worth > best:
+                best = worth if math.isfinite(worth) else best
+                _keep_best(part, model, settings, line)
+            if settings.fit.save_every and line.epoch % settings.fit.save_every == 0:
+                runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": model.state_dict(), "epoch": line.epoch})
+            if due or number + 1 == epochs:
+                state = {
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "history": [asdict(h) for h in history],
+                    "best": best,
+                }
+                runs.save_checkpoint(part / "last.pt", state)
+            _write_metrics(part / "metrics.csv", history)
+    kept = runs.load_checkpoint(runs.best_checkpoint(part), place.device)
+    model.load_state_dict(kept["model"])
+    log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
+    if fold is None:
+        store.write_json(part / "done.json", {"epoch": kept["epoch"]})
+        return None
+    out = out_of_fold(model, place, data, held)
+    score = score_out_of_fold(out, folds)
+    runs.save_out_of_fold(part / "oof.npz", out)
+    return score
+
+
+def train_step(
+    model: DualEncoder, optimiser: torch.optim.Optimizer, batch: batches.Batch, place: Workplace, settings: TrainSettings, rate: float
+) -> Tensor:
+    """One step at `rate` times the groups' learning rates; returns the loss, detached and still on the device."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["highest"] * rate
+    with place.autocast():
+        motion = torch.cat([model.encode_motions(piece) for piece in batch.pieces])
+        caption = model.encode_captions(place.bank, batch.captions)
+    loss = contrast(model, motion, caption, batch.captions, batch.owner, place, settings)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if settings.fit.grad_clip:
+        nn.utils.clip_grad_norm_(model.parameters(), settings.fit.grad_clip)
+    optimiser.step()
+    return loss.detach()
+
+
+def contrast(
+    model: DualEncoder, motion: Tensor, caption: Tensor, rows: Tensor, owner: Tensor, place: Workplace, settings: TrainSettings
+) -> Tensor:
+    """The loss of motions (B, d) and captions (C, d), captions that say the same kept out of each other's negatives."""
+    alike = rows[:, None] == rows
+    if place.similar is not None and settings.loss.negative_threshold <= 1:
+        vectors = place.similar[rows]
+        alike = alike | (vectors @ vectors.T >= settings.loss.negative_threshold)
+    excluded = losses.as_good_as_own(alike, owner, len(motion))
+    return losses.multi_positive_info_nce(caption, motion, owner, model.logit_scale(), excluded, settings.loss.label_smoothing)
+
+
+def make_optimiser(model: DualEncoder, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW: no decay on vectors and the temperature, a lower rate on pretrained text weights. `highest` is a group's full rate."""
+    slow = settings.text.text_lr_mult if not text.from_scratch(settings.text) else 1.0
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            rate = settings.fit.lr * (slow if name.startswith("text_tower.") else 1.0)
+            decay = settings.fit.weight_decay if weight.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(weight)
+    listed = [{"params": weights, "lr": rate, "highest": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
+    return torch.optim.AdamW(listed, betas=(0.9, 0.98), fused=True)
+
+
+def learning_rate(step: int, steps: int, per_epoch: int, settings: FitSettings) -> float:
+    """Share of the highest rate at a step: linear warm-up, then half a cosine to 0 at the last step."""
+    warm = min(settings.warmup_epochs * per_epoch, steps / 2)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def planned_epochs(settings: FitSettings, history: list[Epoch]) -> int:
+    """Epochs in all: --epochs, or what still fits into --max_minutes at the pace so far."""
+    if settings.max_minutes is None or not history:
+        return settings.epochs
+    spent = sum(line.seconds for line in history)
+    left = settings.max_minutes * 60 - spent
+    return min(settings.epochs, len(history) + max(0, int(left / (spent / len(history)))))
+
+
+@torch.inference_mode()
+def embed_motions(model: DualEncoder, motions: Motions, rows: np.ndarray, precision: contextlib.AbstractContextManager) -> np.ndarray:
+    """(M, d) unit vectors of motions, computed in batches of like length."""
+    model.eval()
+    wanted = torch.from_numpy(rows).to(motions.device)
+    order = motions.lengths[wanted].argsort(stable=True)
+    with precision:
+        parts = [model.encode_motions(motions.gather(wanted[piece])) for piece in order.split(batches.EVALUATION_BATCH)]
+    encoded = torch.cat(parts)
+    out = torch.empty_like(encoded)
+    out[order] = encoded
+    return out.cpu().numpy()
+
+
+@torch.inference_mode()
+def embed_captions(model: DualEncoder, bank: CaptionBank, rows: Tensor, precision: contextlib.AbstractContextManager) -> np.ndarray:
+    """(C, d) unit vectors of captions of a bank."""
+    model.eval()
+    with precision:
+        return torch.cat([model.encode_captions(bank, part) for part in rows.split(1024)]).cpu().numpy()
+
+
+def out_of_fold(model: DualEncoder, place: Workplace, data: TrainingData, held: np.ndarray) -> OutOfFold:
+    """Embeddings of held-out motions and their captions."""
+    captions, owner = place.table.of(torch.from_numpy(held).to(place.device))
+    motion = embed_motions(model, place.motions, held, place.autocast())
+    return OutOfFold(
+        np.array(data.training.ids)[held], held, motion, embed_captions(model, place.bank, captions, place.autocast()), owner.cpu().numpy()
+    )
+
+
+def score_out_of_fold(out: OutOfFold, folds: Folds) -> Score:
+    """The local score of one fold: expected competition score within its own gallery."""
+    return metrics.clustered(metrics.caption_scores(out.similarity(), out.owner), folds.group[out.row])
+
+
+def validate(
+    model: DualEncoder, place: Workplace, data: TrainingData, folds: Folds, held: np.ndarray, settings: TrainSettings, line: Epoch
+) -> Epoch:
+    """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, R@1, spread."""
+    out = out_of_fold(model, place, data, held)
+    score = score_out_of_fold(out, folds)
+    similarity = out.similarity()
+    better, _ = metrics.count_better(similarity, out.owner)
+    captions, owner = place.table.of(torch.from_numpy(held).to(place.device))
+    motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)
+    losses_of = []
+    with torch.inference_mode():
+        for start in range(0, len(held), settings.fit.batch_size):
+            mine = (owner >= start) & (owner < start + settings.fit.batch_size)
+            piece = motion[start : start + settings.fit.batch_size]
+            losses_of.append(float(contrast(model, piece, caption[mine], captions[mine], owner[mine] - start, place, settings)))
+    filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error, "r1": float((better == 0).mean())}
+    return Epoch(**asdict(line) | filled | {"spread": spread(out.motion)})
+
+
+def spread(embeddings: np.ndarray) -> float:
+    """1 - mean pairwise cosine of (M, d) unit vectors: near 0 when they have collapsed onto one."""
+    count = len(embeddings)
+    if count < 2:
+        return math.nan
+    return 1 - float((embeddings.sum(axis=0) ** 2).sum() - count) / (count * (count - 1))
+
+
+def describe(line: Epoch) -> str:
+    """An epoch as a line of the log."""
+    told = f"epoch {line.epoch}: {line.seconds:.1f} s, lr {line.lr:.2e}, tau {line.tau:.4f}, train loss {line.train_loss:.4f}"
+    if not math.isfinite(line.score):
+        return told
+    return f"{told}, val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.r1:.4f}, spread {line.spread:.3f}"
+
+
+def _stale(history: list[Epoch], settings: FitSettings) -> bool:
+    """Whether as many validations as the patience allows have gone by without a better one."""
+    worths = [line.r1 if settings.select == "r1" else line.score for line in history if math.isfinite(line.score)]
+    if not settings.early_stop_patience or not worths:
+        return False
+    return len(worths) - 1 - int(np.argmax(worths)) >= settings.early_stop_patience
+
+
+def _restore(path: Path, model: DualEncoder, optimiser: torch.optim.Optimizer, device: torch.device) -> tuple[list[Epoch], float]:
+    """The history and best value of an unfinished fold, its state loaded; nothing where there is none."""
+    if not path.is_file():
+        return [], -math.inf
+    kept: dict[str, Any] = runs.load_checkpoint(path, device)
+    model.load_state_dict(kept["model"])
+    optimiser.load_state_dict(kept["optimiser"])
+    return [Epoch(**line) for line in kept["history"]], kept["best"]
+
+
+def _keep_best(part: Path, model: DualEncoder, settings: TrainSettings, line: Epoch) -> None:
+    path = part / f"best_epoch{line.epoch}.pt"
+    runs.save_checkpoint(path, {"model": model.state_dict(), "epoch": line.epoch, "score": line.score})
+    for older in part.glob("best_epoch*.pt"):
+        if older != path:
+            older.unlink()
+
+
+def _write_metrics(path: Path, history: list[Epoch]) -> None:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(asdict(history[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(line) for line in history)
+    store.write_whole(path, lambda beside: beside.write_text(table.getvalue()))
+
+
+def _logger(path: Path) -> logging.Logger:
+    log = logging.getLogger(f"motret.{path}")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers.clear()
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    return log

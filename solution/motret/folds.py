@@ -1,0 +1,123 @@
+"""Folds: which motions are held out together, and the sidecar that says of which data they are."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
+
+from motret import store
+from motret.captions import normalise
+from motret.dataset import TrainingData
+from motret.duplicates import near_duplicates
+from motret.faults import FoldFault
+
+COMMON = 5
+"""A caption of more motions than this says too little to join them."""
+LENGTH_BINS = 10
+
+
+@dataclass(frozen=True)
+class Folds:
+    """fold, group: (M,) of each training motion, in the order of the ids; hash: of the assignment; count: number of folds."""
+
+    fold: np.ndarray
+    group: np.ndarray
+    hash: str
+    count: int
+
+    def held_out(self, fold: int) -> np.ndarray:
+        """Rows of the motions that fold `fold` holds out."""
+        return np.flatnonzero(self.fold == fold)
+
+    def training(self, fold: int) -> np.ndarray:
+        """Rows of the motions a model of this fold learns from."""
+        return np.flatnonzero(self.fold != fold)
+
+
+def group_motions(data: TrainingData) -> np.ndarray:
+    """Label of each motion (M,): groups.csv where there is one; else motions with the same set of captions, or nearly the same
+    motion, share a label. A caption met in more than `COMMON` motions joins nothing."""
+    training = data.training
+    if training.groups is not None:
+        return np.array([training.groups[name] for name in training.ids])
+    sets = [frozenset(normalise(caption) for caption in captions) for captions in training.captions]
+    counts = Counter(caption for captions in sets for caption in captions)
+    first: dict[frozenset[str], int] = {}
+    links = [(first.setdefault(s, row), row) for row, s in enumerate(sets) if max(counts[c] for c in s) <= COMMON]
+    links += [(a, b) for a, b, _ in near_duplicates(data.store)]
+    ends = np.array(links, dtype=int).reshape(-1, 2)
+    size = len(training.ids)
+    graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
+    return connected_components(graph, directed=False)[1].astype(str)
+
+
+def split(group: np.ndarray, lengths: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Fold of each motion (M,): groups stay whole, and the folds are alike in motion length."""
+    if count < 2:
+        raise FoldFault("--folds", f"{count} folds hold nothing out", "give 2 or more")
+    groups = len(np.unique(group))
+    if groups < count:
+        raise FoldFault("--folds", f"{count} folds of {groups} groups", f"give at most {groups}, or look at groups.csv")
+    bins = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTH_BINS + 1)[1:-1]))
+    strata = np.searchsorted(bins, lengths)
+    splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
+    fold = np.empty(len(group), dtype=int)
+    for number, (_, held_out) in enumerate(splitter.split(strata, strata, group)):
+        fold[held_out] = number
+    return fold
+
+
+def make(data: TrainingData, count: int, seed: int, folder: Path) -> Folds:
+    """Splits the data and writes folds.csv (id, fold, group) and folds.json (hash, data fingerprint, count, seed)."""
+    group = group_motions(data)
+    fold = split(group, data.store.lengths, count, seed)
+    made = Folds(fold, group, _hash(data.training.ids, fold), count)
+    table = pd.DataFrame({"id": data.training.ids, "fold": fold, "group": group})
+    store.write_whole(folder / "folds.csv", lambda path: table.to_csv(path, index=False))
+    store.write_json(folder / "folds.json", {"hash": made.hash, "data": data.fingerprint, "folds": count, "seed": seed})
+    return made
+
+
+def made_of(folder: Path) -> str | None:
+    """The hash of the folds in `folder`, whatever data they are of; None where there are none."""
+    try:
+        return str(json.loads((folder / "folds.json").read_text(encoding="utf-8"))["hash"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def read(data: TrainingData, folder: Path) -> Folds:
+    """The folds in `folder`; FoldFault where they are broken or of other data."""
+    listed, sidecar = folder / "folds.csv", folder / "folds.json"
+    again = "run `python solution/make_folds.py` for this data"
+    try:
+        about = json.loads(sidecar.read_text(encoding="utf-8"))
+        table = pd.read_csv(listed, dtype={"id": str, "group": str})
+        made_for, hashed, count = about["data"], about["hash"], int(about["folds"])
+        rows = table.set_index("id").loc[list(data.training.ids)] if made_for == data.fingerprint else table
+        found = Folds(rows["fold"].to_numpy(), rows["group"].to_numpy(dtype=str), hashed, count)
+    except (OSError, ValueError, KeyError) as broken:
+        raise FoldFault(folder, f"no usable folds ({type(broken).__name__})", again) from broken
+    if made_for != data.fingerprint:
+        raise FoldFault(listed, f"made for other data ({made_for}, this is {data.fingerprint})", f"{again}, or give --folds_dir")
+    if _hash(data.training.ids, found.fold) != hashed:
+        raise FoldFault(listed, "changed since it was made", again)
+    return found
+
+
+def read_or_make(data: TrainingData, folder: Path, count: int, seed: int) -> tuple[Folds, bool]:
+    """The folds of this data, made where there are none yet; and whether they were there."""
+    if (folder / "folds.csv").exists() or (folder / "folds.json").exists():
+        return read(data, folder), True
+    return make(data, count, seed, folder), False
+
+
+def _hash(ids: Sequence[str], fold: np.ndarray) -> str:
+    return store.digest(sorted(zip(ids, fold.tolist(), strict=True)))

@@ -1,0 +1,66 @@
+"""Validation batches in the test's own layout, drawn from motions that a fold holds out."""
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from motret.dataset import TrainingData
+from motret.faults import DataFault, SettingFault
+from motret.folds import Folds
+
+MARKER = "val.json"
+
+
+def make_batches(data: TrainingData, folds: Folds, fold: int, queries: int, candidates: int, seed: int, out: Path) -> bool:
+    """Writes `queries` folders of `candidates` held-out motions with one caption, and gt.csv; whole or not at all.
+
+    Candidate sets are disjoint, as in the test, where the fold holds enough motions, else drawn one by one; returns which.
+    Motions are hard links where the disk allows. An older set of batches in `out` is replaced, anything else is left alone.
+    """
+    if not 0 <= fold < folds.count:
+        raise SettingFault("--fold", f"there is no fold {fold}", f"give 0 to {folds.count - 1}")
+    held = folds.held_out(fold)
+    if not 1 <= candidates <= len(held):
+        raise SettingFault("--candidates", f"{candidates} of {len(held)} held-out motions", f"give 1 to {len(held)}")
+    if out.exists() and not (out / MARKER).is_file():
+        raise DataFault(out, "holds something that this script did not make", "give another --out, or move it away")
+    rng = np.random.default_rng([seed, fold])
+    disjoint = queries * candidates <= len(held)
+    drawn = rng.permutation(held)[: queries * candidates].reshape(queries, -1) if disjoint else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        truth = [("query_id", "candidate")]
+        for query in range(1, queries + 1):
+            rows = drawn[query - 1] if drawn is not None else rng.choice(held, candidates, replace=False)
+            right = int(rng.integers(candidates))
+            folder = building / str(query)
+            folder.mkdir()
+            captions = data.training.captions[rows[right]]
+            (folder / "text.txt").write_text(captions[int(rng.integers(len(captions)))] + "\n", encoding="utf-8")
+            for number, row in enumerate(rows, start=1):
+                _link(data.training.paths[row], folder / f"motion_{number}.npy")
+            truth.append((str(query), str(right + 1)))
+        with (building / "gt.csv").open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(truth)
+        about = {"fold": fold, "queries": queries, "candidates": candidates, "seed": seed, "data": data.fingerprint, "folds": folds.hash}
+        (building / MARKER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        building.chmod(0o755)
+        building.rename(out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return disjoint
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or one without links
+        shutil.copy(source, target)

@@ -1,0 +1,145 @@
+"""Scores of rankings: the competition's weighted recall, drawn from files or expected in closed form, and plain recalls.
+
+Pure functions of arrays. In a similarity matrix `sim_qn` rows are queries and columns gallery motions; larger is better.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TOP = 10
+POOL = 32
+
+
+def rank_value(rank: np.ndarray, top: int = TOP) -> np.ndarray:
+    """Competition score of a query whose right motion stands at 0-based `rank`: (H_top - H_rank) / H_top, 0 from `top` on.
+
+    sum_k (1/k) Recall@k / sum_k (1/k), k = 1..top, of one query: Recall@k is 1 for k > rank, so the weights 1/(rank+1)..1/top remain.
+    """
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, top + 1))])
+    return (harmonic[top] - harmonic[np.minimum(rank, top)]) / harmonic[top]
+
+
+def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each query the numbers of gallery motions scored above, and equal to, its right one: two (Q,) integer arrays.
+
+    sim_qn: (Q, N); right: (Q,) column of the right motion. NaN counts as above: a model that says NaN must not win.
+    """
+    own = np.take_along_axis(sim_qn, right[:, None], axis=1)
+    below = (sim_qn < own).sum(axis=1)
+    tied = (sim_qn == own).sum(axis=1)
+    gallery = sim_qn.shape[1]
+    broken = np.isnan(own[:, 0])
+    better = np.where(broken, gallery - 1, gallery - below - tied)
+    return better, np.where(broken, 0, tied - 1)
+
+
+def pool_value(gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
+    """What a query expects when b of N - 1 wrong motions beat its right one and a pool is drawn at random: (N,) for b = 0..N-1.
+
+    f(b) = sum_{x<top} Hypergeometric(x; N - 1, b, pool - 1) * rank_value(x): of the pool - 1 wrong candidates, x are beaters.
+    """
+    if gallery < pool:
+        raise ValueError(f"a gallery of {gallery} holds no pool of {pool}")
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, gallery + 1)))])
+
+    def log_choose(n: np.ndarray | int, k: np.ndarray | int) -> np.ndarray:
+        return log_factorial[n] - log_factorial[k] - log_factorial[np.asarray(n) - k]
+
+    wrong, drawn = gallery - 1, pool - 1
+    b = np.arange(gallery)
+    value = np.zeros(gallery)
+    for x in range(min(top, drawn + 1)):
+        possible = (b >= x) & (wrong - b >= drawn - x)
+        at = b[possible]
+        log_p = log_choose(at, x) + log_choose(wrong - at, drawn - x) - log_choose(wrong, drawn)
+        value[possible] += np.exp(log_p) * rank_value(np.array(x), top)
+    return value
+
+
+def expected_score(better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
+    """Competition score each query expects when its pool is drawn at random from the gallery.
+
+    better, tied: (Q,) numbers of gallery motions scored above / equal to the right one; gallery: motions in all, >= pool.
+    Returns (Q,) in [0, 1]. The beaters inside a pool are hypergeometric, so nothing is sampled; ties are averaged over:
+    score = mean over j = 0..tied of f(better + j).
+    """
+    total = np.concatenate([[0.0], np.cumsum(pool_value(gallery, pool, top))])
+    return (total[better + tied + 1] - total[better]) / (tied + 1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over motions with its standard error: mean, error, motions and groups behind it."""
+
+    mean: float
+    error: float
+    motions: int
+    groups: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} +- {self.error:.4f}"
+
+
+def clustered(values: np.ndarray, groups: np.ndarray) -> Score:
+    """Mean of (M,) per-motion values and its standard error when motions of one group stand or fall together.
+
+    groups: (M,) any labels. Cluster-robust error (Liang and Zeger 1986) with the factor G / (G - 1); never below the error of
+    independent motions, since few groups can agree by chance.
+    """
+    count = len(values)
+    mean = float(values.mean())
+    _, index = np.unique(groups, return_inverse=True)
+    sums = np.bincount(index, weights=values - mean)
+    spread = float(values.std(ddof=1)) / count**0.5 if count > 1 else float("nan")
+    if len(sums) < 2:
+        return Score(mean, spread, count, len(sums))
+    error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum())) / count
+    return Score(mean, max(error, spread), count, len(sums))
+
+
+def caption_scores(sim_qn: np.ndarray, owner: np.ndarray, pool: int = POOL, top: int = TOP) -> np.ndarray:
+    """Expected score of each motion of a gallery, the mean over its captions: (N,).
+
+    sim_qn: (Q, N) captions x motions; owner: (Q,) column each caption belongs to; every motion has a caption. A gallery smaller
+    than the pool is its own pool.
+    """
+    gallery = sim_qn.shape[1]
+    values = expected_score(*count_better(sim_qn, owner), gallery, min(pool, gallery), top)
+    return np.bincount(owner, weights=values, minlength=gallery) / np.bincount(owner, minlength=gallery)
+
+
+def recalls(ranks: np.ndarray, at: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+    """R@k (share of queries found at rank <= k), mean and median 1-based rank, from (Q,) 0-based ranks."""
+    found = {f"R@{k}": float((ranks < k).mean()) for k in at}
+    return found | {"MeanR": float(ranks.mean() + 1), "MedR": float(np.median(ranks) + 1)}
+
+
+def retrieval_table(sim_qn: np.ndarray, owner: np.ndarray) -> dict[str, dict[str, float]]:
+    """Plain recalls over the whole gallery in both directions; ties count half.
+
+    "text_to_motion": each caption ranks the motions. "motion_to_text": each motion ranks the captions and the best-placed of its
+    own counts, as with several references per motion.
+    """
+    better, tied = count_better(sim_qn, owner)
+    best_own = np.full(sim_qn.shape[1], -np.inf)
+    np.maximum.at(best_own, owner, sim_qn[np.arange(len(owner)), owner])
+    foreign = owner[:, None] != np.arange(sim_qn.shape[1])
+    above = ((sim_qn > best_own) & foreign).sum(axis=0) + ((sim_qn == best_own) & foreign).sum(axis=0) / 2
+    return {"text_to_motion": recalls(better + tied / 2), "motion_to_text": recalls(above)}
+
+
+def submission_scores(ranked: dict[str, tuple[int, ...]], truth: dict[str, int], top: int = TOP) -> np.ndarray:
+    """Score of each query of a submission, in the order of `truth`: (Q,).
+
+    ranked: query -> candidates, best first; truth: query -> the right candidate. A query that is not ranked scores 0.
+    """
+    rows = (ranked.get(query, ()) for query in truth)
+    ranks = [row.index(right) if right in row else top for row, right in zip(rows, truth.values(), strict=True)]
+    return rank_value(np.array(ranks), top)
+
+
+def recall_at(ranked: dict[str, tuple[int, ...]], truth: dict[str, int], top: int = TOP) -> np.ndarray:
+    """Recall@k for k = 1..top of a submission: (top,)."""
+    hits = np.array([[right in ranked.get(query, ())[:k] for k in range(1, top + 1)] for query, right in truth.items()])
+    return hits.mean(axis=0)

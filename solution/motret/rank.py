@@ -1,0 +1,148 @@
+"""Similarities to rankings: members on one scale, their mean, the local score it earns, the rows of a submission."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from motret import dataset, fit, metrics, runs, text
+from motret.config import EnsembleSettings
+from motret.dataset import TestData, TrainingData
+from motret.faults import RunFault
+from motret.folds import Folds
+from motret.metrics import Score
+from motret.runs import Run
+
+
+@dataclass(frozen=True)
+class LocalScore:
+    """What some members score together on motions they had not seen.
+
+    score: expected competition score; retrieval: recalls over a fold's whole gallery, weighted by captions, in both directions;
+    by_fold: the score of each fold.
+    """
+
+    score: Score
+    by_fold: dict[int, Score]
+    retrieval: dict[str, dict[str, float]]
+
+    def line(self, name: str) -> str:
+        """`name: score 0.7312 +- 0.0041 (...)`."""
+        folds = f"{len(self.by_fold)} fold{'s' if len(self.by_fold) != 1 else ''}"
+        return f"{name}: score {self.score} ({self.score.motions} motions in {self.score.groups} groups, {folds}, pools of {metrics.POOL})"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and deviation of a member's similarities over the gallery it had not seen: they put members on one scale."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, similarity: np.ndarray) -> "Scale":
+        return cls(float(similarity.mean()), max(float(similarity.std()), 1e-12))
+
+    def __call__(self, similarity: np.ndarray) -> np.ndarray:
+        return (similarity - self.mean) / self.deviation
+
+
+def must_belong(run: Run, data: TrainingData, folds: Folds) -> None:
+    """RunFault where a run was trained on other data or folds: its out-of-fold score would not be one."""
+    for what, there, here in (("data", run.data, data.fingerprint), ("folds", run.folds, folds.hash)):
+        if there != here:
+            raise RunFault(run.folder, f"was trained on other {what} ({there}, now {here})", "leave it out of --runs, or train it again")
+
+
+def choose(named: Sequence[str], out_dir: Path, data: TrainingData, folds: Folds) -> list[Run]:
+    """The runs that are named (by path, or by name in `out_dir`), or every finished one of this data and these folds."""
+    if named:
+        chosen = [runs.open_run(Path(name) if Path(name).is_dir() else out_dir / name) for name in named]
+        for run in chosen:
+            must_belong(run, data, folds)
+        return chosen
+    found = runs.find_runs(out_dir)
+    chosen = [run for run in found if (run.data, run.folds) == (data.fingerprint, folds.hash) and len(run.finished()) == folds.count]
+    if not chosen:
+        wrong = f"none of its {len(found)} runs is finished and of this data and these folds" if found else "holds no run"
+        raise RunFault(out_dir, wrong, "train one: `python solution/train.py holistic`; or name partial ones with --runs")
+    return chosen
+
+
+def out_of_fold_score(members: Sequence[Run], folds: Folds, only: int | None = None) -> LocalScore:
+    """The local score of the members' mean similarity, over the folds they all have (or one); each fold is a gallery of its own."""
+    common = sorted(set.intersection(*(set(run.finished()) for run in members)) & (set(range(folds.count)) if only is None else {only}))
+    if not common:
+        names = ", ".join(run.name for run in members)
+        raise RunFault(names, "no fold that all of them have finished", "train the same folds of each, with --resume auto")
+    values, groups, tables, weights, by_fold = [], [], [], [], {}
+    for fold in common:
+        outs = [runs.load_out_of_fold(run, fold) for run in members]
+        similarity = np.mean([Scale.of(out.similarity())(out.similarity()) for out in outs], axis=0)
+        scores = metrics.caption_scores(similarity, outs[0].owner)
+        values.append(scores)
+        groups.append(folds.group[outs[0].row])
+        by_fold[fold] = metrics.clustered(scores, groups[-1])
+        tables.append(metrics.retrieval_table(similarity, outs[0].owner))
+        weights.append(len(outs[0].owner))
+    retrieval = {
+        way: {name: float(np.average([table[way][name] for table in tables], weights=weights)) for name in tables[0][way]}
+        for way in tables[0]
+    }
+    return LocalScore(metrics.clustered(np.concatenate(values), np.concatenate(groups)), by_fold, retrieval)
+
+
+def test_similarities(run: Run, test: TestData, ranking: EnsembleSettings) -> list[np.ndarray]:
+    """Similarity of each query to its candidates, standardised and averaged over the run's models: one (n_candidates,) per query.
+
+    The models of the folds are averaged, each on the scale of the gallery it had not seen; the model of all motions, which has no
+    such gallery, takes the mean scale of its folds, or its own test similarities' where there is none.
+    """
+    settings = run.settings
+    parts: list[int | None] = [*run.finished(), *([None] if run.full() else [])] if ranking.fold is None else [ranking.fold]
+    if not parts:
+        raise RunFault(
+            run.folder, "has no finished fold", f"go on with it: train.py {settings.variant} --run_name {run.name} --resume auto"
+        )
+    dataset.same_persons(test.store, run.persons, test.queries[0].paths[0].parent)
+    device = fit.choose_device(ranking.machine.device)
+    tower = text.make_tower(settings.text)
+    frozen = not (settings.text.train_text or text.from_scratch(settings.text))
+    captions = [caption for query in test.queries for caption in query.captions]
+    bank = text.make_bank(captions, tower, frozen, ranking.data.work_dir / "text", device).to(device)
+    motions = fit.Motions(test.store, settings.motion, device)
+    rows, counts = bank.rows(captions).to(device), [len(query.captions) for query in test.queries]
+    every = np.arange(len(test.store.ids))
+    amp = settings.fit.amp == "on" or (settings.fit.amp == "auto" and fit.computes_in_bfloat16(device))
+    total = [np.zeros(len(candidates)) for candidates in test.rows]
+    scales = {fold: Scale.of(runs.load_out_of_fold(run, fold).similarity()) for fold in run.finished()}
+    for part in parts:
+        model = fit.build_model(settings, run, test.store.columns, tower, 0).to(device)
+        model.load_state_dict(runs.load_checkpoint(runs.best_checkpoint(run.part(part)), device)["model"])
+        with torch.inference_mode():
+            motion = fit.embed_motions(model, motions, every, fit.autocast(device, amp))
+            caption = fit.embed_captions(model, bank, rows, fit.autocast(device, amp))
+        pieces = np.split(caption, np.cumsum(counts)[:-1])
+        found = [(own @ motion[candidates].T).mean(axis=0) for own, candidates in zip(pieces, test.rows, strict=True)]
+        if part is not None:
+            scale = scales[part]
+        elif scales:
+            scale = Scale(float(np.mean([s.mean for s in scales.values()])), float(np.mean([s.deviation for s in scales.values()])))
+        else:
+            scale = Scale.of(np.concatenate(found))
+        for query, similarity in enumerate(found):
+            total[query] += scale(similarity) / len(parts)
+    return total
+
+
+def mean_similarities(members: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
+    """The members' mean, query by query."""
+    return [np.mean(own, axis=0) for own in zip(*members, strict=True)]
+
+
+def ranking(test: TestData, similarities: Sequence[np.ndarray]) -> dict[str, list[int]]:
+    """Candidate numbers of each query, best first; ties keep the order of the files."""
+    orders = (np.argsort(-similarity, kind="stable") for similarity in similarities)
+    return {query.id: [query.candidates[place] for place in order] for query, order in zip(test.queries, orders, strict=True)}

@@ -1,0 +1,216 @@
+"""Run folders: settings and provenance, checkpoints, out-of-fold embeddings.
+
+runs/<name>/args.json                 settings, the source of each, data and folds they belong to, versions
+runs/<name>/fold<k>/ or full/         best_epoch<N>.pt, last.pt, metrics.csv, train_log.txt, and oof.npz or done.json when finished
+"""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from json import JSONDecodeError, loads
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from motret import config, store
+from motret.config import TrainSettings
+from motret.dataset import TrainingData
+from motret.faults import RunFault, WeightsFault
+from motret.features import FeatureSettings
+from motret.folds import Folds
+
+UNESSENTIAL = {
+    "fold",
+    "run_name",
+    "resume",
+    "out_dir",
+    "data_dir",
+    "work_dir",
+    "folds_dir",
+    "device",
+    "jobs",
+    "debug",
+    "strict",
+    "preset",
+    "folds",
+}
+"""Settings that say where and when, not what: a run may be resumed with others."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder opened: its settings and what they were used on."""
+
+    folder: Path
+    settings: TrainSettings
+    sources: dict[str, str]
+    data: str
+    folds: str
+    features: FeatureSettings
+    persons: int
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def part(self, fold: int | None) -> Path:
+        """The folder of one fold's model, or of the model of all data (None)."""
+        return self.folder / ("full" if fold is None else f"fold{fold}")
+
+    def finished(self) -> list[int]:
+        """Folds whose models are finished."""
+        return sorted(int(done.parent.name.removeprefix("fold")) for done in self.folder.glob("fold*/oof.npz"))
+
+    def full(self) -> bool:
+        """Whether the model of all data is finished."""
+        return (self.folder / "full" / "done.json").is_file()
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Embeddings of the motions a fold held out, by the model that had not seen them.
+
+    motion: (M, d) and text: (C, d) unit vectors; ids: (M,); owner: (C,) motion of each caption; row: (M,) place in the training data.
+    """
+
+    ids: np.ndarray
+    row: np.ndarray
+    motion: np.ndarray
+    text: np.ndarray
+    owner: np.ndarray
+
+    def similarity(self) -> np.ndarray:
+        """(C, M) captions x motions."""
+        return self.text @ self.motion.T
+
+
+def settings_hash(settings: TrainSettings) -> str:
+    """Changes with every setting that changes a model."""
+    return store.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in UNESSENTIAL})
+
+
+def create(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
+    """Makes a run folder, or opens the one that --resume names. RunFault where a folder is in the way or of other data or settings."""
+    name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    folder = Path(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
+    if folder.is_file():  # a checkpoint: its run is two folders up
+        folder = folder.parent.parent
+    run = Run(folder, settings, dict(sources), data.fingerprint, folds.hash, data.store.settings, data.store.persons)
+    if (folder / "args.json").is_file():
+        if settings.resume is None:
+            raise RunFault(folder, "exists already", "give another --run_name, or --resume auto to go on with it")
+        _must_match(open_run(folder), run)
+        return run
+    if settings.resume not in (None, "auto"):
+        raise RunFault(folder, "no run to resume there", "give the folder that has args.json")
+    store.write_json(folder / "args.json", _about(run))
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """Opens a run folder by its args.json."""
+    try:
+        about = loads((folder / "args.json").read_text(encoding="utf-8"))
+        settings = config.build(TrainSettings, _typed(about["settings"]))
+        features = FeatureSettings(**about["features"])
+        return Run(folder, settings, about["sources"], about["data"], about["folds"], features, about["persons"])
+    except FileNotFoundError as missing:
+        raise RunFault(folder, "is no run: it has no args.json", "name a folder that train.py made") from missing
+    except (JSONDecodeError, KeyError, TypeError) as broken:
+        raise RunFault(folder / "args.json", f"cannot be read ({broken})", "remove the run and train it again") from broken
+
+
+def find_runs(out_dir: Path) -> list[Run]:
+    """All runs in a folder, by name."""
+    return [open_run(path.parent) for path in sorted(out_dir.glob("*/args.json"))]
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Saves tensors and plain values, whole or not at all."""
+    store.write_whole(path, lambda beside: torch.save(content, beside))
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Reads a checkpoint safely. WeightsFault where it is missing or broken."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as missing:
+        raise WeightsFault(path, "no such checkpoint", "train the run again") from missing
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as broken:
+        raise WeightsFault(path, "is no readable checkpoint", "remove it and train with --resume auto") from broken
+
+
+def best_checkpoint(part: Path) -> Path:
+    """The checkpoint a finished fold is judged by."""
+    found = sorted(part.glob("best_epoch*.pt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise RunFault(part, "has no best_epoch<N>.pt", "train it again with --resume auto")
+    return found[-1]
+
+
+def save_out_of_fold(path: Path, out: OutOfFold) -> None:
+    store.write_whole(path, lambda beside: np.savez(beside, ids=out.ids, row=out.row, motion=out.motion, text=out.text, owner=out.owner))
+
+
+def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
+    """What a finished fold's model said of the motions it had not seen."""
+    path = run.part(fold) / "oof.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return OutOfFold(**{name: kept[name] for name in ("ids", "row", "motion", "text", "owner")})
+    except (OSError, ValueError, KeyError) as broken:
+        raise RunFault(path, "cannot be read", "remove it and train the fold again with --resume auto") from broken
+
+
+def _about(run: Run) -> dict[str, Any]:
+    return {
+        "settings": config.flat(run.settings),
+        "sources": run.sources,
+        "data": run.data,
+        "folds": run.folds,
+        "features": run.features.__dict__,
+        "persons": run.persons,
+        "hash": settings_hash(run.settings),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        "git": git_commit(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "open-clip-torch", "transformers", "numpy")},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the code, marked where files differ from it; None outside a git checkout."""
+    try:
+        asked = ["git", "-C", str(config.ROOT), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings from JSON, their paths made paths again; settings that no longer exist are left out."""
+    defaults = config.names(TrainSettings)
+    return {name: Path(value) if isinstance(defaults[name], Path) else value for name, value in values.items() if name in defaults}
+
+
+def _must_match(there: Run, here: Run) -> None:
+    """RunFault where a run that is to go on was of other data, folds or settings."""
+    for what, one, other in (("data", there.data, here.data), ("folds", there.folds, here.folds)):
+        if one != other:
+            raise RunFault(there.folder, f"was trained on other {what} ({one}, now {other})", "give another --run_name")
+    old, new = config.flat(there.settings), config.flat(here.settings)
+    changed = [name for name in new if name not in UNESSENTIAL and old[name] != new[name]]
+    if changed:
+        told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
+        raise RunFault(there.folder, f"has other settings: {told}", "give the same flags, or another --run_name")

@@ -1,0 +1,271 @@
+"""Packed features: one memory-mapped array for all motions of a set, made once, keyed by the content of the raw files.
+
+A store is `work/<key>/` with `features.npy` (all frames end to end, float16), `index.npz` and `store.json`. It is built under
+another name and renamed when whole, so a store that can be opened is complete. The key covers the bytes of every raw file and
+the feature settings; files whose size and times have not changed since are not read again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+from motret import challenge, features, skeleton
+from motret.challenge import Skip
+from motret.faults import DataFault
+from motret.features import FeatureSettings
+
+CHUNK = 64  # motions a worker takes at a time
+PROBE = 200  # motions whose poses vote on the up axis
+
+
+@dataclass(frozen=True)
+class Store:
+    """Features of a set of motions.
+
+    ids: (N,) names; offsets, lengths: (N,) place in `features`, in frames; digests: (N,) content hashes of the raw files;
+    features: (F, persons, D) float16, memory-mapped, columns as `features.columns`.
+    """
+
+    folder: Path
+    settings: FeatureSettings
+    ids: tuple[str, ...]
+    offsets: np.ndarray
+    lengths: np.ndarray
+    digests: tuple[str, ...]
+    features: np.ndarray
+    skipped: tuple[Skip, ...]
+
+    @property
+    def persons(self) -> int:
+        return self.features.shape[1]
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        return features.columns(self.persons, self.settings.rotations)
+
+    def motion(self, row: int) -> np.ndarray:
+        """Features (T, persons, D) float32 of one motion."""
+        start = self.offsets[row]
+        return np.asarray(self.features[start : start + self.lengths[row]], dtype=np.float32)
+
+
+def digest(*parts: object) -> str:
+    """Short content hash of anything JSON can write; stable over runs and machines."""
+    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary neighbour of `path` and puts it in place when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes indented JSON, whole or not at all."""
+    write_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8"))
+
+
+def find_up(paths: Sequence[Path], skips: bool = True) -> str:
+    """The up axis of a data set, by vote of at most `PROBE` of its motions; unreadable ones do not vote."""
+    positions = []
+    for path in [paths[int(i)] for i in np.linspace(0, len(paths) - 1, min(PROBE, len(paths)))]:
+        try:
+            positions.append(skeleton.split_columns(challenge.read_motion(path))[0])
+        except DataFault:
+            if not skips:
+                raise
+    return features.find_up(positions) if positions else "+y"
+
+
+def pack(
+    ids: Sequence[str],
+    paths: Sequence[Path],
+    settings: FeatureSettings,
+    work_dir: Path,
+    *,
+    min_frames: int = 1,
+    strict: bool = True,
+    jobs: int = -1,
+    what: str = "motions",
+) -> tuple[Store, bool]:
+    """Opens the store of these files, making it where it is not there yet; returns it and whether it was there.
+
+    ids, paths: name and file of each motion. `strict`: a fault in a file ends the work (DataFault), else the file is left out and
+    listed in `Store.skipped`.
+    """
+    sources = digest(
+        features.VERSION,
+        asdict(settings),
+        min_frames,
+        strict,
+        [(name, str(path), *_signature(path)) for name, path in zip(ids, paths, strict=True)],
+    )
+    seen = work_dir / "seen" / sources
+    if seen.is_file():
+        folder = work_dir / seen.read_text().strip()
+        if (folder / "store.json").is_file():
+            return open_store(folder), True
+    _sweep(work_dir)
+    building = Path(tempfile.mkdtemp(prefix=f".packing-{os.getpid()}-", dir=_made(work_dir)))
+    try:
+        key = _build(building, ids, paths, settings, min_frames, strict, jobs, what)
+        folder = work_dir / key
+        if not (folder / "store.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    write_whole(seen, lambda beside: beside.write_text(key))
+    return open_store(folder), False
+
+
+def open_store(folder: Path) -> Store:
+    """Opens a packed store; its features stay on disk until they are used."""
+    about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    with np.load(folder / "index.npz", allow_pickle=False) as index:
+        ids, digests = tuple(index["ids"].tolist()), tuple(index["digests"].tolist())
+        offsets, lengths = index["offsets"], index["lengths"]
+    mapped = np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False)  # "c": torch wants a writable array; nothing is written
+    settings = FeatureSettings(**about["settings"])
+    return Store(folder, settings, ids, offsets, lengths, digests, mapped, tuple(Skip(**skip) for skip in about["skipped"]))
+
+
+def _build(
+    folder: Path, ids: Sequence[str], paths: Sequence[Path], settings: FeatureSettings, min_frames: int, strict: bool, jobs: int, what: str
+) -> str:
+    """Fills `folder` with the store of these files and returns its key."""
+    shapes, skipped = _shapes(paths, strict)
+    widths = [shape[1] for shape in shapes if shape]
+    if not widths:
+        raise DataFault(
+            paths[0].parent if paths else folder, "no readable motion", "see the files named above; each must be a (T, 384) .npy"
+        )
+    width = max(set(widths), key=widths.count)
+    for number, (path, shape) in enumerate(zip(paths, shapes, strict=True)):
+        if shape and shape[1] != width:
+            _note(
+                skipped,
+                strict,
+                DataFault(path, f"{shape[1]} columns where most motions have {width}", "keep one- and two-person motions apart"),
+            )
+            shapes[number] = None
+    kept = [number for number, shape in enumerate(shapes) if shape]
+    lengths = np.array([shapes[number][0] for number in kept], dtype=np.int64)
+    offsets = np.cumsum(lengths) - lengths
+    persons = skeleton.PERSONS_BY_COLUMNS[width]
+    shape = (int(lengths.sum()), persons, features.width(persons, settings.rotations))
+    np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).flush()
+    pieces = [slice(start, start + CHUNK) for start in range(0, len(kept), CHUNK)]
+    parallel = joblib.Parallel(n_jobs=min(joblib.cpu_count() if jobs < 0 else jobs, len(pieces)), return_as="generator")
+    work = (
+        joblib.delayed(_fill)(
+            folder / "features.npy", [paths[k] for k in kept[piece]], lengths[piece], offsets[piece], settings, min_frames
+        )
+        for piece in pieces
+    )
+    results: list[str | DataFault] = []
+    with tqdm(total=len(kept), desc=f"packing {what}", unit="motion", mininterval=0.5) as bar:
+        for done in parallel(work):
+            results += done
+            bar.update(len(done))
+            for fault in (result for result in done if isinstance(result, DataFault)):
+                _note(skipped, strict, fault)
+    good = [row for row, result in enumerate(results) if isinstance(result, str)]
+    if not good:
+        raise DataFault(paths[0].parent, "no usable motion", f"the first fault: {skipped[0].file}: {skipped[0].wrong}")
+    names, hashes = [ids[kept[row]] for row in good], [results[row] for row in good]
+    np.savez(folder / "index.npz", ids=np.array(names), digests=np.array(hashes), offsets=offsets[good], lengths=lengths[good])
+    write_json(
+        folder / "store.json", {"settings": asdict(settings), "skipped": [asdict(skip) for skip in skipped], "version": features.VERSION}
+    )
+    return digest(features.VERSION, asdict(settings), list(zip(names, hashes, strict=True)), [asdict(skip) for skip in skipped])
+
+
+def _fill(
+    target: Path, paths: list[Path], lengths: np.ndarray, offsets: np.ndarray, settings: FeatureSettings, min_frames: int
+) -> list[str | DataFault]:
+    """Reads a run of motions and writes their features in place; a content hash or a fault for each."""
+    results: list[str | DataFault] = []
+    raw, places = [], []
+    for path, length, offset in zip(paths, lengths, offsets, strict=True):
+        try:
+            content = path.read_bytes()
+            motion = challenge.parse_motion(content, path, min_frames)
+            if len(motion) != length:
+                raise DataFault(path, "changed while it was read", "run again when nothing writes to it")
+        except DataFault as fault:
+            results.append(fault)
+            continue
+        results.append(hashlib.blake2b(content, digest_size=16).hexdigest())
+        raw.append(motion)
+        places.append(slice(int(offset), int(offset + length)))
+    if raw:
+        positions, rotations = skeleton.split_columns(np.concatenate(raw))
+        sizes = np.array([len(motion) for motion in raw])
+        starts = np.cumsum(sizes) - sizes
+        packed = features.canonical_features(positions, rotations, starts, settings)
+        limit = np.finfo(np.float16).max
+        np.clip(packed, -limit, limit, out=packed)
+        mapped = np.load(target, mmap_mode="r+", allow_pickle=False)
+        for place, start, size in zip(places, starts, sizes, strict=True):
+            mapped[place] = packed[start : start + size]
+        mapped.flush()
+    return results
+
+
+def _shapes(paths: Sequence[Path], strict: bool) -> tuple[list[tuple[int, int] | None], list[Skip]]:
+    """(frames, columns) of each file from its header, None where it has none; and the faults met."""
+    shapes: list[tuple[int, int] | None] = []
+    skipped: list[Skip] = []
+    for path in paths:
+        try:
+            shapes.append(challenge.motion_shape(path))
+        except DataFault as fault:
+            _note(skipped, strict, fault)
+            shapes.append(None)
+    return shapes, skipped
+
+
+def _note(skipped: list[Skip], strict: bool, fault: DataFault) -> None:
+    if strict:
+        raise fault
+    skipped.append(Skip(fault.file, fault.wrong))
+
+
+def _signature(path: Path) -> tuple[int, int, int, int]:
+    """Size, times and inode of a file: all the same means that nobody wrote to it."""
+    try:
+        about = path.stat()
+    except OSError as gone:
+        raise DataFault(path, f"cannot be read: {gone.strerror}", "check that it is there and readable") from gone
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _sweep(work_dir: Path) -> None:
+    """Removes what killed processes left half-packed."""
+    for left in work_dir.glob(".packing-*-*"):
+        try:
+            os.kill(int(left.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except PermissionError:
+            pass  # somebody else's, and alive

@@ -1,0 +1,172 @@
+"""Writes and reads submission.csv, and reads gt.csv; every check on their form and its error.
+
+Whatever is wrong is a `DataFault` that names the file, the line and the column. What is read is keyed by `challenge.query_key`, so
+that a submission, a ground truth and the queries meet whether a query is written "1" or "01".
+"""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from operator import index
+from pathlib import Path
+
+import numpy as np
+
+from motret import metrics
+from motret.challenge import TOP_K, Query, csv_lines, query_key, read_bytes, read_table, read_text, some
+from motret.faults import DataFault, SettingFault
+from motret.metrics import Score
+
+FORMATS = {"int": "{}", "name": "motion_{}"}
+"""How a submission writes candidate k: as the integer, or as the name of its file."""
+
+
+def read_ground_truth(path: Path) -> dict[str, int]:
+    """The right candidate of each query, by query key, from a gt.csv with the columns query_id and candidate (k or motion_k)."""
+    truth: dict[str, int] = {}
+    for line, (query, text) in read_table(path, ("query_id", "candidate")):
+        if query_key(query) in truth:
+            raise _at(path, line, "query_id", f"query {query} is there twice", "keep one line of it")
+        truth[query_key(query)], _ = _candidate(path, line, "candidate", text)
+    if not truth:
+        raise DataFault(path, "no query in it", "write one line a query")
+    return truth
+
+
+def write_submission(path: Path, rows: dict[str, Sequence[int]], candidate_format: str = "int", top_k: int = TOP_K) -> None:
+    """Writes the first `top_k` candidates of each query, in the order of `rows`; an older file stays until the new one is whole.
+
+    rows: query id -> candidate numbers k >= 1, best first, distinct, at least top_k. candidate_format: "int" | "name".
+    """
+    if candidate_format not in FORMATS:
+        raise SettingFault("--candidate_format", f"no format {candidate_format!r}", f"take {' or '.join(FORMATS)}")
+    if not rows:
+        raise DataFault(path, "no query to write", "see that the test folder holds some")
+    chosen = {query: [index(number) for number in ranked[:top_k]] for query, ranked in rows.items()}
+    seen: dict[str, str] = {}
+    for query, numbers in chosen.items():
+        if not query or query != query.strip():
+            raise DataFault(path, f"query id {query!r} is empty or has spaces around it", "rename the query's folder")
+        if (first := seen.setdefault(query_key(query), query)) != query:
+            raise DataFault(path, f"queries {first} and {query} are the same", "keep one of them")
+        if len(numbers) < top_k:
+            raise DataFault(path, f"query {query} has {len(numbers)} candidates of {top_k}", f"rank at least {top_k} for every query")
+        if len(set(numbers)) < top_k or min(numbers) < 1:
+            raise DataFault(path, f"query {query} has candidates {numbers}", "rank each once, by its number from 1")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(_header(top_k))
+            writer.writerows([query, *map(FORMATS[candidate_format].format, numbers)] for query, numbers in chosen.items())
+        unfinished.replace(path)
+    except OSError as error:
+        raise DataFault(path, f"cannot be written: {error.strerror or error}", "see that its folder may be written") from error
+    finally:
+        if unfinished.exists():
+            unfinished.unlink()
+
+
+def read_submission(path: Path, queries: Sequence[Query] | None = None, top_k: int = TOP_K) -> dict[str, tuple[int, ...]]:
+    """The ranked candidates of each query, by query key, of a file in exactly the form that the competition takes.
+
+    With `queries` each of them must be there once, no other, and every candidate must be in its folder.
+    """
+    lines = _strict_lines(path)
+    _check_header(path, next(lines, (1, []))[1], top_k)
+    known = None if queries is None else {query_key(query.id): query for query in queries}
+    answers: dict[str, tuple[int, ...]] = {}
+    line_of: dict[str, int] = {}
+    form = None
+    for line, cells in lines:
+        query, *texts = _check_cells(path, line, cells, top_k)
+        key = query_key(query)
+        if key in answers:
+            raise _at(path, line, "query_id", f"query {query} is also on line {line_of[key]}", "keep one row a query")
+        if known is not None and key not in known:
+            raise _at(path, line, "query_id", f"no query {query} in the test folder", "name the query folders")
+        answers[key], form = _read_candidates(path, line, texts, form, known[key] if known else None)
+        line_of[key] = line
+    if not answers:
+        raise DataFault(path, "no row under its header", "write one row a query")
+    if known is not None and (missing := [known[key].id for key in known.keys() - answers]):
+        raise DataFault(path, f"no row for {len(missing)} of {len(known)} queries: {some(missing)}", "write one row a query")
+    return answers
+
+
+def _header(top_k: int) -> list[str]:
+    return ["query_id", *(f"candidate_{rank}" for rank in range(1, top_k + 1))]
+
+
+def _at(path: Path, line: int, column: str, wrong: str, mend: str) -> DataFault:
+    return DataFault(path, f"line {line}, column {column}: {wrong}", mend)
+
+
+def _candidate(path: Path, line: int, column: str, text: str) -> tuple[int, str]:
+    """Candidate number and format ("int" | "name") of a cell: k or motion_k, k from 1 and without leading zeros."""
+    found = re.fullmatch(r"(motion_)?([1-9][0-9]{0,8})", text)
+    if not found:
+        raise _at(path, line, column, f"{text!r} is no candidate", "write k or motion_k, k a whole number from 1")
+    return int(found[2]), "name" if found[1] else "int"
+
+
+def _strict_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The file's rows with their line numbers; a byte order mark, which `read_text` forgives, is a fault here."""
+    if read_bytes(path).startswith(b"\xef\xbb\xbf"):
+        raise DataFault(path, "line 1, column 1: a byte order mark stands before the header", "save it as UTF-8 without BOM")
+    return csv_lines(path, read_text(path))
+
+
+def _check_header(path: Path, found: list[str], top_k: int) -> None:
+    expected = _header(top_k)
+    mend = f"write the header {','.join(expected)}"
+    if found and (not found[0].strip() or found[0].startswith("Unnamed")):
+        raise DataFault(path, f"line 1, column 1: {found[0]!r} is an index column", "leave it out: to_csv(..., index=False)")
+    for place, name in enumerate(found, start=1):
+        if place > len(expected):
+            raise DataFault(path, f"line 1, column {place}: {name!r} is one too many", mend)
+        if name != expected[place - 1]:
+            spaces = " has stray spaces," if name.strip() == expected[place - 1] else ""
+            raise DataFault(path, f"line 1, column {place}: {name!r}{spaces} where {expected[place - 1]!r} belongs", mend)
+    if len(found) < len(expected):
+        raise DataFault(path, f"line 1, column {len(found) + 1}: {expected[len(found)]!r} is missing", mend)
+
+
+def _check_cells(path: Path, line: int, cells: list[str], top_k: int) -> list[str]:
+    """The cells of a row, none empty, none with spaces around it, as many as the header has."""
+    columns = _header(top_k)
+    if not any(cell.strip() for cell in cells):
+        raise _at(path, line, columns[0], "empty row", "take it out")
+    for column, cell in zip(columns, cells, strict=False):
+        if not cell.strip():
+            raise _at(path, line, column, "empty", f"fill it in, each row has {top_k} candidates")
+        if cell != cell.strip():
+            raise _at(path, line, column, f"{cell!r} has stray spaces", "take them out")
+    if len(cells) != len(columns):
+        last = columns[len(cells)] if len(cells) < len(columns) else str(len(columns) + 1)
+        raise _at(path, line, last, f"{len(cells) - 1} candidates in the row", f"give exactly {top_k}")
+    return cells
+
+
+def _read_candidates(path: Path, line: int, texts: list[str], form: str | None, query: Query | None) -> tuple[tuple[int, ...], str]:
+    """The candidates of a row and their format, which must be that of the rows before (`form`); query: whose they must be."""
+    ranked: list[int] = []
+    for rank, text in enumerate(texts, start=1):
+        column = f"candidate_{rank}"
+        number, found = _candidate(path, line, column, text)
+        form = form or found
+        if found != form:
+            raise _at(path, line, column, f"{text!r} is not written like those before it", "write all as k, or all as motion_k")
+        if number in ranked:
+            raise _at(path, line, column, f"{text} is also in candidate_{ranked.index(number) + 1}", "name each candidate once")
+        if query is not None and number not in query.candidates:
+            raise _at(path, line, column, f"query {query.id} has no motion_{number}.npy", "name candidates that the query has")
+        ranked.append(number)
+    return tuple(ranked), form
+
+
+def score(answers: dict[str, tuple[int, ...]], truth: dict[str, int]) -> Score:
+    """Competition score of a submission's answers and its standard error over queries; a query not answered scores 0."""
+    return metrics.clustered(metrics.submission_scores(answers, truth), np.arange(len(truth)))

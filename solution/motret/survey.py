@@ -1,0 +1,96 @@
+"""The data report: what is there, what is odd, what was left out."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from motret.captions import normalise, words
+from motret.dataset import TestData, TrainingData
+from motret.duplicates import near_duplicates
+from motret.skeleton import JOINT
+from motret.store import Store
+
+SHOWN = 5
+TALL = (0.3, 1.2)
+"""Metres between pelvis and head of a standing person, generously."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Lines for people, and the same facts as plain values."""
+
+    lines: tuple[str, ...]
+    facts: dict[str, object]
+
+
+def survey(data: TrainingData, test: TestData | None) -> Report:
+    """Counts, lengths, captions, duplicates (also of test motions among the training motions) and files left out."""
+    training, store = data.training, data.store
+    counts = Counter(normalise(caption) for captions in training.captions for caption in captions)
+    sizes = [len(words(caption)) for captions in training.captions for caption in captions]
+    vocabulary = {word for caption in counts for word in caption.split()}
+    exact, near = exact_duplicates(store), near_duplicates(store)
+    spine = _spine(store)
+    facts: dict[str, object] = {
+        "motions": len(store.ids),
+        "persons": store.persons,
+        "up": store.settings.up,
+        "hours": float(store.lengths.sum() / store.settings.fps / 3600),
+        "frames": {name: int(np.quantile(store.lengths, at)) for name, at in (("shortest", 0), ("median", 0.5), ("longest", 1))},
+        "pelvis_to_head": spine,
+        "captions": sum(counts.values()),
+        "distinct_captions": len(counts),
+        "captions_of_several_motions": sum(count > 1 for count in counts.values()),
+        "words_per_caption": float(np.mean(sizes)),
+        "vocabulary": len(vocabulary),
+        "exact_duplicates": [[store.ids[a], store.ids[b]] for a, b in exact],
+        "near_duplicates": [[store.ids[a], store.ids[b], round(distance, 4)] for a, b, distance in near],
+        "left_out": [[skip.file, skip.wrong] for skip in training.skipped],
+        "groups": None if training.groups is None else len(set(training.groups.values())),
+    }
+    frames = facts["frames"]
+    lines = [
+        f"motions     {len(store.ids)}, persons {store.persons}, {facts['hours']:.1f} h at {store.settings.fps:g} fps, {store.settings.up} is up",
+        f"frames      {frames['shortest']} shortest, {frames['median']} median, {frames['longest']} longest",
+        f"captions    {facts['captions']}, {len(counts)} distinct, {facts['captions_of_several_motions']} of several motions; "
+        f"{facts['words_per_caption']:.1f} words on average, {len(vocabulary)} different words",
+        f"duplicates  {len(exact)} pairs equal, {len(near)} pairs nearly equal{_some([(store.ids[a], store.ids[b]) for a, b, _ in near])}",
+        "groups      " + (f"{facts['groups']} in groups.csv" if training.groups else "none given (made from captions and duplicates)"),
+    ]
+    if not TALL[0] < spine < TALL[1]:
+        lines.append(f"warning     pelvis and head are {spine:.2f} apart in the median: positions seem not to be in metres")
+    if test is not None:
+        leaks = near_duplicates(store, test.store)
+        pools = sorted({len(rows) for rows in test.rows})
+        facts["queries"], facts["candidates"] = len(test.queries), pools
+        facts["test_near_training"] = [[store.ids[a], test.store.ids[b], round(distance, 4)] for a, b, distance in leaks]
+        told = " to ".join(str(size) for size in dict.fromkeys((pools[0], pools[-1])))
+        lines.append(f"test        {len(test.queries)} queries x {told} candidates, {len(test.store.ids)} different files")
+        pairs = [(store.ids[a], test.store.ids[b]) for a, b, _ in leaks]
+        lines.append(f"leaks       {len(leaks)} test motions nearly equal to training motions{_some(pairs)}")
+    lines.append(f"left out    {len(training.skipped)} training files")
+    lines += [f"            {skip.file}: {skip.wrong}" for skip in training.skipped[:SHOWN]]
+    if len(training.skipped) > SHOWN:
+        lines.append(f"            and {len(training.skipped) - SHOWN} more, all in report.json")
+    return Report(tuple(lines), facts)
+
+
+def exact_duplicates(store: Store) -> list[tuple[int, int]]:
+    """Pairs of rows whose files have the same bytes; the first of each kind with every later one."""
+    first: dict[str, int] = {}
+    return [(first[content], row) for row, content in enumerate(store.digests) if first.setdefault(content, row) != row]
+
+
+def _spine(store: Store) -> float:
+    """Median distance between pelvis and head, in the data's unit."""
+    middle = store.offsets + store.lengths // 2
+    position = np.asarray(store.features[middle][..., store.columns["position"]], dtype=np.float32)
+    joints = position.reshape(*position.shape[:2], -1, 3)
+    return float(np.median(np.linalg.norm(joints[..., JOINT["head"], :] - joints[..., JOINT["pelvis"], :], axis=-1)))
+
+
+def _some(pairs: list[tuple[str, str]]) -> str:
+    if not pairs:
+        return ""
+    return " (" + ", ".join(f"{a} = {b}" for a, b in pairs[:3]) + (", ...)" if len(pairs) > 3 else ")")

@@ -1,0 +1,193 @@
+"""The generated challenge: two bodies act out drawn scenes, captions tell of them, and all is written as the competition has it.
+
+The scenes are known, so the score of a perfect reader is too: one who understands every word of a caption and sees all of a
+motion, and can only guess among the candidates that what is said does not tell apart.
+"""
+
+import csv
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motret.acting import Scene, act_out, draw_scene
+from motret.config import SceneSettings
+from motret.faults import Fault
+from motret.wording import Caption, consistent, describe_parts, draw_captions
+
+VERSION = 1
+"""Of the generator: raised when the same settings give other files."""
+MARKER = "sample.json"
+CONTENTS = {"motions", "texts", "test", "train.txt", MARKER}
+TRAIN, TEST, READER = range(3)  # streams of random numbers, so that the training scenes do not depend on the number of queries
+DEPTH = 10  # ranks that the competition counts
+
+
+@dataclass(frozen=True)
+class Told:
+    """A scene and its captions."""
+
+    scene: Scene
+    captions: tuple[Caption, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The competition score of a perfect reader: on random draws, its standard error, on the test queries as written, and by chance."""
+
+    score: float
+    error: float
+    test: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample on disk; reused: it was there already."""
+
+    folder: Path
+    settings: SceneSettings
+    reading: Reading
+    reused: bool
+
+    def line(self) -> str:
+        """The one line that a script prints."""
+        s, r = self.settings, self.reading
+        return (
+            f"sample in {self.folder}{' (was there already)' if self.reused else ''}: {s.motions} motions, {s.queries} queries x "
+            f"{s.candidates} candidates; a perfect reader of the captions scores {r.score:.3f} +- {r.error:.3f} ({r.chance:.3f} by chance)"
+        )
+
+
+def generator(settings: SceneSettings, stream: int, index: int = 0) -> np.random.Generator:
+    """The random numbers of one scene, or of the reader."""
+    return np.random.default_rng([settings.seed, stream, index])
+
+
+def score_of_tied(tied: np.ndarray) -> np.ndarray:
+    """Competition score expected when the right motion shares the best similarity with `tied` (Q,) others, ranked in any order.
+
+    With b candidates before the right one the score is sum of 1/k over the ranks k = b+1..10, divided by the same over k = 1..10.
+    """
+    weights = 1.0 / np.arange(1, DEPTH + 1)
+    of_rank = np.zeros(max(DEPTH, int(np.max(tied, initial=0)) + 1))
+    of_rank[:DEPTH] = weights[::-1].cumsum()[::-1] / weights.sum()
+    return (of_rank.cumsum() / np.arange(1, len(of_rank) + 1))[tied]
+
+
+def perfect_scores(told: Sequence[Told], pool: int, rng: np.random.Generator, draws: int = 64) -> np.ndarray:
+    """(scenes,) the perfect reader's score for each scene, mean over its captions and `draws` random pools of these scenes."""
+    others = len(told) - 1
+    tied_sc = np.array([[sum(consistent(c.content, other.scene) for other in told) - 1 for c in one.captions] for one in told])  # x caption
+    drawn = rng.hypergeometric(tied_sc, others - tied_sc, min(pool - 1, others), size=(draws, *tied_sc.shape))
+    return score_of_tied(drawn).mean(axis=(0, 2))
+
+
+def perfect_test_score(queries: Sequence[tuple[Caption, Sequence[Scene]]]) -> float:
+    """The perfect reader's score on queries: a caption each and its candidates, the right one among them."""
+    tied = [sum(consistent(caption.content, scene) for scene in scenes) - 1 for caption, scenes in queries]
+    return float(score_of_tied(np.array(tied)).mean())
+
+
+def write_scene(path: Path, settings: SceneSettings, rng: np.random.Generator) -> Told:
+    """Draws a scene, writes its motion to `path` and returns it with its captions."""
+    scene = draw_scene(rng)
+    told = Told(scene, draw_captions(scene, rng))
+    np.save(path, act_out(scene, settings.fps, rng))
+    return told
+
+
+def write_train(folder: Path, settings: SceneSettings) -> list[Told]:
+    """Writes motions, captions, part descriptions and the list of ids; returns what was written, in the order of the ids."""
+    for name in ("motions", "texts"):
+        (folder / name).mkdir()
+    ids = [f"{index:05d}" for index in range(1, settings.motions + 1)]
+    told = [write_scene(folder / "motions" / f"{i}.npy", settings, generator(settings, TRAIN, int(i))) for i in ids]
+    for name, one in zip(ids, told, strict=True):
+        (folder / "texts" / f"{name}.txt").write_text("".join(f"{caption.text}\n" for caption in one.captions), encoding="utf-8")
+    gar = [
+        {"id": name, "caption": one.captions[0].text, "part_descriptions": describe_parts(one.scene)}
+        for name, one in zip(ids, told, strict=True)
+    ]
+    (folder / "texts" / "gar_train.json").write_text(json.dumps(gar, indent=1) + "\n", encoding="utf-8")
+    (folder / "train.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
+    return told
+
+
+def write_query(folder: Path, settings: SceneSettings, query: int) -> tuple[Caption, list[Scene], int]:
+    """Writes one test query with scenes of its own; returns its caption, its candidates' scenes and the right one's number from 1."""
+    folder.mkdir(parents=True)
+    first = query * settings.candidates
+    told = [
+        write_scene(folder / f"motion_{k}.npy", settings, generator(settings, TEST, first + k)) for k in range(1, settings.candidates + 1)
+    ]
+    rng = generator(settings, TEST, first)  # the motions' own begin at first + 1 and end at the next query's
+    right = int(rng.integers(settings.candidates))
+    captions = told[right].captions
+    caption = captions[int(rng.integers(len(captions)))]
+    (folder / "text.txt").write_text(f"{caption.text}\n", encoding="utf-8")
+    return caption, [one.scene for one in told], right + 1
+
+
+def write_all(folder: Path, settings: SceneSettings) -> Reading:
+    """Writes a whole sample into an empty folder."""
+    told = write_train(folder, settings)
+    queries = [write_query(folder / "test" / str(query), settings, query) for query in range(1, settings.queries + 1)]
+    with (folder / "test" / "gt.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("query_id", "candidate"))
+        rows.writerows((query, right) for query, (_, _, right) in enumerate(queries, 1))
+    scores = perfect_scores(told, settings.candidates, generator(settings, READER))
+    reading = Reading(
+        score=float(scores.mean()),
+        error=float(scores.std() / np.sqrt(len(scores))),
+        test=perfect_test_score([(caption, scenes) for caption, scenes, _ in queries]),
+        chance=float(score_of_tied(np.array([settings.candidates - 1]))[0]),
+    )
+    marker = {"made_by": "sample.py", "version": VERSION, "settings": asdict(settings), "perfect_reader": asdict(reading)}
+    (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    return reading
+
+
+def read_marker(folder: Path) -> dict | None:
+    """What the sample in this folder was made from; None where nothing is, a Fault where the folder is not a generated sample."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    mend = "give another folder with --out, or move this one away"
+    if not (folder / MARKER).is_file():
+        raise Fault(folder, "is in the way and not a generated sample", mend)
+    foreign = sorted({path.name for path in folder.iterdir()} - CONTENTS)
+    if foreign:
+        raise Fault(folder, f"holds {foreign[0]} beside a generated sample", mend)
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        known = {"made_by": marker["made_by"], "version": marker["version"], "settings": marker["settings"]}
+        return known | {"perfect_reader": Reading(**marker["perfect_reader"])}
+    except (ValueError, KeyError, TypeError) as fault:
+        raise Fault(folder / MARKER, "cannot be read as a generated sample's", mend) from fault
+
+
+def make_sample(folder: Path, settings: SceneSettings, force: bool = False) -> Sample:
+    """Writes a sample, whole or not at all; one with the same settings is left as it is, unless by force."""
+    marker = read_marker(folder)
+    wanted = {"version": VERSION, "settings": asdict(settings)}
+    if marker and not force and {key: marker[key] for key in wanted} == wanted:
+        return Sample(folder, settings, marker["perfect_reader"], reused=True)
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as building:
+        fresh, old = Path(building) / "fresh", Path(building) / "old"
+        fresh.mkdir()
+        reading = write_all(fresh, settings)
+        if place.exists():
+            place.rename(old)
+        try:
+            fresh.rename(place)
+        except OSError:
+            if old.exists():
+                old.rename(place)
+            raise
+    return Sample(folder, settings, reading, reused=False)

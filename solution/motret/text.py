@@ -1,0 +1,210 @@
+"""Text towers: captions to vectors, through open_clip or Hugging Face; tokens made once, frozen towers run once.
+
+open_clip and transformers take seconds to import, so they are imported where a tower is made.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from motret import store
+from motret.config import TextSettings
+from motret.faults import WeightsFault
+
+EMBED_BATCH = 256
+PROBE_SECONDS = 5
+LOCAL = "give a local file or folder, or --text_weights none to train from scratch"
+
+
+class ClipTower(nn.Module):
+    """The text half of an open_clip model: token ids (C, L) -> (C, dim), L up to the context length.
+
+    Causal towers that read their output at the end token give the same for ids cut after it, so padding is cut off.
+    """
+
+    def __init__(self, text: nn.Module, tokenizer: Any):
+        super().__init__()
+        self.text = text
+        self.tokenizer = tokenizer
+        self.dim = int(text.output_dim)
+        self.cuts = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None and text.pool_type == "argmax"
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids (C, L) and the number of tokens of each (C,)."""
+        ids = self.tokenizer(list(captions))
+        return ids, (ids.argmax(dim=1) + 1 if self.cuts else torch.full((len(ids),), ids.shape[1]))
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        if not self.cuts:
+            return self.text(ids)
+        tower, length = self.text, ids.shape[1]
+        hidden = tower.token_embedding(ids) + tower.positional_embedding[:length]
+        hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
+        ends = tower.ln_final(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])
+        projection = tower.text_projection
+        if projection is None:
+            return ends
+        return projection(ends) if isinstance(projection, nn.Module) else ends @ projection
+
+
+class HfTower(nn.Module):
+    """A Hugging Face encoder: token ids (C, L) -> mean of its last hidden states over the real tokens (C, dim)."""
+
+    def __init__(self, encoder: nn.Module, tokenizer: Any):
+        super().__init__()
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.dim = int(encoder.config.hidden_size)
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids (C, L), padded on the right, and the number of tokens of each (C,)."""
+        limit = min(self.tokenizer.model_max_length, getattr(self.encoder.config, "max_position_embeddings", 512), 512)
+        made = self.tokenizer(list(captions), padding=True, padding_side="right", truncation=True, max_length=limit, return_tensors="pt")
+        return made["input_ids"], made["attention_mask"].sum(dim=1)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        hidden = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        weight = mask[..., None].to(hidden.dtype)
+        return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def from_scratch(settings: TextSettings) -> bool:
+    """Whether the tower starts from random weights (and so must be trained)."""
+    return settings.text_weights == "none" and not settings.text_tower.startswith("hf:")
+
+
+def make_tower(settings: TextSettings) -> ClipTower | HfTower:
+    """The text tower these settings name, with its weights. WeightsFault where they cannot be had."""
+    return _hf_tower(settings.text_tower.removeprefix("hf:")) if settings.text_tower.startswith("hf:") else _clip_tower(settings)
+
+
+def _hf_tower(name: str) -> HfTower:
+    if not Path(name).is_dir():
+        _offline_where_unreachable()
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        encoder = transformers.AutoModel.from_pretrained(name, use_safetensors=True, attn_implementation="sdpa")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsFault(f"hf:{name}", f"no such encoder can be loaded: {reason}", f"check the name; without network {LOCAL}") from error
+    return HfTower(encoder, tokenizer)
+
+
+def _clip_tower(settings: TextSettings) -> ClipTower:
+    name, weights = settings.text_tower, settings.text_weights
+    if weights != "none" and not Path(weights).is_file():
+        _offline_where_unreachable()
+    import open_clip
+
+    if name not in open_clip.list_models():
+        known = ", ".join(m for m in open_clip.list_models() if m.startswith("ViT-B"))
+        raise WeightsFault(
+            "--text_tower", f"open_clip has no model {name!r}", f"take one of its names ({known}, ...) or hf:<name or folder>"
+        )
+    if weights == "none":
+        heads = max(1, settings.text_width // 64)
+        tower = open_clip.transformer.TextTransformer(
+            width=settings.text_width, heads=heads, layers=settings.text_layers, output_dim=settings.text_width
+        )
+        return ClipTower(tower, open_clip.get_tokenizer("ViT-B-32"))
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not Path(weights).is_file() and weights not in tags:
+        raise WeightsFault(
+            "--text_weights", f"{weights!r} is neither a file nor a tag of {name}", f"its tags: {', '.join(tags)}; or {LOCAL}"
+        )
+    try:
+        whole = open_clip.create_model(name, pretrained=weights, force_custom_text=True)  # the visual half is let go at once
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsFault(f"{name} {weights}", f"the weights cannot be loaded: {reason}", f"without network {LOCAL}") from error
+    return ClipTower(whole.text, open_clip.get_tokenizer(name))
+
+
+def _offline_where_unreachable() -> None:
+    """Tells the hub client to use its cache alone where the hub cannot be reached, instead of retrying for minutes."""
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return
+    try:
+        socket.create_connection((endpoint.hostname, endpoint.port or 443), timeout=PROBE_SECONDS).close()
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from huggingface_hub import constants
+
+        constants.HF_HUB_OFFLINE = True  # read once at import, which may lie behind us
+
+
+@dataclass
+class CaptionBank:
+    """Distinct captions, ready for a tower: embedded by a frozen one, or as tokens for one that trains.
+
+    index: caption -> row; vectors: (n, dim) from a frozen tower, else None; ids, lengths: (n, L) and (n,) tokens, else None.
+    """
+
+    index: dict[str, int]
+    vectors: Tensor | None = None
+    ids: Tensor | None = None
+    lengths: Tensor | None = None
+
+    def rows(self, captions: Sequence[str]) -> Tensor:
+        """Rows (C,) of some captions."""
+        return torch.tensor([self.index[caption] for caption in captions], dtype=torch.long)
+
+    def to(self, device: torch.device) -> "CaptionBank":
+        moved = {name: None if (value := getattr(self, name)) is None else value.to(device) for name in ("vectors", "ids", "lengths")}
+        return CaptionBank(self.index, **moved)
+
+
+def make_bank(captions: Sequence[str], tower: ClipTower | HfTower, frozen: bool, cache: Path, device: torch.device) -> CaptionBank:
+    """The bank of these captions; what a frozen tower says of them is kept in `cache`, by tower, weights and captions."""
+    distinct = sorted(set(captions))
+    index = {caption: row for row, caption in enumerate(distinct)}
+    if not frozen:
+        ids, lengths = tower.tokenize(distinct)
+        return CaptionBank(index, ids=ids, lengths=lengths)
+    file = cache / f"{store.digest(_fingerprint(tower), distinct)}.npy"
+    if not file.is_file():
+        vectors = embed(tower, distinct, device)
+        store.write_whole(file, lambda beside: np.save(beside, vectors))
+    return CaptionBank(index, vectors=torch.from_numpy(np.load(file, allow_pickle=False)))
+
+
+@torch.inference_mode()
+def embed(tower: ClipTower | HfTower, captions: Sequence[str], device: torch.device) -> np.ndarray:
+    """What a tower says of captions: (C, dim) float32. Captions of one length go together, so that little is padding."""
+    ids, lengths = tower.tokenize(captions)
+    tower = tower.to(device).eval()
+    out = torch.empty(len(captions), tower.dim)
+    order = lengths.argsort(stable=True)
+    with _autocast(device):
+        for rows in tqdm(order.split(EMBED_BATCH), desc="embedding captions", unit="batch", mininterval=0.5, disable=len(order) < 2000):
+            longest = int(lengths[rows].max())
+            out[rows] = tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
+    return out.numpy()
+
+
+def _autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    return torch.autocast(device.type, dtype=torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _fingerprint(tower: nn.Module) -> str:
+    """Changes with any weight of the tower."""
+    sums = [
+        (name, list(value.shape), float(value.double().sum()), float(value.double().abs().sum()))
+        for name, value in tower.state_dict().items()
+    ]
+    return store.digest(type(tower).__name__, sums)

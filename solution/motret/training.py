@@ -1,0 +1,55 @@
+"""A run from beginning to end: data, folds, captions, then every fold that is asked for."""
+
+from collections.abc import Mapping
+
+from motret import dataset, fit, folds, rank, runs, text
+from motret.config import TrainSettings
+from motret.dataset import TrainingData
+from motret.faults import FoldFault
+from motret.folds import Folds
+from motret.runs import Run
+
+
+def load(settings: TrainSettings) -> tuple[TrainingData, Folds]:
+    """The packed data and its folds, made where they are missing; says which."""
+    data = dataset.load_training(settings.data, settings.machine.jobs)
+    left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
+    print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
+    found, there = folds.read_or_make(data, settings.data.folds_dir, settings.folds, settings.machine.seed)
+    print(f"{found.count} folds {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
+    return data, found
+
+
+def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
+    """Which folds to train; None is the model of all motions."""
+    if settings.fold == "all":
+        return list(range(found.count))
+    if settings.fold == "full":
+        return [None]
+    if int(settings.fold) >= found.count:
+        raise FoldFault("--fold", f"there is no fold {settings.fold}: folds are 0 to {found.count - 1}", "give one of them, all or full")
+    return [int(settings.fold)]
+
+
+def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
+    """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
+    data, found = load(settings)
+    wanted = wanted_folds(settings, found)
+    run = runs.create(settings, sources, data, found)
+    print(f"{run.name}: {settings.variant} in {run.folder}")
+    done = [fold for fold in wanted if (run.full() if fold is None else fold in run.finished())]
+    if done:
+        print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
+    if left := [fold for fold in wanted if fold not in done]:
+        tower = text.make_tower(settings.text)
+        frozen = not (settings.text.train_text or text.from_scratch(settings.text))
+        captions = [caption for own in data.training.captions for caption in own]
+        device = fit.choose_device(settings.machine.device)
+        bank = text.make_bank(captions, tower, frozen, settings.data.work_dir / "text", device)
+        place = fit.set_up(settings, data, bank)
+        for fold in left:
+            score = fit.fit(run, data, found, place, tower, fold)
+            print(f"{run.part(fold)}: " + (f"score {score} ({score.motions} motions)" if score else "trained on all motions"))
+    if run.finished():
+        print(rank.out_of_fold_score([run], found).line(run.name))
+    return run

@@ -1,0 +1,23 @@
+"""Trains a variant over folds: `python solution/train.py holistic --data_dir data --fold 0`.
+
+Makes packed features and folds first where they are missing. Each fold ends in runs/<name>/fold<k>/ with its best checkpoint,
+metrics.csv, train_log.txt and the out-of-fold embeddings that validate.py and ensemble.py use.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from motret import cli
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    settings, sources = cli.parse_train(argv, __doc__)
+    from motret import training  # torch is slow to import: --help and a wrong flag answer without it
+
+    training.train(settings, sources)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

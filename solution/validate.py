@@ -1,0 +1,65 @@
+"""The local validator: scores runs, checks and scores a submission, draws validation queries.
+
+python solution/validate.py oof                                    # every run on the motions it had not seen
+python solution/validate.py submission submissions/submission.csv  # its form, and its score where the answers are known
+python solution/validate.py make_batches                           # queries in the test's own layout, from held-out motions
+"""
+
+import sys
+from collections.abc import Sequence
+
+from motret import challenge, cli, dataset, folds, holdout, metrics, submission
+from motret.config import BatchesSettings, OofSettings, SubmissionSettings
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    kinds = {"oof": OofSettings, "submission": SubmissionSettings, "make_batches": BatchesSettings}
+    settings = cli.parse_one_of(kinds, argv, __doc__)
+    {OofSettings: score_runs, SubmissionSettings: check_submission, BatchesSettings: make_batches}[type(settings)](settings)
+    return 0
+
+
+def score_runs(settings: OofSettings) -> None:
+    from motret import rank  # needs torch, which is slow to import
+
+    data = dataset.load_training(settings.data, settings.machine.jobs)
+    found = folds.read(data, settings.data.folds_dir)
+    for run in rank.choose(settings.runs, settings.out_dir, data, found):
+        local = rank.out_of_fold_score([run], found)
+        print(local.line(run.name))
+        if settings.verbose:
+            for fold, score in local.by_fold.items():
+                print(f"  fold {fold}: {score} ({score.motions} motions)")
+            for way, table in local.retrieval.items():
+                print(f"  {way.replace('_', ' ')}, whole fold: " + ", ".join(f"{name} {value:.4g}" for name, value in table.items()))
+
+
+def check_submission(settings: SubmissionSettings) -> None:
+    folder = settings.test_dir or settings.data_dir / "test"
+    answers = submission.read_submission(settings.file, challenge.read_queries(folder))
+    print(f"{settings.file}: form is right, {len(answers)} queries")
+    gt = settings.gt or folder / "gt.csv"
+    if settings.gt is None and not gt.is_file():
+        return
+    truth = submission.read_ground_truth(gt)
+    if settings.verbose:
+        for k, recall in enumerate(metrics.recall_at(answers, truth), start=1):
+            print(f"  recall@{k} {recall:.4f}")
+    print(f"score {submission.score(answers, truth)} ({len(truth)} queries)")
+
+
+def make_batches(settings: BatchesSettings) -> None:
+    data = dataset.load_training(settings.data, settings.machine.jobs)
+    found, _ = folds.read_or_make(data, settings.data.folds_dir, 5, settings.machine.seed)
+    out = settings.out or settings.data.data_dir / "val"
+    disjoint = holdout.make_batches(data, found, settings.fold, settings.queries, settings.candidates, settings.machine.seed, out)
+    shared = "" if disjoint else " (queries share candidates: the fold is small)"
+    print(f"{settings.queries} queries x {settings.candidates} candidates of fold {settings.fold} in {out}{shared}")
+    print(
+        f"rank them with models that have not seen them: python solution/ensemble.py --fold {settings.fold} --test_dir {out} --out ranked.csv"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
