@@ -1,8 +1,10 @@
 """The local validator: scores runs, checks and scores a submission, draws validation queries.
 
-python solution/validate.py oof                                    # every run on the motions it had not seen
-python solution/validate.py submission submissions/submission.csv  # its form, and its score where the answers are known
-python solution/validate.py make_batches                           # queries in the test's own layout, from held-out motions
+python solution/validate.py oof scores every run on the motions it had not seen;
+
+python solution/validate.py submission submissions/submission.csv checks its form, and scores it where the answers are known;
+
+python solution/validate.py make_batches draws queries in the test's own layout, from held-out motions.
 """
 
 import sys
@@ -56,9 +58,8 @@ def make_batches(settings: BatchesSettings) -> None:
     disjoint = holdout.make_batches(data, found, settings.fold, settings.queries, settings.candidates, settings.machine.seed, out)
     shared = "" if disjoint else " (queries share candidates: the fold is small)"
     print(f"{settings.queries} queries x {settings.candidates} candidates of fold {settings.fold} in {out}{shared}")
-    print(
-        f"rank them with models that have not seen them: python solution/ensemble.py --fold {settings.fold} --test_dir {out} --out ranked.csv"
-    )
+    command = f"python solution/ensemble.py --fold {settings.fold} --test_dir {out} --out ranked.csv"
+    print(f"models that have not seen them rank them by: {command}")
 
 
 if __name__ == "__main__":
