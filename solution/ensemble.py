@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(test.queries)} queries ranked by {', '.join(run.name for run in members)}: {made.file} (kept as {made.kept.name})")
     print(local.line("local"))
     if made.truth:
-        print("true score {:.4f} +- {:.4f}".format(*made.truth))
+        print(f"true score {made.truth} ({made.truth.motions} queries)")
     return 0
 
 

@@ -4,7 +4,6 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union
 
@@ -36,7 +35,7 @@ def parse_train(
 ) -> tuple[config.TrainSettings, dict[str, str]]:
     """Training settings and the source of each: flag > tuned > preset > variant > default."""
     args = list(sys.argv[1:] if argv is None else argv)
-    known = config.names(config.TrainSettings)
+    known = config.names_of(config.TrainSettings)
     variant = next((arg for arg in args if arg in config.VARIANTS), known["variant"])
     layers = {f"variant {variant}": config.VARIANTS[variant] | {"variant": variant}}
     if preset := _value_of("preset", args):
@@ -97,8 +96,3 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
         print(f"warning: {message}", file=sys.stderr)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
-
-
-def flags_of(kind: type) -> set[str]:
-    """The flags a script with this kind of settings takes."""
-    return set(config.names(kind)) - {item.name for item in fields(kind) if item.name == "variant"}

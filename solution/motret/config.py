@@ -340,12 +340,13 @@ PRESETS: dict[str, Preset] = {
         values={
             "folds": 3,
             "text_weights": "none",
+            "text_layers": 1,
             "width": 128,
             "proj_dim": 128,
-            "epochs": 40,
             "batch_size": 32,
             "lr": 1e-3,
-            "eval_interval": 10,
+            "epochs": 16,
+            "eval_interval": 4,
         },
     ),
     "full": Preset(variants=("holistic",), values={"folds": 5, "epochs": 40}),
@@ -377,6 +378,10 @@ def _blank(item: Any) -> Any:
     return item.default_factory() if callable(item.default_factory) else item.default
 
 
-def names(kind: type) -> dict[str, Any]:
-    """Flag name -> default of a kind of settings."""
-    return flat(kind())
+def names_of(kind: type) -> dict[str, Any]:
+    """Flag name -> default of a kind of settings (MISSING where it has none)."""
+    listed: dict[str, Any] = {}
+    for item in fields(kind):
+        value = _blank(item)
+        listed.update(flat(value) if is_dataclass(value) and not isinstance(value, type) else {item.name: value})
+    return listed

@@ -143,7 +143,7 @@ def fit(
                     f"the loss is {mean_loss} in epoch {number + 1}",
                     "lower --lr, or raise --warmup_epochs; --amp off rules out bfloat16",
                 )
-            line = Epoch(number + 1, 0.0, settings.fit.lr * rate, float(1 / model.logit_scale()), mean_loss)
+            line = Epoch(number + 1, 0.0, settings.fit.lr * rate, 1 / model.logit_scale().item(), mean_loss)
             if due and len(held):
                 line = validate(model, place, data, folds, held, settings, line)
             line = Epoch(**asdict(line) | {"seconds": time.perf_counter() - began})

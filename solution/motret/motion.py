@@ -70,7 +70,8 @@ class MotionTransformer(nn.Module):
         super().__init__()
         del persons  # any number: all go through the same layers
         self.patch, self.drop, self.joint = settings.patch, settings.token_drop, settings.joint_layers
-        self.dim = width = settings.width
+        self.dim, self.width = 2 * settings.width, settings.width
+        width = settings.width
         features = max(part.stop for part in columns.values())
         self.project = nn.Linear(features * settings.patch, width)
         self.positions = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
@@ -83,16 +84,17 @@ class MotionTransformer(nn.Module):
         patches, places, mask = self.patches(batch)
         size, persons, count = patches.shape[:3]
         tokens = self.project(patches) + self.positions[places][:, None]
-        tokens = torch.cat([self.summary.expand(size, persons, 1, self.dim).to(tokens.dtype), tokens], dim=2)
+        tokens = torch.cat([self.summary.expand(size, persons, 1, self.width).to(tokens.dtype), tokens], dim=2)
         mask = F.pad(mask, (1, 0), value=True)[:, None].expand(size, persons, count + 1)
         alone, together = (size * persons, count + 1), (size, persons * (count + 1))
         whole = bool(mask.all())  # without padding there is nothing to mask
         for number, block in enumerate(self.blocks):
             shape = together if number >= len(self.blocks) - self.joint else alone
-            tokens = block(tokens.reshape(*shape, self.dim), None if whole else mask.reshape(shape[0], 1, 1, shape[1]))
-        tokens = self.norm(tokens).reshape(size, -1, self.dim)
-        weight = mask.reshape(size, -1, 1).to(tokens.dtype)
-        return (tokens * weight).sum(dim=1) / weight.sum(dim=1)
+            tokens = block(tokens.reshape(*shape, self.width), None if whole else mask.reshape(shape[0], 1, 1, shape[1]))
+        tokens = self.norm(tokens).reshape(size, -1, self.width)
+        real = mask.reshape(size, -1, 1)
+        mean = (tokens * real).sum(dim=1) / real.sum(dim=1)
+        return torch.cat([mean, tokens.masked_fill(~real, float("-inf")).amax(dim=1)], dim=-1)
 
     def patches(self, batch: MotionBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Patches (B, persons, N, patch * D), their places in time (B, N) and which are real (B, N).

@@ -200,7 +200,7 @@ def git_commit() -> str | None:
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """Settings from JSON, their paths made paths again; settings that no longer exist are left out."""
-    defaults = config.names(TrainSettings)
+    defaults = config.names_of(TrainSettings)
     return {name: Path(value) if isinstance(defaults[name], Path) else value for name, value in values.items() if name in defaults}
 
 

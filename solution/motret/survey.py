@@ -51,7 +51,8 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
     }
     frames = facts["frames"]
     lines = [
-        f"motions     {len(store.ids)}, persons {store.persons}, {facts['hours']:.1f} h at {store.settings.fps:g} fps, up {store.settings.up}",
+        f"motions     {len(store.ids)} of {store.persons} person(s), {facts['hours']:.1f} h",
+        f"axes        {store.settings.up} is up; {store.settings.fps:g} frames a second",
         f"frames      {frames['shortest']} shortest, {frames['median']} median, {frames['longest']} longest",
         f"captions    {facts['captions']}, {len(counts)} distinct, {facts['captions_of_several_motions']} of several motions; "
         f"{facts['words_per_caption']:.1f} words on average, {len(vocabulary)} different words",

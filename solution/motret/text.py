@@ -30,12 +30,14 @@ class ClipTower(nn.Module):
     """The text half of an open_clip model: token ids (C, L) -> (C, dim), L up to the context length.
 
     Causal towers that read their output at the end token give the same for ids cut after it, so padding is cut off.
+    mean: read the mean of all tokens instead, which a tower from scratch learns from fewer captions.
     """
 
-    def __init__(self, text: nn.Module, tokenizer: Any):
+    def __init__(self, text: nn.Module, tokenizer: Any, mean: bool = False):
         super().__init__()
         self.text = text
         self.tokenizer = tokenizer
+        self.mean = mean
         self.dim = int(text.output_dim)
         self.cuts = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None and text.pool_type == "argmax"
 
@@ -50,6 +52,8 @@ class ClipTower(nn.Module):
         tower, length = self.text, ids.shape[1]
         hidden = tower.token_embedding(ids) + tower.positional_embedding[:length]
         hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
+        if self.mean:
+            return masked_mean(tower.ln_final(hidden), lengths)
         ends = tower.ln_final(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])
         projection = tower.text_projection
         if projection is None:
@@ -75,8 +79,13 @@ class HfTower(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         hidden = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        weight = mask[..., None].to(hidden.dtype)
-        return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+        return masked_mean(hidden, lengths)
+
+
+def masked_mean(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """(C, dim) mean of (C, L, dim) over the first `lengths` (C,) tokens."""
+    real = (torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None])[..., None]
+    return (hidden * real).sum(dim=1) / lengths[:, None]
 
 
 def from_scratch(settings: TextSettings) -> bool:
@@ -120,7 +129,7 @@ def _clip_tower(settings: TextSettings) -> ClipTower:
         tower = open_clip.transformer.TextTransformer(
             width=settings.text_width, heads=heads, layers=settings.text_layers, output_dim=settings.text_width
         )
-        return ClipTower(tower, open_clip.get_tokenizer("ViT-B-32"))
+        return ClipTower(tower, open_clip.get_tokenizer("ViT-B-32"), mean=True)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not Path(weights).is_file() and weights not in tags:
         raise WeightsFault(

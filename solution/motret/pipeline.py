@@ -1,0 +1,238 @@
+"""The whole way from data to submission as a list of script calls: planned, forecast, run one by one."""
+
+import csv
+import difflib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motret import challenge, cli, config, features, store
+from motret.config import PRESETS, Preset
+from motret.faults import DataFault, SettingFault
+from motret.skeleton import PERSONS_BY_COLUMNS
+
+SCRIPTS = {
+    "prepare": config.PrepareSettings,
+    "make_folds": config.FoldSettings,
+    "train": config.TrainSettings,
+    "ensemble": config.EnsembleSettings,
+    "validate": config.SubmissionSettings,
+}
+"""The scripts of the way, in order, and the settings whose names are their flags."""
+OWN = {"data_dir", "preset", "run_name", "resume", "runs", "dry_run"}
+"""Flags that the plan sets itself."""
+DATA = "<data>"
+"""Stands in a run's name for the data and folds it belongs to, until they are known."""
+EFFICIENCY = 0.15
+"""Share of the machine's matrix-product rate that training reaches, roughly; for the forecast alone."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One script call."""
+
+    title: str
+    script: str
+    args: tuple[str, ...]
+
+    def command(self) -> str:
+        """What a person would type."""
+        return " ".join(["python", f"solution/{self.script}.py", *self.args])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps, what they work on, and what there is to say before they start."""
+
+    data_dir: Path
+    preset: str
+    notes: tuple[str, ...]
+    steps: tuple[Step, ...]
+    folds_dir: Path
+
+    def known(self, step: Step) -> Step:
+        """The step with the data it runs on in its run names, where folds tell."""
+        try:
+            about = json.loads((self.folds_dir / "folds.json").read_text(encoding="utf-8"))
+            tag = store.digest(about["data"], about["hash"])[:6]
+        except (OSError, ValueError, KeyError):
+            return step
+        return Step(step.title, step.script, tuple(arg.replace(DATA, tag) for arg in step.args))
+
+
+def flag_groups(args: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """An argument list as (flag name, its words): each flag with the values that follow it."""
+    groups: list[tuple[str, list[str]]] = []
+    for arg in args:
+        if arg.startswith("--"):
+            groups.append((arg[2:].split("=")[0].replace("-", "_"), [arg]))
+        elif groups:
+            groups[-1][1].append(arg)
+        else:
+            raise SettingFault("run_all.sh", f"{arg!r} is no flag", "flags start with --; see `bash run_all.sh --help`")
+    return groups
+
+
+def route(groups: Sequence[tuple[str, list[str]]]) -> dict[str, list[str]]:
+    """Hands each flag on to the scripts that know it. SettingFault for a flag that none knows."""
+    takes = {script: set(config.names_of(kind)) for script, kind in SCRIPTS.items()}
+    routed: dict[str, list[str]] = {script: [] for script in SCRIPTS}
+    for name, words in groups:
+        plain = name.removeprefix("no_")
+        takers = [script for script, names in takes.items() if name in names or plain in names]
+        if not takers:
+            close = difflib.get_close_matches(name, sorted(set().union(*takes.values())), n=3)
+            hint = f"did you mean {', '.join('--' + word for word in close)}?" if close else "see `python solution/train.py --help`"
+            raise SettingFault(f"--{name}", "no script knows this flag", hint)
+        for script in takers:
+            routed[script] += words
+    return routed
+
+
+def make_plan(args: Sequence[str]) -> Plan:
+    """What `run_all.sh` with these flags does, worked out without doing it."""
+    groups = flag_groups(args)
+    asked = {name: words for name, words in groups if name in OWN}
+    routed = route([(name, words) for name, words in groups if name not in OWN])
+    notes: list[str] = []
+    steps: list[Step] = []
+    default = config.names_of(config.DataSettings)["data_dir"]
+    if "data_dir" in asked:
+        data_dir = Path(_value(asked["data_dir"]))
+        if not data_dir.is_dir():
+            raise DataFault(data_dir, "no such folder", challenge.NO_DATA)
+    elif default.is_dir():
+        data_dir = default
+    else:
+        data_dir = config.names_of(config.SampleSettings)["out"]
+        notes.append(f"no {default}/ here: running on a generated challenge in {data_dir} (put the competition's data into {default}/)")
+        steps.append(Step("generate a challenge", "sample", ("--out", str(data_dir))))
+    generated = bool(steps)
+    preset = _value(asked["preset"]) if "preset" in asked else ("fast" if generated else "full")
+    if preset not in PRESETS:
+        raise SettingFault("--preset", f"no preset is called {preset!r}", f"choose from {', '.join(PRESETS)}")
+    data = ("--data_dir", str(data_dir))
+    steps += [
+        Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
+        Step("split into folds", "make_folds", (*data, *_folds(PRESETS[preset], routed["make_folds"]), *routed["make_folds"])),
+    ]
+    names = []
+    for variant in PRESETS[preset].variants:
+        call = [variant, *data, "--preset", preset, *routed["train"]]
+        name = f"{variant}-{preset}-{_hash(call)}-{DATA}"
+        names.append(name)
+        steps.append(Step(f"train {variant}", "train", (*call, "--run_name", name, "--resume", "auto")))
+    steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *names, *routed["ensemble"])))
+    file = _given(routed["ensemble"], "out") or str(config.names_of(config.EnsembleSettings)["submissions_dir"] / "submission.csv")
+    steps.append(Step("check the submission", "validate", ("submission", file, *data, *routed["validate"])))
+    folds_dir = Path(_given(routed["train"], "folds_dir") or config.names_of(config.DataSettings)["folds_dir"])
+    return Plan(data_dir, preset, tuple(notes), tuple(steps), folds_dir)
+
+
+def forecast(plan: Plan) -> str:
+    """Rough time and disk of the plan, from the data's headers and this machine's speed."""
+    training = challenge.read_training(plan.data_dir)
+    headers = [challenge.motion_shape(training.paths[int(row)]) for row in np.linspace(0, len(training.paths) - 1, 50)]
+    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths)
+    persons = PERSONS_BY_COLUMNS[headers[0][1]]
+    packed = frames * persons * features.width(persons) * 2
+    seconds = frames / 60_000  # packing
+    checkpoints = 0.0
+    rate = _matrix_rate()
+    for step in (step for step in plan.steps if step.script == "train"):
+        settings, _ = cli.parse_train(step.args, None)
+        motion, fit = settings.motion, settings.fit
+        folds = settings.folds if settings.fold == "all" else 1
+        weights = 12 * motion.width**2 * motion.layers
+        tokens = frames * persons / motion.patch * (1 - motion.token_drop)
+        limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
+        learnt = 1 - 1 / settings.folds
+        seconds += folds * min(limit, fit.epochs * learnt * 6 * weights * tokens / (EFFICIENCY * rate) + fit.epochs * 0.5)
+        checkpoints += folds * weights * 4 * 5
+    return f"forecast: about {_minutes(seconds)} on this machine, {(packed + checkpoints) / 1e9:.1f} GB of disk"
+
+
+def run(plan: Plan) -> int:
+    """Runs the steps, each as its own process, until one fails; returns its exit code."""
+    began = time.perf_counter()
+    for number, planned in enumerate(plan.steps, start=1):
+        step = plan.known(planned)
+        print(f"\n[{number}/{len(plan.steps)}] {step.title}: {step.command()}", flush=True)
+        start = time.perf_counter()
+        code = subprocess.run([sys.executable, str(config.ROOT / "solution" / f"{step.script}.py"), *step.args], check=False).returncode
+        if code:
+            told = f"\nstopped at step {number} ({step.title}), exit code {code}; once it is mended the same command goes on from here"
+            print(told, file=sys.stderr)
+            return code
+        print(f"[{number}/{len(plan.steps)}] done in {_minutes(time.perf_counter() - start)}", flush=True)
+        if step.script == "make_folds":
+            print(forecast(plan), flush=True)
+    print(f"\nall done in {_minutes(time.perf_counter() - began)}")
+    print(_result(plan))
+    return 0
+
+
+def _result(plan: Plan) -> str:
+    """The submission, its local score, and its true one where it is known, from the last row of the log."""
+    folder = Path(_given(plan.steps[-2].args, "submissions_dir") or config.names_of(config.EnsembleSettings)["submissions_dir"])
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as log:
+        kept = list(csv.DictReader(log))[-1]["file"]
+    about = json.loads((folder / kept).with_suffix(".json").read_text(encoding="utf-8"))
+    lines = [f"submission  {plan.steps[-1].args[1]}", "local score {mean:.4f} +- {error:.4f}".format(**about["local_score"])]
+    if about["true_score"]:
+        lines.append("true score  {mean:.4f} +- {error:.4f}".format(**about["true_score"]))
+    return "\n".join(lines)
+
+
+def _folds(preset: Preset, given: Sequence[str]) -> tuple[str, ...]:
+    return () if _given(given, "folds") else ("--folds", str(preset.values["folds"]))
+
+
+def _given(words: Sequence[str], flag: str) -> str | None:
+    for name, group in flag_groups(words):
+        if name == flag:
+            return _value(group)
+    return None
+
+
+def _value(words: Sequence[str]) -> str:
+    if "=" in words[0]:
+        return words[0].split("=", 1)[1]
+    if len(words) < 2:
+        raise SettingFault(words[0], "no value", "give one after it")
+    return words[1]
+
+
+def _hash(call: Sequence[str]) -> str:
+    """Names a run after what makes it, so that the same command finds it again and another one does not."""
+    from motret import runs
+
+    settings, _ = cli.parse_train(call, None)
+    return runs.settings_hash(settings)[:6]
+
+
+def _matrix_rate() -> float:
+    """Matrix-product operations a second, as training computes them; measured for a fifth of a second."""
+    import torch
+
+    from motret import fit
+
+    device = fit.choose_device("auto")
+    kind = torch.bfloat16 if fit.computes_in_bfloat16(device) else torch.float32
+    left = torch.randn(1024, 1024, device=device).to(kind)
+    float((left @ left).float().sum())
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < 0.2:
+        float((left @ left)[0, 0])
+        done += 1
+    return done * 2 * 1024**3 / (time.perf_counter() - start)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
