@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from motret import config
 
 import sample
 import train
+from motret import config
 
 PAGE = Path(__file__).parents[1] / "docs" / "own_model.md"
 
@@ -17,7 +17,9 @@ def blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_file_and_the_line_of_the_page_train_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_file_and_the_line_of_the_page_train_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     file, line = blocks()
     (tmp_path / "my_tower.py").write_text(file, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -29,4 +31,6 @@ def test_the_file_and_the_line_of_the_page_train_a_model(tmp_path: Path, monkeyp
     assert train.main(["bag", *places, *small, "--run_name", "bag"]) == 0
     assert "bag: score" in capsys.readouterr().out
     kept = torch.load(next((tmp_path / "out_dir/bag/fold0").glob("best_epoch*.pt")), weights_only=True)["model"]
-    assert {name for name in kept if name.startswith("motion_tower.")} == {f"motion_tower.frame.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
+    assert {name for name in kept if name.startswith("motion_tower.")} == {
+        f"motion_tower.frame.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")
+    }

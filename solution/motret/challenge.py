@@ -434,4 +434,4 @@ def some(names: Iterable[str], limit: int = 3) -> str:
 
 def _warn(file: Path, wrong: str, mend: str) -> None:
     """A warning in the form of a fault."""
-    warnings.warn(f"{file}: {wrong} ({mend})", stacklevel=3)
+    warnings.warn(f"{file}: {wrong} ({mend})", stacklevel=2)  # our own file: `cli` tells our warnings by it

@@ -36,7 +36,8 @@ def parse_train(
     """Training settings and the source of each: flag > tuned > preset > variant > default."""
     args = list(sys.argv[1:] if argv is None else argv)
     known = config.names_of(config.TrainSettings)
-    variant = next((arg for arg in args if arg in config.VARIANTS), known["variant"])
+    named = {place + 1 for place, arg in enumerate(args) if arg.replace("-", "_") in ("__run_name", "__resume")}  # may be called like one
+    variant = next((arg for place, arg in enumerate(args) if arg in config.VARIANTS and place not in named), known["variant"])
     layers = {f"variant {variant}": config.VARIANTS[variant] | {"variant": variant}}
     if preset := _value_of("preset", args):
         if preset not in config.PRESETS:
@@ -62,12 +63,13 @@ def given(args: Sequence[str]) -> set[str]:
 
 
 def _value_of(name: str, args: Sequence[str]) -> str | None:
+    value = None  # of the last of them, as for every flag
     for place, arg in enumerate(args):
         if arg == f"--{name}" and place + 1 < len(args):
-            return args[place + 1]
-        if arg.startswith(f"--{name}="):
-            return arg.split("=", 1)[1]
-    return None
+            value = args[place + 1]
+        elif arg.startswith(f"--{name}="):
+            value = arg.split("=", 1)[1]
+    return value
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:

@@ -46,6 +46,10 @@ class DataSettings:
     strict: bool = False
     """Stop at the first fault in a training file instead of leaving the file out."""
 
+    def __post_init__(self) -> None:
+        if not self.fps > 0:
+            raise SettingFault("--fps", f"is {self.fps:g}", "give a number above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSettings:
@@ -59,6 +63,12 @@ class MachineSettings:
     """Worker processes; -1: one per core."""
     debug: bool = False
     """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        if self.jobs == 0:
+            raise SettingFault("--jobs", "0 processes do nothing", "give 1 or more, or -1 for one per core")
+        if not 0 <= self.seed < 2**32:
+            raise SettingFault("--seed", f"is {self.seed}", "give a whole number from 0 to 4294967295")
 
 
 @dataclass(frozen=True, kw_only=True)

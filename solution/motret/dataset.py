@@ -32,7 +32,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """The queries of a test folder: `rows[q]` are the store rows of query q's candidates; equal files share a row."""
+    """The queries of a test folder: `rows[q]` are the store rows of query q's candidates; hard links of one file share a row."""
 
     queries: tuple[Query, ...]
     store: Store
@@ -67,20 +67,28 @@ def load_test(folder: Path, settings: FeatureSettings, data: DataSettings, jobs:
     names, paths, rows = [], [], []
     for query in queries:
         for number, path in zip(query.candidates, query.paths, strict=True):
-            about = path.stat()
-            if (about.st_dev, about.st_ino) not in row_of:  # hard links: one motion under several queries
-                row_of[about.st_dev, about.st_ino] = len(names)
+            if (place := _place(path)) not in row_of:  # hard links: one motion under several queries
+                row_of[place] = len(names)
                 names.append(f"{query.id}/motion_{number}")
                 paths.append(path)
-        rows.append(np.array([row_of[path.stat().st_dev, path.stat().st_ino] for path in query.paths]))
+        rows.append(np.array([row_of[_place(path)] for path in query.paths]))
     packed, reused = store.pack(names, paths, settings, data.work_dir, min_frames=data.min_frames, jobs=jobs, what="candidate motions")
     return TestData(queries, packed, tuple(rows), reused)
 
 
+def _place(path: Path) -> tuple[int, int]:
+    """Where a file's content is on disk: hard links have it in common."""
+    try:
+        about = path.stat()
+    except OSError as gone:
+        raise DataFault(path, f"cannot be read: {gone.strerror}", "check that it is there and readable") from gone
+    return about.st_dev, about.st_ino
+
+
 def same_persons(packed: Store, persons: int, where: Path) -> None:
-    """DataFault where a gallery has another number of persons than a model was trained on."""
+    """DataFault where a gallery has another number of persons than the motions trained on."""
     if packed.persons != persons:
-        wrong = f"motions of {packed.persons} person(s), the model was trained on {persons}"
+        wrong = f"motions of {packed.persons} person(s), those trained on have {persons}"
         raise DataFault(where, wrong, "rank them with a model trained on motions of the same form")
 
 

@@ -65,8 +65,7 @@ def split(group: np.ndarray, lengths: np.ndarray, count: int, seed: int) -> np.n
     groups = len(np.unique(group))
     if groups < count:
         raise FoldFault("--folds", f"{count} folds of {groups} groups", f"give at most {groups}, or look at groups.csv")
-    bins = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTH_BINS + 1)[1:-1]))
-    strata = np.searchsorted(bins, lengths)
+    strata = _length_bins(lengths, count)
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     fold = np.empty(len(group), dtype=int)
     for number, (_, held_out) in enumerate(splitter.split(strata, strata, group)):
@@ -74,11 +73,21 @@ def split(group: np.ndarray, lengths: np.ndarray, count: int, seed: int) -> np.n
     return fold
 
 
+def _length_bins(lengths: np.ndarray, least: int) -> np.ndarray:
+    """Length bin of each motion (M,): as many bins, up to `LENGTH_BINS`, as leave none with fewer than `least` motions."""
+    for bins in range(LENGTH_BINS, 0, -1):
+        edges = np.quantile(lengths, np.linspace(0, 1, bins + 1)[1:-1])
+        strata = np.searchsorted(edges, lengths)
+        if np.unique(strata, return_counts=True)[1].min() >= least:
+            break
+    return strata
+
+
 def make(data: TrainingData, count: int, seed: int, folder: Path) -> Folds:
     """Splits the data and writes folds.csv (id, fold, group) and folds.json (hash, data fingerprint, count, seed)."""
     group = group_motions(data)
     fold = split(group, data.store.lengths, count, seed)
-    made = Folds(fold, group, _hash(data.training.ids, fold), count)
+    made = Folds(fold, group, _hash(data.training.ids, fold, group), count)
     table = pd.DataFrame({"id": data.training.ids, "fold": fold, "group": group})
     store.write_whole(folder / "folds.csv", lambda path: table.to_csv(path, index=False))
     store.write_json(folder / "folds.json", {"hash": made.hash, "data": data.fingerprint, "folds": count, "seed": seed})
@@ -89,7 +98,7 @@ def made_of(folder: Path) -> str | None:
     """The hash of the folds in `folder`, whatever data they are of; None where there are none."""
     try:
         return str(json.loads((folder / "folds.json").read_text(encoding="utf-8"))["hash"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -99,15 +108,15 @@ def read(data: TrainingData, folder: Path) -> Folds:
     again = "run `python solution/make_folds.py` for this data"
     try:
         about = json.loads(sidecar.read_text(encoding="utf-8"))
-        table = pd.read_csv(listed, dtype={"id": str, "group": str})
+        table = pd.read_csv(listed, dtype={"id": str, "group": str}, keep_default_na=False)
         made_for, hashed, count = about["data"], about["hash"], int(about["folds"])
         rows = table.set_index("id").loc[list(data.training.ids)] if made_for == data.fingerprint else table
         found = Folds(rows["fold"].to_numpy(), rows["group"].to_numpy(dtype=str), hashed, count)
-    except (OSError, ValueError, KeyError) as broken:
+    except (OSError, ValueError, KeyError, TypeError) as broken:
         raise FoldFault(folder, f"no usable folds ({type(broken).__name__})", again) from broken
     if made_for != data.fingerprint:
         raise FoldFault(listed, f"made for other data ({made_for}, this is {data.fingerprint})", f"{again}, or give --folds_dir")
-    if _hash(data.training.ids, found.fold) != hashed:
+    if len(found.fold) != len(data.training.ids) or _hash(data.training.ids, found.fold, found.group) != hashed:
         raise FoldFault(listed, "changed since it was made", again)
     return found
 
@@ -119,5 +128,5 @@ def read_or_make(data: TrainingData, folder: Path, count: int, seed: int) -> tup
     return make(data, count, seed, folder), False
 
 
-def _hash(ids: Sequence[str], fold: np.ndarray) -> str:
-    return store.digest(sorted(zip(ids, fold.tolist(), strict=True)))
+def _hash(ids: Sequence[str], fold: np.ndarray, group: np.ndarray) -> str:
+    return store.digest(sorted(zip(ids, fold.tolist(), group.tolist(), strict=True)))

@@ -20,15 +20,17 @@ def make_batches(data: TrainingData, folds: Folds, fold: int, queries: int, cand
     """Writes `queries` folders of `candidates` held-out motions with one caption, and gt.csv; whole or not at all.
 
     Candidate sets are disjoint, as in the test, where the fold holds enough motions, else drawn one by one; returns which.
-    Motions are hard links where the disk allows. An older set of batches in `out` is replaced, anything else is left alone.
+    Motions are links where the disk allows. An older set of batches in `out` is replaced, anything else is left alone.
     """
     if not 0 <= fold < folds.count:
         raise SettingFault("--fold", f"there is no fold {fold}", f"give 0 to {folds.count - 1}")
     held = folds.held_out(fold)
     if not 1 <= candidates <= len(held):
         raise SettingFault("--candidates", f"{candidates} of {len(held)} held-out motions", f"give 1 to {len(held)}")
-    if out.exists() and not (out / MARKER).is_file():
+    if out.exists() and not (out / MARKER).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise DataFault(out, "holds something that this script did not make", "give another --out, or move it away")
+    if queries < 1:
+        raise SettingFault("--queries", f"is {queries}", "1 or more is needed")
     rng = np.random.default_rng([seed, fold])
     disjoint = queries * candidates <= len(held)
     drawn = rng.permutation(held)[: queries * candidates].reshape(queries, -1) if disjoint else None
@@ -61,6 +63,6 @@ def make_batches(data: TrainingData, folds: Folds, fold: int, queries: int, cand
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.link(source.resolve(), target)
-    except OSError:  # another disk, or one without links
+        os.symlink(source.resolve(), target)  # a hard link would change the times of the training file, and so its cache key
+    except OSError:  # a disk without links
         shutil.copy(source, target)

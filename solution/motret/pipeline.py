@@ -1,5 +1,6 @@
 """The whole way from data to submission as a list of script calls: planned, forecast, run one by one."""
 
+import contextlib
 import csv
 import difflib
 import json
@@ -55,13 +56,14 @@ class Plan:
     notes: tuple[str, ...]
     steps: tuple[Step, ...]
     folds_dir: Path
+    submissions_dir: Path
 
     def known(self, step: Step) -> Step:
         """The step with the data it runs on in its run names, where folds tell."""
         try:
             about = json.loads((self.folds_dir / "folds.json").read_text(encoding="utf-8"))
             tag = store.digest(about["data"], about["hash"])[:6]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return step
         return Step(step.title, step.script, tuple(arg.replace(DATA, tag) for arg in step.args))
 
@@ -91,7 +93,8 @@ def route(groups: Sequence[tuple[str, list[str]]]) -> dict[str, list[str]]:
             hint = f"did you mean {', '.join('--' + word for word in close)}?" if close else "see `python solution/train.py --help`"
             raise SettingFault(f"--{name}", "no script knows this flag", hint)
         for script in takers:
-            routed[script] += words
+            if (script, name) != ("ensemble", "fold") or _value(words).isdecimal():  # all and full are train.py's words
+                routed[script] += words
     return routed
 
 
@@ -99,7 +102,11 @@ def make_plan(args: Sequence[str]) -> Plan:
     """What `run_all.sh` with these flags does, worked out without doing it."""
     groups = flag_groups(args)
     asked = {name: words for name, words in groups if name in OWN}
+    if taken := sorted(asked.keys() - {"data_dir", "preset"}):
+        raise SettingFault(f"--{taken[0]}", "run_all.sh sets it itself", "leave it out, or call the scripts one by one")
     routed = route([(name, words) for name, words in groups if name not in OWN])
+    if _given(routed["train"], "fold") == "full":
+        raise SettingFault("--fold", "full holds nothing out, so there is no local score to go on", "run it without, then train.py --fold full")
     notes: list[str] = []
     steps: list[Step] = []
     default = config.names_of(config.DataSettings)["data_dir"]
@@ -129,16 +136,17 @@ def make_plan(args: Sequence[str]) -> Plan:
         names.append(name)
         steps.append(Step(f"train {variant}", "train", (*call, "--run_name", name, "--resume", "auto")))
     steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *names, *routed["ensemble"])))
-    file = _given(routed["ensemble"], "out") or str(config.names_of(config.EnsembleSettings)["submissions_dir"] / "submission.csv")
+    submissions = Path(_given(routed["ensemble"], "submissions_dir") or config.names_of(config.EnsembleSettings)["submissions_dir"])
+    file = _given(routed["ensemble"], "out") or str(submissions / "submission.csv")
     steps.append(Step("check the submission", "validate", ("submission", file, *data, *routed["validate"])))
     folds_dir = Path(_given(routed["train"], "folds_dir") or config.names_of(config.DataSettings)["folds_dir"])
-    return Plan(data_dir, preset, tuple(notes), tuple(steps), folds_dir)
+    return Plan(data_dir, preset, tuple(notes), tuple(steps), folds_dir, submissions)
 
 
 def forecast(plan: Plan) -> str:
     """Rough time and disk of the plan, from the data's headers and this machine's speed."""
     training = challenge.read_training(plan.data_dir)
-    headers = [challenge.motion_shape(training.paths[int(row)]) for row in np.linspace(0, len(training.paths) - 1, 50)]
+    headers = _headers(training.paths)
     frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths)
     persons = PERSONS_BY_COLUMNS[headers[0][1]]
     packed = frames * persons * features.width(persons) * 2
@@ -156,6 +164,17 @@ def forecast(plan: Plan) -> str:
         seconds += folds * min(limit, fit.epochs * learnt * 6 * weights * tokens / (EFFICIENCY * rate) + fit.epochs * 0.5)
         checkpoints += folds * weights * 4 * 5
     return f"forecast: about {_minutes(seconds)} on this machine, {(packed + checkpoints) / 1e9:.1f} GB of disk"
+
+
+def _headers(paths: Sequence[Path], most: int = 50) -> list[tuple[int, int]]:
+    """Frames and columns of some of the motions; broken ones, which are left out of the training, do not count."""
+    shapes = []
+    for row in np.unique(np.linspace(0, len(paths) - 1, most).astype(int)):
+        with contextlib.suppress(DataFault):
+            shapes.append(challenge.motion_shape(paths[row]))
+    if not shapes:
+        raise DataFault(paths[0].parent, "no readable motion among those looked at", "see `python solution/prepare.py`")
+    return shapes
 
 
 def run(plan: Plan) -> int:
@@ -180,10 +199,9 @@ def run(plan: Plan) -> int:
 
 def _result(plan: Plan) -> str:
     """The submission, its local score, and its true one where it is known, from the last row of the log."""
-    folder = Path(_given(plan.steps[-2].args, "submissions_dir") or config.names_of(config.EnsembleSettings)["submissions_dir"])
-    with (folder / "log.csv").open(encoding="utf-8", newline="") as log:
+    with (plan.submissions_dir / "log.csv").open(encoding="utf-8", newline="") as log:
         kept = list(csv.DictReader(log))[-1]["file"]
-    about = json.loads((folder / kept).with_suffix(".json").read_text(encoding="utf-8"))
+    about = json.loads((plan.submissions_dir / kept).with_suffix(".json").read_text(encoding="utf-8"))
     lines = [f"submission  {plan.steps[-1].args[1]}", "local score {mean:.4f} +- {error:.4f}".format(**about["local_score"])]
     if about["true_score"]:
         lines.append("true score  {mean:.4f} +- {error:.4f}".format(**about["true_score"]))

@@ -126,7 +126,11 @@ def pack(
         folder = work_dir / key
         if not (folder / "store.json").is_file():
             shutil.rmtree(folder, ignore_errors=True)
-            building.rename(folder)
+            try:
+                building.rename(folder)
+            except OSError:  # another process packed the same just now
+                if not (folder / "store.json").is_file():
+                    raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     write_whole(seen, lambda beside: beside.write_text(key))
@@ -151,9 +155,7 @@ def _build(
     shapes, skipped = _shapes(paths, strict)
     widths = [shape[1] for shape in shapes if shape]
     if not widths:
-        raise DataFault(
-            paths[0].parent if paths else folder, "no readable motion", "see the files named above; each must be a (T, 384) .npy"
-        )
+        raise _nothing_usable(paths, skipped)
     width = max(set(widths), key=widths.count)
     for number, (path, shape) in enumerate(zip(paths, shapes, strict=True)):
         if shape and shape[1] != width:
@@ -186,7 +188,7 @@ def _build(
                 _note(skipped, strict, fault)
     good = [row for row, result in enumerate(results) if isinstance(result, str)]
     if not good:
-        raise DataFault(paths[0].parent, "no usable motion", f"the first fault: {skipped[0].file}: {skipped[0].wrong}")
+        raise _nothing_usable(paths, skipped)
     names, hashes = [ids[kept[row]] for row in good], [results[row] for row in good]
     np.savez(folder / "index.npz", ids=np.array(names), digests=np.array(hashes), offsets=offsets[good], lengths=lengths[good])
     write_json(
@@ -244,6 +246,10 @@ def _note(skipped: list[Skip], strict: bool, fault: DataFault) -> None:
     if strict:
         raise fault
     skipped.append(Skip(fault.file, fault.wrong))
+
+
+def _nothing_usable(paths: Sequence[Path], skipped: Sequence[Skip]) -> DataFault:
+    return DataFault(paths[0].parent, "no usable motion", f"the first fault: {skipped[0].file}: {skipped[0].wrong}")
 
 
 def _signature(path: Path) -> tuple[int, int, int, int]:

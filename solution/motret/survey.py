@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from motret.captions import normalise, words
-from motret.dataset import TestData, TrainingData
+from motret.dataset import TestData, TrainingData, same_persons
 from motret.duplicates import near_duplicates
 from motret.skeleton import JOINT
 from motret.store import Store
@@ -27,7 +27,9 @@ class Report:
 def survey(data: TrainingData, test: TestData | None) -> Report:
     """Counts, lengths, captions, duplicates (also of test motions among the training motions) and files left out."""
     training, store = data.training, data.store
-    counts = Counter(normalise(caption) for captions in training.captions for caption in captions)
+    if test is not None:
+        same_persons(test.store, store.persons, test.queries[0].paths[0].parent)
+    counts = Counter(caption for captions in training.captions for caption in set(map(normalise, captions)))  # -> motions
     sizes = [len(words(caption)) for captions in training.captions for caption in captions]
     vocabulary = {word for caption in counts for word in caption.split()}
     exact, near = exact_duplicates(store), near_duplicates(store)
@@ -39,7 +41,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         "hours": float(store.lengths.sum() / store.settings.fps / 3600),
         "frames": {name: int(np.quantile(store.lengths, at)) for name, at in (("shortest", 0), ("median", 0.5), ("longest", 1))},
         "pelvis_to_head": spine,
-        "captions": sum(counts.values()),
+        "captions": len(sizes),
         "distinct_captions": len(counts),
         "captions_of_several_motions": sum(count > 1 for count in counts.values()),
         "words_per_caption": float(np.mean(sizes)),

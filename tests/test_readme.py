@@ -1,0 +1,55 @@
+"""Every command of the README is one that the scripts take."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from motret import cli, config, pipeline
+
+README = Path(__file__).parents[1] / "README.md"
+KINDS = {
+    "sample": config.SampleSettings,
+    "prepare": config.PrepareSettings,
+    "make_folds": config.FoldSettings,
+    "ensemble": config.EnsembleSettings,
+}
+
+
+def commands() -> list[list[str]]:
+    """Command lines of the README's bash blocks and of its inline code, comments dropped, as words."""
+    text = README.read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`((?:python solution|bash run_all)[^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if line and line[0] in ("python", "bash")]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, args = Path(words[1]), words[2:]
+    if words[0] == "bash":
+        assert (README.parent / script).is_file()
+        if script.name == "run_all.sh":
+            monkeypatch.setattr(config, "ROOT", tmp_path)  # no data folder there
+            (tmp_path / "SETTINGS.json").write_text((README.parent / "SETTINGS.json").read_text())
+            assert len(pipeline.make_plan([arg for arg in args if arg != "--dry_run"]).steps) == 6
+        return
+    assert (README.parent / script).is_file()
+    if script.stem == "train":
+        assert cli.parse_train(args, None)[0].variant in config.VARIANTS
+    elif script.stem == "validate":
+        kinds = {"oof": config.OofSettings, "submission": config.SubmissionSettings, "make_batches": config.BatchesSettings}
+        assert type(cli.parse_one_of(kinds, args, None)) is kinds[args[0]]
+    else:
+        assert isinstance(cli.parse(KINDS[script.stem], args, None), KINDS[script.stem])
+
+
+def test_the_readme_names_every_script_variant_and_preset() -> None:
+    text = README.read_text(encoding="utf-8")
+    for script in (README.parent / "solution").glob("*.py"):
+        assert script.name in text or script.stem == "run_all", script
+    for name in (*config.VARIANTS, *config.PRESETS):
+        assert f"`{name}`" in text, name
