@@ -1,12 +1,13 @@
 """The training loop: one fold of one run, from folds and features to a checkpoint and out-of-fold embeddings."""
 
 import contextlib
+import copy
 import csv
 import io
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,15 @@ def set_up(settings: TrainSettings, data: TrainingData, bank: CaptionBank) -> Wo
 def build_model(
     settings: TrainSettings, run: Run, columns: dict[str, slice], tower: text.ClipTower | text.HfTower, seed: int
 ) -> DualEncoder:
-    """A fresh model; its first weights follow from the seed alone."""
+    """A fresh model; its first weights follow from the seed alone.
+
+    A pretrained tower that trains is copied: trained in place it would carry what one fold learned into the next.
+    """
     trains = settings.text.train_text or text.from_scratch(settings.text)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if trains and text.from_scratch(settings.text):
-            tower = text.make_tower(settings.text)
+        if trains:
+            tower = text.make_tower(settings.text) if text.from_scratch(settings.text) else copy.deepcopy(tower)
         return DualEncoder(settings, run.persons, columns, tower.dim, tower if trains else None)
 
 
@@ -127,7 +131,6 @@ def fit(
     with tqdm(total=epochs * per_epoch, initial=len(history) * per_epoch, desc=name, unit="step", mininterval=0.5, disable=None) as bar:
         while len(history) < epochs and not _stale(history, settings.fit):
             began, number = time.perf_counter(), len(history)
-            due = (number + 1) % settings.fit.eval_interval == 0 or number + 1 == epochs
             model.train()
             torch.manual_seed(stream * 10_000 + number)  # for layers that draw from torch's own generator
             orders, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(stream * 10_000 + number)
@@ -143,10 +146,11 @@ def fit(
                     f"the loss is {mean_loss} in epoch {number + 1}",
                     "lower --lr, or raise --warmup_epochs; --amp off rules out bfloat16",
                 )
-            line = Epoch(number + 1, 0.0, settings.fit.lr * rate, 1 / model.logit_scale().item(), mean_loss)
+            line = Epoch(number + 1, time.perf_counter() - began, settings.fit.lr * rate, 1 / model.logit_scale().item(), mean_loss)
+            last = number + 1 >= planned_epochs(settings.fit, [*history, line])  # a time limit may end the run at any epoch
+            due = last or (number + 1) % settings.fit.eval_interval == 0
             if due and len(held):
-                line = validate(model, place, data, folds, held, settings, line)
-            line = Epoch(**asdict(line) | {"seconds": time.perf_counter() - began})
+                line = replace(validate(model, place, data, folds, held, settings, line), seconds=time.perf_counter() - began)
             history.append(line)
             epochs = planned_epochs(settings.fit, history)
             bar.total = epochs * per_epoch
@@ -158,7 +162,7 @@ def fit(
                 _keep_best(part, model, settings, line)
             if settings.fit.save_every and line.epoch % settings.fit.save_every == 0:
                 runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": model.state_dict(), "epoch": line.epoch})
-            if due or number + 1 == epochs:
+            if due:
                 state = {
                     "model": model.state_dict(),
                     "optimiser": optimiser.state_dict(),
@@ -223,7 +227,7 @@ def make_optimiser(model: DualEncoder, settings: TrainSettings) -> torch.optim.O
 
 
 def learning_rate(step: int, steps: int, per_epoch: int, settings: FitSettings) -> float:
-    """Share of the highest rate at a step: linear warm-up, then half a cosine to 0 at the last step."""
+    """Share of the highest rate at a step: linear warm-up, then half a cosine that ends at 0 after the last step."""
     warm = min(settings.warmup_epochs * per_epoch, steps / 2)
     if step < warm:
         return (step + 1) / (warm + 1)

@@ -19,7 +19,7 @@ LONGEST = 512
 class MotionBatch:
     """Motions as a tower gets them.
 
-    frames: (B, T, persons, D) standardised features, anything beyond a motion's length; lengths: (B,) frames of each, >= 1;
+    frames: (B, T, persons, D) standardised features, beyond a motion's length its last frame again; lengths: (B,) frames of each, >= 1;
     generator: where random choices come from while training, None otherwise.
     """
 

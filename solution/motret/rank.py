@@ -31,7 +31,9 @@ class LocalScore:
     def line(self, name: str) -> str:
         """`name: score 0.7312 +- 0.0041 (...)`."""
         folds = f"{len(self.by_fold)} fold{'s' if len(self.by_fold) != 1 else ''}"
-        return f"{name}: score {self.score} ({self.score.motions} motions in {self.score.groups} groups, {folds}, pools of {metrics.POOL})"
+        pools = sorted({min(metrics.POOL, score.motions) for score in self.by_fold.values()})  # a smaller fold is its own pool
+        drawn = f"pools of {' to '.join(map(str, pools[:1] + pools[1:][-1:]))}"
+        return f"{name}: score {self.score} ({self.score.motions} motions in {self.score.groups} groups, {folds}, {drawn})"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def must_belong(run: Run, data: TrainingData, folds: Folds) -> None:
 def choose(named: Sequence[str], out_dir: Path, data: TrainingData, folds: Folds) -> list[Run]:
     """The runs that are named (by path, or by name in `out_dir`), or every finished one of this data and these folds."""
     if named:
-        chosen = [runs.open_run(Path(name) if Path(name).is_dir() else out_dir / name) for name in named]
+        chosen = [runs.open_run(Path(name) if (Path(name) / "args.json").is_file() else out_dir / name) for name in named]
         for run in chosen:
             must_belong(run, data, folds)
         return chosen

@@ -4,9 +4,11 @@ runs/<name>/args.json                 settings, the source of each, data and fol
 runs/<name>/fold<k>/ or full/         best_epoch<N>.pt, last.pt, metrics.csv, train_log.txt, and oof.npz or done.json when finished
 """
 
+import pickle
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,7 +124,7 @@ def open_run(folder: Path) -> Run:
         return Run(folder, settings, about["sources"], about["data"], about["folds"], features, about["persons"])
     except FileNotFoundError as missing:
         raise RunFault(folder, "is no run: it has no args.json", "name a folder that train.py made") from missing
-    except (JSONDecodeError, KeyError, TypeError) as broken:
+    except (JSONDecodeError, KeyError, TypeError, AttributeError) as broken:
         raise RunFault(folder / "args.json", f"cannot be read ({broken})", "remove the run and train it again") from broken
 
 
@@ -142,7 +144,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as missing:
         raise WeightsFault(path, "no such checkpoint", "train the run again") from missing
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as broken:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as broken:
         raise WeightsFault(path, "is no readable checkpoint", "remove it and train with --resume auto") from broken
 
 
@@ -164,7 +166,7 @@ def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
     try:
         with np.load(path, allow_pickle=False) as kept:
             return OutOfFold(**{name: kept[name] for name in ("ids", "row", "motion", "text", "owner")})
-    except (OSError, ValueError, KeyError) as broken:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as broken:
         raise RunFault(path, "cannot be read", "remove it and train the fold again with --resume auto") from broken
 
 

@@ -4,7 +4,9 @@ open_clip and transformers take seconds to import, so they are imported where a 
 """
 
 import contextlib
+import hashlib
 import os
+import pickle
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,14 +104,19 @@ def _hf_tower(name: str) -> HfTower:
     if not Path(name).is_dir():
         _offline_where_unreachable()
     import transformers
+    from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        encoder = transformers.AutoModel.from_pretrained(name, use_safetensors=True, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsFault(f"hf:{name}", f"no such encoder can be loaded: {reason}", f"check the name; without network {LOCAL}") from error
+        encoder, told = transformers.AutoModel.from_pretrained(
+            name, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        mend = "check the name; without network give a local folder, --text_tower hf:FOLDER, or train from scratch, --text_weights none"
+        raise WeightsFault(f"hf:{name}", f"no such encoder can be loaded: {_first_line(error)}", mend) from error
+    if missing := sorted(key for key in told["missing_keys"] if "pooler" not in key):  # transformers would start them at random
+        raise WeightsFault(f"hf:{name}", f"its weights lack {missing[0]} and {len(missing) - 1} more", "give the folder of a whole encoder")
     return HfTower(encoder, tokenizer)
 
 
@@ -137,10 +144,15 @@ def _clip_tower(settings: TextSettings) -> ClipTower:
         )
     try:
         whole = open_clip.create_model(name, pretrained=weights, force_custom_text=True)  # the visual half is let go at once
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsFault(f"{name} {weights}", f"the weights cannot be loaded: {reason}", f"without network {LOCAL}") from error
+    except (RuntimeError, OSError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
+        raise WeightsFault(
+            f"{name} {weights}", f"the weights cannot be loaded: {_first_line(error)}", f"without network {LOCAL}"
+        ) from error
     return ClipTower(whole.text, open_clip.get_tokenizer(name))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _offline_where_unreachable() -> None:
@@ -185,7 +197,7 @@ def make_bank(captions: Sequence[str], tower: ClipTower | HfTower, frozen: bool,
     if not frozen:
         ids, lengths = tower.tokenize(distinct)
         return CaptionBank(index, ids=ids, lengths=lengths)
-    file = cache / f"{store.digest(_fingerprint(tower), distinct)}.npy"
+    file = cache / f"{_key(tower, distinct)}.npy"
     if not file.is_file():
         vectors = embed(tower, distinct, device)
         store.write_whole(file, lambda beside: np.save(beside, vectors))
@@ -210,10 +222,10 @@ def _autocast(device: torch.device) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def _fingerprint(tower: nn.Module) -> str:
-    """Changes with any weight of the tower."""
-    sums = [
-        (name, list(value.shape), float(value.double().sum()), float(value.double().abs().sum()))
-        for name, value in tower.state_dict().items()
-    ]
-    return store.digest(type(tower).__name__, sums)
+def _key(tower: ClipTower | HfTower, captions: Sequence[str]) -> str:
+    """Changes with any weight of the tower, any token of the captions and any caption."""
+    content = hashlib.blake2b(digest_size=16)
+    for value in (*tower.state_dict().values(), *tower.tokenize(captions)):
+        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    shapes = [(name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()]
+    return store.digest(type(tower).__name__, shapes, content.hexdigest(), captions)

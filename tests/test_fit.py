@@ -1,0 +1,412 @@
+"""The training loop on motions made in memory: schedule, limits, what is kept, and that a killed fold ends where an unbroken one does."""
+
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from motret import batches, fit, metrics, runs
+from motret.faults import RunFault, SettingFault
+from motret.fit import Epoch
+from motret.runs import Run
+
+FIT = tiny.settings().fit
+
+
+def make_run(folder, chosen, data):
+    return Run(folder / "run", chosen, {}, data.fingerprint, "folds-a", data.store.settings, data.store.persons)
+
+
+def fit_fold(folder, fold=0, data=None, **values):
+    """Trains one fold of 20 motions in memory."""
+    chosen, data = tiny.settings(**values), data or tiny.training_data()
+    run = make_run(folder, chosen, data)
+    score = fit.fit(run, data, tiny.folds(), tiny.workplace(chosen, data), tiny.NoTower(), fold)
+    return run, score
+
+
+def history(run, fold=0):
+    with (run.part(fold) / "metrics.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def best(run, fold=0):
+    return runs.load_checkpoint(runs.best_checkpoint(run.part(fold)), tiny.CPU)
+
+
+def line(epoch=1, seconds=1.0, **values):
+    return Epoch(epoch, seconds, 1e-3, 0.07, 1.0, **values)
+
+
+# ---- schedule
+
+
+def test_the_learning_rate_rises_to_the_highest_and_ends_at_zero():
+    chosen = replace(FIT, warmup_epochs=2.0)
+    rates = [fit.learning_rate(step, 100, 10, chosen) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 21)
+    assert np.diff(rates[:21]) == pytest.approx(np.full(20, 1 / 21))
+    assert rates[20] == max(rates) == 1
+    assert (np.diff(rates[20:]) < 0).all()
+    assert rates[60] == pytest.approx(0.5) and rates[100] == pytest.approx(0)
+    assert 0 < rates[99] < 1e-3
+
+
+def test_warm_up_takes_at_most_half_of_a_short_run():
+    chosen = replace(FIT, warmup_epochs=5.0)
+    rates = [fit.learning_rate(step, 8, 4, chosen) for step in range(8)]
+    assert int(np.argmax(rates)) == 4 and min(rates) > 0
+
+
+def test_without_warm_up_the_first_step_is_at_the_highest_rate():
+    assert fit.learning_rate(0, 10, 5, replace(FIT, warmup_epochs=0.0)) == 1
+
+
+def test_without_a_time_limit_all_epochs_are_planned():
+    assert fit.planned_epochs(replace(FIT, epochs=7), [line(seconds=1e6)]) == 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "planned"),
+    [([], 40), ([6.0], 10), ([5.9], 10), ([6.1], 9), ([4.0, 8.0], 10), ([1.0], 40), ([59.0], 1), ([61.0], 1), ([50.0, 20.0], 2)],
+)
+def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
+    past = [line(epoch, spent) for epoch, spent in enumerate(seconds, start=1)]
+    assert fit.planned_epochs(replace(FIT, epochs=40, max_minutes=1.0), past) == planned
+
+
+# ---- what a fold leaves behind
+
+
+def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings(tmp_path):
+    run, score = fit_fold(tmp_path, epochs=4, lr=3e-3)
+    part = run.part(0)
+    lines = history(run)
+    assert [row["epoch"] for row in lines] == ["1", "2", "3", "4"]
+    assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"]) - 0.2
+    assert sorted(path.name for path in part.iterdir()) == sorted(
+        [runs.best_checkpoint(part).name, "last.pt", "metrics.csv", "oof.npz", "train_log.txt"]
+    )
+    highest = max(float(row["score"]) for row in lines)
+    assert best(run)["score"] == highest == pytest.approx(score.mean)
+    assert [float(row["score"]) for row in lines].index(highest) + 1 == best(run)["epoch"]
+    log = part.joinpath("train_log.txt").read_text()
+    assert "epoch 4:" in log and f"kept epoch {best(run)['epoch']}" in log
+
+
+def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_path):
+    run, score = fit_fold(tmp_path, fold=1)
+    data, held = tiny.training_data(), tiny.folds().held_out(1)
+    with np.load(run.part(1) / "oof.npz") as kept:
+        assert sorted(kept) == ["ids", "motion", "owner", "row", "text"]
+    out = runs.load_out_of_fold(run, 1)
+    assert out.row.tolist() == held.tolist()
+    assert out.ids.tolist() == [data.training.ids[row] for row in held]
+    assert out.owner.tolist() == [place for place, row in enumerate(held) for _ in data.training.captions[row]]
+    assert out.motion.shape == (10, 8) and out.text.shape == (len(out.owner), 8)
+    for vectors in (out.motion, out.text):
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-5)
+    values = metrics.caption_scores(out.text @ out.motion.T, out.owner)
+    assert score.mean == pytest.approx(values.mean()) and score.motions == 10
+
+
+def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
+    run, _ = fit_fold(tmp_path)
+    data = tiny.training_data()
+    model = fit.build_model(run.settings, run, data.store.columns, tiny.NoTower(), seed=99)
+    model.load_state_dict(best(run)["model"])
+    out = runs.load_out_of_fold(run, 0)
+    place = tiny.workplace(run.settings, data)
+    for piece, row in enumerate(out.row):  # one by one: neither order nor neighbours matter
+        alone = model.eval().encode_motions(place.motions.gather(torch.tensor([row])))
+        np.testing.assert_allclose(out.motion[[piece]], alone.detach().numpy(), atol=1e-5)
+
+
+def test_held_out_motions_are_not_learned_from(tmp_path):
+    """Other features and captions of the held-out motions: the same weights."""
+    data, other = tiny.training_data(), tiny.training_data()
+    for row in tiny.folds().held_out(0):
+        other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] = 7
+    chosen = tiny.settings(eval_interval=2)
+    weights = []
+    for name, used in (("a", data), ("b", other)):
+        run = make_run(tmp_path / name, chosen, used)
+        place = tiny.workplace(chosen, used)
+        if name == "b":
+            for row in tiny.folds().held_out(0):
+                place.bank.vectors[place.table.of(torch.tensor([row]))[0]] = 5.0
+        fit.fit(run, used, tiny.folds(), place, tiny.NoTower(), 0)
+        weights.append(runs.load_checkpoint(run.part(0) / "last.pt", tiny.CPU)["model"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path):
+    run, score = fit_fold(tmp_path, fold=None, epochs=3)
+    assert score is None and run.full() and run.finished() == []
+    assert not (run.folder / "full" / "oof.npz").exists()
+    assert best(run, None)["epoch"] == 3
+    assert all(row["score"] == "nan" for row in history(run, None))
+
+
+def test_folds_and_the_full_model_start_differently_and_by_seed(tmp_path):
+    data = tiny.training_data()
+    run = make_run(tmp_path, tiny.settings(), data)
+    first, again, other = (
+        fit.build_model(run.settings, run, data.store.columns, tiny.NoTower(), seed).state_dict() for seed in (1000, 1000, 1001)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["motion_tower.project.weight"], other["motion_tower.project.weight"])
+
+
+def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp_path, monkeypatch):
+    real, drawn = batches.epoch, []
+
+    def recorded(*args):
+        made = list(real(*args))
+        drawn.append(([batch.captions.tolist() for batch in made], args[-1].initial_seed()))
+        return iter(made)
+
+    monkeypatch.setattr(batches, "epoch", recorded)
+    for name, values in {"a": {}, "b": {}, "c": {"seed": 1}, "d": {"fold": 1}}.items():
+        fit_fold(tmp_path / name, batch_size=3, **values)
+    (first, second), again, other_seed, other_fold = drawn[:2], drawn[2:4], drawn[4:6], drawn[6:]
+    assert again == [first, second]
+    seen = [first, second, *other_seed, *other_fold]
+    assert len({str(order) for order, _ in seen}) == len({noise for _, noise in seen}) == 6
+
+
+def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
+    """A fold that went on with the tower of the fold before would have seen the captions it holds out."""
+    tower = torch.nn.Linear(3, tiny.TEXT_DIM)
+    tower.dim = tiny.TEXT_DIM
+    data = tiny.training_data()
+    run = make_run(tmp_path, tiny.settings(text_tower="hf:somewhere", train_text=True), data)
+    models = [fit.build_model(run.settings, run, data.store.columns, tower, seed) for seed in (0, 1)]
+    assert models[0].text_tower is not models[1].text_tower
+    before = tower.weight.clone()
+    with torch.no_grad():
+        models[0].text_tower.weight.add_(1)
+    assert torch.equal(models[1].text_tower.weight, before) and torch.equal(tower.weight, before)
+
+
+def test_a_checkpoint_is_kept_every_so_many_epochs_where_asked(tmp_path):
+    run, _ = fit_fold(tmp_path, epochs=5, save_every=2)
+    assert sorted(path.name for path in run.part(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
+
+
+@pytest.mark.parametrize("fold", [0, None])
+def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
+    run, _ = fit_fold(tmp_path, fold=fold, epochs=5, eval_interval=3)
+    scored = [row["epoch"] for row in history(run, fold) if row["score"] != "nan"]
+    assert scored == ([] if fold is None else ["3", "5"])
+    assert len(runs.load_checkpoint(run.part(fold) / "last.pt", tiny.CPU)["history"]) == 5
+
+
+@pytest.mark.parametrize("fold", [0, None])
+def test_a_time_limit_ends_with_a_validated_model_whatever_the_interval(tmp_path, fold):
+    run, score = fit_fold(tmp_path, fold=fold, epochs=40, eval_interval=10, max_minutes=1e-9)
+    assert len(history(run, fold)) == 1
+    assert (score is None) == (fold is None)
+    assert best(run, fold)["epoch"] == 1
+
+
+# ---- stopping
+
+
+def scored(monkeypatch, scores):
+    """Makes validation say these scores, whatever the model."""
+    left = iter(scores)
+
+    def validate(*args):
+        return replace(args[-1], val_loss=1.0, score=next(left), error=0.1, r1=0.5, spread=0.5)
+
+    monkeypatch.setattr(fit, "validate", validate)
+
+
+def test_training_stops_early_after_so_many_validations_without_a_better_one(tmp_path, monkeypatch):
+    scored(monkeypatch, [0.2, 0.5, 0.4, 0.5, 0.45, 0.9, 0.9, 0.9])
+    run, _ = fit_fold(tmp_path, epochs=8, early_stop_patience=3)
+    assert [float(row["score"]) for row in history(run)] == [0.2, 0.5, 0.4, 0.5, 0.45]
+    assert best(run)["epoch"] == 2  # the first of equals
+
+
+def test_without_patience_training_goes_on(tmp_path, monkeypatch):
+    scored(monkeypatch, [0.9, *[0.1] * 5])
+    run, _ = fit_fold(tmp_path, epochs=6)
+    assert len(history(run)) == 6 and best(run)["epoch"] == 1
+
+
+def test_the_checkpoint_may_be_chosen_by_r1(tmp_path, monkeypatch):
+    values = iter([(0.9, 0.1), (0.5, 0.3), (0.1, 0.2)])
+
+    def validate(*args):
+        score, r1 = next(values)
+        return replace(args[-1], score=score, r1=r1)
+
+    monkeypatch.setattr(fit, "validate", validate)
+    run, _ = fit_fold(tmp_path, epochs=3, select="r1")
+    assert best(run)["epoch"] == 2
+
+
+def test_a_loss_that_is_no_number_stops_and_says_what_to_do(tmp_path, monkeypatch):
+    real, steps = fit.contrast, []
+
+    def broken(*args):
+        steps.append(1)
+        return real(*args) * (math.nan if len(steps) == 4 else 1.0)  # once is enough: the sum of the epoch stays NaN
+
+    monkeypatch.setattr(fit, "validate", lambda *args: args[-1])
+    monkeypatch.setattr(fit, "contrast", broken)
+    with pytest.raises(RunFault, match=r"fold0: the loss is nan in epoch 2 \(lower --lr"):
+        fit_fold(tmp_path, epochs=9, batch_size=3)
+    assert not (tmp_path / "run" / "fold0" / "oof.npz").exists()
+
+
+def test_a_fold_with_nothing_to_learn_from_is_a_fault(tmp_path):
+    data = tiny.training_data(captions=(("a",), ("b",), ("c",)))
+    chosen = tiny.settings()
+    run = make_run(tmp_path, chosen, data)
+    uneven = replace(tiny.folds(3), fold=np.array([0, 0, 1]))
+    with pytest.raises(RunFault, match="fold 0 leaves 1 motions to learn from"):
+        fit.fit(run, data, uneven, tiny.workplace(chosen, data), tiny.NoTower(), 0)
+
+
+# ---- killed and resumed
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_after(monkeypatch, name, count):
+    """Makes the run die when runs.save_checkpoint has written the `count`-th file that starts with `name`."""
+    real, left = runs.save_checkpoint, [count]
+
+    def save(path, content):
+        real(path, content)
+        left[0] -= path.name.startswith(name)
+        if left[0] == 0:
+            raise KilledError
+
+    monkeypatch.setattr(fit.runs, "save_checkpoint", save)
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "values"), [("last", 1, {}), ("last", 3, {}), ("best", 1, {}), ("last", 1, {"eval_interval": 2})]
+)
+def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, monkeypatch, name, count, values):
+    values = {"epochs": 5, "lr": 3e-3, "batch_size": 3, "early_stop_patience": 4} | values
+    whole, score = fit_fold(tmp_path / "whole", **values)
+    with monkeypatch.context() as patched:
+        killed_after(patched, name, count)
+        with pytest.raises(KilledError):
+            fit_fold(tmp_path / "killed", **values)
+    assert not (tmp_path / "killed" / "run" / "fold0" / "oof.npz").exists()
+    torch.manual_seed(12345)  # the process that goes on has drawn other numbers before
+    resumed, again = fit_fold(tmp_path / "killed", **values)
+    assert again == score
+    assert same(best(resumed), best(whole))
+    last_whole, last = (runs.load_checkpoint(run.part(0) / "last.pt", tiny.CPU) for run in (whole, resumed))
+    assert same(last["model"], last_whole["model"]) and same(last["optimiser"], last_whole["optimiser"])
+    kept = [[{**row, "seconds": ""} for row in history(run)] for run in (whole, resumed)]
+    assert kept[0] == kept[1] and len(kept[0]) == 5
+    outs = [runs.load_out_of_fold(run, 0) for run in (whole, resumed)]
+    for field in ("ids", "row", "motion", "text", "owner"):
+        np.testing.assert_array_equal(*(getattr(out, field) for out in outs))
+    assert len(list(resumed.part(0).glob("best_epoch*.pt"))) == 1
+
+
+# ---- parts of a step
+
+
+def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
+    data = tiny.training_data()
+    chosen = tiny.settings(text_tower="hf:somewhere", train_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25)
+    tower = torch.nn.Linear(3, tiny.TEXT_DIM)
+    tower.dim = tiny.TEXT_DIM
+    model = fit.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0)
+    optimiser = fit.make_optimiser(model, chosen)
+    of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
+    for name, weight in model.named_parameters():
+        group = of[id(weight)]
+        assert group["weight_decay"] == (0.1 if weight.ndim > 1 else 0)
+        assert group["highest"] == (2.5e-4 if name.startswith("text_tower.") else 1e-3)
+
+
+def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
+    data = tiny.training_data()
+    norms = {}
+    for limit in (0.0, 1e-3):
+        chosen = tiny.settings(grad_clip=limit)
+        place = tiny.workplace(chosen, data)
+        run = make_run(tmp_path, chosen, data)
+        model = fit.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0)
+        draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 6, *draws)))
+        fit.train_step(model, fit.make_optimiser(model, chosen), batch, place, chosen, 1.0)
+        norms[limit] = float(torch.stack([weight.grad.norm() for weight in model.parameters() if weight.grad is not None]).norm())
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3) and norms[0.0] > 0.01
+
+
+@pytest.mark.parametrize(("threshold", "left_out"), [(0.9, 2), (0.5, 6), (1.5, 2)])
+def test_captions_that_say_the_same_are_no_negatives(monkeypatch, tmp_path, threshold, left_out):
+    """Captions of four motions: a | b, a again | c | d, of which b and c, and c and d, are somewhat alike by the frozen tower's cosines."""
+    given = {}
+    monkeypatch.setattr(fit.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4]))
+    data = tiny.training_data(captions=(("a",), ("b", "a"), ("c",), ("d",)))
+    chosen = tiny.settings(negative_threshold=threshold)
+    place = tiny.workplace(chosen, data)
+    angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
+    vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
+    place = replace(place, similar=vectors)
+    rows, owner = place.table.of(torch.arange(4))
+    model = fit.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tiny.NoTower(), 0)
+    fit.contrast(model, torch.zeros(4, 8), torch.zeros(5, 8), rows, owner, place, chosen)
+    cosines = (vectors @ vectors.T)[rows][:, rows]
+    wanted = torch.zeros(5, 4, dtype=torch.bool)
+    for caption in range(5):
+        for other in range(5):
+            same_text = rows[caption] == rows[other]
+            close = threshold <= 1 and cosines[caption, other] >= threshold
+            wanted[caption, owner[other]] |= same_text or close
+    assert torch.equal(given["excluded"], wanted)
+    assert (wanted & (owner[:, None] != torch.arange(4))).sum() == left_out
+
+
+def test_spread_is_one_minus_the_mean_cosine_of_pairs():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(7, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = [vectors[a] @ vectors[b] for a in range(7) for b in range(7) if a != b]
+    assert fit.spread(vectors) == pytest.approx(1 - np.mean(pairs))
+    assert fit.spread(np.repeat(vectors[:1], 5, axis=0)) == pytest.approx(0)
+    assert math.isnan(fit.spread(vectors[:1]))
+
+
+def test_asking_for_a_gpu_that_is_not_there_is_a_fault(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingFault, match="--device"):
+        fit.choose_device("cuda")
+    assert fit.choose_device("auto") == fit.choose_device("cpu") == torch.device("cpu")
+
+
+def test_bfloat16_trains_too(tmp_path):
+    run, score = fit_fold(tmp_path, amp="on")
+    out = runs.load_out_of_fold(run, 0)
+    assert 0 <= score.mean <= 1 and out.motion.dtype == np.float32
+    plain = fit_fold(tmp_path / "plain")[0]
+    assert not np.array_equal(out.motion, runs.load_out_of_fold(plain, 0).motion)

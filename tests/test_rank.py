@@ -1,0 +1,185 @@
+"""From members to a ranking: one scale, the local score they earn together, which runs are taken."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tiny
+from motret import metrics, rank, runs
+from motret.challenge import Query
+from motret.faults import RunFault
+from motret.rank import Scale
+from motret.runs import OutOfFold
+
+DATA, FOLDS = tiny.training_data(), tiny.folds()
+
+
+def unit(rng, *shape):
+    drawn = rng.normal(size=shape)
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+
+def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DATA, found=FOLDS):
+    """A run whose models were never trained: its captions say where their motions are, `sharp` times as loud as noise."""
+    run = runs.create(tiny.settings(out_dir=folder, run_name=name), {}, data, found)
+    rng = np.random.default_rng(seed)
+    for fold in folds:
+        held = found.held_out(fold)
+        owner = np.array([place for place, row in enumerate(held) for _ in DATA.training.captions[row]])
+        motion = unit(rng, len(held), 6)
+        text = sharp * motion[owner] + unit(rng, len(owner), 6)
+        text /= np.linalg.norm(text, axis=1, keepdims=True)
+        runs.save_out_of_fold(run.part(fold) / "oof.npz", OutOfFold(np.array(DATA.training.ids)[held], held, motion, text, owner))
+    if full:
+        (run.folder / "full").mkdir()
+        (run.folder / "full" / "done.json").write_text("{}")
+    return run
+
+
+def choose(folder, *named, data=DATA, found=FOLDS):
+    return [run.name for run in rank.choose(named, folder, data, found)]
+
+
+# ---- scale
+
+
+def test_a_scale_gives_its_own_gallery_mean_zero_and_deviation_one():
+    sim = np.random.default_rng(0).normal(3, 0.2, size=(8, 5))
+    standard = Scale.of(sim)(sim)
+    assert standard.mean() == pytest.approx(0, abs=1e-12) and standard.std() == pytest.approx(1)
+    np.testing.assert_allclose(Scale.of(sim)(sim + 0.2) - standard, 0.2 / sim.std())  # constants of the member, not of what is scaled
+
+
+def test_a_member_that_says_the_same_of_all_adds_nothing():
+    standard = Scale.of(np.full((3, 4), 0.7))(np.full((3, 4), 0.7))
+    assert np.isfinite(standard).all() and np.ptp(standard) == 0
+
+
+# ---- local score
+
+
+def test_the_local_score_is_that_of_the_embeddings_each_fold_its_own_gallery(tmp_path):
+    run = made_run(tmp_path, "one")
+    local = rank.out_of_fold_score([run], FOLDS)
+    values = []
+    for fold in (0, 1):
+        out = runs.load_out_of_fold(run, fold)
+        own = metrics.caption_scores(out.text @ out.motion.T, out.owner)
+        assert local.by_fold[fold].mean == pytest.approx(own.mean()) and local.by_fold[fold].motions == 10
+        values.append(own)
+    whole = metrics.clustered(np.concatenate(values), np.arange(20))
+    assert local.score.mean == pytest.approx(whole.mean) and local.score.error == pytest.approx(whole.error)
+    assert 0 < local.score.mean < 1
+    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.line("one")
+
+
+def test_motions_of_one_group_stand_or_fall_together_in_the_error(tmp_path):
+    run = made_run(tmp_path, "one")
+    grouped = replace(FOLDS, group=(np.arange(20) // 10).astype(str))
+    scores = [rank.out_of_fold_score([run], found).score for found in (FOLDS, grouped)]
+    assert scores[0].mean == scores[1].mean and (scores[0].groups, scores[1].groups) == (20, 2)
+
+
+def test_recalls_are_weighed_by_captions(tmp_path):
+    uneven = replace(FOLDS, fold=(np.arange(20) >= 14).astype(int))
+    run = made_run(tmp_path, "one", found=uneven)
+    local = rank.out_of_fold_score([run], uneven)
+    tables, weights = [], []
+    for fold in (0, 1):
+        out = runs.load_out_of_fold(run, fold)
+        tables.append(metrics.retrieval_table(out.similarity(), out.owner)["text_to_motion"]["R@1"])
+        weights.append(len(out.owner))
+    assert weights[0] != weights[1] and tables[0] != tables[1]
+    assert local.retrieval["text_to_motion"]["R@1"] == pytest.approx(np.dot(tables, weights) / sum(weights))
+
+
+def test_one_fold_alone_may_be_scored(tmp_path):
+    run = made_run(tmp_path, "one")
+    assert rank.out_of_fold_score([run], FOLDS, only=1).by_fold.keys() == {1}
+
+
+def test_a_mean_of_equal_members_scores_what_the_member_does(tmp_path):
+    one, again, other = made_run(tmp_path, "one"), made_run(tmp_path, "again"), made_run(tmp_path, "other", seed=5)
+    alone = rank.out_of_fold_score([one], FOLDS)
+    together = rank.out_of_fold_score([one, again], FOLDS)
+    assert together.score.mean == pytest.approx(alone.score.mean) and together.by_fold.keys() == alone.by_fold.keys()
+    assert rank.out_of_fold_score([one, other], FOLDS).score.mean != pytest.approx(alone.score.mean)
+
+
+def test_members_are_averaged_on_one_scale_however_loud_each_is(tmp_path):
+    """The mean of standardised similarities: a member whose similarities are squeezed tenfold counts as much as before."""
+    one, other = made_run(tmp_path, "one"), made_run(tmp_path, "other", seed=5)
+    before = rank.out_of_fold_score([one, other], FOLDS).score.mean
+    for fold in (0, 1):
+        out = runs.load_out_of_fold(other, fold)
+        runs.save_out_of_fold(other.part(fold) / "oof.npz", replace(out, text=out.text / 10))
+    assert rank.out_of_fold_score([one, other], FOLDS).score.mean == pytest.approx(before)
+
+
+def test_only_folds_that_all_members_have_finished_are_scored(tmp_path):
+    whole, part, rest = made_run(tmp_path, "whole"), made_run(tmp_path, "part", folds=(1,)), made_run(tmp_path, "rest", folds=(0,))
+    assert rank.out_of_fold_score([whole, part], FOLDS).by_fold.keys() == {1}
+    with pytest.raises(RunFault, match="part, rest: no fold that all of them have finished"):
+        rank.out_of_fold_score([part, rest], FOLDS)
+
+
+# ---- which runs
+
+
+def test_by_default_every_finished_run_of_this_data_and_these_folds_is_taken(tmp_path):
+    for name, made in {"b": {}, "a": {"full": True}, "partial": {"folds": (0,)}, "only-full": {"folds": (), "full": True}}.items():
+        made_run(tmp_path, name, **made)
+    made_run(tmp_path, "data", data=replace(DATA, fingerprint="data-b"))
+    made_run(tmp_path, "folds", found=replace(FOLDS, hash="folds-b"))
+    assert choose(tmp_path) == ["a", "b"]
+
+
+def test_a_named_run_may_be_partial_and_is_named_by_path_or_name(tmp_path):
+    made_run(tmp_path, "whole")
+    part = made_run(tmp_path, "part", folds=(1,))
+    assert choose(tmp_path, "part", str(tmp_path / "whole")) == ["part", "whole"]
+    assert part.finished() == [1]
+
+
+def test_a_named_run_of_other_data_or_folds_is_refused(tmp_path):
+    made_run(tmp_path, "data", data=replace(DATA, fingerprint="data-b"))
+    made_run(tmp_path, "folds", found=replace(FOLDS, hash="folds-b"))
+    for name, there in (("data", "data-b"), ("folds", "folds-b")):
+        with pytest.raises(RunFault, match=rf"{name}: was trained on other {name} \({there}, now {name}-a\)"):
+            choose(tmp_path, name)
+
+
+def test_no_run_to_take_is_a_fault_that_says_why(tmp_path):
+    with pytest.raises(RunFault, match=r"holds no run \(train one"):
+        choose(tmp_path)
+    made_run(tmp_path, "partial", folds=(0,))
+    with pytest.raises(RunFault, match="none of its 1 runs is finished"):
+        choose(tmp_path)
+    with pytest.raises(RunFault, match="is no run"):
+        choose(tmp_path, "nobody")
+
+
+# ---- ranking
+
+
+def queries(*candidates):
+    return tuple(Query(str(number), ("text",), own, ()) for number, own in enumerate(candidates, start=1))
+
+
+def test_candidates_are_ranked_by_similarity_under_their_own_numbers():
+    test = SimpleNamespace(queries=queries((1, 2, 5, 9), (3, 4)))
+    ranked = rank.ranking(test, [np.array([0.1, 0.9, -0.3, 0.5]), np.array([0.2, 0.1])])
+    assert ranked == {"1": [2, 9, 1, 5], "2": [3, 4]}
+
+
+def test_ties_keep_the_order_of_the_files():
+    test = SimpleNamespace(queries=queries(tuple(range(1, 33))))
+    assert rank.ranking(test, [np.zeros(32)]) == {"1": list(range(1, 33))}
+
+
+def test_members_are_averaged_query_by_query():
+    one, other = [np.array([1.0, 0.0]), np.array([2.0, 2.0, 2.0])], [np.array([0.0, 3.0]), np.array([0.0, 1.0, 2.0])]
+    mean = rank.mean_similarities([one, other])
+    assert [list(own) for own in mean] == [[0.5, 1.5], [1.0, 1.5, 2.0]]

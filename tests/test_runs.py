@@ -1,0 +1,216 @@
+"""Run folders: what they say of themselves, when they may be gone on with, and that broken files are faults."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from motret import config, runs
+from motret.faults import Fault, RunFault, WeightsFault
+from motret.runs import OutOfFold, Run
+
+DATA, FOLDS = tiny.training_data(), tiny.folds()
+
+
+def create(folder, data=DATA, found=FOLDS, **values):
+    return runs.create(tiny.settings(out_dir=folder, **values), {"width": "flag"}, data, found)
+
+
+def test_a_run_opens_as_it_was_made(tmp_path):
+    made = create(tmp_path, run_name="one", width=32, tau=0.05, data_dir=tmp_path / "data")
+    assert made.folder == tmp_path / "one" and made.name == "one"
+    opened = runs.open_run(tmp_path / "one")
+    assert opened == made
+    assert opened.settings.motion.width == 32 and opened.settings.data.data_dir == tmp_path / "data"
+    assert [run.name for run in runs.find_runs(tmp_path)] == ["one"]
+
+
+def test_args_json_holds_what_a_result_needs_to_be_traced(tmp_path):
+    create(tmp_path, run_name="one")
+    about = json.loads((tmp_path / "one" / "args.json").read_text())
+    assert about["sources"] == {"width": "flag"}
+    assert (about["data"], about["folds"], about["persons"]) == ("data-a", "folds-a", 2)
+    assert about["settings"]["width"] == 16 and set(about["settings"]) == set(config.names_of(config.TrainSettings))
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]["torch"] == torch.__version__
+    assert about["hash"] == runs.settings_hash(tiny.settings())
+
+
+def test_a_run_is_named_after_its_variant_and_the_time_unless_told(tmp_path):
+    assert create(tmp_path).name.startswith("holistic_20")
+
+
+def test_an_existing_name_is_refused_unless_it_is_resumed(tmp_path):
+    made = create(tmp_path, run_name="one")
+    with pytest.raises(RunFault, match=r"one: exists already .*--resume auto"):
+        create(tmp_path, run_name="one")
+    assert create(tmp_path, run_name="one", resume="auto").folder == made.folder
+
+
+def test_resume_takes_a_folder_a_checkpoint_in_it_or_auto(tmp_path):
+    made = create(tmp_path, run_name="one")
+    checkpoint = made.part(0) / "last.pt"
+    runs.save_checkpoint(checkpoint, {})
+    for named in (made.folder, checkpoint):
+        assert create(tmp_path, resume=str(named)).folder == made.folder
+    assert create(tmp_path, run_name="new", resume="auto").folder == tmp_path / "new"  # auto: starts where there is nothing yet
+    with pytest.raises(RunFault, match="no run to resume there"):
+        create(tmp_path, resume=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"width": 32}, "has other settings: width 16 -> 32"),
+        ({"lr": 1.0, "epochs": 9, "seed": 4}, "seed 0 -> 4, epochs 2 -> 9, lr 0.0005 -> 1.0"),
+        ({"text_tower": "hf:other"}, "text_tower ViT-B-32 -> hf:other"),
+        ({"fps": 20.0}, "fps 30.0 -> 20.0"),
+    ],
+)
+def test_going_on_with_other_settings_is_refused_by_their_names(tmp_path, values, said):
+    create(tmp_path, run_name="one")
+    with pytest.raises(RunFault, match=r"one: ") as fault:
+        create(tmp_path, run_name="one", resume="auto", **values)
+    assert said in str(fault.value)
+
+
+def test_settings_of_where_and_when_may_differ(tmp_path):
+    create(tmp_path, run_name="one")
+    moved = create(
+        tmp_path, run_name="one", resume="auto", data_dir=tmp_path, work_dir=tmp_path, fold="1", jobs=2, device="auto", debug=True
+    )
+    assert moved.name == "one"
+    assert runs.settings_hash(moved.settings) == runs.settings_hash(tiny.settings())
+    assert runs.settings_hash(tiny.settings(seed=1)) != runs.settings_hash(tiny.settings())
+
+
+def test_going_on_with_other_data_or_folds_is_refused(tmp_path):
+    create(tmp_path, run_name="one")
+    with pytest.raises(RunFault, match=r"other data \(data-a, now data-b\)"):
+        create(tmp_path, data=replace(DATA, fingerprint="data-b"), run_name="one", resume="auto")
+    with pytest.raises(RunFault, match=r"other folds \(folds-a, now folds-b\)"):
+        create(tmp_path, found=replace(FOLDS, hash="folds-b"), run_name="one", resume="auto")
+
+
+def test_a_folder_that_is_no_run_is_a_fault(tmp_path):
+    with pytest.raises(RunFault, match="is no run"):
+        runs.open_run(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"settings": 3}'])
+def test_a_broken_args_json_is_a_fault(tmp_path, content):
+    create(tmp_path, run_name="one")
+    (tmp_path / "one" / "args.json").write_text(content)
+    with pytest.raises(RunFault, match=r"args\.json: cannot be read"):
+        runs.open_run(tmp_path / "one")
+
+
+def test_settings_that_no_longer_exist_are_left_out(tmp_path):
+    create(tmp_path, run_name="one")
+    file = tmp_path / "one" / "args.json"
+    about = json.loads(file.read_text())
+    about["settings"]["of_an_older_version"] = 3
+    file.write_text(json.dumps(about))
+    assert runs.open_run(tmp_path / "one").settings == tiny.settings(out_dir=tmp_path, run_name="one")
+
+
+# ---- checkpoints and embeddings
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def load(path):
+    return runs.load_checkpoint(path, tiny.CPU)
+
+
+def test_a_checkpoint_comes_back_whole(tmp_path):
+    content = {"model": {"weight": torch.randn(3)}, "best": -float("inf"), "history": [{"epoch": 1}]}
+    runs.save_checkpoint(tmp_path / "last.pt", content)
+    back = load(tmp_path / "last.pt")
+    assert torch.equal(back["model"]["weight"], content["model"]["weight"])
+    assert back["best"] == content["best"] and back["history"] == content["history"]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_write_that_fails_leaves_the_older_checkpoint(tmp_path):
+    runs.save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        runs.save_checkpoint(tmp_path / "last.pt", {"epoch": lambda: 2})
+    assert load(tmp_path / "last.pt") == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no checkpoint", b"garbage", b"PK\x03\x04 half a zip"])
+def test_a_file_that_is_no_checkpoint_is_a_fault(tmp_path, content):
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(WeightsFault, match=r"last\.pt: is no readable checkpoint"):
+        load(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_cut_short_is_a_fault(tmp_path):
+    runs.save_checkpoint(tmp_path / "last.pt", {"weight": torch.randn(1000)})
+    whole = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsFault):
+        load(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_that_is_missing_is_a_fault(tmp_path):
+    with pytest.raises(WeightsFault, match="no such checkpoint"):
+        load(tmp_path / "last.pt")
+    with pytest.raises(RunFault, match="has no best_epoch"):
+        runs.best_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))])
+def test_loading_a_checkpoint_runs_no_code(tmp_path, write):
+    write({"model": Harmful(tmp_path / "harm")}, tmp_path / "last.pt")
+    with pytest.raises(WeightsFault):
+        load(tmp_path / "last.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+def a_run(folder):
+    return Run(folder, tiny.settings(), {}, "data-a", "folds-a", DATA.store.settings, 2)
+
+
+def test_out_of_fold_embeddings_come_back_as_they_were(tmp_path):
+    run = a_run(tmp_path)
+    rng = np.random.default_rng(0)
+    out = OutOfFold(np.array(["7", "x"]), np.array([0, 5]), rng.normal(size=(2, 3)), rng.normal(size=(4, 3)), np.array([0, 0, 1, 1]))
+    runs.save_out_of_fold(run.part(1) / "oof.npz", out)
+    back = runs.load_out_of_fold(run, 1)
+    for name in ("ids", "row", "motion", "text", "owner"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(out, name))
+    np.testing.assert_allclose(back.similarity(), out.text @ out.motion.T)
+    assert run.finished() == [1] and not run.full()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip"])
+def test_broken_embeddings_are_a_fault(tmp_path, content):
+    run = a_run(tmp_path)
+    run.part(0).mkdir()
+    (run.part(0) / "oof.npz").write_bytes(content)
+    with pytest.raises(RunFault, match=r"oof\.npz: cannot be read"):
+        runs.load_out_of_fold(run, 0)
+
+
+def test_embeddings_with_objects_in_them_are_not_unpickled(tmp_path):
+    run = a_run(tmp_path)
+    run.part(0).mkdir()
+    np.savez(run.part(0) / "oof.npz", **dict.fromkeys(("ids", "row", "motion", "text", "owner"), np.array([Harmful(tmp_path / "harm")])))
+    with pytest.raises(Fault):
+        runs.load_out_of_fold(run, 0)
+    assert not (tmp_path / "harm").exists()

@@ -1,0 +1,360 @@
+"""train.py, validate.py oof and ensemble.py by their command lines, on a small generated challenge."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import ensemble
+import tiny
+import train
+import validate
+from motret import fit, metrics, runs
+
+EQUAL = {"rtol": 0, "atol": 0}
+
+
+def ensemble_flags(out_dir, submissions, *extra):
+    return [*tiny.places(), f"--out_dir={out_dir}", f"--submissions_dir={submissions}", *extra]
+
+
+def rank_test(out_dir, submissions, *extra):
+    return ensemble.main(ensemble_flags(out_dir, submissions, *extra))
+
+
+def embeddings(folder, fold):
+    with np.load(folder / f"fold{fold}" / "oof.npz", allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept}
+
+
+def same_embeddings(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def best(folder, fold):
+    return runs.load_checkpoint(runs.best_checkpoint(folder / f"fold{fold}"), tiny.CPU)
+
+
+def answers(path):
+    with path.open(newline="") as stream:
+        return {row.pop("query_id"): list(row.values()) for row in csv.DictReader(stream)}
+
+
+def expected_true_score(path):
+    """The competition's formula, on the files as they are written."""
+    right = dict(line.split(",") for line in (tiny.challenge() / "test" / "gt.csv").read_text().split()[1:])
+    found = answers(path)
+    total = 0.0
+    for k in range(1, 11):
+        total += np.mean([right[query] in found[query][:k] for query in right]) / k
+    return total / sum(1 / k for k in range(1, 11))
+
+
+def loaded_folds(monkeypatch):
+    """The names of the folds whose checkpoints are loaded from now on."""
+    loaded = []
+    real = runs.load_checkpoint
+    monkeypatch.setattr(runs, "load_checkpoint", lambda path, device: loaded.append(path.parent.name) or real(path, device))
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder of runs: two whole ones that differ in their seed, and one of fold 0 alone."""
+    out_dir = tmp_path_factory.mktemp("runs")
+    assert tiny.run_training(out_dir, "one") == 0
+    assert tiny.run_training(out_dir, "two", seed=1) == 0
+    assert tiny.run_training(out_dir, "partial", seed=2, fold=0) == 0
+    return out_dir
+
+
+# ---- train.py
+
+
+def test_a_run_leaves_what_the_contract_names(trained):
+    folder = trained / "one"
+    assert sorted(path.name for path in folder.iterdir()) == ["args.json", "fold0", "fold1"]
+    for fold in (0, 1):
+        files = sorted(path.name for path in (folder / f"fold{fold}").iterdir())
+        assert re.fullmatch(r"best_epoch[12]\.pt", files.pop(0))
+        assert files == ["last.pt", "metrics.csv", "oof.npz", "train_log.txt"]
+    ids = [*embeddings(folder, 0)["ids"], *embeddings(folder, 1)["ids"]]
+    assert sorted(ids) == (tiny.challenge() / "train.txt").read_text().split()
+
+
+def test_args_json_says_where_each_setting_came_from(tmp_path):
+    flags = [*tiny.places(), "--preset=fast", "--fold", "0", "--out-dir", str(tmp_path), "--run_name=small", "--epochs=1", "--no-rotations"]
+    assert train.main(["holistic", *flags, "--text-width=64", "--width", "16", "--proj_dim=8", "--max_frames=60"]) == 0
+    about = json.loads((tmp_path / "small" / "args.json").read_text())
+    for source, names in {
+        "flag": ("width", "epochs", "rotations", "text_width", "data_dir", "fold", "preset"),
+        "preset fast": ("text_weights", "lr", "batch_size", "folds"),
+        "default": ("tau", "patch", "seed"),
+        "variant holistic": ("variant",),
+    }.items():
+        assert {name: about["sources"][name] for name in names} == dict.fromkeys(names, source)
+    values = about["settings"]
+    assert (values["width"], values["rotations"], values["text_weights"], values["epochs"]) == (16, False, "none", 1)
+    assert about["sources"].keys() == values.keys()
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(trained, tmp_path):
+    assert tiny.run_training(tmp_path, "again", fold=1) == 0
+    assert same_embeddings(embeddings(tmp_path / "again", 1), embeddings(trained / "one", 1))  # fold 1 alone, or after fold 0
+    torch.testing.assert_close(best(tmp_path / "again", 1), best(trained / "one", 1), **EQUAL)
+    assert not same_embeddings(embeddings(trained / "two", 1), embeddings(trained / "one", 1))
+
+
+def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_unbroken_one_does(trained, tmp_path, monkeypatch, capsys):
+    real = runs.save_checkpoint
+
+    def killed(path, content):
+        real(path, content)
+        if path.name == "last.pt":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit.runs, "save_checkpoint", killed)
+        assert tiny.run_training(tmp_path, "one") == 130
+    assert "finished is kept" in capsys.readouterr().err
+    left = tmp_path / "one" / "fold0"
+    assert len(runs.load_checkpoint(left / "last.pt", tiny.CPU)["history"]) == 1 and not (left / "oof.npz").exists()
+    assert tiny.run_training(tmp_path, "one", resume="auto") == 0
+    for fold in (0, 1):
+        assert same_embeddings(embeddings(tmp_path / "one", fold), embeddings(trained / "one", fold))
+        torch.testing.assert_close(best(tmp_path / "one", fold), best(trained / "one", fold), **EQUAL)
+
+
+def test_finished_folds_are_not_trained_again(trained, tmp_path, monkeypatch, capsys):
+    shutil.copytree(trained / "partial", tmp_path / "partial")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
+    real, fitted = fit.fit, []
+    monkeypatch.setattr(fit, "fit", lambda *args: fitted.append(args[-1]) or real(*args))
+    assert tiny.run_training(tmp_path, "partial", seed=2, fold="all", resume="auto") == 0
+    assert fitted == [1] and "finished before: fold0" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
+    monkeypatch.setattr(fit, "fit", None)
+    monkeypatch.setattr("motret.text.make_tower", None)  # not even a text tower is needed
+    assert tiny.run_training(tmp_path, "partial", seed=2, resume="auto") == 0
+
+
+def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path, capsys):
+    assert tiny.run_training(tmp_path, "whole", fold="full") == 0
+    files = sorted(path.name for path in (tmp_path / "whole" / "full").iterdir())
+    assert files == ["best_epoch2.pt", "done.json", "last.pt", "metrics.csv", "train_log.txt"]
+    assert json.loads((tmp_path / "whole" / "full" / "done.json").read_text()) == {"epoch": 2}
+    assert "trained on all motions" in capsys.readouterr().out
+    assert tiny.run_training(tmp_path, "whole", fold="full", resume="auto") == 0
+    assert "finished before: full" in capsys.readouterr().out
+
+
+def refused(capsys, said, *args, **values):
+    assert tiny.run_training(*args, **values) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("error: ") and said in told
+
+
+def test_an_existing_name_is_refused(trained, capsys):
+    refused(capsys, "one: exists already", trained, "one")
+
+
+def test_going_on_with_other_settings_is_refused_by_their_names(trained, capsys):
+    refused(capsys, "has other settings: width 16 -> 8, lr 0.0005 -> 0.002", trained, "one", resume="auto", width=8, lr=0.002)
+
+
+def test_going_on_with_other_data_is_refused(trained, capsys):
+    refused(capsys, "was trained on other data", trained, "one", data=tiny.challenge(seed=1), resume="auto")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"fold": 2}, "--fold: there is no fold 2: folds are 0 to 1"),
+        ({"fold": "none"}, "--fold: 'none' is no fold"),
+        ({"heads": 3}, "--heads: 3 heads do not divide a width of 16"),
+        ({"text_tower": "ViT-Z-99"}, "--text_tower: open_clip has no model 'ViT-Z-99'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_faults_of_their_flag(tmp_path, capsys, values, said):
+    refused(capsys, said, tmp_path, "bad", **values)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys):
+    refused(capsys, "fold0: the loss is nan in epoch 1 (lower --lr", tmp_path, "wild", lr=1e30, grad_clip=0, fold=0, warmup_epochs=0)
+    assert not (tmp_path / "wild" / "fold0" / "oof.npz").exists()
+
+
+def test_a_last_checkpoint_that_is_no_checkpoint_is_a_fault(trained, tmp_path, capsys):
+    shutil.copytree(trained / "partial", tmp_path / "partial")
+    (tmp_path / "partial" / "fold0" / "oof.npz").unlink()
+    (tmp_path / "partial" / "fold0" / "last.pt").write_bytes(b"this is no checkpoint")
+    refused(capsys, "last.pt: is no readable checkpoint", tmp_path, "partial", seed=2, fold=0, resume="auto")
+
+
+# ---- validate.py oof
+
+
+def test_the_validator_prints_what_the_embeddings_score(trained, capsys):
+    flags = [*tiny.places(), f"--out_dir={trained}"]
+    assert validate.main(["oof", *flags, "--verbose", "--runs", "one"]) == 0
+    told = capsys.readouterr().out
+    values = []
+    for fold in (0, 1):
+        out = embeddings(trained / "one", fold)
+        own = metrics.caption_scores(out["text"] @ out["motion"].T, out["owner"])
+        assert f"fold {fold}: {own.mean():.4f} +- " in told
+        values.append(own)
+    assert f"one: score {np.concatenate(values).mean():.4f} +- " in told and "(24 motions in " in told
+    assert "text to motion, whole fold: R@1" in told and "motion to text, whole fold: R@1" in told
+
+
+def test_the_validator_takes_every_finished_run_unless_told(trained, capsys):
+    flags = [*tiny.places(), f"--out_dir={trained}"]
+    assert validate.main(["oof", *flags]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.strip().splitlines()] == ["one", "two"]
+    assert validate.main(["oof", *flags, "--runs", "partial"]) == 0
+    assert "partial: score" in (told := capsys.readouterr().out) and "1 fold," in told
+
+
+# ---- ensemble.py
+
+
+def test_an_ensemble_writes_the_submission_its_dated_copy_the_json_and_the_log(trained, tmp_path, capsys):
+    assert rank_test(trained, tmp_path) == 0
+    told = capsys.readouterr().out
+    (kept,) = tmp_path.glob("*_cv*.csv")
+    found = re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_mean-of-2_cv(\d\.\d{4})_([0-9a-f]{6})\.csv", kept.name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kept.name, kept.stem + ".json", "log.csv", "submission.csv"])
+    assert kept.read_bytes() == (tmp_path / "submission.csv").read_bytes()
+    ranked = answers(kept)
+    assert list(ranked) == ["1", "2", "3"]
+    assert all(len(set(own)) == 10 and {int(number) for number in own} <= set(range(1, 13)) for own in ranked.values())
+    about = json.loads(kept.with_suffix(".json").read_text())
+    assert [(member["run"], member["folds"]) for member in about["members"]] == [("one", [0, 1]), ("two", [0, 1])]
+    assert f"{about['local_score']['mean']:.4f}" == found[1] and f"score {found[1]} +- " in told
+    (row,) = csv.DictReader((tmp_path / "log.csv").open())
+    assert (row["file"], row["local_score"], row["members"], row["hash"]) == (kept.name, found[1], "one two", found[2])
+    assert about["true_score"]["mean"] == pytest.approx(expected_true_score(kept))
+    assert f"true score {expected_true_score(kept):.4f} +- " in told
+
+
+def test_the_log_grows_by_a_row_and_submission_csv_is_the_latest(trained, tmp_path):
+    for name in ("one", "two"):
+        assert rank_test(trained, tmp_path, "--runs", name) == 0
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [row["members"] for row in rows] == ["one", "two"]
+    assert (tmp_path / "submission.csv").read_bytes() == (tmp_path / rows[1]["file"]).read_bytes()
+    assert answers(tmp_path / rows[0]["file"]) != answers(tmp_path / rows[1]["file"])
+
+
+def test_candidates_may_be_written_as_names_and_the_file_put_elsewhere(trained, tmp_path):
+    assert rank_test(trained, tmp_path / "int", "--runs", "one") == 0
+    named = tmp_path / "there" / "mine.csv"
+    assert rank_test(trained, tmp_path / "name", "--runs", "one", "--candidate_format=name", f"--out={named}") == 0
+    assert not (tmp_path / "name" / "submission.csv").exists()
+    numbers = answers(tmp_path / "int" / "submission.csv")
+    assert answers(named) == {query: [f"motion_{number}" for number in own] for query, own in numbers.items()}
+
+
+def test_an_ensemble_of_the_same_member_twice_ranks_as_the_member(trained, tmp_path):
+    shutil.copytree(trained / "one", tmp_path / "runs" / "one")
+    shutil.copytree(trained / "one", tmp_path / "runs" / "again")
+    assert rank_test(tmp_path / "runs", tmp_path / "both") == 0
+    assert rank_test(trained, tmp_path / "alone", "--runs", "one") == 0
+    assert answers(tmp_path / "both" / "submission.csv") == answers(tmp_path / "alone" / "submission.csv")
+    scores = [next(csv.DictReader((tmp_path / name / "log.csv").open()))["local_score"] for name in ("both", "alone")]
+    assert scores[0] == scores[1]
+
+
+def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_path):
+    """The whole way once more by hand: encode, dot, standardise by the gallery each model had not seen, average, sort."""
+    assert rank_test(trained, tmp_path, "--runs", "one") == 0
+    run = runs.open_run(trained / "one")
+    from motret import dataset, text
+    from motret.batches import Motions
+
+    test = dataset.load_test(tiny.challenge() / "test", run.features, run.settings.data, jobs=1)
+    motions, tower = Motions(test.store, run.settings.motion, tiny.CPU), text.make_tower(run.settings.text)
+    for number, query in enumerate(test.queries):
+        total = 0
+        for fold in (0, 1):
+            model = fit.build_model(run.settings, run, test.store.columns, tower, 0).eval()
+            model.load_state_dict(best(run.folder, fold)["model"])
+            bank = text.make_bank(query.captions, tower, False, tmp_path, tiny.CPU)
+            with torch.inference_mode():
+                said = model.encode_captions(bank, bank.rows(query.captions)).numpy()
+                seen = model.encode_motions(motions.gather(torch.from_numpy(test.rows[number]))).numpy()
+            out = embeddings(run.folder, fold)
+            gallery = out["text"] @ out["motion"].T
+            total = total + ((said @ seen.T).mean(0) - gallery.mean()) / gallery.std()
+        order = [str(query.candidates[place]) for place in np.argsort(-total)]
+        assert answers(tmp_path / "submission.csv")[query.id] == order[:10]
+
+
+def test_a_partial_run_is_left_out_unless_it_is_named(trained, tmp_path):
+    assert rank_test(trained, tmp_path, "--runs", str(trained / "partial")) == 0
+    (row,) = csv.DictReader((tmp_path / "log.csv").open())
+    assert row["members"] == "partial"
+
+
+def test_the_models_of_one_fold_alone_may_rank(trained, tmp_path, monkeypatch):
+    loaded = loaded_folds(monkeypatch)
+    assert rank_test(trained, tmp_path / "fold", "--runs", "one", "--fold=0") == 0
+    (kept,) = (tmp_path / "fold").glob("*.json")
+    about = json.loads(kept.read_text())
+    assert loaded == ["fold0"] and about["fold"] == 0 and list(about["local_score"]["by_fold"]) == ["0"]
+
+
+def test_the_model_of_all_motions_ranks_with_its_folds(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained / "one", tmp_path / "one")
+    assert tiny.run_training(tmp_path, "one", fold="full", resume="auto") == 0
+    loaded = loaded_folds(monkeypatch)
+    assert rank_test(tmp_path, tmp_path / "submissions") == 0
+    assert loaded == ["fold0", "fold1", "full"]
+
+
+def test_runs_of_other_data_or_folds_are_refused(trained, tmp_path, capsys):
+    for key in ("data", "folds"):
+        shutil.copytree(trained / "one", tmp_path / key)
+        about = json.loads((tmp_path / key / "args.json").read_text())
+        (tmp_path / key / "args.json").write_text(json.dumps(about | {key: "other"}))
+        assert rank_test(tmp_path, tmp_path / "submissions", "--runs", key) == 1
+        assert f"was trained on other {key} (other, now {about[key]})" in capsys.readouterr().err
+    assert rank_test(tmp_path, tmp_path / "submissions") == 1
+    assert "none of its 2 runs is finished and of this data and these folds" in capsys.readouterr().err
+    assert not (tmp_path / "submissions").exists()
+
+
+# ---- a pretrained text encoder, frozen and trained
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    from test_text import saved_bert
+
+    return f"hf:{saved_bert(tmp_path_factory.mktemp('bert'))}"
+
+
+def test_a_frozen_encoder_embeds_each_caption_once_for_all_runs(encoder, tmp_path, monkeypatch):
+    from motret import text
+
+    embedded = []
+    real = text.embed
+    monkeypatch.setattr(text, "embed", lambda tower, captions, device: embedded.append(len(captions)) or real(tower, captions, device))
+    for name in ("first", "second"):
+        assert tiny.run_training(tmp_path, name, text_tower=encoder, fold=0) == 0
+    assert len(embedded) == 1 and embedded[0] > 24
+    assert "text_tower.encoder.embeddings.word_embeddings.weight" not in best(tmp_path / "first", 0)["model"]
+    assert rank_test(tmp_path, tmp_path / "submissions", "--runs", "first") == 0
+
+
+def test_each_fold_trains_the_encoder_as_it_was_published(encoder, tmp_path):
+    """Fold 1 after fold 0 is fold 1 alone: its encoder has not learned from the captions that it holds out."""
+    assert tiny.run_training(tmp_path, "both", text_tower=encoder, train_text=True, lr=0.01) == 0
+    assert tiny.run_training(tmp_path, "alone", text_tower=encoder, train_text=True, lr=0.01, fold=1) == 0
+    assert "text_tower.encoder.embeddings.word_embeddings.weight" in best(tmp_path / "both", 1)["model"]
+    assert same_embeddings(embeddings(tmp_path / "both", 1), embeddings(tmp_path / "alone", 1))
