@@ -1,13 +1,13 @@
 """Checks and packs the data, and says what is in it: `python solution/prepare.py --data_dir data`.
 
 Features go to work/<key>/, where the key follows from the content of the raw files: a second run finds them. The data report is
-printed and kept as work/report.json.
+printed and kept as work/report.json. --describe_parts also writes what each body part does, derived from the motions, as GAR JSON.
 """
 
 import sys
 from collections.abc import Sequence
 
-from motret import cli, dataset, store
+from motret import cli, dataset, describe, gar, store
 from motret.config import PrepareSettings
 from motret.survey import survey
 
@@ -21,6 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = survey(data, test)
     print("\n".join(report.lines))
     store.write_json(settings.data.work_dir / "report.json", {"data": data.fingerprint} | report.facts)
+    if settings.describe_parts:
+        file = settings.data.work_dir / "gar_described.json"
+        gar.write_gar(file, describe.describe_training(data.training, data.store.settings, settings.machine.jobs))
+        print(f"part descriptions of {len(data.training.ids)} motions in {file}")
     print(f"features {'as packed before' if data.reused and (test is None or test.reused) else 'packed'} in {data.store.folder}")
     return 0
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import warnings
 from pathlib import Path
 
@@ -104,7 +103,7 @@ def test_motions_are_copied_where_links_cannot_be_made(own_challenge: Path, monk
     def refuses(*args, **kwargs):
         raise OSError("another disk")
 
-    monkeypatch.setattr(os, "symlink", refuses)
+    monkeypatch.setattr(Path, "symlink_to", refuses)
     assert draw(own_challenge, "--queries", "2", "--candidates", "2", "--out", str(own_challenge / "copied")) == 0
     assert contents(own_challenge / "copied") == contents(own_challenge / "linked")
     assert (own_challenge / "linked" / "1" / "motion_1.npy").is_symlink()

@@ -25,6 +25,13 @@ def _path(name: str) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def at_least(settings: Any, low: int, *names: str) -> None:
+    """SettingFault where one of these settings is below `low`."""
+    for name in names:
+        if not getattr(settings, name) >= low:
+            raise SettingFault(f"--{name}", f"is {getattr(settings, name):g}", f"give {low} or more")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where things are, and how raw motions are read."""
@@ -47,6 +54,7 @@ class DataSettings:
     """Stop at the first fault in a training file instead of leaving the file out."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "min_frames")
         if not self.fps > 0:
             raise SettingFault("--fps", f"is {self.fps:g}", "give a number above 0")
 
@@ -97,6 +105,7 @@ class MotionSettings:
     """Size of the space that texts and motions share."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "width", "layers", "heads", "patch", "max_frames", "proj_dim")
         if self.width % self.heads:
             raise SettingFault("--heads", f"{self.heads} heads do not divide a width of {self.width}", "choose a divisor of --width")
         if not 0 <= self.token_drop < 1:
@@ -172,6 +181,15 @@ class FitSettings:
     save_every: int = 0
     """Also keep a checkpoint every so many epochs; 0: none."""
 
+    def __post_init__(self) -> None:
+        at_least(self, 2, "batch_size")
+        at_least(self, 1, "epochs", "eval_interval")
+        at_least(self, 0, "weight_decay", "warmup_epochs", "grad_clip", "early_stop_patience", "save_every")
+        if not self.lr > 0:
+            raise SettingFault("--lr", f"is {self.lr:g}", "give a number above 0")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise SettingFault("--max_minutes", f"is {self.max_minutes:g}", "give a number above 0, or leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -209,6 +227,8 @@ class TrainSettings:
 class PrepareSettings:
     """Checks and packs the data."""
 
+    describe_parts: bool = False
+    """Also write what each body part does in each training motion, derived from the motion, as GAR JSON to work/gar_described.json."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
 

@@ -9,7 +9,6 @@ import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -80,10 +79,15 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
+def uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
+    """What --amp says on this device."""
+    return settings.fit.amp == "on" or (settings.fit.amp == "auto" and computes_in_bfloat16(device))
+
+
 def set_up(settings: TrainSettings, data: TrainingData, bank: CaptionBank) -> Workplace:
     """Puts data where it is computed on."""
     device = choose_device(settings.machine.device)
-    amp = settings.fit.amp == "on" or (settings.fit.amp == "auto" and computes_in_bfloat16(device))
+    amp = uses_bfloat16(settings, device)
     bank = bank.to(device)
     table = CaptionTable(data.training.captions, bank, device)
     similar = None if bank.vectors is None else F.normalize(bank.vectors.float(), dim=-1)
@@ -97,7 +101,7 @@ def build_model(
 
     A pretrained tower that trains is copied: trained in place it would carry what one fold learned into the next.
     """
-    trains = settings.text.train_text or text.from_scratch(settings.text)
+    trains = text.trains(settings.text)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if trains:
@@ -171,8 +175,7 @@ def fit(
                 }
                 runs.save_checkpoint(part / "last.pt", state)
             _write_metrics(part / "metrics.csv", history)
-    kept = runs.load_checkpoint(runs.best_checkpoint(part), place.device)
-    model.load_state_dict(kept["model"])
+    kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
     if fold is None:
         store.write_json(part / "done.json", {"epoch": kept["epoch"]})
@@ -327,8 +330,7 @@ def _restore(path: Path, model: DualEncoder, optimiser: torch.optim.Optimizer, d
     """The history and best value of an unfinished fold, its state loaded; nothing where there is none."""
     if not path.is_file():
         return [], -math.inf
-    kept: dict[str, Any] = runs.load_checkpoint(path, device)
-    model.load_state_dict(kept["model"])
+    kept = runs.load_weights(path, model, device)
     optimiser.load_state_dict(kept["optimiser"])
     return [Epoch(**line) for line in kept["history"]], kept["best"]
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -63,6 +62,6 @@ def make_batches(data: TrainingData, folds: Folds, fold: int, queries: int, cand
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.symlink(source.resolve(), target)  # a hard link would change the times of the training file, and so its cache key
+        target.symlink_to(source.resolve())  # a hard link would change the times of the training file, and so its cache key
     except OSError:  # a disk without links
         shutil.copy(source, target)

@@ -69,6 +69,9 @@ class MotionTransformer(nn.Module):
     def __init__(self, settings: MotionSettings, persons: int, columns: dict[str, slice]):
         super().__init__()
         del persons  # any number: all go through the same layers
+        if settings.max_frames // settings.patch > LONGEST:
+            wrong = f"{settings.max_frames} frames are more than {LONGEST} patches of {settings.patch}"
+            raise SettingFault("--max_frames", wrong, "raise --patch or lower --max_frames")
         self.patch, self.drop, self.joint = settings.patch, settings.token_drop, settings.joint_layers
         self.dim, self.width = 2 * settings.width, settings.width
         width = settings.width

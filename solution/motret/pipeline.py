@@ -106,7 +106,9 @@ def make_plan(args: Sequence[str]) -> Plan:
         raise SettingFault(f"--{taken[0]}", "run_all.sh sets it itself", "leave it out, or call the scripts one by one")
     routed = route([(name, words) for name, words in groups if name not in OWN])
     if _given(routed["train"], "fold") == "full":
-        raise SettingFault("--fold", "full holds nothing out, so there is no local score to go on", "run it without, then train.py --fold full")
+        raise SettingFault(
+            "--fold", "full holds nothing out, so nothing tells the local score", "run without it, then train.py --fold full"
+        )
     notes: list[str] = []
     steps: list[Step] = []
     default = config.names_of(config.DataSettings)["data_dir"]

@@ -1,11 +1,10 @@
 """Similarities to rankings: members on one scale, their mean, the local score it earns, the rows of a submission."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from motret import dataset, fit, metrics, runs, text
 from motret.config import EnsembleSettings
@@ -97,46 +96,37 @@ def out_of_fold_score(members: Sequence[Run], folds: Folds, only: int | None = N
 
 
 def test_similarities(run: Run, test: TestData, ranking: EnsembleSettings) -> list[np.ndarray]:
-    """Similarity of each query to its candidates, standardised and averaged over the run's models: one (n_candidates,) per query.
+    """Similarity of each query to its candidates, averaged over the run's models: one (n_candidates,) per query.
 
-    The models of the folds are averaged, each on the scale of the gallery it had not seen; the model of all motions, which has no
-    such gallery, takes the mean scale of its folds, or its own test similarities' where there is none.
+    Each fold's model is put on the scale of the gallery it had not seen; the model of all motions, which has no such gallery, takes
+    the mean scale of the folds. With `ranking.fold` only that fold's model is asked.
     """
-    settings = run.settings
     parts: list[int | None] = [*run.finished(), *([None] if run.full() else [])] if ranking.fold is None else [ranking.fold]
-    if not parts:
-        raise RunFault(
-            run.folder, "has no finished fold", f"go on with it: train.py {settings.variant} --run_name {run.name} --resume auto"
-        )
     dataset.same_persons(test.store, run.persons, test.queries[0].paths[0].parent)
-    device = fit.choose_device(ranking.machine.device)
-    tower = text.make_tower(settings.text)
-    frozen = not (settings.text.train_text or text.from_scratch(settings.text))
-    captions = [caption for query in test.queries for caption in query.captions]
-    bank = text.make_bank(captions, tower, frozen, ranking.data.work_dir / "text", device).to(device)
-    motions = fit.Motions(test.store, settings.motion, device)
-    rows, counts = bank.rows(captions).to(device), [len(query.captions) for query in test.queries]
-    every = np.arange(len(test.store.ids))
-    amp = settings.fit.amp == "on" or (settings.fit.amp == "auto" and fit.computes_in_bfloat16(device))
-    total = [np.zeros(len(candidates)) for candidates in test.rows]
     scales = {fold: Scale.of(runs.load_out_of_fold(run, fold).similarity()) for fold in run.finished()}
+    shared = Scale(float(np.mean([scale.mean for scale in scales.values()])), float(np.mean([s.deviation for s in scales.values()])))
+    total = [np.zeros(len(candidates)) for candidates in test.rows]
+    for part, found in zip(parts, _similarities_of_parts(run, parts, test, ranking), strict=True):
+        for query, similarity in enumerate(found):
+            total[query] += scales.get(part, shared)(similarity) / len(parts)
+    return total
+
+
+def _similarities_of_parts(run: Run, parts: Sequence[int | None], test: TestData, ranking: EnsembleSettings) -> Iterator[list[np.ndarray]]:
+    """For each model of a run: cosine of each query to its candidates, the mean over the query's captions."""
+    settings, device = run.settings, fit.choose_device(ranking.machine.device)
+    tower = text.make_tower(settings.text)
+    captions = [caption for query in test.queries for caption in query.captions]
+    bank = text.make_bank(captions, tower, not text.trains(settings.text), ranking.data.work_dir / "text", device).to(device)
+    motions, every = fit.Motions(test.store, settings.motion, device), np.arange(len(test.store.ids))
+    rows, ends = bank.rows(captions).to(device), np.cumsum([len(query.captions) for query in test.queries])
+    amp = fit.uses_bfloat16(settings, device)
     for part in parts:
         model = fit.build_model(settings, run, test.store.columns, tower, 0).to(device)
-        model.load_state_dict(runs.load_checkpoint(runs.best_checkpoint(run.part(part)), device)["model"])
-        with torch.inference_mode():
-            motion = fit.embed_motions(model, motions, every, fit.autocast(device, amp))
-            caption = fit.embed_captions(model, bank, rows, fit.autocast(device, amp))
-        pieces = np.split(caption, np.cumsum(counts)[:-1])
-        found = [(own @ motion[candidates].T).mean(axis=0) for own, candidates in zip(pieces, test.rows, strict=True)]
-        if part is not None:
-            scale = scales[part]
-        elif scales:
-            scale = Scale(float(np.mean([s.mean for s in scales.values()])), float(np.mean([s.deviation for s in scales.values()])))
-        else:
-            scale = Scale.of(np.concatenate(found))
-        for query, similarity in enumerate(found):
-            total[query] += scale(similarity) / len(parts)
-    return total
+        runs.load_weights(runs.best_checkpoint(run.part(part)), model, device)
+        motion = fit.embed_motions(model, motions, every, fit.autocast(device, amp))
+        pieces = np.split(fit.embed_captions(model, bank, rows, fit.autocast(device, amp)), ends[:-1])
+        yield [(own @ motion[candidates].T).mean(axis=0) for own, candidates in zip(pieces, test.rows, strict=True)]
 
 
 def mean_similarities(members: Sequence[list[np.ndarray]]) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import pickle
 import platform
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from motret import config, store
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
-from motret.faults import RunFault, WeightsFault
+from motret.faults import Fault, RunFault, WeightsFault
 from motret.features import FeatureSettings
 from motret.folds import Folds
 
@@ -129,8 +131,14 @@ def open_run(folder: Path) -> Run:
 
 
 def find_runs(out_dir: Path) -> list[Run]:
-    """All runs in a folder, by name."""
-    return [open_run(path.parent) for path in sorted(out_dir.glob("*/args.json"))]
+    """All runs in a folder, by name; one that cannot be opened is left out, with a warning."""
+    found = []
+    for path in sorted(out_dir.glob("*/args.json")):
+        try:
+            found.append(open_run(path.parent))
+        except Fault as fault:
+            warnings.warn(f"left out: {fault}", stacklevel=1)
+    return found
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -146,6 +154,17 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise WeightsFault(path, "no such checkpoint", "train the run again") from missing
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as broken:
         raise WeightsFault(path, "is no readable checkpoint", "remove it and train with --resume auto") from broken
+
+
+def load_weights(path: Path, model: nn.Module, device: torch.device) -> dict[str, Any]:
+    """Puts the weights of a checkpoint into a model and returns the checkpoint. WeightsFault where they do not fit."""
+    kept = load_checkpoint(path, device)
+    try:
+        model.load_state_dict(kept["model"])
+    except (RuntimeError, KeyError, TypeError) as other:
+        reason = str(other).strip().splitlines()[-1].strip()
+        raise WeightsFault(path, f"holds another model ({reason})", "use the code it was trained with, or train again") from other
+    return kept
 
 
 def best_checkpoint(part: Path) -> Path:

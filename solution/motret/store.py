@@ -148,6 +148,11 @@ def open_store(folder: Path) -> Store:
     return Store(folder, settings, ids, offsets, lengths, digests, mapped, tuple(Skip(**skip) for skip in about["skipped"]))
 
 
+def workers(jobs: int, pieces: int) -> joblib.Parallel:
+    """Processes that take pieces of work and give results in order; -1 jobs: one per core; never more than there are pieces."""
+    return joblib.Parallel(n_jobs=min(joblib.cpu_count() if jobs < 0 else jobs, pieces), return_as="generator")
+
+
 def _build(
     folder: Path, ids: Sequence[str], paths: Sequence[Path], settings: FeatureSettings, min_frames: int, strict: bool, jobs: int, what: str
 ) -> str:
@@ -172,7 +177,7 @@ def _build(
     shape = (int(lengths.sum()), persons, features.width(persons, settings.rotations))
     np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).flush()
     pieces = [slice(start, start + CHUNK) for start in range(0, len(kept), CHUNK)]
-    parallel = joblib.Parallel(n_jobs=min(joblib.cpu_count() if jobs < 0 else jobs, len(pieces)), return_as="generator")
+    parallel = workers(jobs, len(pieces))
     work = (
         joblib.delayed(_fill)(
             folder / "features.npy", [paths[k] for k in kept[piece]], lengths[piece], offsets[piece], settings, min_frames

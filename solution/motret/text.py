@@ -95,6 +95,11 @@ def from_scratch(settings: TextSettings) -> bool:
     return settings.text_weights == "none" and not settings.text_tower.startswith("hf:")
 
 
+def trains(settings: TextSettings) -> bool:
+    """Whether the tower is trained with the motion tower, rather than asked once for each caption."""
+    return settings.train_text or from_scratch(settings)
+
+
 def make_tower(settings: TextSettings) -> ClipTower | HfTower:
     """The text tower these settings name, with its weights. WeightsFault where they cannot be had."""
     return _hf_tower(settings.text_tower.removeprefix("hf:")) if settings.text_tower.startswith("hf:") else _clip_tower(settings)

@@ -10,12 +10,16 @@ from motret.folds import Folds
 from motret.runs import Run
 
 
-def load(settings: TrainSettings) -> tuple[TrainingData, Folds]:
+def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
     """The packed data and its folds, made where they are missing; says which."""
     data = dataset.load_training(settings.data, settings.machine.jobs)
     left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
     print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
     found, there = folds.read_or_make(data, settings.data.folds_dir, settings.folds, settings.machine.seed)
+    if sources.get("folds") == "flag" and found.count != settings.folds:
+        wrong = f"{found.count} folds, where --folds {settings.folds} was asked for"
+        command = f"python solution/make_folds.py --folds {settings.folds}"
+        raise FoldFault(settings.data.folds_dir, wrong, f"leave the flag out, or run `{command}`")
     print(f"{found.count} folds {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
     return data, found
 
@@ -33,7 +37,7 @@ def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
 
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
-    data, found = load(settings)
+    data, found = load(settings, sources)
     wanted = wanted_folds(settings, found)
     run = runs.create(settings, sources, data, found)
     print(f"{run.name}: {settings.variant} in {run.folder}")
@@ -42,10 +46,9 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
     if left := [fold for fold in wanted if fold not in done]:
         tower = text.make_tower(settings.text)
-        frozen = not (settings.text.train_text or text.from_scratch(settings.text))
         captions = [caption for own in data.training.captions for caption in own]
         device = fit.choose_device(settings.machine.device)
-        bank = text.make_bank(captions, tower, frozen, settings.data.work_dir / "text", device)
+        bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
         place = fit.set_up(settings, data, bank)
         for fold in left:
             score = fit.fit(run, data, found, place, tower, fold)

@@ -1,0 +1,119 @@
+"""The describer: part texts derived from the motion itself, short English statements on what each of the five parts does.
+
+`kinematics` turns a motion into sums (how high a hand gets, how often a knee bends) and `statements` turns sums into words; here
+motions are looked at many at a time, and the words for their persons are put together. Mirrored motion gives mirrored text, and
+the order of the stored persons changes nothing.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+from motret import challenge, features, kinematics, skeleton, statements, store
+from motret.challenge import TrainingSet
+from motret.features import FeatureSettings
+from motret.gar import Parts
+from motret.kinematics import Bodies, distance
+from motret.skeleton import JOINT, PARTS
+
+CHUNK, FRAMES = 96, 40_000  # motions of similar length, and frames in all, that are looked at together
+
+
+def describe(positions: np.ndarray, starts: np.ndarray, fps: float) -> list[Parts]:
+    """For each motion what each part does, both persons in one text, None where nothing certain can be said.
+
+    positions: (F, persons, 22, 3) metres, y up, motions laid end to end; starts: (M,) first frame of each; fps: frames a second.
+    The same motion gives the same text whatever stands beside it. Nothing is said of motions shorter than `statements.LIMITS.shortest`, nor
+    of parts that are not there: numbers that are not finite, bones without length.
+    """
+    lengths = np.diff(np.append(starts, len(positions)))
+    found: list[Parts] = [dict.fromkeys(PARTS) for _ in lengths]
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] >= max(2, statements.LIMITS.shortest * fps)]
+    for rows in _chunks(order, lengths):
+        for row, parts in zip(rows.tolist(), _describe_block(_block(positions, starts[rows], lengths[rows], fps), fps), strict=True):
+            found[row] = parts
+    return found
+
+
+def describe_motion(positions: np.ndarray, fps: float) -> Parts:
+    """`describe` of one motion (T, persons, 22, 3)."""
+    return describe(positions, np.array([0]), fps)[0]
+
+
+def describe_training(training: TrainingSet, settings: FeatureSettings, jobs: int = -1) -> Iterator[tuple[str, str, Parts]]:
+    """(id, first caption, part texts) of every training motion, as `gar.write_gar` takes them; read and described side by side."""
+    pieces = [training.paths[start : start + CHUNK] for start in range(0, len(training.paths), CHUNK)]
+    parallel = store.workers(jobs, len(pieces))
+    described = parallel(joblib.delayed(_describe_files)(piece, settings) for piece in pieces)
+    parts = (part for done in tqdm(described, total=len(pieces), desc="describing parts", unit="piece", mininterval=0.5) for part in done)
+    yield from ((name, captions[0], part) for name, captions, part in zip(training.ids, training.captions, parts, strict=True))
+
+
+def _describe_files(paths: Sequence[Path], settings: FeatureSettings) -> list[Parts]:
+    motions = [skeleton.split_columns(challenge.read_motion(path))[0] for path in paths]
+    lengths = np.array([len(motion) for motion in motions])
+    return describe(features.to_y_up(np.concatenate(motions), settings.up), np.cumsum(lengths) - lengths, settings.fps)
+
+
+def _chunks(order: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows `order`, from short to long motions, in pieces that fit the memory."""
+    first = 0
+    while first < len(order):
+        longest = lengths[order[min(first + CHUNK, len(order)) - 1]]
+        yield order[first : (first := first + max(1, min(CHUNK, FRAMES // longest)))]
+
+
+def _block(positions: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fps: float) -> np.ndarray:
+    """Some motions side by side, (M, T, persons, 22, 3) float64; each stays in its last frame for at least a second more."""
+    frames = np.minimum(np.arange(lengths.max() + round(fps)), lengths[:, None] - 1)
+    return positions[starts[:, None] + frames].astype(np.float64)
+
+
+def _describe_block(room: np.ndarray, fps: float) -> list[Parts]:
+    """The part texts of motions side by side (M, T, persons, 22, 3)."""
+    limits, swing = statements.LIMITS, statements.SWING
+    finite = np.isfinite(room).all(axis=(1, 3, 4))[:, None, :, None, None]
+    bodies = kinematics.look(np.where(finite, room, 0.0), fps, limits.half_window)  # a person of zeros has no bones: nothing is said
+    trunks = kinematics.summarise(kinematics.torso_signals(bodies), swing)
+    said = {}
+    for part in PARTS:
+        side, _, limb = part.partition("_")
+        if limb == "arm":
+            levels = {"high": limits.gesture_height, "middle": limits.chest_height, "tight": limits.touch_elbow}
+            sums = kinematics.summarise(kinematics.arm_signals(bodies, side, **levels), swing)
+        else:
+            sums = kinematics.summarise(kinematics.leg_signals(bodies, side), swing) if limb else trunks
+        rule = {"arm": statements.arm, "leg": statements.leg}.get(limb, statements.torso)
+        there = _is_there(bodies, side, limb)
+        said[part] = [
+            _joined(part, [rule(own, trunk) if known else None for own, trunk, known in zip(*motion, strict=True)])
+            for motion in zip(sums, trunks, there.tolist(), strict=True)
+        ]
+    return [{part: texts[motion] for part, texts in said.items()} for motion in range(len(room))]
+
+
+def _is_there(bodies: Bodies, side: str, limb: str) -> np.ndarray:
+    """(M, persons) whether the bones of a part are never without length."""
+    chain = {"arm": ("shoulder", "elbow", "wrist"), "leg": ("hip", "knee", "ankle")}.get(limb, ())
+    joints = [JOINT[f"{side}_{name}"] for name in chain] or [JOINT["pelvis"], JOINT["neck"]]
+    bones = distance(bodies.room[..., joints[1:], :], bodies.room[..., joints[:-1], :])
+    return (bones > statements.LIMITS.bone).all(axis=(1, 3))
+
+
+def _joined(part: str, said: list[str | None]) -> str | None:
+    """One text for all persons; whoever does something comes first, and neither left nor right decides unless nothing else does."""
+    name = "body" if part == "torso" else part.replace("_", " ")
+    known = [text for text in said if text]
+    if not known:
+        return None
+    if len(said) == 1:
+        return f"the {name} {known[0]}"
+    if len(known) == 2 and known[0] == known[1]:
+        return f"each person's {name} {known[0]}"
+    known.sort(key=lambda text: (text.startswith("stays"), re.sub(r"\b(left|right)\b", "side", text), text))
+    return ", ".join(f"{who} {text}" for who, text in zip((f"one person's {name}", "the other's"), known, strict=False))
