@@ -87,7 +87,7 @@ def test_a_switch_can_be_put_on_and_off(flag: str, value: bool) -> None:
 @pytest.mark.parametrize("flags", [["--preset", "fast", "--preset", "full"], ["--preset=fast", "--preset=full"]])
 def test_of_a_flag_given_twice_the_last_counts_for_all_that_follows_from_it(flags: list[str]) -> None:
     settings, sources = cli.parse_train(flags, None)
-    assert (settings.preset, settings.fit.epochs, sources["epochs"]) == ("full", config.PRESETS["full"].values["epochs"], "preset full")
+    assert (settings.preset, settings.folds, sources["folds"]) == ("full", config.PRESETS["full"].values["folds"], "preset full")
     assert settings.motion.width == TrainSettings().motion.width
 
 

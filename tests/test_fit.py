@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from motret import batches, fit, metrics, runs
+from motret import batches, fit, metrics, objective, runs, workplace
 from motret.faults import RunFault, SettingFault
 from motret.fit import Epoch
 from motret.runs import Run
@@ -253,14 +253,14 @@ def test_the_checkpoint_may_be_chosen_by_r1(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_stops_and_says_what_to_do(tmp_path, monkeypatch):
-    real, steps = fit.contrast, []
+    real, steps = objective.contrast, []
 
     def broken(*args):
         steps.append(1)
         return real(*args) * (math.nan if len(steps) == 4 else 1.0)  # once is enough: the sum of the epoch stays NaN
 
     monkeypatch.setattr(fit, "validate", lambda *args: args[-1])
-    monkeypatch.setattr(fit, "contrast", broken)
+    monkeypatch.setattr(objective, "contrast", broken)
     with pytest.raises(RunFault, match=r"fold0: the loss is nan in epoch 2 \(lower --lr"):
         fit_fold(tmp_path, epochs=9, batch_size=3)
     assert not (tmp_path / "run" / "fold0" / "oof.npz").exists()
@@ -366,7 +366,7 @@ def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
 def test_captions_that_say_the_same_are_no_negatives(monkeypatch, tmp_path, threshold, left_out):
     """Captions of four motions: a | b, a again | c | d, of which b and c, and c and d, are somewhat alike by the frozen tower's cosines."""
     given = {}
-    monkeypatch.setattr(fit.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4]))
+    monkeypatch.setattr(objective.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4]))
     data = tiny.training_data(captions=(("a",), ("b", "a"), ("c",), ("d",)))
     chosen = tiny.settings(negative_threshold=threshold)
     place = tiny.workplace(chosen, data)
@@ -375,7 +375,7 @@ def test_captions_that_say_the_same_are_no_negatives(monkeypatch, tmp_path, thre
     place = replace(place, similar=vectors)
     rows, owner = place.table.of(torch.arange(4))
     model = fit.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tiny.NoTower(), 0)
-    fit.contrast(model, torch.zeros(4, 8), torch.zeros(5, 8), rows, owner, place, chosen)
+    objective.contrast(model, torch.zeros(4, 8), torch.zeros(5, 8), rows, owner, place, chosen)
     cosines = (vectors @ vectors.T)[rows][:, rows]
     wanted = torch.zeros(5, 4, dtype=torch.bool)
     for caption in range(5):
@@ -400,8 +400,8 @@ def test_spread_is_one_minus_the_mean_cosine_of_pairs():
 def test_asking_for_a_gpu_that_is_not_there_is_a_fault(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SettingFault, match="--device"):
-        fit.choose_device("cuda")
-    assert fit.choose_device("auto") == fit.choose_device("cpu") == torch.device("cpu")
+        workplace.choose_device("cuda")
+    assert workplace.choose_device("auto") == workplace.choose_device("cpu") == torch.device("cpu")
 
 
 def test_bfloat16_trains_too(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 import sample
 import train
-from motret import config, fit
+from motret import config
 from motret.challenge import TrainingSet
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
@@ -19,6 +19,7 @@ from motret.folds import Folds
 from motret.motion import MotionBatch
 from motret.store import Store
 from motret.text import CaptionBank
+from motret.workplace import Workplace, set_up
 
 SMALL = {
     "width": 16,
@@ -76,8 +77,8 @@ class NoTower(torch.nn.Module):
     dim = TEXT_DIM
 
 
-def workplace(chosen: TrainSettings, data: TrainingData) -> fit.Workplace:
-    return fit.set_up(chosen, data, bank(data))
+def workplace(chosen: TrainSettings, data: TrainingData) -> Workplace:
+    return set_up(chosen, data, bank(data))
 
 
 def motion_batch(lengths, persons=2, features=10, seed=0, generator=None) -> MotionBatch:

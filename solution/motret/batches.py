@@ -21,6 +21,8 @@ EVALUATION_BATCH = 128
 class Batch:
     """One step's motions, sorted by length: in pieces for the tower; captions (C,) as rows of the bank, owner (C,) motion of each."""
 
+    rows: Tensor
+    """(B,) which training motions they are."""
     pieces: tuple[MotionBatch, ...]
     captions: Tensor
     owner: Tensor
@@ -34,7 +36,7 @@ class Motions:
         if device.type != "cpu":
             self.features = self.features.to(device)
         self.offsets, self.lengths = torch.from_numpy(store.offsets).to(device), torch.from_numpy(store.lengths).to(device)
-        self.settings, self.device = settings, device
+        self.settings, self.device, self.columns = settings, device, store.columns
 
     def gather(self, rows: Tensor, generator: torch.Generator | None = None) -> MotionBatch:
         """The motions in `rows`, float32, held at their last frame up to the longest; long ones shortened by `long_motions`."""
@@ -89,7 +91,7 @@ def epoch(
         batch = shuffled[start : start + size]
         batch = batch[motions.lengths[batch].argsort(stable=True)]
         pieces = tuple(motions.gather(piece, noise) for piece in batch.tensor_split(min(PIECES, len(batch))))
-        yield Batch(pieces, *table.of(batch))
+        yield Batch(batch, pieces, *table.of(batch))
 
 
 def steps_per_epoch(motions: int, batch_size: int) -> int:

@@ -103,6 +103,10 @@ class MotionSettings:
     """Share of motion tokens left out of each training step; regularises and saves their work."""
     proj_dim: int = 256
     """Size of the space that texts and motions share."""
+    part_encoders: bool = True
+    """With --use_gar: besides part tokens, encode each part's own stream through the shared layers."""
+    part_token_drop: float = 0.5
+    """Share of the tokens that dropping leaves which the part encoders leave out as well."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "layers", "heads", "patch", "max_frames", "proj_dim")
@@ -153,12 +157,32 @@ class LossSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartSettings:
+    """What is learned from the parts of the body."""
+
+    use_gar: bool = False
+    """Learn from part descriptions too (on in sgar); off: the parts are not used."""
+    part_text: Literal["auto", "gar", "motion", "caption"] = "auto"
+    """Source of part texts: texts/gar_train.json, the motion itself, or captions that name a part; auto: the file, else the motion."""
+    lambda_part: float = 1.0
+    """Weight of the soft part contrast."""
+    lambda_mix: float = 0.0
+    """Weight of motions with parts of other motions, and their mixed texts."""
+    lambda_direction: float = 0.0
+    """Weight of the directional relation between whole and parts."""
+    tau_prime: float = 0.05
+    """Temperature of the soft targets."""
+    part_reduce: Literal["mean", "sum"] = "mean"
+    """The part contrast is a mean over parts, or their sum."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """How long and how fast to train."""
 
     batch_size: int = 64
     """Motions in a step, each with all its captions."""
-    epochs: int = 30
+    epochs: int = 12
     """Passes over the training folds; with --max_minutes the most there will be."""
     max_minutes: float | None = None
     """Time limit of a fold's training; the schedule is fitted to the epochs that the first ones say will fit."""
@@ -214,6 +238,7 @@ class TrainSettings:
     motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)
     text: tyro.conf.OmitArgPrefixes[TextSettings] = field(default_factory=TextSettings)
     loss: tyro.conf.OmitArgPrefixes[LossSettings] = field(default_factory=LossSettings)
+    parts: tyro.conf.OmitArgPrefixes[PartSettings] = field(default_factory=PartSettings)
     fit: tyro.conf.OmitArgPrefixes[FitSettings] = field(default_factory=FitSettings)
 
     def __post_init__(self) -> None:
@@ -361,6 +386,7 @@ class Preset:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "holistic": {},
+    "sgar": {"motion_tower": "motret.parts:PartTransformer", "use_gar": True},
 }
 """Name -> the settings in which the variant differs from the defaults above. A model of one's own is one line here."""
 
@@ -379,7 +405,7 @@ PRESETS: dict[str, Preset] = {
             "eval_interval": 4,
         },
     ),
-    "full": Preset(variants=("holistic",), values={"folds": 5, "epochs": 40}),
+    "full": Preset(variants=("holistic",), values={"folds": 5}),
 }
 
 

@@ -62,6 +62,17 @@ def width(persons: int, rotations: bool = True) -> int:
     return max(part.stop for part in columns(persons, rotations).values())
 
 
+def part_columns(places: dict[str, slice], part: str) -> np.ndarray:
+    """Columns of one part's stream among those of `columns`: position, velocity and, where they are there, rotation of its joints."""
+    joints = np.array(skeleton.PARTS[part])
+    axes = np.arange(3)
+    found = [places[name].start + (3 * joints[:, None] + axes).ravel() for name in ("position", "velocity")]
+    if "rotation" in places:
+        turned = joints[joints > 0] - 1  # the pelvis has no local rotation
+        found.append(places["rotation"].start + (6 * turned[:, None] + np.arange(6)).ravel())
+    return np.concatenate(found)
+
+
 def find_up(positions: list[np.ndarray]) -> str:
     """The axis along which heads are above pelvises, by vote of motions: each (T, persons, 22, 3); one of `UP_AXES`.
 

@@ -12,35 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motret import batches, losses, metrics, runs, store, text
-from motret.batches import CaptionTable, Motions
+from motret import batches, metrics, objective, runs, store, text
+from motret.batches import Motions
 from motret.config import FitSettings, TrainSettings
 from motret.dataset import TrainingData
-from motret.faults import RunFault, SettingFault
+from motret.faults import RunFault
 from motret.folds import Folds
 from motret.metrics import Score
 from motret.model import DualEncoder
 from motret.runs import OutOfFold, Run
 from motret.text import CaptionBank
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What all folds of a run share: the motions and captions on the device, and what to compute with."""
-
-    device: torch.device
-    amp: bool
-    motions: Motions
-    bank: CaptionBank
-    table: CaptionTable
-    similar: Tensor | None
-
-    def autocast(self) -> contextlib.AbstractContextManager:
-        return autocast(self.device, self.amp)
+from motret.workplace import Workplace
 
 
 @dataclass(frozen=True)
@@ -57,41 +42,6 @@ class Epoch:
     error: float = math.nan
     r1: float = math.nan
     spread: float = math.nan
-
-
-def autocast(device: torch.device, amp: bool) -> contextlib.AbstractContextManager:
-    """Matrix products in bfloat16 where `amp`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if amp else contextlib.nullcontext()
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device to compute on. SettingFault where a GPU is asked for and none is there."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise SettingFault("--device", "cuda: torch sees no GPU", "use --device auto or cpu, or mend the driver")
-    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies matrices in bfloat16. On a CPU asked of torch, where it knows (torch >= 2.12)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
-    """What --amp says on this device."""
-    return settings.fit.amp == "on" or (settings.fit.amp == "auto" and computes_in_bfloat16(device))
-
-
-def set_up(settings: TrainSettings, data: TrainingData, bank: CaptionBank) -> Workplace:
-    """Puts data where it is computed on."""
-    device = choose_device(settings.machine.device)
-    amp = uses_bfloat16(settings, device)
-    bank = bank.to(device)
-    table = CaptionTable(data.training.captions, bank, device)
-    similar = None if bank.vectors is None else F.normalize(bank.vectors.float(), dim=-1)
-    return Workplace(device, amp, Motions(data.store, settings.motion, device), bank, table, similar)
 
 
 def build_model(
@@ -192,28 +142,13 @@ def train_step(
     """One step at `rate` times the groups' learning rates; returns the loss, detached and still on the device."""
     for group in optimiser.param_groups:
         group["lr"] = group["highest"] * rate
-    with place.autocast():
-        motion = torch.cat([model.encode_motions(piece) for piece in batch.pieces])
-        caption = model.encode_captions(place.bank, batch.captions)
-    loss = contrast(model, motion, caption, batch.captions, batch.owner, place, settings)
+    loss = objective.loss_of(model, batch, place, settings)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     if settings.fit.grad_clip:
         nn.utils.clip_grad_norm_(model.parameters(), settings.fit.grad_clip)
     optimiser.step()
     return loss.detach()
-
-
-def contrast(
-    model: DualEncoder, motion: Tensor, caption: Tensor, rows: Tensor, owner: Tensor, place: Workplace, settings: TrainSettings
-) -> Tensor:
-    """The loss of motions (B, d) and captions (C, d), captions that say the same kept out of each other's negatives."""
-    alike = rows[:, None] == rows
-    if place.similar is not None and settings.loss.negative_threshold <= 1:
-        vectors = place.similar[rows]
-        alike = alike | (vectors @ vectors.T >= settings.loss.negative_threshold)
-    excluded = losses.as_good_as_own(alike, owner, len(motion))
-    return losses.multi_positive_info_nce(caption, motion, owner, model.logit_scale(), excluded, settings.loss.label_smoothing)
 
 
 def make_optimiser(model: DualEncoder, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -297,7 +232,7 @@ def validate(
         for start in range(0, len(held), settings.fit.batch_size):
             mine = (owner >= start) & (owner < start + settings.fit.batch_size)
             piece = motion[start : start + settings.fit.batch_size]
-            losses_of.append(float(contrast(model, piece, caption[mine], captions[mine], owner[mine] - start, place, settings)))
+            losses_of.append(float(objective.contrast(model, piece, caption[mine], captions[mine], owner[mine] - start, place, settings)))
     filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error, "r1": float((better == 0).mean())}
     return Epoch(**asdict(line) | filled | {"spread": spread(out.motion)})
 

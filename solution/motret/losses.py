@@ -40,3 +40,46 @@ def as_good_as_own(similar: Tensor, owner: Tensor, motions: int) -> Tensor:
     """
     own = F.one_hot(owner, motions).to(torch.float32)
     return (similar.to(torch.float32) @ own) > 0
+
+
+def soft_part_contrast(motion: Tensor, text: Tensor, defined: Tensor, tau: float, tau_prime: float, reduce: str = "mean") -> Tensor:
+    """Soft contrast of part embeddings: each part's similarities across the modalities follow those within one modality.
+
+    motion, text: (B, P, d) unit vectors; defined: (B, P) whether a motion's part has a text. For each part, over the motions where
+    it is defined: targets of the motion -> text rows are softmax(z_t z_t^T / tau'), of the text -> motion rows softmax(z_m z_m^T / tau'),
+    both without gradient; cross-entropy with log_softmax(z_m z_t^T / tau) and log_softmax(z_t z_m^T / tau), the mean of the two.
+    Mean (or, as the SGAR description writes it, sum) over parts defined in at least two motions; 0 where there is none.
+    """
+    found = []
+    for part in range(motion.shape[1]):
+        known = defined[:, part]
+        if int(known.sum()) < 2:
+            continue
+        z_m, z_t = motion[known, part], text[known, part]
+        with torch.no_grad():
+            like_text, like_motion = (z_t @ z_t.T / tau_prime).softmax(dim=1), (z_m @ z_m.T / tau_prime).softmax(dim=1)
+        cross = z_m @ z_t.T / tau
+        to_text = -(like_text * cross.log_softmax(dim=1)).sum(dim=1).mean()
+        to_motion = -(like_motion * cross.T.log_softmax(dim=1)).sum(dim=1).mean()
+        found.append((to_text + to_motion) / 2)
+    if not found:
+        return motion.new_zeros(())
+    return torch.stack(found).mean() if reduce == "mean" else torch.stack(found).sum()
+
+
+def direction(motion: Tensor, text: Tensor, motion_parts: Tensor, text_parts: Tensor, defined: Tensor) -> Tensor:
+    """Mean over defined parts of 1 - cos(z_m - z_m^p, z_t - z_t^p): a part lies to the whole alike in both modalities.
+
+    motion, text: (B, d); motion_parts, text_parts: (B, P, d); defined: (B, P). Zero differences are skipped; 0 where none is left.
+    """
+    of_motion, of_text = motion[:, None] - motion_parts, text[:, None] - text_parts
+    known = defined & (of_motion.norm(dim=-1) > 0) & (of_text.norm(dim=-1) > 0)
+    if not bool(known.any()):
+        return motion.new_zeros(())
+    return (1 - F.cosine_similarity(of_motion[known], of_text[known], dim=-1)).mean()
+
+
+def mean_by_owner(text: Tensor, owner: Tensor, motions: int) -> Tensor:
+    """Mean of each motion's caption embeddings, as unit vectors (B, d): text (C, d), owner (C,)."""
+    total = text.new_zeros(motions, text.shape[1]).index_add(0, owner, text)
+    return F.normalize(total, dim=-1)

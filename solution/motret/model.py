@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from motret import motion
 from motret.config import TrainSettings
+from motret.faults import SettingFault
 from motret.motion import MotionBatch
 from motret.text import CaptionBank
 
@@ -33,6 +34,12 @@ class DualEncoder(nn.Module):
         self.motion_tower = motion.make_tower(settings.motion, persons, columns)
         size, dim = settings.motion.proj_dim, self.motion_tower.dim
         self.motion_head = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, size))
+        if settings.parts.use_gar:
+            own = getattr(self.motion_tower, "part_dim", None)
+            if own is None:
+                wrong = f"{settings.motion.motion_tower} knows no parts"
+                raise SettingFault("--use_gar", wrong, "leave it out, or take --motion_tower motret.parts:PartTransformer")
+            self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, size))
         self.text_tower = text_tower
         hidden = settings.text.text_hidden
         self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden), nn.GELU(), nn.Linear(hidden, size))
@@ -49,9 +56,17 @@ class DualEncoder(nn.Module):
 
     def encode_motions(self, batch: MotionBatch) -> Tensor:
         """(B, proj_dim) unit vectors of raw features."""
+        return F.normalize(self.motion_head(self.motion_tower(self._standardised(batch))).float(), dim=-1)
+
+    def encode_motions_and_parts(self, batch: MotionBatch) -> tuple[Tensor, list[Tensor]]:
+        """Unit vectors of motions (B, proj_dim), and of their parts (B, 5, proj_dim) by each of the tower's ways to tell them."""
+        whole, parts = self.motion_tower.forward_parts(self._standardised(batch))
+        unit = F.normalize(self.motion_head(whole).float(), dim=-1)
+        return unit, [F.normalize(self.part_head(part).float(), dim=-1) for part in parts]
+
+    def _standardised(self, batch: MotionBatch) -> MotionBatch:
         frames = ((batch.frames - self.mean) * self.scale).clamp(-CLIP_AT, CLIP_AT)
-        encoded = self.motion_head(self.motion_tower(MotionBatch(frames, batch.lengths, batch.generator)))
-        return F.normalize(encoded.float(), dim=-1)
+        return MotionBatch(frames, batch.lengths, batch.generator)
 
     def encode_captions(self, bank: CaptionBank, rows: Tensor) -> Tensor:
         """(C, proj_dim) unit vectors of the bank's captions in `rows` (C,); a caption met twice is encoded once."""

@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 class MotionTransformer(nn.Module):
-    """A transformer over patches of frames, shared by both persons, who meet in its last layers; mean over all tokens.
+    """A transformer over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens.
 
     No token carries which person it belongs to, so swapping the persons changes nothing.
     """
@@ -78,24 +78,36 @@ class MotionTransformer(nn.Module):
         features = max(part.stop for part in columns.values())
         self.project = nn.Linear(features * settings.patch, width)
         self.positions = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
-        self.summary = nn.Parameter(torch.randn(1, 1, 1, width) * 0.02)
+        self.summary = nn.Parameter(torch.randn(1, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, batch: MotionBatch) -> Tensor:
         """(B, dim)"""
-        patches, places, mask = self.patches(batch)
+        tokens, mask = self.attend(*self.patches(batch), self.summary)
+        return self.pool(tokens, mask)
+
+    def attend(self, patches: Tensor, places: Tensor, mask: Tensor, special: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, persons, S + N, width) after all layers, and which are real (B, persons, S + N).
+
+        patches, places, mask: as `patches` gives them; special: (S, width) learned tokens without a place, put first for each person.
+        """
         size, persons, count = patches.shape[:3]
         tokens = self.project(patches) + self.positions[places][:, None]
-        tokens = torch.cat([self.summary.expand(size, persons, 1, self.width).to(tokens.dtype), tokens], dim=2)
-        mask = F.pad(mask, (1, 0), value=True)[:, None].expand(size, persons, count + 1)
-        alone, together = (size * persons, count + 1), (size, persons * (count + 1))
+        tokens = torch.cat([special.expand(size, persons, *special.shape).to(tokens.dtype), tokens], dim=2)
+        count += len(special)
+        mask = F.pad(mask, (len(special), 0), value=True)[:, None].expand(size, persons, count)
+        alone, together = (size * persons, count), (size, persons * count)
         whole = bool(mask.all())  # without padding there is nothing to mask
         for number, block in enumerate(self.blocks):
             shape = together if number >= len(self.blocks) - self.joint else alone
             tokens = block(tokens.reshape(*shape, self.width), None if whole else mask.reshape(shape[0], 1, 1, shape[1]))
-        tokens = self.norm(tokens).reshape(size, -1, self.width)
-        real = mask.reshape(size, -1, 1)
+        return self.norm(tokens).view(size, persons, count, self.width), mask
+
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, dim) mean and maximum over the real tokens of both persons."""
+        size = len(tokens)
+        tokens, real = tokens.reshape(size, -1, self.width), mask.reshape(size, -1, 1)
         mean = (tokens * real).sum(dim=1) / real.sum(dim=1)
         return torch.cat([mean, tokens.masked_fill(~real, float("-inf")).amax(dim=1)], dim=-1)
 

@@ -241,10 +241,10 @@ def _matrix_rate() -> float:
     """Matrix-product operations a second, as training computes them; measured for a fifth of a second."""
     import torch
 
-    from motret import fit
+    from motret import workplace
 
-    device = fit.choose_device("auto")
-    kind = torch.bfloat16 if fit.computes_in_bfloat16(device) else torch.float32
+    device = workplace.choose_device("auto")
+    kind = torch.bfloat16 if workplace.computes_in_bfloat16(device) else torch.float32
     left = torch.randn(1024, 1024, device=device).to(kind)
     float((left @ left).float().sum())
     start, done = time.perf_counter(), 0

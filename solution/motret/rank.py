@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import dataset, fit, metrics, runs, text
+from motret import dataset, fit, metrics, runs, text, workplace
+from motret.batches import Motions
 from motret.config import EnsembleSettings
 from motret.dataset import TestData, TrainingData
 from motret.faults import RunFault
@@ -114,18 +115,18 @@ def test_similarities(run: Run, test: TestData, ranking: EnsembleSettings) -> li
 
 def _similarities_of_parts(run: Run, parts: Sequence[int | None], test: TestData, ranking: EnsembleSettings) -> Iterator[list[np.ndarray]]:
     """For each model of a run: cosine of each query to its candidates, the mean over the query's captions."""
-    settings, device = run.settings, fit.choose_device(ranking.machine.device)
+    settings, device = run.settings, workplace.choose_device(ranking.machine.device)
     tower = text.make_tower(settings.text)
     captions = [caption for query in test.queries for caption in query.captions]
     bank = text.make_bank(captions, tower, not text.trains(settings.text), ranking.data.work_dir / "text", device).to(device)
-    motions, every = fit.Motions(test.store, settings.motion, device), np.arange(len(test.store.ids))
+    motions, every = Motions(test.store, settings.motion, device), np.arange(len(test.store.ids))
     rows, ends = bank.rows(captions).to(device), np.cumsum([len(query.captions) for query in test.queries])
-    amp = fit.uses_bfloat16(settings, device)
+    amp = workplace.uses_bfloat16(settings, device)
     for part in parts:
         model = fit.build_model(settings, run, test.store.columns, tower, 0).to(device)
         runs.load_weights(runs.best_checkpoint(run.part(part)), model, device)
-        motion = fit.embed_motions(model, motions, every, fit.autocast(device, amp))
-        pieces = np.split(fit.embed_captions(model, bank, rows, fit.autocast(device, amp)), ends[:-1])
+        motion = fit.embed_motions(model, motions, every, workplace.autocast(device, amp))
+        pieces = np.split(fit.embed_captions(model, bank, rows, workplace.autocast(device, amp)), ends[:-1])
         yield [(own @ motion[candidates].T).mean(axis=0) for own, candidates in zip(pieces, test.rows, strict=True)]
 
 

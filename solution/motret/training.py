@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from motret import dataset, fit, folds, rank, runs, text
+from motret import dataset, fit, folds, part_texts, rank, runs, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault
@@ -47,9 +47,11 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     if left := [fold for fold in wanted if fold not in done]:
         tower = text.make_tower(settings.text)
         captions = [caption for own in data.training.captions for caption in own]
-        device = fit.choose_device(settings.machine.device)
+        parts = part_texts.load(settings, data) if settings.parts.use_gar else None
+        captions += [said for own in parts or () for said in own.values() if said is not None]
+        device = workplace.choose_device(settings.machine.device)
         bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
-        place = fit.set_up(settings, data, bank)
+        place = workplace.set_up(settings, data, bank, parts)
         for fold in left:
             score = fit.fit(run, data, found, place, tower, fold)
             print(f"{run.part(fold)}: " + (f"score {score} ({score.motions} motions)" if score else "trained on all motions"))

@@ -1,0 +1,51 @@
+"""The part texts of the training motions: from the GAR file, from the motions themselves, or from their captions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from motret import describe, gar
+from motret.config import TrainSettings
+from motret.dataset import TrainingData
+from motret.faults import DataFault
+from motret.gar import Parts
+from motret.skeleton import PARTS
+
+
+def load(settings: TrainSettings, data: TrainingData) -> list[Parts]:
+    """What each part does in each training motion, in their order; says where it comes from and how much there is."""
+    file = settings.data.data_dir / "texts" / "gar_train.json"
+    source = settings.parts.part_text
+    if source == "auto":
+        source = "gar" if file.is_file() else "motion"
+    if source == "gar":
+        found, origin = _of_file(file, data.training.ids), str(file)
+    elif source == "motion":
+        kept = settings.data.work_dir / f"parts-{data.fingerprint}.json"
+        found, origin = _of_motions(kept, settings, data), f"the motions ({kept})"
+    else:
+        found, origin = [from_captions(captions) for captions in data.training.captions], "the captions"
+    known = sum(text is not None for parts in found for text in parts.values())
+    print(f"part texts from {origin}: {known} of {len(found) * len(PARTS)} parts are described")
+    if not known:
+        raise DataFault(file, "no part of any training motion is described", "mend its ids, or give --part_text motion")
+    return found
+
+
+def from_captions(captions: Sequence[str]) -> Parts:
+    """What captions say of each part: the first of them that names it."""
+    said = [gar.parts_from_caption(caption) for caption in captions]
+    return {part: next((parts[part] for parts in said if parts[part] is not None), None) for part in PARTS}
+
+
+def _of_file(file: Path, ids: Sequence[str]) -> list[Parts]:
+    width = max((len(name) for name in ids if name.isdecimal()), default=None)
+    read = gar.read_gar(file, width)
+    for note in read.notes:
+        print(f"{file}: {note}")
+    return [read.parts.get(name, dict.fromkeys(PARTS)) for name in ids]
+
+
+def _of_motions(kept: Path, settings: TrainSettings, data: TrainingData) -> list[Parts]:
+    if not kept.is_file():
+        gar.write_gar(kept, describe.describe_training(data.training, data.store.settings, settings.machine.jobs))
+    return _of_file(kept, data.training.ids)

@@ -1,0 +1,57 @@
+"""The motion tower that also tells what each part of the body does: part tokens in the holistic encoder, and part encoders."""
+
+import torch
+from torch import Tensor, nn
+
+from motret import features, skeleton
+from motret.config import MotionSettings
+from motret.motion import MotionBatch, MotionTransformer
+
+HIDDEN = 128
+
+
+class PartTransformer(MotionTransformer):
+    """A `MotionTransformer` with five part tokens beside [CLS], and five part encoders that share its layers.
+
+    A part encoder is an adapter (two-layer MLP) from the part's columns to those of the whole body, the shared layers and [CLS]. As
+    everything else a part is encoded for each person alike and averaged over persons.
+    """
+
+    def __init__(self, settings: MotionSettings, persons: int, columns: dict[str, slice]):
+        super().__init__(settings, persons, columns)
+        whole = max(part.stop for part in columns.values())
+        self.part_dim = settings.width
+        self.part_tokens = nn.Parameter(torch.randn(len(skeleton.PARTS), settings.width) * 0.02)
+        self.part_drop, self.with_encoders = settings.part_token_drop, settings.part_encoders
+        self.columns = [torch.from_numpy(features.part_columns(columns, part)) for part in skeleton.PARTS]
+        if self.with_encoders:
+            self.adapters = nn.ModuleList(
+                nn.Sequential(nn.Linear(len(own), HIDDEN), nn.GELU(), nn.Linear(HIDDEN, whole)) for own in self.columns
+            )
+
+    def forward(self, batch: MotionBatch) -> Tensor:
+        """(B, dim)"""
+        return self.pool(*self.attend(*self.patches(batch), self._special()))
+
+    def forward_parts(self, batch: MotionBatch) -> tuple[Tensor, list[Tensor]]:
+        """The whole (B, dim), and what is said of the parts, (B, 5, part_dim) each: by the part tokens, and by the part encoders."""
+        patches, places, mask = self.patches(batch)
+        tokens, real = self.attend(patches, places, mask, self._special())
+        said = [tokens[:, :, 1 : 1 + len(self.part_tokens)].mean(dim=1)]
+        if self.with_encoders:
+            drop = 0.0 if batch.generator is None else self.part_drop  # what is left is in random order while training
+            keep = max(1, round(places.shape[1] * (1 - drop)))
+            said.append(self._encode_parts(patches[:, :, :keep], places[:, :keep], mask[:, :keep]))
+        return self.pool(tokens, real), said
+
+    def _special(self) -> Tensor:
+        return torch.cat([self.summary, self.part_tokens])
+
+    def _encode_parts(self, patches: Tensor, places: Tensor, mask: Tensor) -> Tensor:
+        """(B, 5, width): each part's columns through its adapter, the shared layers and [CLS]."""
+        frames = patches.unflatten(-1, (self.patch, -1))
+        found = []
+        for own, adapter in zip(self.columns, self.adapters, strict=True):
+            tokens, _ = self.attend(adapter(frames[..., own.to(frames.device)]).flatten(-2), places, mask, self.summary)
+            found.append(tokens[:, :, 0].mean(dim=1))
+        return torch.stack(found, dim=1)

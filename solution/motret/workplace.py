@@ -1,0 +1,73 @@
+"""What a run computes with: the device, its precision, and the motions and captions put where it can reach them."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motret.batches import CaptionTable, Motions
+from motret.config import TrainSettings
+from motret.dataset import TrainingData
+from motret.faults import SettingFault
+from motret.gar import Parts
+from motret.skeleton import PARTS
+from motret.text import CaptionBank
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What all folds of a run share: the motions and captions on the device, and what to compute with."""
+
+    device: torch.device
+    amp: bool
+    motions: Motions
+    bank: CaptionBank
+    table: CaptionTable
+    similar: Tensor | None
+    parts: Tensor | None = None
+    """(M, 5) bank rows of the part texts of each training motion, -1 where a part is undefined."""
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return autocast(self.device, self.amp)
+
+
+def autocast(device: torch.device, amp: bool) -> contextlib.AbstractContextManager:
+    """Matrix products in bfloat16 where `amp`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if amp else contextlib.nullcontext()
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device to compute on. SettingFault where a GPU is asked for and none is there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise SettingFault("--device", "cuda: torch sees no GPU", "use --device auto or cpu, or mend the driver")
+    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies matrices in bfloat16. On a CPU asked of torch, where it knows (torch >= 2.12)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
+    """What --amp says on this device."""
+    return settings.fit.amp == "on" or (settings.fit.amp == "auto" and computes_in_bfloat16(device))
+
+
+def set_up(settings: TrainSettings, data: TrainingData, bank: CaptionBank, parts: Sequence[Parts] | None = None) -> Workplace:
+    """Puts data where it is computed on. parts: the part texts of each training motion, which the bank holds too."""
+    device = choose_device(settings.machine.device)
+    amp = uses_bfloat16(settings, device)
+    bank = bank.to(device)
+    table = CaptionTable(data.training.captions, bank, device)
+    similar = None if bank.vectors is None else F.normalize(bank.vectors.float(), dim=-1)
+    rows = None
+    if parts is not None:
+        listed = [[-1 if own[part] is None else bank.index[own[part]] for part in PARTS] for own in parts]
+        rows = torch.tensor(listed, device=device)
+    return Workplace(device, amp, Motions(data.store, settings.motion, device), bank, table, similar, rows)

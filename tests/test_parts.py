@@ -1,0 +1,257 @@
+"""What is learned from the parts of the body: losses against twins, towers that keep to their parts, texts from every source."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+import train
+from motret import cli, features, losses, objective, part_texts
+from motret.faults import DataFault
+from motret.motion import MotionBatch
+from motret.parts import PartTransformer
+from motret.skeleton import PARTS
+
+
+def vectors(*shape, seed=0):
+    drawn = np.random.default_rng(seed).normal(size=shape)
+    return torch.from_numpy(drawn / np.linalg.norm(drawn, axis=-1, keepdims=True))
+
+
+def softmax(row):
+    return np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+
+
+def soft_twin(motion, text, defined, tau, tau_prime):
+    """The soft part contrast of each part that two motions have, said in loops."""
+    found = []
+    for part in range(motion.shape[1]):
+        rows = [m for m in range(len(motion)) if defined[m][part]]
+        if len(rows) < 2:
+            continue
+        loss = 0.0
+        for way, (ask, answer) in enumerate(((motion, text), (text, motion))):
+            guide = text if way == 0 else motion
+            for m in rows:
+                target = softmax(np.array([guide[m, part] @ guide[n, part] for n in rows]) / tau_prime)
+                said = softmax(np.array([ask[m, part] @ answer[n, part] for n in rows]) / tau)
+                loss -= (target * np.log(said)).sum() / len(rows) / 2
+        found.append(loss)
+    return found
+
+
+DEFINED = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.bool)
+
+
+def test_the_soft_part_contrast_is_its_plain_twin_as_mean_or_sum() -> None:
+    motion, text = vectors(4, 3, 5), vectors(4, 3, 5, seed=1)
+    found = soft_twin(motion.numpy(), text.numpy(), DEFINED.numpy(), 0.07, 0.05)
+    assert len(found) == 2  # the third part is described once
+    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05).item() == pytest.approx(np.mean(found))
+    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05, "sum").item() == pytest.approx(sum(found))
+
+
+def test_an_undefined_part_changes_nothing_and_the_order_of_motions_neither() -> None:
+    motion, text = vectors(4, 3, 5), vectors(4, 3, 5, seed=1)
+    whole, caption = vectors(4, 5, seed=2), vectors(4, 5, seed=3)
+    other_motion, other_text = motion.clone(), text.clone()
+    other_motion[~DEFINED] = other_motion[~DEFINED].flip(0)
+    other_text[~DEFINED] *= -1
+    order = torch.tensor([2, 0, 3, 1])
+    soft = losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05)
+    straight = losses.direction(whole, caption, motion, text, DEFINED)
+    assert torch.equal(losses.soft_part_contrast(other_motion, other_text, DEFINED, 0.07, 0.05), soft)
+    assert torch.equal(losses.direction(whole, caption, other_motion, other_text, DEFINED), straight)
+    assert losses.soft_part_contrast(motion[order], text[order], DEFINED[order], 0.07, 0.05).item() == pytest.approx(soft.item())
+    assert losses.direction(whole[order], caption[order], motion[order], text[order], DEFINED[order]).item() == pytest.approx(
+        straight.item()
+    )
+
+
+def test_soft_targets_have_no_gradient() -> None:
+    motion, text = vectors(2, 1, 3).requires_grad_(), vectors(2, 1, 3, seed=1).requires_grad_()
+    defined = torch.ones(2, 1, dtype=torch.bool)
+    losses.soft_part_contrast(motion, text, defined, 0.07, 0.05).backward()
+    m, t = motion[:, 0].detach().requires_grad_(), text[:, 0].detach().requires_grad_()
+    like_text, like_motion = torch.softmax(t @ t.T / 0.05, 1).detach(), torch.softmax(m @ m.T / 0.05, 1).detach()
+    cross = m @ t.T / 0.07
+    (-(like_text * cross.log_softmax(1)).sum(1).mean() / 2 - (like_motion * cross.T.log_softmax(1)).sum(1).mean() / 2).backward()
+    assert torch.allclose(motion.grad[:, 0], m.grad) and torch.allclose(text.grad[:, 0], t.grad)
+
+
+def test_nothing_defined_is_no_loss() -> None:
+    nothing, motion = torch.zeros(4, 3, dtype=torch.bool), vectors(4, 3, 5)
+    assert losses.soft_part_contrast(motion, motion, nothing, 0.07, 0.05).item() == 0
+    assert losses.direction(motion[:, 0], motion[:, 1], motion, motion, nothing).item() == 0
+
+
+def test_the_direction_is_its_plain_twin_and_skips_what_has_none() -> None:
+    whole, caption, motion, text = vectors(4, 5), vectors(4, 5, seed=1), vectors(4, 3, 5, seed=2), vectors(4, 3, 5, seed=3)
+    motion[0, 1] = whole[0]  # no difference, no direction
+    found = []
+    for m in range(4):
+        for part in range(3):
+            if DEFINED[m, part] and (m, part) != (0, 1):
+                a, b = whole[m] - motion[m, part], caption[m] - text[m, part]
+                found.append(1 - (a @ b / a.norm() / b.norm()).item())
+    assert losses.direction(whole, caption, motion, text, DEFINED).item() == pytest.approx(np.mean(found))
+
+
+def test_the_mean_of_captions_by_motion() -> None:
+    text, owner = vectors(4, 5), torch.tensor([0, 1, 1, 0])
+    expected = torch.stack([text[0] + text[3], text[1] + text[2]])
+    assert torch.allclose(losses.mean_by_owner(text, owner, 2), expected / expected.norm(dim=1, keepdim=True))
+
+
+# ---- the tower
+
+
+COLUMNS = features.columns(2)
+
+
+def tower(**values) -> PartTransformer:
+    torch.manual_seed(0)
+    return PartTransformer(tiny.settings(**values).motion, 2, COLUMNS).eval()
+
+
+def batch(lengths=(24, 40, 31)) -> MotionBatch:
+    return tiny.motion_batch(list(lengths), features=features.width(2))
+
+
+def test_the_columns_of_a_part_are_those_of_its_joints() -> None:
+    named = [(name, joint) for name in ("position", "velocity") for joint in range(22) for _ in range(3)]
+    named += [("root", None)] * 5 + [("rotation", joint) for joint in range(1, 22) for _ in range(6)] + [("relation", None)] * 21
+    for part, joints in PARTS.items():
+        wanted = [column for column, (name, joint) in enumerate(named) if joint in joints]
+        assert sorted(features.part_columns(COLUMNS, part).tolist()) == wanted
+    assert len(features.part_columns(features.columns(1, rotations=False), "torso")) == 2 * 3 * len(PARTS["torso"])
+
+
+def test_a_part_encoder_hears_of_its_own_part_alone() -> None:
+    model, motions = tower(), batch()
+    changed = motions.frames.clone()
+    only = np.setdiff1d(features.part_columns(COLUMNS, "right_arm"), features.part_columns(COLUMNS, "left_arm"))
+    only = np.setdiff1d(only, features.part_columns(COLUMNS, "torso"))
+    changed[..., only] += 1
+    with torch.no_grad():
+        (_, before), (_, after) = model.forward_parts(motions), model.forward_parts(MotionBatch(changed, motions.lengths))
+    moved = (before[1] - after[1]).abs().amax(dim=(0, 2)) > 0
+    assert moved.tolist() == [part == "right_arm" for part in PARTS]
+
+
+def test_swapping_the_persons_changes_no_part_and_neither_does_padding() -> None:
+    model, motions = tower(), batch()
+    with torch.no_grad():
+        whole, said = model.forward_parts(motions)
+        swapped, said_swapped = model.forward_parts(MotionBatch(motions.frames.flip(2), motions.lengths))
+        _, said_alone = model.forward_parts(MotionBatch(motions.frames[:1, :24], motions.lengths[:1]))
+        assert torch.equal(model(motions), whole)
+    assert torch.allclose(whole, swapped, atol=1e-5)
+    for way in range(2):
+        assert said[way].shape == (3, 5, model.part_dim)
+        assert torch.allclose(said[way], said_swapped[way], atol=1e-5)
+        assert torch.allclose(said[way][0], said_alone[way][0], atol=1e-5)
+
+
+def test_part_encoders_drop_tokens_only_while_training() -> None:
+    model, motions = tower(part_token_drop=0.5), batch()
+    seen: list[int] = []
+    model.blocks[0].register_forward_hook(lambda module, given, result: seen.append(given[0].shape[1]))
+    with torch.no_grad():
+        model.forward_parts(motions)
+        model.forward_parts(MotionBatch(motions.frames, motions.lengths, torch.Generator().manual_seed(0)))
+    count = 40 // 6
+    assert seen == [count + 6, *[count + 1] * 5, count // 2 + 6, *[2 + 1] * 5]  # 6 patches, 3 after dropping, 2 for an encoder
+
+
+def test_without_encoders_only_part_tokens_speak() -> None:
+    model = tower(part_encoders=False)
+    assert len(model.forward_parts(batch())[1]) == 1
+    assert not hasattr(model, "adapters")
+
+
+# ---- part texts
+
+
+CAPTIONS = (("one waves the right arm",), ("someone walks", "the left leg kicks"), ("they stand",))
+
+
+def data_of(tmp_path):
+    return tiny.training_data(captions=CAPTIONS), tmp_path / "data"
+
+
+def chosen(folder, **values):
+    return tiny.settings(data_dir=folder, work_dir=folder.parent / "work", use_gar=True, **values)
+
+
+def write_gar(folder, entries):
+    (folder / "texts").mkdir(parents=True)
+    (folder / "texts" / "gar_train.json").write_text(json.dumps(entries))
+
+
+def test_ids_in_any_form_find_their_motion_and_what_is_missing_is_undefined(tmp_path, capsys) -> None:
+    data, folder = data_of(tmp_path)
+    entries = [
+        {"id": 0, "part_descriptions": {"torso": "bends"}},
+        {"id": "2\n", "part_descriptions": {"left_leg": "kicks", "torso": "undefined"}},
+    ]
+    write_gar(folder, entries)
+    found = part_texts.load(chosen(folder), data)
+    assert [{part: text for part, text in parts.items() if text} for parts in found] == [{"torso": "bends"}, {}, {"left_leg": "kicks"}]
+    assert "2 of 15 parts are described" in capsys.readouterr().out
+
+
+def test_captions_that_name_a_part_tell_of_it(tmp_path) -> None:
+    data, folder = data_of(tmp_path)
+    found = part_texts.load(chosen(folder, part_text="caption"), data)
+    assert [sorted(part for part, text in parts.items() if text) for parts in found] == [["right_arm"], ["left_leg"], []]
+
+
+def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
+    data, folder = data_of(tmp_path)
+    write_gar(folder, [{"id": 77, "part_descriptions": {"torso": "bends"}}])
+    with pytest.raises(DataFault, match=r"gar_train\.json: no part of any training motion is described \(mend its ids"):
+        part_texts.load(chosen(folder), data)
+    with pytest.raises(DataFault, match=r"gar_train\.json"):
+        part_texts.load(chosen(tmp_path / "elsewhere", part_text="gar"), data)
+
+
+# ---- the variant
+
+
+def sgar(out_dir, name, **values) -> int:
+    return train.main(["sgar", *tiny.train_flags(out_dir, name, **values)[1:]])
+
+
+def test_the_variant_trains_from_the_gar_file_and_from_the_motions(tmp_path, capsys) -> None:
+    assert sgar(tmp_path, "file", fold=0, epochs=1) == 0
+    assert "part texts from" in (told := capsys.readouterr().out) and "gar_train.json" in told and "file: score" in told
+    assert sgar(tmp_path, "motions", fold=0, epochs=1, part_text="motion", lambda_direction=0.1, lambda_mix=0.5) == 0
+    assert "part texts from the motions" in capsys.readouterr().out
+    kept = torch.load(next((tmp_path / "file" / "fold0").glob("best_epoch*.pt")), weights_only=True)["model"]
+    assert "motion_tower.part_tokens" in kept and "part_head.0.weight" in kept
+
+
+def test_parts_change_what_is_learned_and_may_be_left_out(tmp_path) -> None:
+    scores = {}
+    for name, values in {"with": {}, "without": {"no_use_gar": True}}.items():
+        assert sgar(tmp_path, name, fold=0, epochs=1, **values) == 0
+        scores[name] = np.load(tmp_path / name / "fold0" / "oof.npz")["motion"]
+    assert not np.allclose(scores["with"], scores["without"])
+
+
+def test_a_tower_without_parts_is_refused_by_name(tmp_path, capsys) -> None:
+    assert train.main([*tiny.train_flags(tmp_path, "whole", fold=0), "--use_gar"]) == 1
+    assert "error: --use_gar: motret.motion:MotionTransformer knows no parts" in capsys.readouterr().err
+
+
+def test_both_ways_to_tell_parts_count_alike() -> None:
+    settings, _ = cli.parse_train(["sgar"], None)
+    motion, caption = vectors(4, 5), vectors(4, 5, seed=1)
+    ways, text = [vectors(4, 3, 5, seed=2), vectors(4, 3, 5, seed=3)], vectors(4, 3, 5, seed=4)
+    soft = [losses.soft_part_contrast(way, text, DEFINED, settings.loss.tau, settings.parts.tau_prime).item() for way in ways]
+    straight = [losses.direction(motion, caption, way, text, DEFINED).item() for way in ways]
+    assert objective.part_contrast(ways, text, DEFINED, settings).item() == pytest.approx(np.mean(soft))
+    assert objective.part_direction(motion, caption, ways, text, DEFINED).item() == pytest.approx(np.mean(straight))
