@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from motret import cli
 from motret.config import EnsembleSettings
+from motret.faults import DataFault
 
 
 @cli.command
@@ -16,11 +17,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = cli.parse(EnsembleSettings, argv, __doc__)
     from motret import dataset, folds, publish, rank  # torch is slow to import: --help and a wrong flag answer without it
 
+    test_dir = settings.test_dir or settings.data.data_dir / "test"
+    if settings.data.data_dir.is_dir() and not test_dir.is_dir():
+        raise DataFault(
+            test_dir, "no test folder, so there is nothing to rank", "local scores: `python solution/validate.py oof`; --test_dir DIR"
+        )
     data = dataset.load_training(settings.data, settings.machine.jobs)
     found = folds.read(data, settings.data.folds_dir)
     members = rank.choose(settings.runs, settings.out_dir, data, found)
     local = rank.out_of_fold_score(members, found, settings.fold)
-    test_dir = settings.test_dir or settings.data.data_dir / "test"
     test = dataset.load_test(test_dir, data.store.settings, settings.data, settings.machine.jobs)
     similarities = rank.mean_similarities([rank.test_similarities(run, test, settings) for run in members])
     made = publish.publish(settings, members, test.queries, rank.ranking(test, similarities), local, test_dir)

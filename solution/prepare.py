@@ -1,13 +1,14 @@
 """Checks and packs the data, and says what is in it: `python solution/prepare.py --data_dir data`.
 
 Features go to work/<key>/, where the key follows from the content of the raw files: a second run finds them. The data report is
-printed and kept as work/report.json. --describe_parts also writes what each body part does, derived from the motions, as GAR JSON.
+printed and kept as work/report.json. --describe_parts also writes what each body part does, derived from the motions, as GAR JSON;
+--export_split_joints DIR writes the training motions in the layout of the SGAR description.
 """
 
 import sys
 from collections.abc import Sequence
 
-from motret import cli, dataset, describe, gar, store
+from motret import cli, dataset, describe, export, gar, store
 from motret.config import PrepareSettings
 from motret.survey import survey
 
@@ -25,6 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = settings.data.work_dir / "gar_described.json"
         gar.write_gar(file, describe.describe_training(data.training, data.store.settings, settings.machine.jobs))
         print(f"part descriptions of {len(data.training.ids)} motions in {file}")
+    if settings.export_split_joints is not None:
+        out = (*settings.export_split_joints, settings.data.work_dir / "split_joints")[0]
+        count = export.export(data, out, settings.data.id_width, settings.machine.jobs)
+        each = "" if data.store.persons == 1 else ", one of each person (<id>_a, <id>_b)"
+        print(f"{count} motions with split joints in {out}{each}, each with the first caption of its scene")
     print(f"features {'as packed before' if data.reused and (test is None or test.reused) else 'packed'} in {data.store.folder}")
     return 0
 

@@ -9,16 +9,18 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
 
 from motret.faults import DataFault
-from motret.skeleton import PERSONS_BY_COLUMNS
+from motret.skeleton import N_JOINTS, PERSONS_BY_COLUMNS
+
+Text = TypeVar("Text")
 
 POOL = 32
 """Candidates of a query in the competition."""
@@ -27,6 +29,8 @@ TOP_K = 10
 
 NO_DATA = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
 RESAVE = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
+BODY_FILE = "holistic.npy"
+"""The one name under which a motion is (frames, 22, 3): positions alone, as the layout of split_joints/ has them."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The motions that have captions, in the order of train.txt (sorted where there is none)."""
+    """The motions that have captions, in the order of train.txt and val.txt (sorted where there is no train.txt)."""
 
     root: Path
     ids: tuple[str, ...]
@@ -51,6 +55,8 @@ class TrainingSet:
     groups: dict[str, str] | None
     """The group of each id, by groups.csv; None where there is no such file."""
     skipped: tuple[Skip, ...]
+    rotations: bool = True
+    """Whether the motions hold joint rotations."""
 
     def only(self, ids: Iterable[str]) -> "TrainingSet":
         """The same set restricted to some of its canonical ids, in its own order. An id it does not hold: DataFault."""
@@ -165,27 +171,28 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
 
 
 class _Header(NamedTuple):
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     order: str
     dtype: np.dtype
     offset: int
 
 
 def read_motion(path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion of a file, (frames, 192 | 384) float32; faults as in `parse_motion`."""
+    """The raw motion of a file, (frames, 192 | 384, or 66) float32; faults as in `parse_motion`."""
     return parse_motion(read_bytes(path), path, min_frames)
 
 
 def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, writable and contiguous.
+    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, writable and contiguous; (frames, 66) of a `BODY_FILE`.
 
-    path only names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
+    path names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
     2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32.
     """
     header = _read_header(io.BytesIO(data), len(data), path)
+    _must_be_motion(header.shape, path)
     if header.shape[0] < min_frames:
         raise DataFault(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
-    raw = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset).reshape(header.shape, order=header.order)
+    raw = _values(data, header).reshape(header.shape[0], -1)
     with np.errstate(over="ignore", invalid="ignore"):
         motion = raw.astype(np.float32, order="C")
     if not (finite := np.isfinite(motion)).all():
@@ -200,13 +207,40 @@ def motion_shape(path: Path) -> tuple[int, int]:
     """Frames and columns by the file's header alone; the faults of `parse_motion` but those of the values."""
     try:
         with path.open("rb") as stream:
-            return _read_header(stream, path.stat().st_size, path).shape
+            shape = _read_header(stream, path.stat().st_size, path).shape
     except OSError as error:
         raise DataFault(path, f"cannot be read: {error.strerror or error}", "see that it is there and may be read") from error
+    _must_be_motion(shape, path)
+    return shape[0], math.prod(shape[1:])
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The numbers of any .npy file, read-only; DataFault where it is not whole, or holds objects or other things that are no numbers."""
+    data = read_bytes(path)
+    return _values(data, _read_header(io.BytesIO(data), len(data), path))
+
+
+def _values(data: bytes, header: _Header) -> np.ndarray:
+    return np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset).reshape(header.shape, order=header.order)
+
+
+def _must_be_motion(shape: tuple[int, ...], path: Path) -> None:
+    """DataFault where an array of this shape is no motion."""
+    if len(shape) == 3 and path.resolve().name == BODY_FILE:  # a validation batch holds links to such files
+        if shape[1:] != (N_JOINTS, 3):
+            wrong = f"an array {shape}, expected (frames, {N_JOINTS}, 3): the {N_JOINTS} joints of SMPL, in its order"
+            raise DataFault(path, wrong, "keep those joints alone, or leave the motion out")
+    elif len(shape) != 2:
+        raise DataFault(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE)
+    elif shape[1] not in PERSONS_BY_COLUMNS:
+        expected = " or ".join(f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items())
+        raise DataFault(path, f"{shape[1]} columns, expected {expected}", RESAVE)
+    if shape[0] < 1:
+        raise DataFault(path, "no frames", RESAVE)
 
 
 def _read_header(stream: BinaryIO, size: int, path: Path) -> _Header:
-    """The checked header of an .npy motion; size: bytes of the whole file."""
+    """The header of a whole .npy file of numbers; size: bytes of the file."""
     if not size:
         raise DataFault(path, "empty file", RESAVE)
     try:
@@ -223,13 +257,6 @@ def _read_header(stream: BinaryIO, size: int, path: Path) -> _Header:
         raise DataFault(path, "an object array, which is never unpickled", RESAVE)
     if dtype.kind not in "fiu":
         raise DataFault(path, f"numbers of type {dtype} are no motion", RESAVE)
-    if len(shape) != 2:
-        raise DataFault(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE)
-    if shape[1] not in PERSONS_BY_COLUMNS:
-        expected = " or ".join(f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items())
-        raise DataFault(path, f"{shape[1]} columns, expected {expected}", RESAVE)
-    if shape[0] < 1:
-        raise DataFault(path, "no frames", RESAVE)
     header = _Header(shape, "F" if fortran else "C", dtype, stream.tell())
     if size < (whole := header.offset + math.prod(shape) * dtype.itemsize):
         raise DataFault(path, f"cut short: {size} bytes of {whole}", "copy or unpack it again, or leave it out")
@@ -240,36 +267,56 @@ def _read_header(stream: BinaryIO, size: int, path: Path) -> _Header:
 
 
 def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
-    """The training set of a data folder: train.txt (else every id with motion and text), texts, groups.csv; motions are not opened.
+    """The training set of a data folder: train.txt and val.txt (without train.txt every id with motion and text), texts, groups.csv.
 
-    id_width: digits of numeric ids, by default those of the widest file name. An id without motion, without text or with a text
-    that cannot be read, and a second mention in train.txt, are left out and listed; `strict` makes each of them fatal.
+    Motions are not opened. id_width: digits of numeric ids, by default those of the widest file name. An id without motion, without
+    text or with a text that cannot be read, and a second mention in the lists, are left out and listed; `strict` makes each of them
+    fatal.
     """
     if not root.is_dir():
         raise DataFault(root, "no such folder", NO_DATA)
     motion_files, text_files = _list_files(root / "motions", ".npy"), _list_files(root / "texts", ".txt")
     digits = [len(path.stem.strip()) for path in (*motion_files, *text_files) if _is_number(path.stem.strip())]
     width = id_width or max(digits, default=1)
-    motions, texts = _by_id(motion_files, width), _by_id(text_files, width)
+    motions, texts = by_id(motion_files, width), by_id(text_files, width)
+    sides = {"motions": [path.stem for path in motions.values()], "texts": [path.stem for path in texts.values()]}
+    return pair(root, motions, texts, read_captions, sides, width, strict)
 
-    listing = root / "train.txt"
-    listed = _read_ids(listing) if listing.exists() else None
-    faults = list(_unpaired(root, motions, texts) if listed is None else _unusable(listing, listed, width, motions, texts))
-    wanted = sorted(motions, key=_id_order) if listed is None else dict.fromkeys(canonical_ids(listed, width))
+
+def pair(
+    root: Path,
+    motions: Mapping[str, Path],
+    texts: Mapping[str, Text],
+    captions_of: Callable[[Text], tuple[str, ...]],
+    sides: Mapping[str, Sequence[str]],
+    width: int,
+    strict: bool,
+    faults: Iterable[DataFault] = (),
+) -> TrainingSet:
+    """The training set of these motions and texts, by canonical id: those that the lists name, or all that have both.
+
+    captions_of: the captions of a text, or a DataFault; sides: where motions and texts stand in `root`, and their ids as written
+    there; faults: those met before.
+    """
+    lists = {file: read_ids(file) for file in (root / "train.txt", root / "val.txt") if (root / "train.txt").exists() and file.exists()}
+    listed = [name for ids in lists.values() for name in ids]
+    before = list(faults)
+    faults = [*before, *(_unusable(lists, width, motions, texts) if lists else _unpaired(root, motions, texts, list(sides)))]
+    wanted = dict.fromkeys(canonical_ids(listed, width)) if lists else sorted(motions, key=_id_order)
     paired = [name for name in wanted if name in motions and name in texts]
     if not paired:
-        raise _empty_dataset(root, motions, texts, listed, [])
+        raise _empty_dataset(root, sides, listed, before)
 
     captions: dict[str, tuple[str, ...]] = {}
     for name in paired:
         try:
-            captions[name] = read_captions(texts[name])
+            captions[name] = captions_of(texts[name])
         except DataFault as fault:
             faults.append(fault)
     if faults and strict:
         raise faults[0]
     if not captions:
-        raise _empty_dataset(root, motions, texts, listed, faults)
+        raise _empty_dataset(root, sides, listed, faults)
     return TrainingSet(
         root=root,
         ids=tuple(captions),
@@ -287,18 +334,19 @@ def _list_files(folder: Path, suffix: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "." and path.is_file())
 
 
-def _by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
-    """The files by canonical id; two files that would become one id are a DataFault."""
+def by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
+    """The files, or folders, by canonical id; two that would become one id are a DataFault."""
     found: dict[str, Path] = {}
-    for name, path in zip(canonical_ids((path.stem for path in files), width), files, strict=True):
+    names = [path.stem if path.suffix in (".npy", ".txt") else path.name for path in files]
+    for name, path in zip(canonical_ids(names, width), files, strict=True):
         if name in found:
             raise DataFault(path, f"has the same id {name} as {found[name].name}", "take one of the two files away")
         found[name] = path
     return found
 
 
-def _read_ids(listing: Path) -> list[str]:
-    """The ids of train.txt as they stand, in order, repetitions too. An empty file or an id that is a path is a DataFault."""
+def read_ids(listing: Path) -> list[str]:
+    """The ids of a list as they stand, in order, repetitions too. An empty file or an id that is a path is a DataFault."""
     ids = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
     if not ids:
         raise DataFault(listing, "no id in it", "list the training ids, one a line, or take the file away to train on all")
@@ -308,33 +356,34 @@ def _read_ids(listing: Path) -> list[str]:
     return ids
 
 
-def _unusable(listing: Path, listed: list[str], width: int, motions: dict[str, Path], texts: dict[str, Path]) -> Iterator[DataFault]:
-    """What is wrong with the lines of train.txt: repeated ids, ids without a motion or a text."""
+def _unusable(lists: Mapping[Path, list[str]], width: int, motions: Mapping[str, Path], texts: Mapping[str, Text]) -> Iterator[DataFault]:
+    """What is wrong with the lines of train.txt and val.txt: repeated ids, ids without a motion or a text."""
     seen = set()
-    for raw, name in zip(listed, canonical_ids(listed, width), strict=True):
-        if name in seen:
-            yield DataFault(listing, f"id {raw} is listed more than once", "keep one line of it")
-        else:
-            lacks = [kind for kind, files in (("motion", motions), ("text", texts)) if name not in files]
-            if lacks:
-                yield DataFault(listing, f"id {raw} has no {' and no '.join(lacks)}", "add what is missing or take the line out")
-        seen.add(name)
+    for listing, listed in lists.items():
+        for raw, name in zip(listed, canonical_ids(listed, width), strict=True):
+            if name in seen:
+                yield DataFault(listing, f"id {raw} is listed more than once", "keep one line of it")
+            else:
+                lacks = [kind for kind, files in (("motion", motions), ("text", texts)) if name not in files]
+                if lacks:
+                    yield DataFault(listing, f"id {raw} has no {' and no '.join(lacks)}", "add what is missing or take the line out")
+            seen.add(name)
 
 
-def _unpaired(root: Path, motions: dict[str, Path], texts: dict[str, Path]) -> Iterator[DataFault]:
+def _unpaired(root: Path, motions: Mapping[str, Path], texts: Mapping[str, Text], sides: Sequence[str]) -> Iterator[DataFault]:
     """Without train.txt: one fault for all motions without text, and one for all texts without motion."""
-    for folder, kind, lone in (("motions", "text", motions.keys() - texts), ("texts", "motion", texts.keys() - motions)):
+    lonely = (("text", motions.keys() - texts.keys()), ("motion", texts.keys() - motions.keys()))
+    for folder, (kind, lone) in zip(sides, lonely, strict=True):
         if lone:
             yield DataFault(root / folder, f"{len(lone)} without {kind}: {some(lone)}", f"add each its {kind} or list the ids in train.txt")
 
 
-def _empty_dataset(
-    root: Path, motions: dict[str, Path], texts: dict[str, Path], listed: list[str] | None, faults: Sequence[DataFault]
-) -> DataFault:
+def _empty_dataset(root: Path, sides: Mapping[str, Sequence[str]], listed: Sequence[str], faults: Sequence[DataFault]) -> DataFault:
     """The error of a data folder in which no id has motion and text: examples of all sides show how their names differ."""
-    sides = {"motions/": [path.stem for path in motions.values()], "texts/": [path.stem for path in texts.values()]}
-    sides |= {} if listed is None else {"train.txt": listed}
-    examples = ", ".join(f"{side} ids e.g. [{', '.join(ids[:3])}]" for side, ids in sides.items())
+    examples = ", ".join(
+        f"{side if '.' in side else side + '/'} ids e.g. [{', '.join(ids[:3])}]"
+        for side, ids in (*sides.items(), *([("train.txt", listed)] if listed else []))
+    )
     first = f"; first fault: {faults[0].file}: {faults[0].wrong}" if faults else ""
     mend = "give motion, text and train.txt the same ids; numbers meet whatever their zeros, --id_width sets their digits"
     return DataFault(root, f"empty dataset, no id has both a motion and a text: {examples}{first}", mend)

@@ -37,7 +37,7 @@ class DataSettings:
     """Where things are, and how raw motions are read."""
 
     data_dir: Path = field(default_factory=partial(_path, "data_dir"))
-    """The competition's data: motions/, texts/, train.txt, test/."""
+    """The competition's data: motions/, texts/, train.txt, test/; or split_joints/ and texts/gar_train.json."""
     work_dir: Path = field(default_factory=partial(_path, "work_dir"))
     """Packed features and text embeddings; may be deleted at any time."""
     folds_dir: Path = field(default_factory=partial(_path, "folds_dir"))
@@ -227,6 +227,8 @@ class TrainSettings:
     """Which fold to hold out: a number, all (one model per fold), or full (nothing held out)."""
     folds: int = 5
     """Number of folds, where they are not made yet."""
+    prefer_txt_split: bool = False
+    """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     out_dir: Path = field(default_factory=partial(_path, "out_dir"))
     """Where run folders go."""
     run_name: str | None = None
@@ -254,8 +256,14 @@ class PrepareSettings:
 
     describe_parts: bool = False
     """Also write what each body part does in each training motion, derived from the motion, as GAR JSON to work/gar_described.json."""
+    export_split_joints: tuple[Path, ...] | None = None
+    """Also write the training motions in the layout of the SGAR description; a folder may follow, else work/split_joints."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+    def __post_init__(self) -> None:
+        if len(self.export_split_joints or ()) > 1:
+            raise SettingFault("--export_split_joints", f"names {len(self.export_split_joints)} folders", "give one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +272,8 @@ class FoldSettings:
 
     folds: int = 5
     """Number of folds."""
+    prefer_txt_split: bool = False
+    """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
 

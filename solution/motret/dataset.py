@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, store
+from motret import challenge, split_joints, store
 from motret.challenge import Query, TrainingSet
 from motret.config import DataSettings
 from motret.faults import DataFault
@@ -40,10 +40,18 @@ class TestData:
     reused: bool
 
 
+def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
+    """The training set of a data folder in either layout, its motions not opened."""
+    layout = split_joints if split_joints.is_here(root) else challenge
+    return layout.read_training(root, id_width=id_width, strict=strict)
+
+
 def load_training(data: DataSettings, jobs: int = -1) -> TrainingData:
     """Reads, checks and packs the training motions of `data.data_dir`, or opens what was packed before."""
-    training = challenge.read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
-    settings = FeatureSettings(fps=data.fps, up=store.find_up(training.paths), rotations=data.rotations)
+    training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
+    if split_joints.is_here(data.data_dir):
+        training = split_joints.check_parts(training, data.work_dir, strict=data.strict, jobs=jobs)
+    settings = FeatureSettings(fps=data.fps, up=store.find_up(training.paths), rotations=data.rotations and training.rotations)
     packed, reused = store.pack(
         training.ids,
         training.paths,

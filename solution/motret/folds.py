@@ -12,8 +12,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from motret import store
+from motret import gar, store
 from motret.captions import normalise
+from motret.challenge import query_key, read_ids, some
 from motret.dataset import TrainingData
 from motret.duplicates import near_duplicates
 from motret.faults import FoldFault
@@ -21,11 +22,16 @@ from motret.faults import FoldFault
 COMMON = 5
 """A caption of more motions than this says too little to join them."""
 LENGTH_BINS = 10
+LEARNED = -1
+"""Fold of the motions that no fold holds out."""
 
 
 @dataclass(frozen=True)
 class Folds:
-    """fold, group: (M,) of each training motion, in the order of the ids; hash: of the assignment; count: number of folds."""
+    """fold, group: (M,) of each training motion, in the order of the ids; hash: of the assignment; count: number of folds.
+
+    A split by lists is one fold: 0 are the motions that it holds out, `LEARNED` the others.
+    """
 
     fold: np.ndarray
     group: np.ndarray
@@ -83,10 +89,52 @@ def _length_bins(lengths: np.ndarray, least: int) -> np.ndarray:
     return strata
 
 
-def make(data: TrainingData, count: int, seed: int, folder: Path) -> Folds:
-    """Splits the data and writes folds.csv (id, fold, group) and folds.json (hash, data fingerprint, count, seed)."""
+def listed_split(data: TrainingData) -> np.ndarray:
+    """Fold of each motion (M,) by the lists of the data folder: 0 for val.txt, else gar_val.json, `LEARNED` for all others.
+
+    FoldFault where there is no such list, where an id stands in both lists, and where val names an id that the data has not. An id
+    whose files are faulty is left out, as everywhere (`--strict`: fatal), unless nothing remains.
+    """
+    root = data.training.root
+    pairs = [(root / "train.txt", root / "val.txt"), tuple(root / "texts" / name for name in gar.FILES)]
+    listing = next((pair for pair in pairs if pair[1].is_file()), None)
+    if listing is None:
+        raise FoldFault(
+            pairs[0][1], "no such file, nor texts/gar_val.json", "list the ids to hold out there, or leave out --prefer_txt_split"
+        )
+    learned, held_out = (_listed_ids(file) for file in listing)
+    if both := held_out & learned:
+        raise FoldFault(listing[1], f"{len(both)} ids are in {listing[0].name} too: {some(both)}", "keep each in one of the two")
+    row_of = {query_key(name): row for row, name in enumerate(data.training.ids)}
+    gone = held_out - row_of.keys()
+    faulty = {query_key(name) for skip in data.training.skipped for name in (Path(skip.file).stem, Path(skip.file).parent.name)}
+    if missing := gone - faulty:
+        wrong = f"{len(missing)} of its {len(held_out)} ids have no motion with a caption: {some(missing)}"
+        raise FoldFault(listing[1], wrong, "add what is missing or take them out of the list")
+    if len(gone) == len(held_out) or len(held_out) - len(gone) == len(row_of):
+        which = "hold out" if len(gone) == len(held_out) else "learn from"
+        raise FoldFault(listing[1], f"leaves no motion to {which}", "see `python solution/prepare.py`")
+    fold = np.full(len(row_of), LEARNED)
+    fold[[row_of[name] for name in held_out - gone]] = 0
+    return fold
+
+
+def _listed_ids(file: Path) -> set[str]:
+    """The ids of a list or a GAR file, in the form in which all ids meet; none where there is no such file."""
+    if not file.is_file():
+        return set()
+    return set(map(query_key, read_ids(file) if file.suffix == ".txt" else gar.read_gar(file, 1).parts))
+
+
+def make(data: TrainingData, count: int, seed: int, folder: Path, by_lists: bool = False) -> Folds:
+    """Splits the data, or takes the split of its lists (`by_lists`).
+
+    Writes folds.csv (id, fold, group) and folds.json (hash, data fingerprint, count, seed).
+    """
+    listed = listed_split(data) if by_lists else None  # its faults come before the work on groups
     group = group_motions(data)
-    fold = split(group, data.store.lengths, count, seed)
+    count = count if listed is None else 1
+    fold = split(group, data.store.lengths, count, seed) if listed is None else listed
     made = Folds(fold, group, _hash(data.training.ids, fold, group), count)
     table = pd.DataFrame({"id": data.training.ids, "fold": fold, "group": group})
     store.write_whole(folder / "folds.csv", lambda path: table.to_csv(path, index=False))
@@ -121,11 +169,15 @@ def read(data: TrainingData, folder: Path) -> Folds:
     return found
 
 
-def read_or_make(data: TrainingData, folder: Path, count: int, seed: int) -> tuple[Folds, bool]:
+def read_or_make(data: TrainingData, folder: Path, count: int, seed: int, by_lists: bool = False) -> tuple[Folds, bool]:
     """The folds of this data, made where there are none yet; and whether they were there."""
     if (folder / "folds.csv").exists() or (folder / "folds.json").exists():
-        return read(data, folder), True
-    return make(data, count, seed, folder), False
+        found = read(data, folder)
+        if by_lists and not np.array_equal(found.fold, listed_split(data)):
+            again = "run `python solution/make_folds.py --prefer_txt_split`, or give --folds_dir"
+            raise FoldFault(folder / "folds.csv", "not the split of the data's lists", again)
+        return found, True
+    return make(data, count, seed, folder, by_lists), False
 
 
 def _hash(ids: Sequence[str], fold: np.ndarray, group: np.ndarray) -> str:

@@ -17,6 +17,8 @@ from motret.skeleton import PARTS
 from motret.store import write_whole
 
 UNDEFINED = "undefined"
+FILES = ("gar_train.json", "gar_val.json")
+"""The GAR files that may stand in the texts/ of a data folder."""
 ENTRY_KEYS = {"id", "caption", "part_descriptions"}
 MEND = 'write a JSON list of {"id", "caption", "part_descriptions": {part: text}}, as UTF-8'
 
@@ -50,6 +52,11 @@ class _Oddities(defaultdict[str, list[str]]):
 
 
 # ---- reading
+
+
+def files(root: Path) -> list[Path]:
+    """The GAR files that a data folder has."""
+    return [file for name in FILES if (file := root / "texts" / name).is_file()]
 
 
 def read_gar(path: Path, id_width: int | None = None) -> PartTexts:

@@ -13,12 +13,12 @@ from motret.skeleton import PARTS
 
 def load(settings: TrainSettings, data: TrainingData) -> list[Parts]:
     """What each part does in each training motion, in their order; says where it comes from and how much there is."""
-    file = settings.data.data_dir / "texts" / "gar_train.json"
+    files = gar.files(settings.data.data_dir) or [settings.data.data_dir / "texts" / gar.FILES[0]]
     source = settings.parts.part_text
     if source == "auto":
-        source = "gar" if file.is_file() else "motion"
+        source = "gar" if files[0].is_file() else "motion"
     if source == "gar":
-        found, origin = _of_file(file, data.training.ids), str(file)
+        found, origin = of_files(files, data.training.ids, settings.data.id_width), " and ".join(map(str, files))
     elif source == "motion":
         kept = settings.data.work_dir / f"parts-{data.fingerprint}.json"
         found, origin = _of_motions(kept, settings, data), f"the motions ({kept})"
@@ -27,7 +27,7 @@ def load(settings: TrainSettings, data: TrainingData) -> list[Parts]:
     known = sum(text is not None for parts in found for text in parts.values())
     print(f"part texts from {origin}: {known} of {len(found) * len(PARTS)} parts are described")
     if not known:
-        raise DataFault(file, "no part of any training motion is described", "mend its ids, or give --part_text motion")
+        raise DataFault(files[0], "no part of any training motion is described", "mend its ids, or give --part_text motion")
     return found
 
 
@@ -37,15 +37,19 @@ def from_captions(captions: Sequence[str]) -> Parts:
     return {part: next((parts[part] for parts in said if parts[part] is not None), None) for part in PARTS}
 
 
-def _of_file(file: Path, ids: Sequence[str]) -> list[Parts]:
-    width = max((len(name) for name in ids if name.isdecimal()), default=None)
-    read = gar.read_gar(file, width)
-    for note in read.notes:
-        print(f"{file}: {note}")
-    return [read.parts.get(name, dict.fromkeys(PARTS)) for name in ids]
+def of_files(files: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[Parts]:
+    """The parts of each id; of an id that is in several files the first counts."""
+    width = id_width or max((len(name) for name in ids if name.isdecimal()), default=None)
+    known: dict[str, Parts] = {}
+    for file in files:
+        read = gar.read_gar(file, width)
+        for note in read.notes:
+            print(f"{file}: {note}")
+        known = read.parts | known
+    return [known.get(name, dict.fromkeys(PARTS)) for name in ids]
 
 
 def _of_motions(kept: Path, settings: TrainSettings, data: TrainingData) -> list[Parts]:
     if not kept.is_file():
         gar.write_gar(kept, describe.describe_training(data.training, data.store.settings, settings.machine.jobs))
-    return _of_file(kept, data.training.ids)
+    return of_files([kept], data.training.ids, settings.data.id_width)

@@ -7,16 +7,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, config, features, store
+from motret import challenge, cli, config, dataset, features, split_joints, store
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
-from motret.skeleton import PERSONS_BY_COLUMNS
+from motret.skeleton import POSITION_COLUMNS, persons_of
 
 SCRIPTS = {
     "prepare": config.PrepareSettings,
@@ -26,8 +26,12 @@ SCRIPTS = {
     "validate": config.SubmissionSettings,
 }
 """The scripts of the way, in order, and the settings whose names are their flags."""
+TO_SCORES = SCRIPTS | {"validate": config.OofSettings}
+"""The same where there are no queries: the way ends with local scores."""
 OWN = {"data_dir", "preset", "run_name", "resume", "runs", "dry_run"}
 """Flags that the plan sets itself."""
+SCORES = "score the runs"
+"""Title of the last step where there are no queries."""
 DATA = "<data>"
 """Stands in a run's name for the data and folds it belongs to, until they are known."""
 EFFICIENCY = 0.15
@@ -81,10 +85,10 @@ def flag_groups(args: Sequence[str]) -> list[tuple[str, list[str]]]:
     return groups
 
 
-def route(groups: Sequence[tuple[str, list[str]]]) -> dict[str, list[str]]:
+def route(groups: Sequence[tuple[str, list[str]]], scripts: Mapping[str, type] = SCRIPTS) -> dict[str, list[str]]:
     """Hands each flag on to the scripts that know it. SettingFault for a flag that none knows."""
-    takes = {script: set(config.names_of(kind)) for script, kind in SCRIPTS.items()}
-    routed: dict[str, list[str]] = {script: [] for script in SCRIPTS}
+    takes = {script: set(config.names_of(kind)) for script, kind in scripts.items()}
+    routed: dict[str, list[str]] = {script: [] for script in scripts}
     for name, words in groups:
         plain = name.removeprefix("no_")
         takers = [script for script, names in takes.items() if name in names or plain in names]
@@ -104,7 +108,8 @@ def make_plan(args: Sequence[str]) -> Plan:
     asked = {name: words for name, words in groups if name in OWN}
     if taken := sorted(asked.keys() - {"data_dir", "preset"}):
         raise SettingFault(f"--{taken[0]}", "run_all.sh sets it itself", "leave it out, or call the scripts one by one")
-    routed = route([(name, words) for name, words in groups if name not in OWN])
+    handed_on = [(name, words) for name, words in groups if name not in OWN]
+    routed = route(handed_on)
     if _given(routed["train"], "fold") == "full":
         raise SettingFault(
             "--fold", "full holds nothing out, so nothing tells the local score", "run without it, then train.py --fold full"
@@ -137,28 +142,32 @@ def make_plan(args: Sequence[str]) -> Plan:
         name = f"{variant}-{preset}-{_hash(call)}-{DATA}"
         names.append(name)
         steps.append(Step(f"train {variant}", "train", (*call, "--run_name", name, "--resume", "auto")))
-    steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *names, *routed["ensemble"])))
     submissions = Path(_given(routed["ensemble"], "submissions_dir") or config.names_of(config.EnsembleSettings)["submissions_dir"])
-    file = _given(routed["ensemble"], "out") or str(submissions / "submission.csv")
-    steps.append(Step("check the submission", "validate", ("submission", file, *data, *routed["validate"])))
+    if split_joints.is_here(data_dir) and not Path(_given(routed["ensemble"], "test_dir") or data_dir / "test").is_dir():
+        notes.append(f"no test folder in {data_dir}: the way ends with the local scores")
+        steps.append(Step(SCORES, "validate", ("oof", *data, "--runs", *names, *route(handed_on, TO_SCORES)["validate"])))
+    else:
+        file = _given(routed["ensemble"], "out") or str(submissions / "submission.csv")
+        steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *names, *routed["ensemble"])))
+        steps.append(Step("check the submission", "validate", ("submission", file, *data, *routed["validate"])))
     folds_dir = Path(_given(routed["train"], "folds_dir") or config.names_of(config.DataSettings)["folds_dir"])
     return Plan(data_dir, preset, tuple(notes), tuple(steps), folds_dir, submissions)
 
 
 def forecast(plan: Plan) -> str:
     """Rough time and disk of the plan, from the data's headers and this machine's speed."""
-    training = challenge.read_training(plan.data_dir)
+    training = dataset.read_training(plan.data_dir)
     headers = _headers(training.paths)
     frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths)
-    persons = PERSONS_BY_COLUMNS[headers[0][1]]
-    packed = frames * persons * features.width(persons) * 2
+    persons = persons_of(headers[0][1])
+    packed = frames * persons * features.width(persons, headers[0][1] > POSITION_COLUMNS) * 2
     seconds = frames / 60_000  # packing
     checkpoints = 0.0
     rate = _matrix_rate()
     for step in (step for step in plan.steps if step.script == "train"):
         settings, _ = cli.parse_train(step.args, None)
         motion, fit = settings.motion, settings.fit
-        folds = settings.folds if settings.fold == "all" else 1
+        folds = settings.folds if settings.fold == "all" and not settings.prefer_txt_split else 1
         weights = 12 * motion.width**2 * motion.layers
         tokens = frames * persons / motion.patch * (1 - motion.token_drop)
         limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
@@ -200,7 +209,9 @@ def run(plan: Plan) -> int:
 
 
 def _result(plan: Plan) -> str:
-    """The submission, its local score, and its true one where it is known, from the last row of the log."""
+    """The submission, its local score, and its true one where it is known, from the last row of the log; a word where there is none."""
+    if plan.steps[-1].title == SCORES:
+        return "no queries to rank: the local scores are those above"
     with (plan.submissions_dir / "log.csv").open(encoding="utf-8", newline="") as log:
         kept = list(csv.DictReader(log))[-1]["file"]
     about = json.loads((plan.submissions_dir / kept).with_suffix(".json").read_text(encoding="utf-8"))
@@ -211,7 +222,7 @@ def _result(plan: Plan) -> str:
 
 
 def _folds(preset: Preset, given: Sequence[str]) -> tuple[str, ...]:
-    return () if _given(given, "folds") else ("--folds", str(preset.values["folds"]))
+    return () if {"folds", "prefer_txt_split"} & {name for name, _ in flag_groups(given)} else ("--folds", str(preset.values["folds"]))
 
 
 def _given(words: Sequence[str], flag: str) -> str | None:

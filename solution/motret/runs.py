@@ -31,6 +31,7 @@ from motret.folds import Folds
 
 UNESSENTIAL = {
     "fold",
+    "prefer_txt_split",
     "run_name",
     "resume",
     "out_dir",

@@ -34,12 +34,20 @@ MIRROR = np.array([JOINT[name.replace("left", "R").replace("right", "left").repl
 """(22,) for each joint the one on the other side of the body (itself on the middle line)."""
 
 
+def persons_of(columns: int) -> int:
+    """Persons in a raw motion, by its width: one in 192 columns and in 66 (positions alone), two in 384."""
+    return 1 if columns == POSITION_COLUMNS else PERSONS_BY_COLUMNS[columns]
+
+
 def split_columns(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Raw columns (T, 192 | 384) as positions (T, persons, 22, 3) in metres and local 6D rotations (T, persons, 21, 6)."""
-    persons = PERSONS_BY_COLUMNS[raw.shape[1]]
-    body = raw.reshape(len(raw), persons, PERSON_COLUMNS)
+    """Raw columns (T, 66 | 192 | 384) as positions (T, persons, 22, 3) in metres and local 6D rotations (T, persons, 21, 6).
+
+    66 columns are positions alone: there are no rotations then, (T, 1, 0, 6).
+    """
+    persons = persons_of(raw.shape[1])
+    body = raw.reshape(len(raw), persons, -1)
     positions = body[..., :POSITION_COLUMNS].reshape(len(raw), persons, N_JOINTS, 3)
-    return positions, body[..., POSITION_COLUMNS:].reshape(len(raw), persons, N_ROTATIONS, 6)
+    return positions, body[..., POSITION_COLUMNS:].reshape(len(raw), persons, (body.shape[2] - POSITION_COLUMNS) // 6, 6)
 
 
 def join_columns(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -79,6 +80,14 @@ def write_json(path: Path, content: object) -> None:
     write_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8"))
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours holds; None where there is none, or half of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def find_up(paths: Sequence[Path], skips: bool = True) -> str:
     """The up axis of a data set, by vote of at most `PROBE` of its motions; unreadable ones do not vote."""
     positions = []
@@ -112,7 +121,7 @@ def pack(
         asdict(settings),
         min_frames,
         strict,
-        [(name, str(path), *_signature(path)) for name, path in zip(ids, paths, strict=True)],
+        [(name, str(path), *signature(path)) for name, path in zip(ids, paths, strict=True)],
     )
     seen = work_dir / "seen" / sources
     if seen.is_file():
@@ -173,7 +182,9 @@ def _build(
     kept = [number for number, shape in enumerate(shapes) if shape]
     lengths = np.array([shapes[number][0] for number in kept], dtype=np.int64)
     offsets = np.cumsum(lengths) - lengths
-    persons = skeleton.PERSONS_BY_COLUMNS[width]
+    persons = skeleton.persons_of(width)
+    if settings.rotations and width == skeleton.POSITION_COLUMNS:
+        raise DataFault(paths[0].parent, "positions alone, no joint rotations", "give --no_rotations")
     shape = (int(lengths.sum()), persons, features.width(persons, settings.rotations))
     np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).flush()
     pieces = [slice(start, start + CHUNK) for start in range(0, len(kept), CHUNK)]
@@ -257,7 +268,7 @@ def _nothing_usable(paths: Sequence[Path], skipped: Sequence[Skip]) -> DataFault
     return DataFault(paths[0].parent, "no usable motion", f"the first fault: {skipped[0].file}: {skipped[0].wrong}")
 
 
-def _signature(path: Path) -> tuple[int, int, int, int]:
+def signature(path: Path) -> tuple[int, int, int, int]:
     """Size, times and inode of a file: all the same means that nobody wrote to it."""
     try:
         about = path.stat()

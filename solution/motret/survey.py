@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motret import split_joints
 from motret.captions import normalise, words
 from motret.dataset import TestData, TrainingData, same_persons
 from motret.duplicates import near_duplicates
@@ -72,6 +73,10 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         lines.append(f"test        {len(test.queries)} queries x {told} candidates, {len(test.store.ids)} different files")
         pairs = [(store.ids[a], test.store.ids[b]) for a, b, _ in leaks]
         lines.append(f"leaks       {len(leaks)} test motions nearly equal to training motions{_some(pairs)}")
+    if split_joints.is_here(training.root):
+        facts["statistics"] = sorted(split_joints.read_statistics(training.root)[0])
+        told = "checked and not used: features have a mean and deviation of their own"
+        lines.append(f"statistics  files of {len(facts['statistics'])} of {len(split_joints.STREAMS)} streams, {told}")
     lines.append(f"left out    {len(training.skipped)} training files")
     lines += [f"            {skip.file}: {skip.wrong}" for skip in training.skipped[:SHOWN]]
     if len(training.skipped) > SHOWN:

@@ -15,12 +15,14 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
     data = dataset.load_training(settings.data, settings.machine.jobs)
     left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
     print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
-    found, there = folds.read_or_make(data, settings.data.folds_dir, settings.folds, settings.machine.seed)
-    if sources.get("folds") == "flag" and found.count != settings.folds:
+    found, there = folds.read_or_make(data, settings.data.folds_dir, settings.folds, settings.machine.seed, settings.prefer_txt_split)
+    if sources.get("folds") == "flag" and not settings.prefer_txt_split and found.count != settings.folds:
         wrong = f"{found.count} folds, where --folds {settings.folds} was asked for"
         command = f"python solution/make_folds.py --folds {settings.folds}"
         raise FoldFault(settings.data.folds_dir, wrong, f"leave the flag out, or run `{command}`")
-    print(f"{found.count} folds {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
+    print(
+        f"{found.count} fold{'s' if found.count > 1 else ''} {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}"
+    )
     return data, found
 
 

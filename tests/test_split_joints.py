@@ -1,0 +1,389 @@
+"""The layout of the SGAR description: read, written, its faults, and its own split instead of folds."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ensemble
+import make_folds
+import prepare
+import train
+import validate
+from conftest import body, data_flags, data_settings, load, motion, write_data
+from motret import folds, pipeline, split_joints, store
+from motret.faults import DataFault, FoldFault
+from motret.features import FeatureSettings
+from motret.folds import LEARNED
+from motret.skeleton import PARTS, split_columns
+from motret.split_joints import STREAMS
+from tiny import SCRATCH, SMALL, flags
+
+
+def write_layout(root: Path, ids: Sequence[str], entries: Sequence[object] | None = None, held_out: Sequence[object] = ()) -> Path:
+    """A data folder of this layout, a body of 20 frames and more for each id; entries: ids as gar_train.json writes them."""
+    for seed, name in enumerate(ids):
+        positions = body(20 + seed, persons=1, seed=seed)[:, 0]
+        (root / "split_joints" / name).mkdir(parents=True)
+        for stream, joints in STREAMS.items():
+            np.save(root / "split_joints" / name / f"{stream}.npy", positions[:, joints])
+    write_gar(root / "texts/gar_train.json", ids if entries is None else entries)
+    if held_out:
+        write_gar(root / "texts/gar_val.json", held_out)
+    return root
+
+
+def write_gar(file: Path, ids: Sequence[object]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": name, "caption": f"scene {name}", "part_descriptions": dict.fromkeys(PARTS, f"moves like {name}")} for name in ids]
+    file.write_text(json.dumps(rows))
+
+
+def stream(root: Path, name: str, part: str) -> Path:
+    return root / "split_joints" / name / f"{part}.npy"
+
+
+IDS = [f"{number:05d}" for number in range(1, 13)]
+
+
+# ---- reading
+
+
+def test_a_motion_is_the_whole_body_of_one_person_without_rotations(tmp_path: Path) -> None:
+    data = load(write_layout(tmp_path / "data", IDS[:3]))
+    assert data.training.ids == tuple(IDS[:3]) and data.training.captions[1] == ("scene 00002",)
+    assert data.store.persons == 1 and not data.store.settings.rotations and "rotation" not in data.store.columns
+    assert data.store.lengths.tolist() == [20, 21, 22] and data.training.skipped == ()
+
+
+def test_ids_in_three_forms_meet(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS[:3], entries=[1, "00002", "3\n"])
+    assert load(root).training.ids == ("00001", "00002", "00003")
+    assert load(root, id_width=3).training.ids == ("001", "002", "003")
+
+
+def test_captions_of_both_files_count_and_the_first_of_an_id(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS[:4], entries=["1", "2", "00001"], held_out=["2", "3", "4"])
+    training = load(root).training
+    assert training.ids == tuple(IDS[:4]) and training.captions[:2] == (("scene 1",), ("scene 2",))
+    assert [Path(skip.file).name for skip in training.skipped] == ["gar_train.json", "gar_val.json"]
+
+
+def test_the_motions_folder_of_the_competition_wins(tmp_path: Path) -> None:
+    root = write_data(tmp_path / "data", ["00001", "00002"])
+    (root / "split_joints" / "00009").mkdir(parents=True)
+    assert load(root).training.ids == ("00001", "00002")
+
+
+def test_no_caption_file_and_no_id_that_meets_are_said_with_examples(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", ["a1", "a2"], entries=["b1", "b2"])
+    with pytest.raises(DataFault) as caught:
+        load(root)
+    for side in ("empty dataset", "split_joints/ ids e.g. [a1, a2]", "texts/gar_train.json ids e.g. [b1, b2]"):
+        assert side in str(caught.value)
+    shutil.rmtree(root / "texts")
+    with pytest.raises(DataFault, match=r"texts/gar_train\.json: no such file"):
+        load(root)
+
+
+# ---- faults of streams
+
+
+def spoil(file: Path, kind: str) -> None:
+    array = np.load(file)
+    if kind == "missing":
+        file.unlink()
+    elif kind == "text":
+        file.write_text("no array")
+    elif kind == "moved":
+        np.save(file, array + 0.01)
+    elif kind == "nan":
+        array[4, 1, 2] = np.nan
+        np.save(file, array)
+    else:
+        np.save(file, {"frames": array[:-1], "joints": array[:, :-1], "flat": array.reshape(len(array), -1)}[kind])
+
+
+FAULTS = {
+    "missing": "no such file",
+    "text": "not an .npy file",
+    "frames": "20 frames, holistic.npy has 21",
+    "joints": "4 joints, expected 5",
+    "flat": "an array (21, 15), expected (21, 5, 3)",
+    "moved": "its spine3 is not that of holistic.npy at frame 0",
+    "nan": "its left_collar is not that of holistic.npy at frame 4",
+}
+
+
+@pytest.mark.parametrize(("kind", "wrong"), FAULTS.items(), ids=list(FAULTS))
+def test_a_part_that_does_not_fit_names_itself_and_leaves_its_motion_out(tmp_path: Path, kind: str, wrong: str) -> None:
+    root = write_layout(tmp_path / "data", IDS[:3])
+    load(root)  # what was checked once is checked again when a file changes
+    spoil(stream(root, "00002", "left_arm"), kind)
+    for _ in range(2):
+        training = load(root).training
+        assert training.ids == ("00001", "00003")
+        (skip,) = training.skipped
+        assert skip.file == str(stream(root, "00002", "left_arm")) and wrong in skip.wrong
+    with pytest.raises(DataFault, match=r"00002/left_arm\.npy: ") as caught:
+        load(root, strict=True)
+    assert wrong in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_several_missing_parts_are_one_line(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS[:2])
+    stream(root, "00001", "torso").unlink()
+    stream(root, "00001", "right_leg").unlink()
+    (skip,) = load(root).training.skipped
+    assert skip.file.endswith("right_leg.npy") and skip.wrong == "no such file, nor torso.npy"
+
+
+def test_a_body_of_other_joints_is_told_what_is_expected(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS[:2])
+    np.save(stream(root, "00001", "holistic"), np.zeros((20, 24, 3), np.float32))
+    (skip,) = load(root).training.skipped
+    assert "(20, 24, 3), expected (frames, 22, 3)" in skip.wrong
+    np.save(stream(root, "00002", "holistic"), np.zeros((21, 24, 3), np.float32))
+    with pytest.raises(DataFault, match=r"no usable motion .*expected \(frames, 22, 3\)"):
+        load(root)
+
+
+def test_half_precision_is_near_enough(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS[:2])
+    for part in PARTS:
+        file = stream(root, "00001", part)
+        np.save(file, np.asfortranarray(np.load(file).astype(np.float16)))
+    assert load(root, strict=True).training.ids == tuple(IDS[:2])
+
+
+def test_such_motions_are_not_packed_as_if_they_had_rotations(tmp_path: Path) -> None:
+    data = load(write_layout(tmp_path / "data", IDS[:2]))
+    with pytest.raises(DataFault, match=r"positions alone, no joint rotations \(give --no_rotations\)"):
+        store.pack(data.training.ids, data.training.paths, FeatureSettings(), tmp_path / "work", jobs=1)
+
+
+# ---- statistics
+
+
+def test_statistics_are_read_and_a_deviation_of_zero_is_one(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS[:2])
+    np.save(root / "torso_Mean.npy", np.arange(18.0))
+    np.save(root / "torso_Std.npy", np.r_[0.0, np.full(17, 2.0)])
+    found, faults = split_joints.read_statistics(root)
+    assert list(found) == ["torso"] and faults == []
+    assert found["torso"][0].tolist() == list(range(18)) and found["torso"][1].tolist() == [1.0] + 17 * [2.0]
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "file", "wrong"),
+    [
+        (np.zeros(17), np.ones(18), "Mean", "an array (17,), expected (18,)"),
+        (np.zeros(18), np.ones((6, 3)), "Std", "an array (6, 3), expected (18,)"),
+        (np.r_[np.zeros(17), np.nan], np.ones(18), "Mean", "nan at 17"),
+        (np.zeros(18), np.r_[np.ones(4), np.inf, np.ones(13)], "Std", "inf at 4"),
+        (np.zeros(18), -np.ones(18), "Std", "a deviation below 0 at 0"),
+        (np.zeros(18), None, "Std", "no such file, but torso_Mean.npy is there"),
+    ],
+)
+def test_broken_statistics_name_themselves(tmp_path: Path, mean: np.ndarray, deviation: np.ndarray | None, file: str, wrong: str) -> None:
+    root = write_layout(tmp_path / "data", IDS[:2])
+    np.save(root / "torso_Mean.npy", mean)
+    if deviation is not None:
+        np.save(root / "torso_Std.npy", deviation)
+    (skip,) = load(root).training.skipped
+    assert skip.file == str(root / f"torso_{file}.npy") and wrong in skip.wrong
+    with pytest.raises(DataFault, match=rf"torso_{file}\.npy: "):
+        load(root, strict=True)
+
+
+# ---- writing
+
+
+@pytest.mark.parametrize("persons", [1, 2])
+def test_export_then_read_gives_the_same_positions_and_features(tmp_path: Path, persons: int) -> None:
+    scenes = {name: motion(20 + seed, persons, seed) for seed, name in enumerate(IDS[:4])}
+    root = write_data(tmp_path / "one" / "data", scenes, captions={name: (f"scene {name}", "another word") for name in scenes})
+    out = tmp_path / "two" / "data"
+    assert prepare.main([*data_flags(root), "--export_split_joints", str(out)]) == 0
+    read = load(out, strict=True)
+    endings = [""] if persons == 1 else ["_a", "_b"]
+    assert set(read.training.ids) == {f"{name}{ending}" for name in scenes for ending in endings}
+    alone = {}
+    for name, raw in scenes.items():
+        positions, _ = split_columns(raw)
+        for person, ending in enumerate(endings):
+            row = read.training.ids.index(f"{name}{ending}")
+            assert np.array_equal(np.load(read.training.paths[row]), positions[:, person])
+            assert read.training.captions[row] == (f"scene {name}",)
+            alone[f"{name}{ending}"] = raw.reshape(len(raw), persons, -1)[:, person]
+    own = load(write_data(tmp_path / "three" / "data", alone), rotations=False)
+    for row, name in enumerate(own.training.ids):
+        assert np.array_equal(own.store.motion(row), read.store.motion(read.training.ids.index(name)))
+    if persons == 2:
+        groups = read.training.groups
+        assert len(set(groups.values())) == 4 and all(groups[f"{name}_a"] == groups[f"{name}_b"] for name in scenes)
+
+
+def test_exported_statistics_are_those_of_the_streams(tmp_path: Path) -> None:
+    scenes = {name: motion(20 + seed, 1, seed) for seed, name in enumerate(IDS[:3])}
+    for raw in scenes.values():
+        raw[:, 9 * 3] = 0.1  # spine3 never moves sideways: in both arms and the torso
+    root = write_data(tmp_path / "one" / "data", scenes)
+    out = tmp_path / "data"
+    assert prepare.main([*data_flags(root), "--export_split_joints", str(out)]) == 0
+    every = np.concatenate([split_columns(raw)[0][:, 0] for raw in scenes.values()]).astype(np.float64)
+    for name, joints in STREAMS.items():
+        coordinates = every[:, joints].reshape(len(every), -1)
+        assert np.allclose(np.load(out / f"{name}_Mean.npy"), coordinates.mean(axis=0), atol=1e-6)
+        assert np.allclose(np.load(out / f"{name}_Std.npy"), coordinates.std(axis=0), atol=1e-6)
+    assert np.load(out / "torso_Std.npy")[3 * PARTS["torso"].index(9)] == 0
+    assert split_joints.read_statistics(out)[0]["torso"][1].min() > 0
+
+
+def test_exported_part_texts_come_from_the_file_or_the_motions(tmp_path: Path) -> None:
+    root = write_data(tmp_path / "data", {name: motion(40, 2, seed) for seed, name in enumerate(IDS[:2])})
+    out = tmp_path / "out"
+    assert prepare.main([*data_flags(root), "--export_split_joints", str(out)]) == 0
+    described = json.loads((out / "texts/gar_train.json").read_text())
+    assert [entry["id"] for entry in described] == ["00001_a", "00001_b", "00002_a", "00002_b"]
+    assert all(set(entry["part_descriptions"]) == set(PARTS) for entry in described)
+    assert not any("each person" in text for entry in described for text in entry["part_descriptions"].values())
+    write_gar(root / "texts/gar_train.json", [1, 2])
+    assert prepare.main([*data_flags(root), "--export_split_joints", str(out)]) == 0  # an older export is replaced
+    assert json.loads((out / "texts/gar_train.json").read_text())[3]["part_descriptions"]["torso"] == "moves like 2"
+
+
+def test_an_export_is_whole_or_not_there_and_harms_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_data(tmp_path / "data", IDS[:2])
+    flags_here = [*data_flags(root), "--export_split_joints"]
+    assert prepare.main(flags_here) == 0  # without a folder: in the work folder
+    made = data_settings(root).work_dir / "split_joints"
+    assert load(made).training.ids == ("00001_a", "00001_b", "00002_a", "00002_b")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert prepare.main([*flags_here, str(tmp_path / "mine")]) == 1
+    assert "mine: holds something that this script did not make" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert prepare.main([*data_flags(made), "--export_split_joints", str(tmp_path / "again")]) == 1
+    assert "is in this layout already" in capsys.readouterr().err and not (tmp_path / "again").exists()
+    (root / "texts/gar_train.json").write_text("no JSON")
+    assert prepare.main([*flags_here, str(tmp_path / "broken")]) == 1
+    assert not (tmp_path / "broken").exists() and not list(tmp_path.glob(".broken*"))
+
+
+# ---- one split by lists
+
+
+@pytest.fixture
+def both_layouts(tmp_path: Path) -> list[Path]:
+    return [write_data(tmp_path / "a" / "data", IDS), write_layout(tmp_path / "b" / "data", IDS)]
+
+
+def write_lists(root: Path, learned: Sequence[str] | None, held_out: Sequence[str]) -> None:
+    for name, ids in (("train.txt", learned), ("val.txt", held_out)):
+        (root / name).unlink(missing_ok=True)
+        if ids is not None:
+            (root / name).write_text("".join(f"{own}\n" for own in ids))
+
+
+def test_the_lists_are_one_fold_in_both_layouts(both_layouts: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for root in both_layouts:
+        write_lists(root, ["1", "2", "00003", *IDS[3:8]], ["9", "00010"])
+        assert make_folds.main([*data_flags(root), "--prefer_txt_split"]) == 0
+        assert "1 fold of 2 motions, 8 to learn from" in capsys.readouterr().out
+        data = load(root)
+        found = folds.read(data, data_settings(root).folds_dir)
+        assert found.count == 1 and [data.training.ids[row] for row in found.held_out(0)] == ["00009", "00010"]
+        assert len(found.training(0)) == 8 and set(found.fold) == {0, LEARNED}
+
+
+def test_without_train_txt_all_others_are_learned_from(both_layouts: list[Path]) -> None:
+    for root in both_layouts:
+        write_lists(root, None, ["9"])
+        assert folds.listed_split(load(root)).tolist() == [LEARNED] * 8 + [0] + [LEARNED] * 3
+
+
+def test_gar_files_are_lists_where_there_is_no_val_txt(tmp_path: Path) -> None:
+    data = load(write_layout(tmp_path / "data", IDS, entries=[1, 2, 3], held_out=["4", "00005"]))
+    assert data.training.ids == tuple(IDS[:5]) and folds.listed_split(data).tolist() == [LEARNED] * 3 + [0, 0]
+
+
+def test_lists_that_cannot_be_a_split_are_said(both_layouts: list[Path]) -> None:
+    for root in both_layouts:
+        for learned, held_out, said in (
+            (IDS[:8], None, r"val\.txt: no such file, nor texts/gar_val\.json"),
+            (IDS[:8], ["2", "7", "9"], r"val\.txt: 2 ids are in train\.txt too: 2, 7"),
+            (IDS[:8], ["9", "77"], r"val\.txt: 1 of its 2 ids have no motion with a caption: 77"),
+            (None, IDS, r"val\.txt: leaves no motion to learn from"),
+        ):
+            write_lists(root, learned, held_out)
+            with pytest.raises(FoldFault, match=said):
+                folds.listed_split(load(root))
+
+
+def test_a_listed_motion_with_a_faulty_file_is_left_out(both_layouts: list[Path]) -> None:
+    one, other = both_layouts
+    np.save(one / "motions" / "00009.npy", np.full((20, 384), np.nan, np.float32))
+    stream(other, "00009", "torso").unlink()
+    for root in both_layouts:
+        write_lists(root, IDS[:8], ["9", "10"])
+        data = load(root)
+        assert data.training.ids[8:] == ("00010",) and folds.listed_split(data).tolist() == [LEARNED] * 8 + [0]
+        write_lists(root, IDS[:8], ["9"])
+        with pytest.raises(FoldFault, match="leaves no motion to hold out"):
+            folds.listed_split(load(root))
+
+
+def test_folds_that_are_not_the_lists_stop_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_layout(tmp_path / "data", IDS)
+    write_lists(root, None, ["9", "10"])
+    assert make_folds.main([*data_flags(root), "--folds", "2"]) == 0
+    assert train.main(["holistic", *data_flags(root), "--prefer_txt_split", "--out_dir", str(tmp_path / "runs")]) == 1
+    assert "folds.csv: not the split of the data's lists (run `python solution/make_folds.py --prefer_txt_split`" in capsys.readouterr().err
+
+
+# ---- from end to end
+
+
+@pytest.mark.parametrize("by_lists", [False, True], ids=["folds", "lists"])
+def test_the_layout_trains_and_ends_with_its_local_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str], by_lists: bool) -> None:
+    root = write_layout(tmp_path / "data", IDS, entries=[1, "00002", "3\n", *IDS[3:8]], held_out=[9, 10, 11, 12])
+    split = ["--prefer_txt_split"] if by_lists else ["--folds", "2"]
+    small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"}
+    runs = ["--out_dir", str(tmp_path / "runs")]
+    assert prepare.main(data_flags(root)) == 0
+    assert make_folds.main([*data_flags(root), *split]) == 0
+    assert train.main(["sgar", *data_flags(root), *split, *flags(**small), *runs, "--run_name", "small"]) == 0
+    told = capsys.readouterr().out
+    assert "gar_train.json" in told and "gar_val.json: 60 of 60 parts are described" in told
+    assert validate.main(["oof", *data_flags(root), *runs]) == 0
+    motions, count = (4, "1 fold") if by_lists else (12, "2 folds")
+    assert f"({motions} motions in {motions} groups, {count}," in capsys.readouterr().out
+    assert ensemble.main([*data_flags(root), *runs]) == 1
+    error = capsys.readouterr().err
+    assert "test: no test folder, so there is nothing to rank" in error and error.count("\n") == 1
+    out = tmp_path / "queries"
+    assert validate.main(["make_batches", *data_flags(root), "--queries", "1", "--candidates", "4", "--out", str(out)]) == 0
+    ranked = ["--fold", "0", "--test_dir", str(out), "--submissions_dir", str(tmp_path / "submissions")]
+    assert ensemble.main([*data_flags(root), *runs, *ranked]) == 1  # four candidates make no submission of ten
+    assert "4 candidates of 10" in capsys.readouterr().err
+
+
+def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS)
+    asked = ["--data_dir", str(root), "--preset", "fast", "--prefer_txt_split", "--verbose", "--candidate_format", "name"]
+    plan = pipeline.make_plan(asked)
+    assert [step.script for step in plan.steps] == ["prepare", "make_folds", "train", "validate"]
+    assert plan.steps[-1].args[0] == "oof" and "--verbose" in plan.steps[-1].args
+    assert "--prefer_txt_split" in plan.steps[1].args and "--folds" not in plan.steps[1].args
+    assert any("no test folder" in note for note in plan.notes)
+    (root / "test").mkdir()
+    assert [step.script for step in pipeline.make_plan(asked).steps][-2:] == ["ensemble", "validate"]
+
+
+def test_the_forecast_knows_the_layout(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS)
+    assert pipeline.forecast(pipeline.make_plan(["--data_dir", str(root), "--preset", "fast"])).startswith("forecast: about")
