@@ -151,6 +151,13 @@ def test_a_body_of_other_joints_is_told_what_is_expected(tmp_path: Path) -> None
         load(root)
 
 
+def test_a_body_of_the_competitions_columns_is_none(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "data", IDS[:2])
+    np.save(stream(root, "00001", "holistic"), motion(20))
+    (skip,) = load(root).training.skipped
+    assert skip.file.endswith("holistic.npy") and "(20, 384), expected (frames, 22, 3)" in skip.wrong
+
+
 def test_half_precision_is_near_enough(tmp_path: Path) -> None:
     root = write_layout(tmp_path / "data", IDS[:2])
     for part in PARTS:

@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.lib import format as npy
 
+from motret import arrays
 from motret.faults import DataFault
 from motret.skeleton import N_JOINTS, PERSONS_BY_COLUMNS
 
@@ -170,13 +170,6 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
 # ---- motions
 
 
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-    order: str
-    dtype: np.dtype
-    offset: int
-
-
 def read_motion(path: Path, min_frames: int = 1) -> np.ndarray:
     """The raw motion of a file, (frames, 192 | 384, or 66) float32; faults as in `parse_motion`."""
     return parse_motion(read_bytes(path), path, min_frames)
@@ -188,11 +181,11 @@ def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
     path names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
     2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32.
     """
-    header = _read_header(io.BytesIO(data), len(data), path)
+    header = arrays.read_header(io.BytesIO(data), len(data), path, RESAVE)
     _must_be_motion(header.shape, path)
     if header.shape[0] < min_frames:
         raise DataFault(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
-    raw = _values(data, header).reshape(header.shape[0], -1)
+    raw = arrays.values(data, header).reshape(header.shape[0], -1)
     with np.errstate(over="ignore", invalid="ignore"):
         motion = raw.astype(np.float32, order="C")
     if not (finite := np.isfinite(motion)).all():
@@ -207,21 +200,11 @@ def motion_shape(path: Path) -> tuple[int, int]:
     """Frames and columns by the file's header alone; the faults of `parse_motion` but those of the values."""
     try:
         with path.open("rb") as stream:
-            shape = _read_header(stream, path.stat().st_size, path).shape
+            shape = arrays.read_header(stream, path.stat().st_size, path, RESAVE).shape
     except OSError as error:
         raise DataFault(path, f"cannot be read: {error.strerror or error}", "see that it is there and may be read") from error
     _must_be_motion(shape, path)
     return shape[0], math.prod(shape[1:])
-
-
-def read_array(path: Path) -> np.ndarray:
-    """The numbers of any .npy file, read-only; DataFault where it is not whole, or holds objects or other things that are no numbers."""
-    data = read_bytes(path)
-    return _values(data, _read_header(io.BytesIO(data), len(data), path))
-
-
-def _values(data: bytes, header: _Header) -> np.ndarray:
-    return np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset).reshape(header.shape, order=header.order)
 
 
 def _must_be_motion(shape: tuple[int, ...], path: Path) -> None:
@@ -237,30 +220,6 @@ def _must_be_motion(shape: tuple[int, ...], path: Path) -> None:
         raise DataFault(path, f"{shape[1]} columns, expected {expected}", RESAVE)
     if shape[0] < 1:
         raise DataFault(path, "no frames", RESAVE)
-
-
-def _read_header(stream: BinaryIO, size: int, path: Path) -> _Header:
-    """The header of a whole .npy file of numbers; size: bytes of the file."""
-    if not size:
-        raise DataFault(path, "empty file", RESAVE)
-    try:
-        version = npy.read_magic(stream)
-    except ValueError as error:
-        raise DataFault(path, "not an .npy file", RESAVE) from error
-    try:
-        # version 3 differs from 2 only in the encoding of field names, which no motion has
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0, (3, 0): npy.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(stream)
-    except Exception as error:  # numpy lets through whatever its header parser stumbles over
-        raise DataFault(path, "its .npy header is broken or cut short", RESAVE) from error
-    if dtype.hasobject:
-        raise DataFault(path, "an object array, which is never unpickled", RESAVE)
-    if dtype.kind not in "fiu":
-        raise DataFault(path, f"numbers of type {dtype} are no motion", RESAVE)
-    header = _Header(shape, "F" if fortran else "C", dtype, stream.tell())
-    if size < (whole := header.offset + math.prod(shape) * dtype.itemsize):
-        raise DataFault(path, f"cut short: {size} bytes of {whole}", "copy or unpack it again, or leave it out")
-    return header
 
 
 # ---- the training set

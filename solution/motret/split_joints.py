@@ -9,6 +9,7 @@ part files are for is to agree with it. The statistics are checked, and that is 
 from the person (see `features`) and have a mean and deviation of their own, from the training folds.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from motret import challenge, gar, store
+from motret import arrays, challenge, gar, store
 from motret.challenge import BODY_FILE, NO_DATA, Skip, TrainingSet, some
 from motret.faults import DataFault
-from motret.skeleton import JOINTS, N_JOINTS, PARTS
+from motret.skeleton import JOINTS, N_JOINTS, PARTS, POSITION_COLUMNS
 
 FOLDER = "split_joints"
 STREAMS = {"holistic": tuple(range(N_JOINTS))} | PARTS
@@ -126,10 +127,14 @@ def _disagreements(folders: Sequence[Path]) -> list[tuple[str, str, str, str]]:
 
 def _must_agree(folder: Path) -> None:
     """DataFault where the whole body is no motion, or a part is not a slice of it."""
-    body = challenge.read_motion(folder / BODY_FILE).reshape(-1, N_JOINTS, 3)
+    raw = challenge.read_motion(folder / BODY_FILE)
+    if raw.shape[1] != POSITION_COLUMNS:
+        wrong = f"an array {raw.shape}, expected (frames, {N_JOINTS}, 3)"
+        raise DataFault(folder / BODY_FILE, wrong, "keep the joints' positions alone, or leave the folder out")
+    body = raw.reshape(-1, N_JOINTS, 3)
     for part, joints in PARTS.items():
         file = folder / f"{part}.npy"
-        array, expected = challenge.read_array(file), (len(body), len(joints), 3)
+        array, expected = _read_array(file), (len(body), len(joints), 3)
         names = " ".join(JOINTS[joint] for joint in joints)
         mend = f"cut it from {BODY_FILE} (joints {' '.join(map(str, joints))}: {names}), or leave the folder out"
         if array.ndim != 3 or array.shape[2] != 3:
@@ -142,6 +147,11 @@ def _must_agree(folder: Path) -> None:
         if not close.all():
             frame, joint, _ = np.argwhere(~close)[0]
             raise DataFault(file, f"its {JOINTS[joints[joint]]} is not that of {BODY_FILE} at frame {frame} (from 0)", mend)
+
+
+def _read_array(file: Path) -> np.ndarray:
+    data = challenge.read_bytes(file)
+    return arrays.values(data, arrays.read_header(io.BytesIO(data), len(data), file, "save it again with np.save, or leave it out"))
 
 
 # ---- statistics
@@ -168,7 +178,7 @@ def read_statistics(root: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]
 def _statistic(file: Path, other: Path, width: int) -> np.ndarray:
     if not file.is_file():
         raise DataFault(file, f"no such file, but {other.name} is there", "give both or neither")
-    values = challenge.read_array(file)
+    values = _read_array(file)
     if values.shape != (width,):
         raise DataFault(file, f"an array {values.shape}, expected ({width},): {width // 3} joints x 3", "compute it again or take it away")
     if not (finite := np.isfinite(values)).all():
