@@ -362,6 +362,7 @@ def test_the_layout_trains_and_ends_with_its_local_scores(tmp_path: Path, capsys
     small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"}
     runs = ["--out_dir", str(tmp_path / "runs")]
     assert prepare.main(data_flags(root)) == 0
+    assert "12 of 1 person(s), 0.0 h; positions alone, no joint rotations" in capsys.readouterr().out
     assert make_folds.main([*data_flags(root), *split]) == 0
     assert train.main(["sgar", *data_flags(root), *split, *flags(**small), *runs, "--run_name", "small"]) == 0
     told = capsys.readouterr().out

@@ -54,7 +54,8 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
     }
     frames = facts["frames"]
     lines = [
-        f"motions     {len(store.ids)} of {store.persons} person(s), {facts['hours']:.1f} h",
+        f"motions     {len(store.ids)} of {store.persons} person(s), {facts['hours']:.1f} h"
+        + ("" if training.rotations else "; positions alone, no joint rotations"),
         f"axes        {store.settings.up} is up; {store.settings.fps:g} frames a second",
         f"frames      {frames['shortest']} shortest, {frames['median']} median, {frames['longest']} longest",
         f"captions    {facts['captions']}, {len(counts)} distinct, {facts['captions_of_several_motions']} of several motions; "
