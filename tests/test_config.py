@@ -1,5 +1,6 @@
 """The command line: where each value comes from, what wrong flags get, and that a fault is one line."""
 
+import os
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
@@ -208,3 +209,11 @@ def test_a_break_from_the_keyboard_is_one_line_and_other_errors_are_not_hidden(c
         raises(ZeroDivisionError())([])
     assert raises(Fault("a.npy", "is bad", "mend it"))([]) == 1
     assert capsys.readouterr().err == "error: a.npy: is bad (mend it)\n"
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin(before: str | None, after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if before:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+    assert cli.command(lambda argv: 0 if os.environ["OMP_WAIT_POLICY"] == after else 1)([]) == 0

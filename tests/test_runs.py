@@ -1,6 +1,7 @@
 """Run folders: what they say of themselves, when they may be gone on with, and that broken files are faults."""
 
 import json
+import os
 import pickle
 from dataclasses import replace
 
@@ -60,6 +61,16 @@ def test_resume_takes_a_folder_a_checkpoint_in_it_or_auto(tmp_path):
     with pytest.raises(RunFault, match="no run to resume there"):
         create(tmp_path, resume=str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_resuming_without_a_name_goes_on_with_the_newest_run_of_the_same_settings(tmp_path):
+    for age, name in enumerate(("newest", "oldest")):
+        create(tmp_path, run_name=name)
+        os.utime(tmp_path / name / "args.json", ns=(0, 10**9 * (9 - age)))
+    create(tmp_path, run_name="wider", width=32)
+    create(tmp_path, run_name="other_data", data=replace(DATA, fingerprint="data-b"))
+    assert create(tmp_path, resume="auto").name == "newest"
+    assert create(tmp_path, resume="auto", lr=0.5).name.startswith("holistic_20")
 
 
 @pytest.mark.parametrize(

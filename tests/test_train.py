@@ -358,3 +358,12 @@ def test_each_fold_trains_the_encoder_as_it_was_published(encoder, tmp_path):
     assert tiny.run_training(tmp_path, "alone", text_tower=encoder, train_text=True, lr=0.01, fold=1) == 0
     assert "text_tower.encoder.embeddings.word_embeddings.weight" in best(tmp_path / "both", 1)["model"]
     assert same_embeddings(embeddings(tmp_path / "both", 1), embeddings(tmp_path / "alone", 1))
+
+
+@pytest.mark.parametrize(("how", "said"), [("subsample", "evenly thinned"), ("crop", "cut to their middle")])
+def test_it_says_how_many_motions_are_too_long_and_what_becomes_of_them(tmp_path, capsys, how, said):
+    lengths = [len(np.load(path, mmap_mode="r")) for path in (tiny.challenge() / "motions").glob("*.npy")]
+    limit = sorted(lengths)[len(lengths) // 2]
+    assert tiny.run_training(tmp_path, "short", fold=0, epochs=1, max_frames=limit, long_motions=how) == 0
+    longer = sum(length > limit for length in lengths)
+    assert f"{longer} motions longer than --max_frames {limit} are {said}" in capsys.readouterr().out

@@ -234,7 +234,7 @@ class TrainSettings:
     run_name: str | None = None
     """Name of the run folder; by default the variant and the time."""
     resume: str | None = None
-    """Go on with a run: its folder, or auto for the one of this --run_name, if it is there."""
+    """Go on with a run: its folder, or auto for the one of this --run_name (without one: the newest with the same settings)."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
     motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)

@@ -79,36 +79,24 @@ def fit(
     optimiser = make_optimiser(model, settings)
     history, best = _restore(part / "last.pt", model, optimiser, place.device)
     spent = sum(line.seconds for line in history)
-    per_epoch = batches.steps_per_epoch(len(learn), settings.fit.batch_size)
-    epochs = planned_epochs(settings.fit, history)
+    steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.batch_size), planned_epochs(settings.fit, history)
     name = f"{run.name} {part.name}"
-    with tqdm(total=epochs * per_epoch, initial=len(history) * per_epoch, desc=name, unit="step", mininterval=0.5, disable=None) as bar:
+    with tqdm(total=epochs * steps, initial=len(history) * steps, desc=name, unit="step", mininterval=0.5, disable=None) as bar:
         while len(history) < epochs and not _stale(history, settings.fit):
-            began, number = time.perf_counter(), len(history)
-            model.train()
-            torch.manual_seed(stream * 10_000 + number)  # for layers that draw from torch's own generator
-            orders, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(stream * 10_000 + number)
-            loss = torch.zeros((), device=place.device)
-            for step, batch in enumerate(batches.epoch(place.motions, place.table, learn, settings.fit.batch_size, orders, noise)):
-                rate = learning_rate(number * per_epoch + step, epochs * per_epoch, per_epoch, settings.fit)
-                loss += train_step(model, optimiser, batch, place, settings, rate)
-                bar.update()
-            mean_loss = float(loss) / per_epoch
-            if not math.isfinite(mean_loss):
-                raise RunFault(
-                    part,
-                    f"the loss is {mean_loss} in epoch {number + 1}",
-                    "lower --lr, or raise --warmup_epochs; --amp off rules out bfloat16",
-                )
-            line = Epoch(number + 1, time.perf_counter() - began, settings.fit.lr * rate, 1 / model.logit_scale().item(), mean_loss)
-            last = number + 1 >= planned_epochs(settings.fit, [*history, line])  # a time limit may end the run at any epoch
-            due = last or (number + 1) % settings.fit.eval_interval == 0
+            line = _train_epoch(model, optimiser, learn, place, settings, len(history), epochs, stream, bar)
+            if not math.isfinite(line.train_loss):
+                wrong = f"the loss is {line.train_loss} in epoch {line.epoch}"
+                raise RunFault(part, wrong, "lower --lr, or raise --warmup_epochs; --amp off rules out bfloat16")
+            last = line.epoch >= planned_epochs(settings.fit, [*history, line])  # a time limit may end the run at any epoch
+            due = last or line.epoch % settings.fit.eval_interval == 0
             if due and len(held):
-                line = replace(validate(model, place, data, folds, held, settings, line), seconds=time.perf_counter() - began)
+                began = time.perf_counter()
+                line = validate(model, place, data, folds, held, settings, line)
+                line = replace(line, seconds=line.seconds + time.perf_counter() - began)
             history.append(line)
             epochs = planned_epochs(settings.fit, history)
-            bar.total = epochs * per_epoch
-            bar.set_postfix_str(f"loss {mean_loss:.3f}" + (f" score {line.score:.4f}" if math.isfinite(line.score) else ""))
+            bar.total = epochs * steps
+            bar.set_postfix_str(f"loss {line.train_loss:.3f}" + (f" score {line.score:.4f}" if math.isfinite(line.score) else ""))
             log.info(describe(line))
             worth = line.r1 if settings.fit.select == "r1" else line.score
             if fold is None or worth > best:
@@ -117,13 +105,7 @@ def fit(
             if settings.fit.save_every and line.epoch % settings.fit.save_every == 0:
                 runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": model.state_dict(), "epoch": line.epoch})
             if due:
-                state = {
-                    "model": model.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "history": [asdict(h) for h in history],
-                    "best": best,
-                }
-                runs.save_checkpoint(part / "last.pt", state)
+                _keep_last(part / "last.pt", model, optimiser, history, best)
             _write_metrics(part / "metrics.csv", history)
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
@@ -134,6 +116,33 @@ def fit(
     score = score_out_of_fold(out, folds)
     runs.save_out_of_fold(part / "oof.npz", out)
     return score
+
+
+def _train_epoch(
+    model: DualEncoder,
+    optimiser: torch.optim.Optimizer,
+    learn: np.ndarray,
+    place: Workplace,
+    settings: TrainSettings,
+    number: int,
+    epochs: int,
+    stream: int,
+    bar: tqdm,
+) -> Epoch:
+    """One pass over the motions in `learn`, the `number`-th of `epochs`. What it draws follows from `stream` and `number` alone."""
+    began = time.perf_counter()
+    model.train()
+    seed = stream * 10_000 + number
+    torch.manual_seed(seed)  # for layers that draw from torch's own generator
+    order, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(seed)
+    steps = batches.steps_per_epoch(len(learn), settings.fit.batch_size)
+    total, rate = torch.zeros((), device=place.device), 0.0
+    for step, batch in enumerate(batches.epoch(place.motions, place.table, learn, settings.fit.batch_size, order, noise)):
+        rate = learning_rate(number * steps + step, epochs * steps, steps, settings.fit)
+        total += train_step(model, optimiser, batch, place, settings, rate)
+        bar.update()
+    loss = float(total) / steps
+    return Epoch(number + 1, time.perf_counter() - began, settings.fit.lr * rate, 1 / model.logit_scale().item(), loss)
 
 
 def train_step(
@@ -276,6 +285,11 @@ def _keep_best(part: Path, model: DualEncoder, settings: TrainSettings, line: Ep
     for older in part.glob("best_epoch*.pt"):
         if older != path:
             older.unlink()
+
+
+def _keep_last(path: Path, model: DualEncoder, optimiser: torch.optim.Optimizer, history: list[Epoch], best: float) -> None:
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": [asdict(line) for line in history], "best": best}
+    runs.save_checkpoint(path, state)
 
 
 def _write_metrics(path: Path, history: list[Epoch]) -> None:

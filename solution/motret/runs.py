@@ -103,6 +103,8 @@ def settings_hash(settings: TrainSettings) -> str:
 def create(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
     """Makes a run folder, or opens the one that --resume names. RunFault where a folder is in the way or of other data or settings."""
     name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    if settings.resume == "auto" and not settings.run_name:
+        name = _newest_like(settings, data, folds) or name
     folder = Path(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
     if folder.is_file():  # a checkpoint: its run is two folders up
         folder = folder.parent.parent
@@ -116,6 +118,13 @@ def create(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
         raise RunFault(folder, "no run to resume there", "give the folder that has args.json")
     store.write_json(folder / "args.json", _about(run))
     return run
+
+
+def _newest_like(settings: TrainSettings, data: TrainingData, folds: Folds) -> str | None:
+    """Name of the run with these settings, data and folds that was begun last; None where there is none."""
+    wanted = (settings_hash(settings), data.fingerprint, folds.hash)
+    alike = [run for run in find_runs(settings.out_dir) if (settings_hash(run.settings), run.data, run.folds) == wanted]
+    return max(alike, key=lambda run: (run.folder / "args.json").stat().st_mtime_ns).name if alike else None
 
 
 def open_run(folder: Path) -> Run:

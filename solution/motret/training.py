@@ -20,9 +20,11 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
         wrong = f"{found.count} folds, where --folds {settings.folds} was asked for"
         command = f"python solution/make_folds.py --folds {settings.folds}"
         raise FoldFault(settings.data.folds_dir, wrong, f"leave the flag out, or run `{command}`")
-    print(
-        f"{found.count} fold{'s' if found.count > 1 else ''} {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}"
-    )
+    if longer := int((data.store.lengths > settings.motion.max_frames).sum()):
+        how = "evenly thinned" if settings.motion.long_motions == "subsample" else "cut to their middle"
+        print(f"{longer} motions longer than --max_frames {settings.motion.max_frames} are {how}")
+    many = "s" if found.count > 1 else ""
+    print(f"{found.count} fold{many} {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
     return data, found
 
 
