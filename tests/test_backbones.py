@@ -273,6 +273,22 @@ def test_what_is_loaded_changes_the_embedding_and_each_loaded_tensor_matters(tmp
             weight.copy_(kept)
 
 
+def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
+    torch.manual_seed(1)
+    theirs = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(16, 4, 32, 0.0, "gelu", norm_first=True, batch_first=True), 2)
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    file = {f"seqTransEncoder.{name}": weight for name, weight in theirs.state_dict().items()}
+    backbone = backbones.make(small("transformer", saved(tmp_path / "file.pt", file)), 263)
+    published.load(backbone, small("transformer", tmp_path / "file.pt"))
+    tokens = first = torch.randn(2, 5, 16)
+    real = torch.arange(5) < torch.tensor([[5], [3]])
+    for layer in backbone.layers():
+        tokens = layer(tokens, real)
+    expected = theirs.train()(first, src_key_padding_mask=~real)
+    torch.testing.assert_close(tokens[real], expected[real], **CLOSE)
+
+
 # ---- faults
 
 

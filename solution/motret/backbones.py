@@ -94,7 +94,7 @@ def attend_linearly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
     `mask` (B, 1, N, 1) is True where a token may be attended to.
     """
     if mask is not None:
-        key, value = key.masked_fill(~mask, float("-inf")), value * mask
+        key = key.masked_fill(~mask, float("-inf"))
     return query.softmax(dim=-1) @ (key.softmax(dim=-2).transpose(-1, -2) @ value)
 
 
