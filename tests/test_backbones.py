@@ -275,7 +275,8 @@ def test_what_is_loaded_changes_the_embedding_and_each_loaded_tensor_matters(tmp
 
 def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
     torch.manual_seed(1)
-    theirs = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(16, 4, 32, 0.0, "gelu", norm_first=True, batch_first=True), 2)
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 32, 0.0, "gelu", norm_first=True, batch_first=True)
+    theirs = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     for weight in theirs.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     file = {f"seqTransEncoder.{name}": weight for name, weight in theirs.state_dict().items()}
