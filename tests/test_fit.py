@@ -159,7 +159,7 @@ def test_folds_and_the_full_model_start_differently_and_by_seed(tmp_path):
         fit.build_model(run.settings, run, data.store.columns, tiny.NoTower(), seed).state_dict() for seed in (1000, 1000, 1001)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["motion_tower.project.weight"], other["motion_tower.project.weight"])
+    assert not torch.equal(first["motion_tower.backbone.project.weight"], other["motion_tower.backbone.project.weight"])
 
 
 def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp_path, monkeypatch):

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 
 import tiny
 from motret import motion
+from motret.backbones import attend
 from motret.config import MotionSettings
 from motret.faults import SettingFault
 from motret.model import CLIP_AT, HIGHEST_SCALE, DualEncoder
-from motret.motion import MotionBatch, attend
+from motret.motion import MotionBatch
 from motret.text import CaptionBank
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -124,7 +125,7 @@ def test_tokens_that_are_kept_keep_their_positions():
     dropped = MotionBatch(batch.frames, batch.lengths, generator())
     places = model.patches(dropped)[1][0].tolist()
     model(MotionBatch(batch.frames, batch.lengths, generator())).square().sum().backward()
-    assert model.positions.grad.abs().sum(1).nonzero()[:, 0].tolist() == sorted(places) != list(range(5))
+    assert model.backbone.positions.grad.abs().sum(1).nonzero()[:, 0].tolist() == sorted(places) != list(range(5))
 
 
 def test_dropping_repeats_by_seed():

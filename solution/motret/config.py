@@ -85,12 +85,18 @@ class MotionSettings:
 
     motion_tower: str = "motret.motion:MotionTransformer"
     """Class of the tower, as module:Class; docs/own_model.md shows how to add one."""
+    backbone: Literal["transformer", "motiondiffuse"] = "transformer"
+    """Layers of the tower: softmax attention, or MotionDiffuse's linear attention under its parameter names."""
+    backbone_weights: str | None = None
+    """Published weights to start from: a MotionDiffuse file for --backbone motiondiffuse, an MDM file for transformer."""
     width: int = 256
     """Channels of a token."""
     layers: int = 4
     """Transformer layers."""
     heads: int = 4
     """Attention heads; they divide the width."""
+    mlp_ratio: float = 4.0
+    """Hidden width of a layer's feed-forward part, as a multiple of --width."""
     joint_layers: int = 1
     """How many of the layers, the last ones, let the two persons attend to each other."""
     patch: int = 6
@@ -116,6 +122,12 @@ class MotionSettings:
             raise SettingFault("--token_drop", f"{self.token_drop} is no share below 1", "give a number from 0 to 0.9")
         if not 0 <= self.joint_layers <= self.layers:
             raise SettingFault("--joint_layers", f"{self.joint_layers} of {self.layers} layers", "give at most --layers")
+        if not 1 <= self.mlp_ratio * self.width < float("inf"):
+            raise SettingFault("--mlp_ratio", f"is {self.mlp_ratio:g}", "give a number above 0; 4 is usual")
+
+    def hidden(self) -> int:
+        """Hidden width of a layer's feed-forward part."""
+        return round(self.mlp_ratio * self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +204,10 @@ class FitSettings:
     """AdamW's decoupled decay of weight matrices."""
     warmup_epochs: float = 1.0
     """Epochs over which the learning rate rises from 0."""
+    backbone_lr_mult: float = 0.1
+    """Learning rate of weights that came from --backbone_weights, as a multiple of --lr."""
+    freeze_backbone: bool = False
+    """Leave the layers as --backbone_weights gave them (or as they started); input projection, special tokens and heads still learn."""
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0: no limit."""
     amp: Literal["auto", "on", "off"] = "auto"
@@ -208,7 +224,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         at_least(self, 2, "batch_size")
         at_least(self, 1, "epochs", "eval_interval")
-        at_least(self, 0, "weight_decay", "warmup_epochs", "grad_clip", "early_stop_patience", "save_every")
+        at_least(self, 0, "weight_decay", "backbone_lr_mult", "warmup_epochs", "grad_clip", "early_stop_patience", "save_every")
         if not self.lr > 0:
             raise SettingFault("--lr", f"is {self.lr:g}", "give a number above 0")
         if self.max_minutes is not None and not self.max_minutes > 0:

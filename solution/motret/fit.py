@@ -7,19 +7,22 @@ import io
 import logging
 import math
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motret import batches, metrics, objective, runs, store, text
+from motret import backbones, batches, metrics, objective, published, runs, store, text
+from motret.backbones import Backbone
 from motret.batches import Motions
 from motret.config import FitSettings, TrainSettings
 from motret.dataset import TrainingData
-from motret.faults import RunFault
+from motret.faults import RunFault, SettingFault
 from motret.folds import Folds
 from motret.metrics import Score
 from motret.model import DualEncoder
@@ -76,8 +79,12 @@ def fit(
     stream = settings.machine.seed * 1000 + (999 if fold is None else fold)
     model = build_model(settings, run, data.store.columns, tower, stream).to(place.device)
     model.set_statistics(*place.motions.statistics(torch.from_numpy(learn).to(place.device)))
-    optimiser = make_optimiser(model, settings)
-    history, best = _restore(part / "last.pt", model, optimiser, place.device)
+    before = runs.load_weights(part / "last.pt", model, place.device) if (part / "last.pt").is_file() else None
+    loaded = tuple(before.get("loaded", ())) if before else load_backbone(model, settings, log)
+    if settings.fit.freeze_backbone:
+        backbones.freeze(backbone_of(model, settings, "--freeze_backbone"), loaded)
+    optimiser = make_optimiser(model, settings, loaded)
+    history, best = _restore(before, optimiser)
     spent = sum(line.seconds for line in history)
     steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.batch_size), planned_epochs(settings.fit, history)
     name = f"{run.name} {part.name}"
@@ -105,7 +112,8 @@ def fit(
             if settings.fit.save_every and line.epoch % settings.fit.save_every == 0:
                 runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": model.state_dict(), "epoch": line.epoch})
             if due:
-                _keep_last(part / "last.pt", model, optimiser, history, best)
+                state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "loaded": list(loaded)}
+                runs.save_checkpoint(part / "last.pt", state | {"history": [asdict(line) for line in history]})
             _write_metrics(part / "metrics.csv", history)
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
@@ -160,13 +168,36 @@ def train_step(
     return loss.detach()
 
 
-def make_optimiser(model: DualEncoder, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW: no decay on vectors and the temperature, a lower rate on pretrained text weights. `highest` is a group's full rate."""
-    slow = settings.text.text_lr_mult if not text.from_scratch(settings.text) else 1.0
+def backbone_of(model: DualEncoder, settings: TrainSettings, flag: str) -> Backbone:
+    """The backbone of the motion tower. SettingFault of the flag that asks for one where the tower has none."""
+    backbone = getattr(model.motion_tower, "backbone", None)
+    if backbone is None:
+        raise SettingFault(flag, f"{settings.motion.motion_tower} has no backbone", "leave the flag out, or take another --motion_tower")
+    return backbone
+
+
+def load_backbone(model: DualEncoder, settings: TrainSettings, log: logging.Logger) -> tuple[str, ...]:
+    """Loads --backbone_weights, where given, and says what became of them; returns the names of the backbone's loaded weights."""
+    if settings.motion.backbone_weights is None:
+        return ()
+    found = published.load(backbone_of(model, settings, "--backbone_weights"), settings.motion)
+    print(found.line)
+    log.info(found.line)
+    return found.names
+
+
+def make_optimiser(model: DualEncoder, settings: TrainSettings, loaded: Collection[str] = ()) -> torch.optim.Optimizer:
+    """AdamW: no decay on vectors and the temperature, lower rates on pretrained weights. `highest` is a group's full rate.
+
+    loaded: names of the backbone's weights that came from a file. Weights without gradient are left out.
+    """
+    slow = {f"motion_tower.backbone.{name}": settings.fit.backbone_lr_mult for name in loaded}
+    if not text.from_scratch(settings.text):
+        slow |= {name: settings.text.text_lr_mult for name, _ in model.named_parameters() if name.startswith("text_tower.")}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            rate = settings.fit.lr * (slow if name.startswith("text_tower.") else 1.0)
+            rate = settings.fit.lr * slow.get(name, 1.0)
             decay = settings.fit.weight_decay if weight.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weight)
     listed = [{"params": weights, "lr": rate, "highest": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
@@ -270,13 +301,12 @@ def _stale(history: list[Epoch], settings: FitSettings) -> bool:
     return len(worths) - 1 - int(np.argmax(worths)) >= settings.early_stop_patience
 
 
-def _restore(path: Path, model: DualEncoder, optimiser: torch.optim.Optimizer, device: torch.device) -> tuple[list[Epoch], float]:
-    """The history and best value of an unfinished fold, its state loaded; nothing where there is none."""
-    if not path.is_file():
+def _restore(before: dict[str, Any] | None, optimiser: torch.optim.Optimizer) -> tuple[list[Epoch], float]:
+    """The history and best value of an unfinished fold, its optimiser's state loaded; nothing where there is no checkpoint."""
+    if before is None:
         return [], -math.inf
-    kept = runs.load_weights(path, model, device)
-    optimiser.load_state_dict(kept["optimiser"])
-    return [Epoch(**line) for line in kept["history"]], kept["best"]
+    optimiser.load_state_dict(before["optimiser"])
+    return [Epoch(**line) for line in before["history"]], before["best"]
 
 
 def _keep_best(part: Path, model: DualEncoder, settings: TrainSettings, line: Epoch) -> None:
@@ -285,11 +315,6 @@ def _keep_best(part: Path, model: DualEncoder, settings: TrainSettings, line: Ep
     for older in part.glob("best_epoch*.pt"):
         if older != path:
             older.unlink()
-
-
-def _keep_last(path: Path, model: DualEncoder, optimiser: torch.optim.Optimizer, history: list[Epoch], best: float) -> None:
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": [asdict(line) for line in history], "best": best}
-    runs.save_checkpoint(path, state)
 
 
 def _write_metrics(path: Path, history: list[Epoch]) -> None:

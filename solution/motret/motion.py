@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from motret import backbones
+from motret.backbones import LONGEST
 from motret.config import MotionSettings
 from motret.faults import SettingFault
-
-LONGEST = 512
-"""Patches a tower has positions for."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +27,8 @@ class MotionBatch:
     generator: torch.Generator | None = None
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention over (B, heads, N, d); `mask` (B, 1, 1, N) is True where a token may be attended to.
-
-    On a CPU the plain products are four times as fast, forward and backward, as the fused kernel at a motion's few dozen tokens.
-    """
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1).to(value.dtype) @ value
-
-
-class Block(nn.Module):
-    """A pre-norm transformer layer over (B, N, width) tokens; `mask` (B, 1, 1, N) is True where a token may be attended to."""
-
-    def __init__(self, width: int, heads: int, expansion: int = 4):
-        super().__init__()
-        self.heads = heads
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.to_qkv, self.from_heads = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
-
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        batch, count, width = tokens.shape
-        heads = self.to_qkv(self.attention_norm(tokens)).view(batch, count, 3, self.heads, width // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = attend(query, key, value, mask)
-        tokens = tokens + self.from_heads(seen.transpose(1, 2).reshape(batch, count, width))
-        return tokens + self.mlp(self.mlp_norm(tokens))
-
-
 class MotionTransformer(nn.Module):
-    """A transformer over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens.
+    """A backbone over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens.
 
     No token carries which person it belongs to, so swapping the persons changes nothing.
     """
@@ -74,13 +41,9 @@ class MotionTransformer(nn.Module):
             raise SettingFault("--max_frames", wrong, "raise --patch or lower --max_frames")
         self.patch, self.drop, self.joint = settings.patch, settings.token_drop, settings.joint_layers
         self.dim, self.width = 2 * settings.width, settings.width
-        width = settings.width
-        features = max(part.stop for part in columns.values())
-        self.project = nn.Linear(features * settings.patch, width)
-        self.positions = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
-        self.summary = nn.Parameter(torch.randn(1, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.layers))
-        self.norm = nn.LayerNorm(width)
+        self.backbone = backbones.make(settings, settings.patch * max(part.stop for part in columns.values()))
+        self.summary = nn.Parameter(torch.randn(1, self.width) * 0.02)
+        self.norm = nn.LayerNorm(self.width)
 
     def forward(self, batch: MotionBatch) -> Tensor:
         """(B, dim)"""
@@ -93,15 +56,16 @@ class MotionTransformer(nn.Module):
         patches, places, mask: as `patches` gives them; special: (S, width) learned tokens without a place, put first for each person.
         """
         size, persons, count = patches.shape[:3]
-        tokens = self.project(patches) + self.positions[places][:, None]
+        tokens = self.backbone.embed(patches, places)
         tokens = torch.cat([special.expand(size, persons, *special.shape).to(tokens.dtype), tokens], dim=2)
         count += len(special)
         mask = F.pad(mask, (len(special), 0), value=True)[:, None].expand(size, persons, count)
         alone, together = (size * persons, count), (size, persons * count)
         whole = bool(mask.all())  # without padding there is nothing to mask
-        for number, block in enumerate(self.blocks):
-            shape = together if number >= len(self.blocks) - self.joint else alone
-            tokens = block(tokens.reshape(*shape, self.width), None if whole else mask.reshape(shape[0], 1, 1, shape[1]))
+        layers = self.backbone.layers()
+        for number, layer in enumerate(layers):
+            shape = together if number >= len(layers) - self.joint else alone
+            tokens = layer(tokens.reshape(*shape, self.width), None if whole else mask.reshape(shape))
         return self.norm(tokens).view(size, persons, count, self.width), mask
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,183 @@
+"""Backbones of the motion towers: what turns patches of frames into tokens, and the layers that the tokens go through.
+
+A backbone has `embed` (patches and their places to tokens) and `layers` (functions of tokens and a mask, in their order). INPUT and
+POSITIONS name its input projection and its positions.
+"""
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from motret.config import MotionSettings
+
+LONGEST = 512
+"""Patches a backbone has positions for."""
+
+Layer = Callable[[Tensor, Tensor | None], Tensor]
+"""Tokens (B, N, width) and a mask (B, N), True where a token may be attended to (None: everywhere), to tokens."""
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention over (B, heads, N, d); `mask` (B, 1, 1, N) is True where a token may be attended to.
+
+    On a CPU the plain products are four times as fast, forward and backward, as the fused kernel at a motion's few dozen tokens.
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(dim=-1).to(value.dtype) @ value
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer over (B, N, width) tokens; `mask` (B, N) is True where a token may be attended to."""
+
+    def __init__(self, width: int, heads: int, hidden: int):
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_qkv, self.from_heads = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        batch, count, width = tokens.shape
+        heads = self.to_qkv(self.attention_norm(tokens)).view(batch, count, 3, self.heads, width // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        seen = attend(query, key, value, None if mask is None else mask[:, None, None])
+        tokens = tokens + self.from_heads(seen.transpose(1, 2).reshape(batch, count, width))
+        return tokens + self.mlp(self.mlp_norm(tokens))
+
+
+class Transformer(nn.Module):
+    """Pre-norm layers with softmax attention."""
+
+    INPUT, POSITIONS = "project", "positions"
+
+    def __init__(self, settings: MotionSettings, features: int):
+        super().__init__()
+        width = settings.width
+        self.project = nn.Linear(features, width)
+        self.positions = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, settings.heads, settings.hidden()) for _ in range(settings.layers))
+
+    def embed(self, patches: Tensor, places: Tensor) -> Tensor:
+        """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
+        return self.project(patches) + self.positions[places][:, None]
+
+    def layers(self) -> list[Layer]:
+        return list(self.blocks)
+
+
+class StyledOutput(nn.Module):
+    """What a sublayer adds to its tokens: normalised, scaled and shifted as the step says, projected. At first it adds nothing."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * width, 2 * width))
+        self.norm = nn.LayerNorm(width)
+        self.out_layers = nn.Sequential(nn.SiLU(), nn.Identity(), nn.Linear(width, width))  # the published second is a dropout
+        nn.init.zeros_(self.out_layers[2].weight)
+        nn.init.zeros_(self.out_layers[2].bias)
+
+    def forward(self, found: Tensor, step: Tensor) -> Tensor:
+        scale, shift = self.emb_layers(step).chunk(2, dim=-1)
+        return self.out_layers(self.norm(found) * (1 + scale) + shift)
+
+
+def attend_linearly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention at a cost linear in N (Shen et al. 2021) over (B, heads, N, d): softmax(q over d) (softmax(k over N)^T v).
+
+    `mask` (B, 1, N, 1) is True where a token may be attended to.
+    """
+    if mask is not None:
+        key = key.masked_fill(~mask, float("-inf"))
+    return query.softmax(dim=-1) @ (key.softmax(dim=-2).transpose(-1, -2) @ value)
+
+
+class LinearAttention(nn.Module):
+    """Self-attention as MotionDiffuse has it."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.proj_out = StyledOutput(width)
+
+    def forward(self, tokens: Tensor, step: Tensor, mask: Tensor | None) -> Tensor:
+        normed = self.norm(tokens)
+        query, key, value = (to(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.query, self.key, self.value))
+        seen = attend_linearly(query, key, value, None if mask is None else mask[:, None, :, None])
+        return tokens + self.proj_out(seen.transpose(1, 2).flatten(-2), step)
+
+
+class FeedForward(nn.Module):
+    """The feed-forward sublayer of MotionDiffuse."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.proj_out = StyledOutput(width)
+
+    def forward(self, tokens: Tensor, step: Tensor) -> Tensor:
+        return tokens + self.proj_out(self.linear2(F.gelu(self.linear1(tokens))), step)
+
+
+class LinearBlock(nn.Module):
+    """A layer of MotionDiffuse without its attention to a text."""
+
+    def __init__(self, width: int, heads: int, hidden: int):
+        super().__init__()
+        self.sa_block = LinearAttention(width, heads)
+        self.ffn = FeedForward(width, hidden)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None, step: Tensor) -> Tensor:
+        return self.ffn(self.sa_block(tokens, step, mask), step)
+
+
+class MotionDiffuse(nn.Module):
+    """The motion half of MotionDiffuse (Zhang et al. 2022), under its parameter names, as an encoder: at diffusion step 0, without text.
+
+    Nothing is sampled. Its weights from scratch differ in one thing: the second matrix of a feed-forward does not start at zero.
+    """
+
+    INPUT, POSITIONS = "joint_embed", "sequence_embedding"
+
+    def __init__(self, settings: MotionSettings, features: int):
+        super().__init__()
+        width = settings.width
+        self.sequence_embedding = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
+        self.joint_embed = nn.Linear(features, width)
+        self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        self.temporal_decoder_blocks = nn.ModuleList(LinearBlock(width, settings.heads, settings.hidden()) for _ in range(settings.layers))
+        step = torch.zeros(width)
+        step[: width // 2] = 1  # cosines, then sines, of step 0
+        self.register_buffer("step", step, persistent=False)
+
+    def embed(self, patches: Tensor, places: Tensor) -> Tensor:
+        """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
+        return self.joint_embed(patches) + self.sequence_embedding[places][:, None]
+
+    def layers(self) -> list[Layer]:
+        step = self.time_embed(self.step)
+        return [partial(block, step=step) for block in self.temporal_decoder_blocks]
+
+
+Backbone = Transformer | MotionDiffuse
+KINDS: dict[str, type[Backbone]] = {"transformer": Transformer, "motiondiffuse": MotionDiffuse}
+
+
+def make(settings: MotionSettings, features: int) -> Backbone:
+    """The backbone that --backbone names, for patches of so many features, with random weights."""
+    return KINDS[settings.backbone](settings, features)
+
+
+def freeze(backbone: Backbone, loaded: Collection[str]) -> None:
+    """Takes the gradient from all weights that were loaded (where none were: from all) but the input projection."""
+    for name, weight in backbone.named_parameters():
+        if not name.startswith(f"{backbone.INPUT}.") and (name in loaded or not loaded):
+            weight.requires_grad_(False)

@@ -1,0 +1,206 @@
+"""Published weights for a backbone: a MotionDiffuse or an MDM file, recognised by its keys, and what of it is used."""
+
+import pickle
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from motret.backbones import Backbone
+from motret.config import MotionSettings
+from motret.faults import WeightsFault
+
+HOLDERS = ("encoder", "model", "state_dict")
+"""Where a file may keep its weights."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of published file.
+
+    sign: what its layers' keys look like; backbone: which takes it; heads: as published, for the tensors do not tell; rename: a key of
+    the file to one of the backbone (or to none of its); out, hidden: tensors of a layer whose rows are the width and the hidden width;
+    unused: pattern -> what the keys are for that we have no use for, first match; note: what a user should know.
+    """
+
+    name: str
+    sign: re.Pattern[str]
+    backbone: str
+    heads: int
+    rename: Callable[[str], str]
+    out: str
+    hidden: str
+    unused: Mapping[str, str]
+    note: str = ""
+
+
+MDM_INPUT = "input_process.poseEmbedding."
+MDM_LAYER = {
+    "self_attn.in_proj_weight": "to_qkv.weight",
+    "self_attn.in_proj_bias": "to_qkv.bias",
+    "self_attn.out_proj": "from_heads",
+    "linear1": "mlp.0",
+    "linear2": "mlp.2",
+    "norm1": "attention_norm",
+}
+"""Tensors or modules of a layer -> ours."""
+MDM_MLP_NORM = {"Encoder": "norm2", "Decoder": "norm3"}
+"""A decoder's second norm belongs to its attention to the text."""
+
+
+def _mdm_name(key: str) -> str:
+    if key.startswith(MDM_INPUT):
+        return f"project.{key.removeprefix(MDM_INPUT)}"
+    if not (found := re.fullmatch(r"seqTrans(Encoder|Decoder)\.layers\.(\d+)\.(.+)", key)):
+        return ""
+    half, number, rest = found.groups()
+    module, _, kind = rest.rpartition(".")
+    ours = MDM_LAYER | {MDM_MLP_NORM[half]: "mlp_norm"}
+    name = ours.get(rest) or (f"{ours[module]}.{kind}" if module in ours else "")
+    return name and f"blocks.{number}.{name}"
+
+
+KINDS = (
+    Kind(
+        name="MotionDiffuse",
+        sign=re.compile(r"temporal_decoder_blocks\.(\d+)\."),
+        backbone="motiondiffuse",
+        heads=8,
+        rename=str,
+        out="sa_block.query.weight",
+        hidden="ffn.linear1.weight",
+        unused={r"temporal_decoder_blocks\.\d+\.ca_block\.": "cross-attention", r"clip\.|text": "text", r"out\.": "output"},
+    ),
+    Kind(
+        name="MDM",
+        sign=re.compile(r"seqTrans(?:Encoder|Decoder)\.layers\.(\d+)\."),
+        backbone="transformer",
+        heads=4,
+        rename=_mdm_name,
+        out="self_attn.out_proj.weight",
+        hidden="linear1.weight",
+        unused={
+            r"seqTransDecoder\.layers\.\d+\.(multihead_attn|norm2)\.": "cross-attention",
+            r"(embed_timestep\.)?sequence_pos_encoder\.": "sinusoids",
+            r"embed_timestep\.": "time",
+            r"embed_text\.|clip_model\.": "text",
+            r"embed_action\.": "action",
+            r"output_process\.": "output",
+        },
+        note="MDM normalises after each sublayer and this backbone before it: a start, not the same function",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a file: the backbone's parameters that came from it, and a line that says so."""
+
+    names: tuple[str, ...]
+    line: str
+
+
+def load(backbone: Backbone, settings: MotionSettings) -> Loaded:
+    """Puts the weights of --backbone_weights into a backbone.
+
+    An input projection of another width stays as it is; positions carry over as far as both go. WeightsFault where the file cannot be
+    read, is of no known kind, or of another backbone or shape.
+    """
+    path = Path(settings.backbone_weights)
+    weights = read(path)
+    kind = recognise(path, weights)
+    _must_fit(path, kind, weights, settings)
+    ours = backbone.state_dict()
+    names = {key: kind.rename(key) for key in weights}
+    found = {name: weights[key] for key, name in names.items() if name in ours}
+    unused, unknown = _purposes(kind, [key for key, name in names.items() if name not in ours])
+    new = _mend_input(backbone, ours, found, unused) + _mend_positions(backbone, ours, found)
+    optional = (backbone.POSITIONS, *(f"{backbone.INPUT}.{part}" for part in ("weight", "bias")))
+    for name, own in ours.items():
+        if name not in found and name not in optional:
+            raise WeightsFault(path, f"lacks what would be {name}", "get the whole file")
+        if name in found and found[name].shape != own.shape:
+            wrong = f"{name} is {tuple(found[name].shape)}, where {tuple(own.shape)} is needed"
+            raise WeightsFault(path, wrong, "take a file as it was published")
+    backbone.load_state_dict(ours | found)
+    told = [f"backbone: {len(found)} of {len(weights)} tensors of {path} loaded"]
+    if unused or unknown:
+        told.append("not used: " + ", ".join([*(f"{purpose} {count}" for purpose, count in unused.items()), *unknown]))
+    told += [f"new: {', '.join(new)}"] * bool(new) + ["special tokens have no position"] + [kind.note] * bool(kind.note)
+    return Loaded(tuple(found), "; ".join(told))
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, taken out of what holds them; nothing in it is run. WeightsFault where it cannot be read."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as missing:
+        raise WeightsFault(path, "no such file", "give the published file with --backbone_weights, or leave the flag out") from missing
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as broken:
+        reason = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
+        raise WeightsFault(path, f"cannot be read as weights ({reason})", "get it again; it must hold tensors and plain values") from broken
+    for name in HOLDERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    if not isinstance(content, Mapping):
+        raise WeightsFault(path, "holds no weights by name", "give a MotionDiffuse or an MDM file")
+    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def recognise(path: Path, weights: Mapping[str, Tensor]) -> Kind:
+    """The kind of a file with these keys. WeightsFault where it is none we know."""
+    for kind in KINDS:
+        if any(kind.sign.match(key) for key in weights):
+            return kind
+    wrong = f"nothing in it matches a backbone (its keys: {', '.join(list(weights)[:3]) or 'none'})"
+    raise WeightsFault(path, wrong, "give a MotionDiffuse file (temporal_decoder_blocks...) or an MDM file (seqTransDecoder.layers...)")
+
+
+def _must_fit(path: Path, kind: Kind, weights: Mapping[str, Tensor], settings: MotionSettings) -> None:
+    if settings.backbone != kind.backbone:
+        wrong = f"holds {kind.name} weights, and --backbone is {settings.backbone}"
+        raise WeightsFault(path, wrong, f"add --backbone {kind.backbone}, or give another file")
+    numbers = [int(match[1]) for match in map(kind.sign.match, weights) if match]
+    first = {key[match.end() :]: tensor for key, tensor in weights.items() if (match := kind.sign.match(key)) and match[1] == "0"}
+    if kind.out not in first or kind.hidden not in first:
+        raise WeightsFault(path, f"its first layer lacks {kind.out} or {kind.hidden}", "get the whole file")
+    width, hidden, layers = first[kind.out].shape[0], first[kind.hidden].shape[0], max(numbers) + 1
+    if (width, layers, kind.heads, hidden) != (settings.width, settings.layers, settings.heads, settings.hidden()):
+        ratio = f"{hidden / width:.6g}" if hidden % width else f"{hidden / width:.1f}"
+        wrong = f"has {layers} layers of width {width} and {hidden}, made for {kind.heads} heads"
+        raise WeightsFault(path, wrong, f"set --width {width} --layers {layers} --heads {kind.heads} --mlp_ratio {ratio}")
+
+
+def _mend_input(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor], unused: Counter[str]) -> list[str]:
+    """Takes an input projection that does not fit out of what was found; returns what is new in words."""
+    weight = f"{backbone.INPUT}.weight"
+    own, there = ours[weight].shape[1], found[weight].shape[1] if weight in found else "none"
+    if own == there:
+        return []
+    for name in (weight, f"{backbone.INPUT}.bias"):
+        unused["input projection"] += found.pop(name, None) is not None
+    return [f"{backbone.INPUT} ({there} -> {own})"]
+
+
+def _mend_positions(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """Makes the positions that were found as many as the backbone has; returns what is new in words."""
+    name = backbone.POSITIONS
+    if name not in found:
+        return [name]
+    own, there = ours[name], found[name]
+    common = min(len(own), len(there))
+    if own.shape[1:] == there.shape[1:]:
+        found[name] = torch.cat([there[:common].to(own), own[common:]])
+    return [f"{name} from {common} on"] if common < len(own) else []
+
+
+def _purposes(kind: Kind, keys: list[str]) -> tuple[Counter[str], list[str]]:
+    """How many unused keys there are for each purpose, and the keys whose purpose nobody knows."""
+    purposes = [next((told for pattern, told in kind.unused.items() if re.match(pattern, key)), None) for key in keys]
+    unknown = [key for key, purpose in zip(keys, purposes, strict=True) if purpose is None]
+    return Counter(purpose for purpose in purposes if purpose is not None), unknown
