@@ -23,7 +23,8 @@ def unit(rng, *shape):
 
 def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DATA, found=FOLDS):
     """A run whose models were never trained: its captions say where their motions are, `sharp` times as loud as noise."""
-    run = runs.create(tiny.settings(out_dir=folder, run_name=name), {}, data, found)
+    run = runs.locate(tiny.settings(out_dir=folder, run_name=name), {}, data, found)
+    runs.begin(run)
     rng = np.random.default_rng(seed)
     for fold in folds:
         held = found.held_out(fold)

@@ -18,7 +18,9 @@ DATA, FOLDS = tiny.training_data(), tiny.folds()
 
 
 def create(folder, data=DATA, found=FOLDS, **values):
-    return runs.create(tiny.settings(out_dir=folder, **values), {"width": "flag"}, data, found)
+    run = runs.locate(tiny.settings(out_dir=folder, **values), {"width": "flag"}, data, found)
+    runs.begin(run)
+    return run
 
 
 def test_a_run_opens_as_it_was_made(tmp_path):

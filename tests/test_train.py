@@ -367,3 +367,11 @@ def test_it_says_how_many_motions_are_too_long_and_what_becomes_of_them(tmp_path
     assert tiny.run_training(tmp_path, "short", fold=0, epochs=1, max_frames=limit, long_motions=how) == 0
     longer = sum(length > limit for length in lengths)
     assert f"{longer} motions longer than --max_frames {limit} are {said}" in capsys.readouterr().out
+
+
+def test_a_run_whose_text_tower_cannot_be_had_leaves_no_folder(tmp_path, capsys):
+    empty = tmp_path / "no_encoder"
+    empty.mkdir()
+    assert tiny.run_training(tmp_path, "towerless", text_tower=f"hf:{empty}") == 1
+    assert "error: hf:" in capsys.readouterr().err
+    assert not (tmp_path / "towerless").exists()

@@ -100,8 +100,11 @@ def settings_hash(settings: TrainSettings) -> str:
     return store.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in UNESSENTIAL})
 
 
-def create(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
-    """Makes a run folder, or opens the one that --resume names. RunFault where a folder is in the way or of other data or settings."""
+def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
+    """The run these settings name, new or (--resume) begun before; nothing is written.
+
+    RunFault where a folder is in the way, or of other data or settings.
+    """
     name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if settings.resume == "auto" and not settings.run_name:
         name = _newest_like(settings, data, folds) or name
@@ -116,8 +119,13 @@ def create(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
         return run
     if settings.resume not in (None, "auto"):
         raise RunFault(folder, "no run to resume there", "give the folder that has args.json")
-    store.write_json(folder / "args.json", _about(run))
     return run
+
+
+def begin(run: Run) -> None:
+    """Makes the run's folder with its args.json, unless it is there."""
+    if not (run.folder / "args.json").is_file():
+        store.write_json(run.folder / "args.json", _about(run))
 
 
 def _newest_like(settings: TrainSettings, data: TrainingData, folds: Folds) -> str | None:

@@ -5,6 +5,7 @@ open_clip and transformers take seconds to import, so they are imported where a 
 
 import contextlib
 import hashlib
+import logging
 import os
 import pickle
 import socket
@@ -147,12 +148,15 @@ def _clip_tower(settings: TextSettings) -> ClipTower:
         raise WeightsFault(
             "--text_weights", f"{weights!r} is neither a file nor a tag of {name}", f"its tags: {', '.join(tags)}; or {LOCAL}"
         )
+    logging.disable(logging.ERROR)  # what open_clip logs of a failure, the fault below says
     try:
         whole = open_clip.create_model(name, pretrained=weights, force_custom_text=True)  # the visual half is let go at once
     except (RuntimeError, OSError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
         raise WeightsFault(
             f"{name} {weights}", f"the weights cannot be loaded: {_first_line(error)}", f"without network {LOCAL}"
         ) from error
+    finally:
+        logging.disable(logging.NOTSET)
     return ClipTower(whole.text, open_clip.get_tokenizer(name))
 
 

@@ -43,7 +43,7 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
     data, found = load(settings, sources)
     wanted = wanted_folds(settings, found)
-    run = runs.create(settings, sources, data, found)
+    run = runs.locate(settings, sources, data, found)
     print(f"{run.name}: {settings.variant} in {run.folder}")
     done = [fold for fold in wanted if (run.full() if fold is None else fold in run.finished())]
     if done:
@@ -56,6 +56,7 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
         device = workplace.choose_device(settings.machine.device)
         bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
         place = workplace.set_up(settings, data, bank, parts)
+        runs.begin(run)
         for fold in left:
             score = fit.fit(run, data, found, place, tower, fold)
             print(f"{run.part(fold)}: " + (f"score {score} ({score.motions} motions)" if score else "trained on all motions"))
