@@ -8,7 +8,7 @@ printed and kept as work/report.json. --describe_parts also writes what each bod
 import sys
 from collections.abc import Sequence
 
-from motret import cli, dataset, describe, export, gar, store
+from motret import cli, dataset, describe, export, files, gar
 from motret.config import PrepareSettings
 from motret.survey import survey
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     test = dataset.load_test(folder, data.store.settings, settings.data, settings.machine.jobs) if folder.is_dir() else None
     report = survey(data, test)
     print("\n".join(report.lines))
-    store.write_json(settings.data.work_dir / "report.json", {"data": data.fingerprint} | report.facts)
+    files.write_json(settings.data.work_dir / "report.json", {"data": data.fingerprint} | report.facts)
     if settings.describe_parts:
         file = settings.data.work_dir / "gar_described.json"
         gar.write_gar(file, describe.describe_training(data.training, data.store.settings, settings.machine.jobs))

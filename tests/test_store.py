@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import data_settings, load, motion, write_data
-from motret import challenge, dataset, features, skeleton, store
+from motret import challenge, dataset, features, files, skeleton, store
 from motret.faults import DataFault
 from motret.features import FeatureSettings
 from motret.store import Store
@@ -160,7 +160,7 @@ def test_another_version_of_the_features_has_another_key(root: Path, monkeypatch
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("place", ["features.canonical_features", "write_json", "np.savez"])
+@pytest.mark.parametrize("place", ["features.canonical_features", "files.write_json", "np.savez"])
 def test_a_pack_that_breaks_off_leaves_nothing_that_looks_like_a_store(
     root: Path, place: str, fault: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,14 +203,14 @@ def test_what_dead_processes_left_is_swept_and_what_live_ones_build_is_not(root:
 
 def test_a_file_is_written_whole_or_the_old_one_stays(tmp_path: Path) -> None:
     target = tmp_path / "made" / "file.txt"
-    store.write_whole(target, lambda path: path.write_text("old"))
+    files.write_whole(target, lambda path: path.write_text("old"))
 
     def breaks(path: Path) -> None:
         path.write_text("ne")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        store.write_whole(target, breaks)
+        files.write_whole(target, breaks)
     assert target.read_text() == "old" and list(target.parent.iterdir()) == [target]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, split_joints, store
+from motret import challenge, files, split_joints, store
 from motret.challenge import Query, TrainingSet
 from motret.config import DataSettings
 from motret.faults import DataFault
@@ -65,7 +65,7 @@ def load_training(data: DataSettings, jobs: int = -1) -> TrainingData:
     kept = training.only(packed.ids)
     training = replace(kept, skipped=kept.skipped + packed.skipped)
     print_in = (packed.ids, packed.digests, training.captions, training.groups)
-    return TrainingData(training, packed, store.digest(*print_in), reused)
+    return TrainingData(training, packed, files.digest(*print_in), reused)
 
 
 def load_test(folder: Path, settings: FeatureSettings, data: DataSettings, jobs: int = -1) -> TestData:

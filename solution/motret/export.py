@@ -6,9 +6,6 @@ Coordinates are those of the data, neither turned nor moved; rotations have no p
 """
 
 import csv
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from motret import challenge, describe, folds, gar, part_texts, skeleton, split_joints, store
+from motret import challenge, describe, files, folds, gar, part_texts, skeleton, split_joints
 from motret.challenge import BODY_FILE, TrainingSet
 from motret.dataset import TrainingData
 from motret.faults import DataFault
@@ -36,20 +33,10 @@ def export(data: TrainingData, out: Path, id_width: int | None = None, jobs: int
     """
     if split_joints.is_here(data.training.root):
         raise DataFault(data.training.root, "is in this layout already", "export the competition's data")
-    if out.exists() and not (out / MARKER).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataFault(out, "holds something that this script did not make", "give another folder, or move it away")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-{os.getpid()}-", dir=out.parent))
-    try:
+    with files.whole_folder(out, MARKER) as building:
         written = _write_streams(data, building)
         _write_texts(data, written, building, id_width, jobs)
-        store.write_json(building / MARKER, {"data": data.fingerprint, "motions": len(written.ids)})
-        if out.exists():
-            shutil.rmtree(out)
-        building.chmod(0o755)
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        files.write_json(building / MARKER, {"data": data.fingerprint, "motions": len(written.ids)})
     return len(written.ids)
 
 

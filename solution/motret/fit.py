@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motret import backbones, batches, metrics, objective, published, runs, store, text
+from motret import backbones, batches, files, metrics, objective, published, runs, text
 from motret.backbones import Backbone
 from motret.batches import Motions
 from motret.config import FitSettings, TrainSettings
@@ -118,7 +118,7 @@ def fit(
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
     if fold is None:
-        store.write_json(part / "done.json", {"epoch": kept["epoch"]})
+        files.write_json(part / "done.json", {"epoch": kept["epoch"]})
         return None
     out = out_of_fold(model, place, data, held)
     score = score_out_of_fold(out, folds)
@@ -322,7 +322,7 @@ def _write_metrics(path: Path, history: list[Epoch]) -> None:
     writer = csv.DictWriter(table, fieldnames=list(asdict(history[0])), lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(line) for line in history)
-    store.write_whole(path, lambda beside: beside.write_text(table.getvalue()))
+    files.write_whole(path, lambda beside: beside.write_text(table.getvalue()))
 
 
 def _logger(path: Path) -> logging.Logger:

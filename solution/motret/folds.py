@@ -12,7 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from motret import gar, store
+from motret import files, gar
 from motret.captions import normalise
 from motret.challenge import query_key, read_ids, some
 from motret.dataset import TrainingData
@@ -137,8 +137,8 @@ def make(data: TrainingData, count: int, seed: int, folder: Path, by_lists: bool
     fold = split(group, data.store.lengths, count, seed) if listed is None else listed
     made = Folds(fold, group, _hash(data.training.ids, fold, group), count)
     table = pd.DataFrame({"id": data.training.ids, "fold": fold, "group": group})
-    store.write_whole(folder / "folds.csv", lambda path: table.to_csv(path, index=False))
-    store.write_json(folder / "folds.json", {"hash": made.hash, "data": data.fingerprint, "folds": count, "seed": seed})
+    files.write_whole(folder / "folds.csv", lambda path: table.to_csv(path, index=False))
+    files.write_json(folder / "folds.json", {"hash": made.hash, "data": data.fingerprint, "folds": count, "seed": seed})
     return made
 
 
@@ -181,4 +181,4 @@ def read_or_make(data: TrainingData, folder: Path, count: int, seed: int, by_lis
 
 
 def _hash(ids: Sequence[str], fold: np.ndarray, group: np.ndarray) -> str:
-    return store.digest(sorted(zip(ids, fold.tolist(), group.tolist(), strict=True)))
+    return files.digest(sorted(zip(ids, fold.tolist(), group.tolist(), strict=True)))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from motret.challenge import canonical_ids, read_text, some
 from motret.faults import DataFault
+from motret.files import write_whole
 from motret.skeleton import PARTS
-from motret.store import write_whole
 
 UNDEFINED = "undefined"
 FILES = ("gar_train.json", "gar_val.json")

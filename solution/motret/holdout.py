@@ -1,15 +1,14 @@
 """Validation batches in the test's own layout, drawn from motions that a fold holds out."""
 
 import csv
-import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from motret import files
 from motret.dataset import TrainingData
-from motret.faults import DataFault, SettingFault
+from motret.faults import SettingFault
 from motret.folds import Folds
 
 MARKER = "val.json"
@@ -26,16 +25,12 @@ def make_batches(data: TrainingData, folds: Folds, fold: int, queries: int, cand
     held = folds.held_out(fold)
     if not 1 <= candidates <= len(held):
         raise SettingFault("--candidates", f"{candidates} of {len(held)} held-out motions", f"give 1 to {len(held)}")
-    if out.exists() and not (out / MARKER).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataFault(out, "holds something that this script did not make", "give another --out, or move it away")
     if queries < 1:
         raise SettingFault("--queries", f"is {queries}", "1 or more is needed")
     rng = np.random.default_rng([seed, fold])
     disjoint = queries * candidates <= len(held)
     drawn = rng.permutation(held)[: queries * candidates].reshape(queries, -1) if disjoint else None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with files.whole_folder(out, MARKER) as building:
         truth = [("query_id", "candidate")]
         for query in range(1, queries + 1):
             rows = drawn[query - 1] if drawn is not None else rng.choice(held, candidates, replace=False)
@@ -50,13 +45,7 @@ def make_batches(data: TrainingData, folds: Folds, fold: int, queries: int, cand
         with (building / "gt.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows(truth)
         about = {"fold": fold, "queries": queries, "candidates": candidates, "seed": seed, "data": data.fingerprint, "folds": folds.hash}
-        (building / MARKER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        building.chmod(0o755)
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        files.write_json(building / MARKER, about)
     return disjoint
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, config, dataset, features, split_joints, store
+from motret import challenge, cli, config, dataset, features, files, split_joints
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
 from motret.skeleton import POSITION_COLUMNS, persons_of
@@ -66,7 +66,7 @@ class Plan:
         """The step with the data it runs on in its run names, where folds tell."""
         try:
             about = json.loads((self.folds_dir / "folds.json").read_text(encoding="utf-8"))
-            tag = store.digest(about["data"], about["hash"])[:6]
+            tag = files.digest(about["data"], about["hash"])[:6]
         except (OSError, ValueError, KeyError, TypeError):
             return step
         return Step(step.title, step.script, tuple(arg.replace(DATA, tag) for arg in step.args))

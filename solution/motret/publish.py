@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from motret import runs, store, submission
+from motret import files, runs, submission
 from motret.challenge import Query
 from motret.config import EnsembleSettings
 from motret.metrics import Score
@@ -40,7 +40,7 @@ def publish(
 ) -> Published:
     """Writes the ranking as a dated submission, a JSON beside it, a row of the log, and the file to upload; its form is checked."""
     now = datetime.now()
-    mixed = store.digest([(run.name, runs.settings_hash(run.settings)) for run in members], settings.fold, sorted(ranked.items()))[:6]
+    mixed = files.digest([(run.name, runs.settings_hash(run.settings)) for run in members], settings.fold, sorted(ranked.items()))[:6]
     label = members[0].name if len(members) == 1 else f"mean-of-{len(members)}"
     kept = settings.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_cv{local.score.mean:.4f}_{mixed}.csv"
     file = settings.out or settings.submissions_dir / "submission.csv"
@@ -58,7 +58,7 @@ def publish(
         "folds": members[0].folds,
         "git": runs.git_commit(),
     }
-    store.write_json(kept.with_suffix(".json"), about)
+    files.write_json(kept.with_suffix(".json"), about)
     names = " ".join(run.name for run in members)
     score = (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
     append_row(settings.submissions_dir / "log.csv", (f"{now:%Y-%m-%d %H:%M:%S}", kept.name, *score, names, mixed, about["git"] or "", ""))
@@ -73,4 +73,4 @@ def append_row(path: Path, row: Sequence[str]) -> None:
         writer.writerow(LOG_COLUMNS)
     writer.writerow(row)
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    store.write_whole(path, lambda beside: beside.write_text(before + text.getvalue(), encoding="utf-8"))
+    files.write_whole(path, lambda beside: beside.write_text(before + text.getvalue(), encoding="utf-8"))

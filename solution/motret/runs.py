@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from motret import config, store
+from motret import config, files
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import Fault, RunFault, WeightsFault
@@ -97,7 +97,7 @@ class OutOfFold:
 
 def settings_hash(settings: TrainSettings) -> str:
     """Changes with every setting that changes a model."""
-    return store.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in UNESSENTIAL})
+    return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in UNESSENTIAL})
 
 
 def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
@@ -125,7 +125,7 @@ def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
 def begin(run: Run) -> None:
     """Makes the run's folder with its args.json, unless it is there."""
     if not (run.folder / "args.json").is_file():
-        store.write_json(run.folder / "args.json", _about(run))
+        files.write_json(run.folder / "args.json", _about(run))
 
 
 def _newest_like(settings: TrainSettings, data: TrainingData, folds: Folds) -> str | None:
@@ -161,7 +161,7 @@ def find_runs(out_dir: Path) -> list[Run]:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Saves tensors and plain values, whole or not at all."""
-    store.write_whole(path, lambda beside: torch.save(content, beside))
+    files.write_whole(path, lambda beside: torch.save(content, beside))
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def best_checkpoint(part: Path) -> Path:
 
 
 def save_out_of_fold(path: Path, out: OutOfFold) -> None:
-    store.write_whole(path, lambda beside: np.savez(beside, ids=out.ids, row=out.row, motion=out.motion, text=out.text, owner=out.owner))
+    files.write_whole(path, lambda beside: np.savez(beside, ids=out.ids, row=out.row, motion=out.motion, text=out.text, owner=out.owner))
 
 
 def load_out_of_fold(run: Run, fold: int) -> OutOfFold:

@@ -17,7 +17,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from motret import arrays, challenge, gar, store
+from motret import arrays, challenge, files, gar, store
 from motret.challenge import BODY_FILE, NO_DATA, Skip, TrainingSet, some
 from motret.faults import DataFault
 from motret.skeleton import JOINTS, N_JOINTS, PARTS, POSITION_COLUMNS
@@ -71,19 +71,19 @@ def _must_be_whole(folder: Path) -> None:
 
 def _read_captions(root: Path, width: int) -> tuple[dict[str, tuple[str | None, Path]], list[DataFault]]:
     """The caption of each id and the file it stands in, the first one where there are several; and the entries left out."""
-    if not (files := gar.files(root)):
+    if not (sources := gar.files(root)):
         raise DataFault(root / "texts" / gar.FILES[0], "no such file", f"{gar.MEND}; or: {NO_DATA}")
     captions: dict[str, tuple[str | None, Path]] = {}
     faults = []
-    for file in files:
+    for file in sources:
         read = gar.read_gar(file, width)
         faults += [DataFault(file, note, gar.MEND) for note in read.notes if "left out" in note]
         if twice := captions.keys() & read.captions.keys():
             faults.append(
-                DataFault(file, f"{len(twice)} entries with an id of {files[0].name}, left out: {some(twice)}", "keep one of the two")
+                DataFault(file, f"{len(twice)} entries with an id of {sources[0].name}, left out: {some(twice)}", "keep one of the two")
             )
         captions = {name: (caption, file) for name, caption in read.captions.items()} | captions
-    order = sorted(captions, key=lambda name: captions[name][1] != files[0])  # the training file's first
+    order = sorted(captions, key=lambda name: captions[name][1] != sources[0])  # the training file's first
     return {name: captions[name] for name in order}, faults
 
 
@@ -97,14 +97,14 @@ def check_parts(training: TrainingSet, work_dir: Path, *, strict: bool = False, 
     not opened again while sizes and times of the files stay.
     """
     folders = [path.parent for path in training.paths]
-    files = [[folder / f"{stream}.npy" for stream in STREAMS] for folder in folders]
-    kept = work_dir / "seen" / f"parts-{store.digest([(str(own[0]), *map(store.signature, own)) for own in files])}.json"
-    listed = store.read_json(kept)
+    streams = [[folder / f"{stream}.npy" for stream in STREAMS] for folder in folders]
+    kept = work_dir / "seen" / f"parts-{files.digest([(str(own[0]), *map(store.signature, own)) for own in streams])}.json"
+    listed = files.read_json(kept)
     if listed is None:
         pieces = [folders[start : start + CHUNK] for start in range(0, len(folders), CHUNK)]
         checked = store.workers(jobs, len(pieces))(joblib.delayed(_disagreements)(piece) for piece in pieces)
         listed = [fault for faults in checked for fault in faults]
-        store.write_json(kept, listed)
+        files.write_json(kept, listed)
     if listed and strict:
         raise DataFault(*listed[0][1:])
     bad = {folder for folder, *_ in listed}

@@ -10,16 +10,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
 from tqdm import tqdm
 
-from motret import challenge, features, skeleton
+from motret import challenge, features, files, skeleton
 from motret.challenge import Skip
 from motret.faults import DataFault
 from motret.features import FeatureSettings
@@ -59,35 +58,6 @@ class Store:
         return np.asarray(self.features[start : start + self.lengths[row]], dtype=np.float32)
 
 
-def digest(*parts: object) -> str:
-    """Short content hash of anything JSON can write; stable over runs and machines."""
-    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary neighbour of `path` and puts it in place when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes indented JSON, whole or not at all."""
-    write_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8"))
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file of ours holds; None where there is none, or half of one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def find_up(paths: Sequence[Path], skips: bool = True) -> str:
     """The up axis of a data set, by vote of at most `PROBE` of its motions; unreadable ones do not vote."""
     positions = []
@@ -116,7 +86,7 @@ def pack(
     ids, paths: name and file of each motion. `strict`: a fault in a file ends the work (DataFault), else the file is left out and
     listed in `Store.skipped`.
     """
-    sources = digest(
+    sources = files.digest(
         features.VERSION,
         asdict(settings),
         min_frames,
@@ -142,7 +112,7 @@ def pack(
                     raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    write_whole(seen, lambda beside: beside.write_text(key))
+    files.write_whole(seen, lambda beside: beside.write_text(key))
     return open_store(folder), False
 
 
@@ -207,10 +177,10 @@ def _build(
         raise _nothing_usable(paths, skipped)
     names, hashes = [ids[kept[row]] for row in good], [results[row] for row in good]
     np.savez(folder / "index.npz", ids=np.array(names), digests=np.array(hashes), offsets=offsets[good], lengths=lengths[good])
-    write_json(
+    files.write_json(
         folder / "store.json", {"settings": asdict(settings), "skipped": [asdict(skip) for skip in skipped], "version": features.VERSION}
     )
-    return digest(features.VERSION, asdict(settings), list(zip(names, hashes, strict=True)), [asdict(skip) for skip in skipped])
+    return files.digest(features.VERSION, asdict(settings), list(zip(names, hashes, strict=True)), [asdict(skip) for skip in skipped])
 
 
 def _fill(

@@ -6,13 +6,13 @@ motion, and can only guess among the candidates that what is said does not tell 
 
 import csv
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from motret import files
 from motret.acting import Scene, act_out, draw_scene
 from motret.config import SceneSettings
 from motret.faults import Fault
@@ -176,18 +176,6 @@ def make_sample(folder: Path, settings: SceneSettings, force: bool = False) -> S
     wanted = {"version": VERSION, "settings": asdict(settings)}
     if marker and not force and {key: marker[key] for key in wanted} == wanted:
         return Sample(folder, settings, marker["perfect_reader"], reused=True)
-    place = folder.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as building:
-        fresh, old = Path(building) / "fresh", Path(building) / "old"
-        fresh.mkdir()
-        reading = write_all(fresh, settings)
-        if place.exists():
-            place.rename(old)
-        try:
-            fresh.rename(place)
-        except OSError:
-            if old.exists():
-                old.rename(place)
-            raise
+    with files.whole_folder(folder, MARKER) as building:
+        reading = write_all(building, settings)
     return Sample(folder, settings, reading, reused=False)

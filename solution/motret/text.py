@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motret import store
+from motret import files
 from motret.config import TextSettings
 from motret.faults import WeightsFault
 
@@ -209,7 +209,7 @@ def make_bank(captions: Sequence[str], tower: ClipTower | HfTower, frozen: bool,
     file = cache / f"{_key(tower, distinct)}.npy"
     if not file.is_file():
         vectors = embed(tower, distinct, device)
-        store.write_whole(file, lambda beside: np.save(beside, vectors))
+        files.write_whole(file, lambda beside: np.save(beside, vectors))
     return CaptionBank(index, vectors=torch.from_numpy(np.load(file, allow_pickle=False)))
 
 
@@ -237,4 +237,4 @@ def _key(tower: ClipTower | HfTower, captions: Sequence[str]) -> str:
     for value in (*tower.state_dict().values(), *tower.tokenize(captions)):
         content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     shapes = [(name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()]
-    return store.digest(type(tower).__name__, shapes, content.hexdigest(), captions)
+    return files.digest(type(tower).__name__, shapes, content.hexdigest(), captions)

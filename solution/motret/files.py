@@ -1,0 +1,66 @@
+"""Files and folders written whole or not at all, and short hashes of content."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from motret.faults import DataFault
+
+
+def digest(*parts: object) -> str:
+    """Short content hash of anything JSON can write; stable over runs and machines."""
+    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary neighbour of `path` and puts it in place when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes indented JSON, whole or not at all."""
+    write_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours holds; None where there is none, or half of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def whole_folder(out: Path, marker: str) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `out` at the end; after an error `out` is as it was.
+
+    An `out` that is empty or has the file `marker`, which says that we made it, is replaced; any other is a DataFault.
+    """
+    place = out.resolve()
+    if place.exists() and not (place / marker).is_file() and not (place.is_dir() and not any(place.iterdir())):
+        raise DataFault(out, "holds something that this script did not make", "give another --out, or move it away")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as around:
+        fresh, old = Path(around) / "fresh", Path(around) / "old"
+        fresh.mkdir()
+        yield fresh
+        if place.exists():
+            place.rename(old)
+        try:
+            fresh.rename(place)
+        except OSError:
+            if old.exists():
+                shutil.move(old, place)
+            raise
