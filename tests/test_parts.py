@@ -113,7 +113,7 @@ COLUMNS = features.columns(2)
 
 def tower(**values) -> PartTransformer:
     torch.manual_seed(0)
-    return PartTransformer(tiny.settings(**values).motion, 2, COLUMNS).eval()
+    return PartTransformer(tiny.settings(**{"part_encoders": True} | values).motion, 2, COLUMNS).eval()
 
 
 def batch(lengths=(24, 40, 31)) -> MotionBatch:
@@ -228,7 +228,7 @@ def sgar(out_dir, name, **values) -> int:
 def test_the_variant_trains_from_the_gar_file_and_from_the_motions(tmp_path, capsys) -> None:
     assert sgar(tmp_path, "file", fold=0, epochs=1) == 0
     assert "part texts from" in (told := capsys.readouterr().out) and "gar_train.json" in told and "file: score" in told
-    assert sgar(tmp_path, "motions", fold=0, epochs=1, part_text="motion", lambda_direction=0.1, lambda_mix=0.5) == 0
+    assert sgar(tmp_path, "motions", fold=0, epochs=1, part_text="motion", lambda_direction=0.1, lambda_mix=0.5, part_encoders=True) == 0
     assert "part texts from the motions" in capsys.readouterr().out
     kept = torch.load(next((tmp_path / "file" / "fold0").glob("best_epoch*.pt")), weights_only=True)["model"]
     assert "motion_tower.part_tokens" in kept and "part_head.0.weight" in kept

@@ -109,8 +109,8 @@ class MotionSettings:
     """Share of motion tokens left out of each training step; regularises and saves their work."""
     proj_dim: int = 256
     """Size of the space that texts and motions share."""
-    part_encoders: bool = True
-    """With --use_gar: besides part tokens, encode each part's own stream through the shared layers."""
+    part_encoders: bool = False
+    """With --use_gar: besides part tokens, encode each part's own stream through the shared layers; four times the work."""
     part_token_drop: float = 0.5
     """Share of the tokens that dropping leaves which the part encoders leave out as well."""
 
