@@ -27,7 +27,7 @@ def score_runs(settings: OofSettings) -> None:
 
     data = dataset.load_training(settings.data, settings.machine.jobs)
     found = folds.read(data, settings.data.folds_dir)
-    for run in rank.choose(settings.runs, settings.out_dir, data, found):
+    for run in rank.choose(settings.runs, settings.out_dir, data, found, partial=True):
         local = rank.out_of_fold_score([run], found)
         print(local.line(run.name))
         if settings.verbose:

@@ -212,10 +212,10 @@ def test_the_validator_prints_what_the_embeddings_score(trained, capsys):
     assert "text to motion, whole fold: R@1" in told and "motion to text, whole fold: R@1" in told
 
 
-def test_the_validator_takes_every_finished_run_unless_told(trained, capsys):
+def test_the_validator_takes_every_run_with_a_finished_fold_unless_told(trained, capsys):
     flags = [*tiny.places(), f"--out_dir={trained}"]
     assert validate.main(["oof", *flags]) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.strip().splitlines()] == ["one", "two"]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.strip().splitlines()] == ["one", "partial", "two"]
     assert validate.main(["oof", *flags, "--runs", "partial"]) == 0
     assert "partial: score" in (told := capsys.readouterr().out) and "1 fold," in told
 

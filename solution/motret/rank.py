@@ -58,15 +58,18 @@ def must_belong(run: Run, data: TrainingData, folds: Folds) -> None:
             raise RunFault(run.folder, f"was trained on other {what} ({there}, now {here})", "leave it out of --runs, or train it again")
 
 
-def choose(named: Sequence[str], out_dir: Path, data: TrainingData, folds: Folds) -> list[Run]:
-    """The runs that are named (by path, or by name in `out_dir`), or every finished one of this data and these folds."""
+def choose(named: Sequence[str], out_dir: Path, data: TrainingData, folds: Folds, partial: bool = False) -> list[Run]:
+    """The runs that are named (by path, or by name in `out_dir`), or all of this data and these folds that are finished.
+
+    partial: one finished fold is enough.
+    """
     if named:
         chosen = [runs.open_run(Path(name) if (Path(name) / "args.json").is_file() else out_dir / name) for name in named]
         for run in chosen:
             must_belong(run, data, folds)
         return chosen
-    found = runs.find_runs(out_dir)
-    chosen = [run for run in found if (run.data, run.folds) == (data.fingerprint, folds.hash) and len(run.finished()) == folds.count]
+    found, least = runs.find_runs(out_dir), 1 if partial else folds.count
+    chosen = [run for run in found if (run.data, run.folds) == (data.fingerprint, folds.hash) and len(run.finished()) >= least]
     if not chosen:
         wrong = f"none of its {len(found)} runs is finished and of this data and these folds" if found else "holds no run"
         raise RunFault(out_dir, wrong, "train one: `python solution/train.py holistic`; or name partial ones with --runs")
