@@ -66,7 +66,8 @@ class Transformer(nn.Module):
 
     def embed(self, patches: Tensor, places: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
-        return self.project(patches) + self.positions[places][:, None]
+        # unlike positions[places], the gradient of F.embedding adds up in one order: runs repeat bit for bit on several threads
+        return self.project(patches) + F.embedding(places, self.positions)[:, None]
 
     def layers(self) -> list[Layer]:
         return list(self.blocks)
@@ -160,7 +161,7 @@ class MotionDiffuse(nn.Module):
 
     def embed(self, patches: Tensor, places: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
-        return self.joint_embed(patches) + self.sequence_embedding[places][:, None]
+        return self.joint_embed(patches) + F.embedding(places, self.sequence_embedding)[:, None]
 
     def layers(self) -> list[Layer]:
         step = self.time_embed(self.step)
