@@ -1,6 +1,6 @@
 """From the data folder to memory: checked ids and captions beside their packed features."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +98,3 @@ def same_persons(packed: Store, persons: int, where: Path) -> None:
     if packed.persons != persons:
         wrong = f"motions of {packed.persons} person(s), those trained on have {persons}"
         raise DataFault(where, wrong, "rank them with a model trained on motions of the same form")
-
-
-def about(settings: FeatureSettings) -> dict[str, object]:
-    """Feature settings as a run's args.json keeps them."""
-    return asdict(settings)
