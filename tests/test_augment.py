@@ -1,5 +1,7 @@
 """A mixture takes over whole parts, leaves the rest and the pelvis path alone, and keeps the features true to each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,17 +127,12 @@ def test_the_mixture_adds_to_the_loss_by_its_weight(monkeypatch) -> None:
     monkeypatch.setattr(objective, "part_contrast", lambda *args: torch.tensor(10.0))
     monkeypatch.setattr(objective, "part_direction", lambda *args: torch.tensor(100.0))
     monkeypatch.setattr(objective, "mixture_loss", lambda *args: seen.append(1) or torch.tensor(1000.0))
-    monkeypatch.setattr(objective, "encode", lambda *args: (torch.eye(2), []))
-
-    class Model:
-        def encode_captions(self, bank, rows):
-            return torch.eye(2)[torch.zeros_like(rows)]
-
-    data = tiny.training_data(captions=(("a",), ("b",)))
-    chosen = {"use_gar": True, "lambda_part": 2.0, "lambda_mix": 3.0, "lambda_direction": 4.0}
-    place = tiny.workplace(tiny.settings(), data)
-    place = type(place)(**place.__dict__ | {"parts": torch.zeros(2, 5, dtype=torch.long)})
+    place = tiny.workplace(tiny.settings(), tiny.training_data(captions=(("a",), ("b",))))
+    place = replace(place, parts=torch.zeros(2, 5, dtype=torch.long))
     batch = objective.Batch(torch.arange(2), (), torch.arange(2), torch.arange(2))
-    assert objective.loss_of(Model(), batch, place, tiny.settings(**chosen)).item() == 1 + 20 + 3000 + 400
-    assert objective.loss_of(Model(), batch, place, tiny.settings(**chosen | {"lambda_mix": 0.0})).item() == 421
+    said = dict.fromkeys(("caption", "motion"), torch.eye(2)) | {"parts": None, "part_text": None}
+    chosen = tiny.settings(use_gar=True, lambda_part=2.0, lambda_mix=3.0, lambda_direction=4.0)
+    mixed = objective.Embedded(said, torch.tensor([1, 0]), torch.ones(2, 5, dtype=torch.bool))
+    assert objective.combine(mixed, torch.tensor(1.0), batch, place, chosen).item() == 1 + 20 + 3000 + 400
+    assert objective.combine(objective.Embedded(said), torch.tensor(1.0), batch, place, chosen).item() == 421
     assert len(seen) == 1

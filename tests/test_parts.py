@@ -253,5 +253,6 @@ def test_both_ways_to_tell_parts_count_alike() -> None:
     ways, text = [vectors(4, 3, 5, seed=2), vectors(4, 3, 5, seed=3)], vectors(4, 3, 5, seed=4)
     soft = [losses.soft_part_contrast(way, text, DEFINED, settings.loss.tau, settings.parts.tau_prime).item() for way in ways]
     straight = [losses.direction(motion, caption, way, text, DEFINED).item() for way in ways]
+    ways = torch.stack(ways, dim=1)
     assert objective.part_contrast(ways, text, DEFINED, settings).item() == pytest.approx(np.mean(soft))
     assert objective.part_direction(motion, caption, ways, text, DEFINED).item() == pytest.approx(np.mean(straight))

@@ -27,6 +27,18 @@ class Batch:
     captions: Tensor
     owner: Tensor
 
+    def split(self, count: int) -> list["Batch"]:
+        """The batch as `count` batches of some of its pieces each, in their order; fewer where there are fewer pieces."""
+        each = -(-len(self.pieces) // count)
+        groups = [self.pieces[at : at + each] for at in range(0, len(self.pieces), each)]
+        found, start = [], 0
+        for group in groups:
+            end = start + sum(len(piece.lengths) for piece in group)
+            mine = (self.owner >= start) & (self.owner < end)
+            found.append(Batch(self.rows[start:end], group, self.captions[mine], self.owner[mine] - start))
+            start = end
+        return found
+
 
 class Motions:
     """The motions of a store as tensors on the device that computes; everything is indexed, nothing is looped over."""
@@ -82,16 +94,22 @@ class CaptionTable:
 
 
 def epoch(
-    motions: Motions, table: CaptionTable, rows: np.ndarray, batch_size: int, order: np.random.Generator, noise: torch.Generator
+    motions: Motions,
+    table: CaptionTable,
+    rows: np.ndarray,
+    batch_size: int,
+    order: np.random.Generator,
+    noise: torch.Generator,
+    pieces: int = PIECES,
 ) -> Iterator[Batch]:
-    """The training motions in random batches, the rest of an uneven split left for another epoch."""
+    """The training motions in random batches of so many pieces, the rest of an uneven split left for another epoch."""
     shuffled = torch.from_numpy(order.permutation(rows)).to(motions.device)
     size = min(batch_size, len(rows))
     for start in range(0, len(rows) - size + 1, size):
         batch = shuffled[start : start + size]
         batch = batch[motions.lengths[batch].argsort(stable=True)]
-        pieces = tuple(motions.gather(piece, noise) for piece in batch.tensor_split(min(PIECES, len(batch))))
-        yield Batch(batch, pieces, *table.of(batch))
+        gathered = tuple(motions.gather(piece, noise) for piece in batch.tensor_split(min(pieces, len(batch))))
+        yield Batch(batch, gathered, *table.of(batch))
 
 
 def steps_per_epoch(motions: int, batch_size: int) -> int:

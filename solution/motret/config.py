@@ -193,7 +193,9 @@ class FitSettings:
     """How long and how fast to train."""
 
     batch_size: int = 64
-    """Motions in a step, each with all its captions."""
+    """Motions that are computed at a time, each with all its captions; a step has --grad_accum times as many."""
+    grad_accum: int = 1
+    """Batches that make one step, with the same loss and gradients as one batch so much larger, in the memory of one; computed twice."""
     epochs: int = 12
     """Passes over the training folds; with --max_minutes the most there will be."""
     max_minutes: float | None = None
@@ -223,12 +225,17 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         at_least(self, 2, "batch_size")
-        at_least(self, 1, "epochs", "eval_interval")
+        at_least(self, 1, "epochs", "eval_interval", "grad_accum")
         at_least(self, 0, "weight_decay", "backbone_lr_mult", "warmup_epochs", "grad_clip", "early_stop_patience", "save_every")
         if not self.lr > 0:
             raise SettingFault("--lr", f"is {self.lr:g}", "give a number above 0")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise SettingFault("--max_minutes", f"is {self.max_minutes:g}", "give a number above 0, or leave it out")
+
+    @property
+    def step_size(self) -> int:
+        """Motions in a step."""
+        return self.batch_size * self.grad_accum
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motret import backbones, batches, files, metrics, objective, published, runs, text
+from motret import accumulation, backbones, batches, files, metrics, objective, published, runs, text
 from motret.backbones import Backbone
 from motret.batches import Motions
 from motret.config import FitSettings, TrainSettings
@@ -86,7 +86,7 @@ def fit(
     optimiser = make_optimiser(model, settings, loaded)
     history, best = _restore(before, optimiser)
     spent = sum(line.seconds for line in history)
-    steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.batch_size), planned_epochs(settings.fit, history)
+    steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.step_size), planned_epochs(settings.fit, history)
     name = f"{run.name} {part.name}"
     with tqdm(total=epochs * steps, initial=len(history) * steps, desc=name, unit="step", mininterval=0.5, disable=None) as bar:
         while len(history) < epochs and not _stale(history, settings.fit):
@@ -143,9 +143,10 @@ def _train_epoch(
     seed = stream * 10_000 + number
     torch.manual_seed(seed)  # for layers that draw from torch's own generator
     order, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(seed)
-    steps = batches.steps_per_epoch(len(learn), settings.fit.batch_size)
+    steps = batches.steps_per_epoch(len(learn), settings.fit.step_size)
     total, rate = torch.zeros((), device=place.device), 0.0
-    for step, batch in enumerate(batches.epoch(place.motions, place.table, learn, settings.fit.batch_size, order, noise)):
+    pieces = batches.PIECES * settings.fit.grad_accum
+    for step, batch in enumerate(batches.epoch(place.motions, place.table, learn, settings.fit.step_size, order, noise, pieces)):
         rate = learning_rate(number * steps + step, epochs * steps, steps, settings.fit)
         total += train_step(model, optimiser, batch, place, settings, rate)
         bar.update()
@@ -159,13 +160,12 @@ def train_step(
     """One step at `rate` times the groups' learning rates; returns the loss, detached and still on the device."""
     for group in optimiser.param_groups:
         group["lr"] = group["highest"] * rate
-    loss = objective.loss_of(model, batch, place, settings)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    loss = accumulation.backward(model, batch, place, settings)
     if settings.fit.grad_clip:
         nn.utils.clip_grad_norm_(model.parameters(), settings.fit.grad_clip)
     optimiser.step()
-    return loss.detach()
+    return loss
 
 
 def backbone_of(model: DualEncoder, settings: TrainSettings, flag: str) -> Backbone:
@@ -269,10 +269,11 @@ def validate(
     motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)
     losses_of = []
     with torch.inference_mode():
-        for start in range(0, len(held), settings.fit.batch_size):
-            mine = (owner >= start) & (owner < start + settings.fit.batch_size)
-            piece = motion[start : start + settings.fit.batch_size]
-            losses_of.append(float(objective.contrast(model, piece, caption[mine], captions[mine], owner[mine] - start, place, settings)))
+        for start in range(0, len(held), settings.fit.step_size):
+            mine = (owner >= start) & (owner < start + settings.fit.step_size)
+            piece, scale = motion[start : start + settings.fit.step_size], model.logit_scale()
+            loss = objective.contrast(piece, caption[mine], scale, captions[mine], owner[mine] - start, place, settings)
+            losses_of.append(float(loss))
     filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error, "r1": float((better == 0).mean())}
     return Epoch(**asdict(line) | filled | {"spread": spread(out.motion)})
 

@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ROUNDING = 1e-3
+"""Unit vectors this close are one vector: the direction of their difference would be noise, and its gradient huge."""
+
 
 def multi_positive_info_nce(
     text: Tensor, motion: Tensor, owner: Tensor, logit_scale: Tensor, excluded: Tensor | None = None, label_smoothing: float = 0.0
@@ -70,10 +73,11 @@ def soft_part_contrast(motion: Tensor, text: Tensor, defined: Tensor, tau: float
 def direction(motion: Tensor, text: Tensor, motion_parts: Tensor, text_parts: Tensor, defined: Tensor) -> Tensor:
     """Mean over defined parts of 1 - cos(z_m - z_m^p, z_t - z_t^p): a part lies to the whole alike in both modalities.
 
-    motion, text: (B, d); motion_parts, text_parts: (B, P, d); defined: (B, P). Zero differences are skipped; 0 where none is left.
+    motion, text: (B, d) and motion_parts, text_parts: (B, P, d), unit vectors; defined: (B, P). Differences that are zero but for rounding
+    are skipped, as a caption that is its part's text too leaves them; 0 where none is left.
     """
     of_motion, of_text = motion[:, None] - motion_parts, text[:, None] - text_parts
-    known = defined & (of_motion.norm(dim=-1) > 0) & (of_text.norm(dim=-1) > 0)
+    known = defined & (of_motion.norm(dim=-1) > ROUNDING) & (of_text.norm(dim=-1) > ROUNDING)
     if not bool(known.any()):
         return motion.new_zeros(())
     return (1 - F.cosine_similarity(of_motion[known], of_text[known], dim=-1)).mean()

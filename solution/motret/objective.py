@@ -1,6 +1,7 @@
 """What is minimised: the contrast of motions and captions, and what their parts add to it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -15,80 +16,116 @@ from motret.motion import MotionBatch
 from motret.workplace import Workplace
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """What a model says of a batch of B motions with C captions, as unit vectors.
+
+    vectors: by name caption (C, d) and motion (B, d); where parts are learned from, part_text (B, 5, d) and parts (B, W, 5, d), by each
+    of the tower's W ways to tell them; where parts are mixed, mixed (B, d) and mixed_parts (B, W, 5, d). other (B,) and replaced (B, 5):
+    the motion that gave parts to each mixed one, and which.
+    """
+
+    vectors: dict[str, Tensor]
+    other: Tensor | None = None
+    replaced: Tensor | None = None
+
+    @classmethod
+    def join(cls, told: Sequence["Embedded"]) -> "Embedded":
+        """What was said of the pieces of a batch as what is said of the batch."""
+        vectors = {name: torch.cat([one.vectors[name] for one in told]) for name in told[0].vectors}
+        if told[0].other is None:
+            return cls(vectors)
+        starts = accumulate((len(one.vectors["motion"]) for one in told[:-1]), initial=0)
+        other = torch.cat([one.other + start for one, start in zip(told, starts, strict=True)])
+        return cls(vectors, other, torch.cat([one.replaced for one in told]))
+
+
 def loss_of(model: DualEncoder, batch: Batch, place: Workplace, settings: TrainSettings) -> Tensor:
-    """The loss of a training batch, with gradient.
+    """The loss of a training batch, with gradient."""
+    return combine(embed(model, batch, place, settings), model.logit_scale(), batch, place, settings)
+
+
+def embed(model: DualEncoder, batch: Batch, place: Workplace, settings: TrainSettings) -> Embedded:
+    """Everything the loss of a batch asks of the model."""
+    with place.autocast():
+        caption = model.encode_captions(place.bank, batch.captions)
+        if place.parts is None:
+            return Embedded({"caption": caption, "motion": torch.cat([model.encode_motions(piece) for piece in batch.pieces])})
+        rows = place.parts[batch.rows]
+        part_text = model.encode_captions(place.bank, rows.clamp(min=0).flatten()).unflatten(0, rows.shape)
+        mixes = settings.parts.lambda_mix > 0 and min(len(piece.lengths) for piece in batch.pieces) > 1  # somebody to take parts from
+        moved = Embedded.join([embed_piece(model, piece, place.motions.columns, mixes) for piece in batch.pieces])
+    return replace(moved, vectors={"caption": caption, "part_text": part_text} | moved.vectors)
+
+
+def embed_piece(model: DualEncoder, piece: MotionBatch, columns: dict[str, slice], mixes: bool) -> Embedded:
+    """The motions of a piece and their parts, and where parts are mixed, the mixed ones and theirs."""
+    motion, parts = model.encode_motions_and_parts(piece)
+    told = {"motion": motion, "parts": torch.stack(parts, dim=1)}
+    if not mixes:
+        return Embedded(told)
+    mixture = augment.draw_mixture(piece, columns)
+    mixed, mixed_parts = model.encode_motions_and_parts(mixture.motions)
+    return Embedded(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mixture.other, mixture.replaced)
+
+
+def combine(told: Embedded, scale: Tensor, batch: Batch, place: Workplace, settings: TrainSettings) -> Tensor:
+    """The loss, from what the model says of a batch and 1 / tau.
 
     L_global + lambda_part * L_part + lambda_mix * (L_global_mix + lambda_part * L_part_mix) + lambda_direction * L_direction;
     without part texts L_global alone.
     """
-    with place.autocast():
-        caption = model.encode_captions(place.bank, batch.captions)
-        if place.parts is None:
-            motion = torch.cat([model.encode_motions(piece) for piece in batch.pieces])
-            return contrast(model, motion, caption, batch.captions, batch.owner, place, settings)
-        motion, parts = encode(model, batch.pieces)
-        rows = place.parts[batch.rows]
-        part_text = model.encode_captions(place.bank, rows.clamp(min=0).flatten()).unflatten(0, rows.shape)
-    chosen, defined = settings.parts, rows >= 0
-    text = losses.mean_by_owner(caption, batch.owner, len(motion))
-    total = contrast(model, motion, caption, batch.captions, batch.owner, place, settings)
-    total = total + chosen.lambda_part * part_contrast(parts, part_text, defined, settings)
+    said, chosen = told.vectors, settings.parts
+    total = contrast(said["motion"], said["caption"], scale, batch.captions, batch.owner, place, settings)
+    if place.parts is None:
+        return total
+    defined = place.parts[batch.rows] >= 0
+    text = losses.mean_by_owner(said["caption"], batch.owner, len(said["motion"]))
+    total = total + chosen.lambda_part * part_contrast(said["parts"], said["part_text"], defined, settings)
     if chosen.lambda_direction:
-        total = total + chosen.lambda_direction * part_direction(motion, text, parts, part_text, defined)
-    if chosen.lambda_mix:
-        total = total + chosen.lambda_mix * mixture_loss(model, batch, place, settings, text, part_text, defined)
+        total = total + chosen.lambda_direction * part_direction(said["motion"], text, said["parts"], said["part_text"], defined)
+    if told.other is not None:
+        total = total + chosen.lambda_mix * mixture_loss(told, scale, text, defined, settings)
     return total
 
 
-def encode(model: DualEncoder, pieces: Sequence[MotionBatch]) -> tuple[Tensor, list[Tensor]]:
-    """Motions (B, d) and their parts (B, 5, d) by each of the tower's ways to tell them, of all pieces of a batch."""
-    told = [model.encode_motions_and_parts(piece) for piece in pieces]
-    return torch.cat([whole for whole, _ in told]), [torch.cat(way) for way in zip(*(parts for _, parts in told), strict=True)]
-
-
-def part_contrast(parts: list[Tensor], part_text: Tensor, defined: Tensor, settings: TrainSettings) -> Tensor:
-    """L_part, the mean over the ways to tell parts. parts: (B, 5, d) of each; part_text: (B, 5, d); defined: (B, 5)."""
+def part_contrast(parts: Tensor, part_text: Tensor, defined: Tensor, settings: TrainSettings) -> Tensor:
+    """L_part, the mean over the ways to tell parts. parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5)."""
     chosen, tau = settings.parts, settings.loss.tau
-    found = [losses.soft_part_contrast(way, part_text, defined, tau, chosen.tau_prime, chosen.part_reduce) for way in parts]
+    found = [losses.soft_part_contrast(way, part_text, defined, tau, chosen.tau_prime, chosen.part_reduce) for way in parts.unbind(1)]
     return torch.stack(found).mean()
 
 
-def part_direction(motion: Tensor, text: Tensor, parts: list[Tensor], part_text: Tensor, defined: Tensor) -> Tensor:
+def part_direction(motion: Tensor, text: Tensor, parts: Tensor, part_text: Tensor, defined: Tensor) -> Tensor:
     """L_direction, the mean over the ways to tell parts. motion, text: (B, d)."""
-    return torch.stack([losses.direction(motion, text, way, part_text, defined) for way in parts]).mean()
+    return torch.stack([losses.direction(motion, text, way, part_text, defined) for way in parts.unbind(1)]).mean()
 
 
-def mixture_loss(
-    model: DualEncoder, batch: Batch, place: Workplace, settings: TrainSettings, text: Tensor, part_text: Tensor, defined: Tensor
-) -> Tensor:
+def mixture_loss(told: Embedded, scale: Tensor, text: Tensor, defined: Tensor, settings: TrainSettings) -> Tensor:
     """L_global_mix + lambda_part * L_part_mix of motions with parts of others, and texts mixed alike.
 
-    text: (B, d) mean of each motion's captions; part_text, defined: (B, 5, d) and (B, 5) of the batch as it was.
+    text: (B, d) mean of each motion's captions; defined: (B, 5) of the batch as it was.
     """
-    if min(len(piece.lengths) for piece in batch.pieces) < 2:
-        return text.new_zeros(())  # nobody to take parts from
-    mixed = [augment.draw_mixture(piece, place.motions.columns) for piece in batch.pieces]
-    with place.autocast():
-        motion, parts = encode(model, [mixture.motions for mixture in mixed])
-    starts = accumulate((len(piece.lengths) for piece in batch.pieces[:-1]), initial=0)
-    host = torch.arange(len(motion), device=motion.device)
-    other = torch.cat([mixture.other + start for mixture, start in zip(mixed, starts, strict=True)])
-    replaced = torch.cat([mixture.replaced for mixture in mixed])
+    said, other, replaced = told.vectors, told.other, told.replaced
     share = replaced.float().mean(dim=1, keepdim=True)
-    target = F.normalize(share * text[other] + (1 - share) * text[host], dim=-1)
-    part_target = torch.where(replaced[..., None], part_text[other], part_text[host])
-    part_defined = torch.where(replaced, defined[other], defined[host])
-    whole = losses.multi_positive_info_nce(target, motion, host, model.logit_scale())
-    return whole + settings.parts.lambda_part * part_contrast(parts, part_target, part_defined, settings)
+    target = F.normalize(share * text.index_select(0, other) + (1 - share) * text, dim=-1)
+    part_target = torch.where(replaced[..., None], said["part_text"].index_select(0, other), said["part_text"])
+    part_defined = torch.where(replaced, defined[other], defined)
+    host = torch.arange(len(text), device=text.device)
+    whole = losses.multi_positive_info_nce(target, said["mixed"], host, scale)
+    return whole + settings.parts.lambda_part * part_contrast(said["mixed_parts"], part_target, part_defined, settings)
 
 
 def contrast(
-    model: DualEncoder, motion: Tensor, caption: Tensor, rows: Tensor, owner: Tensor, place: Workplace, settings: TrainSettings
+    motion: Tensor, caption: Tensor, scale: Tensor, rows: Tensor, owner: Tensor, place: Workplace, settings: TrainSettings
 ) -> Tensor:
-    """The loss of motions (B, d) and captions (C, d), captions that say the same kept out of each other's negatives."""
+    """The loss of motions (B, d) and captions (C, d), captions that say the same kept out of each other's negatives.
+
+    scale: 1 / tau; rows: (C,) bank rows of the captions; owner: (C,) motion of each.
+    """
     alike = rows[:, None] == rows
     if place.similar is not None and settings.loss.negative_threshold <= 1:
         vectors = place.similar[rows]
         alike = alike | (vectors @ vectors.T >= settings.loss.negative_threshold)
     excluded = losses.as_good_as_own(alike, owner, len(motion))
-    return losses.multi_positive_info_nce(caption, motion, owner, model.logit_scale(), excluded, settings.loss.label_smoothing)
+    return losses.multi_positive_info_nce(caption, motion, owner, scale, excluded, settings.loss.label_smoothing)

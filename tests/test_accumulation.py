@@ -1,0 +1,101 @@
+"""Batches larger than memory: the same loss and gradients as at once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from motret import accumulation, batches, fit, text
+from motret.config import TrainSettings
+from motret.features import FeatureSettings
+from motret.gar import Parts
+from motret.runs import Run
+from motret.skeleton import PARTS
+from motret.workplace import set_up
+
+SGAR = {"motion_tower": "motret.parts:PartTransformer", "use_gar": True, "part_encoders": True, "lambda_mix": 0.5, "lambda_direction": 0.1}
+
+
+def part_texts(count: int) -> list[Parts]:
+    """The arms of every motion and the torso of every second are described."""
+    told = [{part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS} for row in range(count)]
+    assert any(None in own.values() for own in told)
+    return told
+
+
+def gradients(tmp_path, chosen: TrainSettings, accumulated: int) -> tuple[float, dict[str, torch.Tensor], torch.Tensor]:
+    """Loss, gradients and what the generator says next, of one step of 12 motions in 6 pieces."""
+    data = tiny.training_data()
+    parts = part_texts(20) if chosen.parts.use_gar else None
+    place = set_up(chosen, data, tiny.bank(data), parts)
+    run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureSettings(), 2)
+    model = fit.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0).train()
+    noise = torch.Generator().manual_seed(3)
+    batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=6)))
+    model.motion_tower.norm = nn.Sequential(model.motion_tower.norm, nn.Dropout(0.3))  # a layer that draws from torch's own generator
+    torch.manual_seed(7)
+    settings = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
+    loss = accumulation.backward(model, batch, place, settings)
+    found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return float(loss), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
+
+
+@pytest.mark.parametrize("variant", [{}, SGAR], ids=["holistic", "sgar"])
+@pytest.mark.parametrize("accumulated", [2, 3])
+def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, accumulated):
+    chosen = tiny.settings(**variant)
+    loss, whole, after = gradients(tmp_path, chosen, 1)
+    again, summed, after_sum = gradients(tmp_path, chosen, accumulated)
+    assert again == pytest.approx(loss, abs=1e-6)
+    assert whole.keys() == summed.keys() and "log_scale" in whole
+    for name, gradient in whole.items():
+        torch.testing.assert_close(summed[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+    assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-3
+    assert torch.equal(after, after_sum)  # and the next step draws the same
+
+
+def test_small_batches_alone_have_other_gradients(tmp_path):
+    """What the cache of embeddings is for: negatives of the other batches count."""
+    data, chosen = tiny.training_data(), tiny.settings()
+    place = tiny.workplace(chosen, data)
+    noise = torch.Generator().manual_seed(3)
+    batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=4)))
+    halves = batch.split(2)
+    assert [len(half.rows) for half in halves] == [6, 6] and [len(half.pieces) for half in halves] == [2, 2]
+    assert torch.equal(torch.cat([half.rows for half in halves]), batch.rows)
+    assert torch.equal(torch.cat([half.captions for half in halves]), batch.captions)
+    assert torch.equal(torch.cat([halves[0].owner, halves[1].owner + 6]), batch.owner)
+    assert [len(part.rows) for part in batch.split(9)] == [3, 3, 3, 3]  # no more parts than pieces
+
+
+def test_training_with_accumulation_takes_fewer_larger_steps(tmp_path):
+    assert tiny.run_training(tmp_path, "large", fold=0, batch_size=2, grad_accum=3, epochs=1) == 0
+    assert tiny.run_training(tmp_path, "small", fold=0, batch_size=6, epochs=1) == 0
+    scores = [(tmp_path / name / "fold0" / "metrics.csv").read_text().splitlines()[1].split(",")[2] for name in ("large", "small")]
+    assert scores[0] == scores[1]  # the learning rate after as many steps
+
+
+def test_accumulating_less_than_one_batch_is_refused(tmp_path, capsys):
+    assert tiny.run_training(tmp_path, "none", grad_accum=0) == 1
+    assert "--grad_accum: is 0" in capsys.readouterr().err
+
+
+def test_a_text_tower_that_trains_learns_alike(tmp_path):
+    chosen = tiny.settings(text_weights="none", text_width=64, text_layers=1, token_drop=0.0)
+    tower = text.make_tower(chosen.text)
+    data = tiny.training_data()
+    captions = [caption for own in data.training.captions for caption in own]
+    place = set_up(chosen, data, text.make_bank(captions, tower, False, tmp_path, tiny.CPU))
+    run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureSettings(), 2)
+    found = []
+    for accumulated in (1, 3):
+        model = fit.build_model(chosen, run, data.store.columns, tower, 0).train()
+        batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), torch.Generator(), 6)))
+        accumulation.backward(model, batch, place, replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated)))
+        found.append({name: weight.grad for name, weight in model.text_tower.named_parameters() if weight.grad is not None})
+    assert found[0].keys() == found[1].keys() and found[0]
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
