@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     data = dataset.load_training(settings.data, settings.machine.jobs)
     found = folds.read(data, settings.data.folds_dir)
-    members = rank.choose(settings.runs, settings.out_dir, data, found)
+    chosen = rank.choose(settings.runs, settings.out_dir, data, found)
+    members = [rank.with_parts(run, found, settings.part_weight) for run in chosen]
     local = rank.out_of_fold_score(members, found, settings.fold)
     test = dataset.load_test(test_dir, data.store.settings, settings.data, settings.machine.jobs)
     similarities = rank.mean_similarities([rank.test_similarities(run, test, settings) for run in members])

@@ -27,9 +27,13 @@ def score_runs(settings: OofSettings) -> None:
 
     data = dataset.load_training(settings.data, settings.machine.jobs)
     found = folds.read(data, settings.data.folds_dir)
-    for run in rank.choose(settings.runs, settings.out_dir, data, found, partial=True):
+    base = rank.choose([settings.against], settings.out_dir, data, found)[0] if settings.against else None
+    for chosen in rank.choose(settings.runs, settings.out_dir, data, found, partial=True):
+        run = rank.with_parts(chosen, found, settings.part_weight)
         local = rank.out_of_fold_score([run], found)
-        print(local.line(run.name))
+        print(local.line(run.name) + (f", part weight {run.part_weight:g}" if run.part_weight else ""))
+        if base:
+            print(f"  better than {base.name} by {rank.difference(run, base, found)}")
         if settings.verbose:
             for fold, score in local.by_fold.items():
                 print(f"  fold {fold}: {score} ({score.motions} motions)")

@@ -315,6 +315,8 @@ class EnsembleSettings:
     """Where the submission goes; by default submissions/submission.csv."""
     candidate_format: Literal["int", "name"] = "int"
     """How a candidate is written: 7, or motion_7."""
+    part_weight: float | Literal["auto"] = 0.0
+    """So many times the similarity of the parts that a query names is added, by runs that know parts; auto: what is best out of fold."""
     out_dir: Path = field(default_factory=partial(_path, "out_dir"))
     """Where run folders are."""
     submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
@@ -331,6 +333,10 @@ class OofSettings:
     """Run folders (a path, or a name inside --out_dir); by default every run of this data."""
     verbose: bool = False
     """Also each fold, and plain recalls in both directions."""
+    against: str | None = None
+    """Also how much better each run is than this one, motion by motion, with the standard error of the difference."""
+    part_weight: float | Literal["auto"] = 0.0
+    """So many times the similarity of the parts that a caption names is added, by runs that know parts; auto: what is best out of fold."""
     out_dir: Path = field(default_factory=partial(_path, "out_dir"))
     """Where run folders are."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)

@@ -32,17 +32,17 @@ class DualEncoder(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         self.motion_tower = motion.make_tower(settings.motion, persons, columns)
-        size, dim = settings.motion.proj_dim, self.motion_tower.dim
-        self.motion_head = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, size))
+        self.size, dim = settings.motion.proj_dim, self.motion_tower.dim
+        self.motion_head = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.size))
         if settings.parts.use_gar:
             own = getattr(self.motion_tower, "part_dim", None)
             if own is None:
                 wrong = f"{settings.motion.motion_tower} knows no parts"
                 raise SettingFault("--use_gar", wrong, "leave it out, or take --motion_tower motret.parts:PartTransformer")
-            self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, size))
+            self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.size))
         self.text_tower = text_tower
         hidden = settings.text.text_hidden
-        self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden), nn.GELU(), nn.Linear(hidden, size))
+        self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden), nn.GELU(), nn.Linear(hidden, self.size))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.loss.tau)), requires_grad=settings.loss.learn_tau)
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:

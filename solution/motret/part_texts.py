@@ -1,6 +1,7 @@
 """The part texts of the training motions: from the GAR file, from the motions themselves, or from their captions."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from motret import describe, gar
@@ -31,9 +32,20 @@ def load(settings: TrainSettings, data: TrainingData) -> list[Parts]:
     return found
 
 
+@functools.cache
+def of_caption(caption: str) -> Parts:
+    """What a caption says of each part, read once."""
+    return gar.parts_from_caption(caption)
+
+
+def listed(captions: Iterable[str]) -> list[str]:
+    """All that captions say of parts."""
+    return [text for caption in captions for text in of_caption(caption).values() if text is not None]
+
+
 def from_captions(captions: Sequence[str]) -> Parts:
     """What captions say of each part: the first of them that names it."""
-    said = [gar.parts_from_caption(caption) for caption in captions]
+    said = [of_caption(caption) for caption in captions]
     return {part: next((parts[part] for parts in said if parts[part] is not None), None) for part in PARTS}
 
 

@@ -1,19 +1,22 @@
 """Similarities to rankings: members on one scale, their mean, the local score it earns, the rows of a submission."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from motret import dataset, fit, metrics, runs, text, workplace
+from motret import dataset, fit, metrics, part_texts, runs, text, workplace
 from motret.batches import Motions
 from motret.config import EnsembleSettings
 from motret.dataset import TestData, TrainingData
 from motret.faults import RunFault
 from motret.folds import Folds
 from motret.metrics import Score
-from motret.runs import Run
+from motret.runs import OutOfFold, Run
+
+PART_WEIGHTS = (0.1, 0.2, 0.4, 0.8)
+"""What `--part_weight auto` tries beside 0."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,62 @@ def choose(named: Sequence[str], out_dir: Path, data: TrainingData, folds: Folds
     return chosen
 
 
-def out_of_fold_score(members: Sequence[Run], folds: Folds, only: int | None = None) -> LocalScore:
-    """The local score of the members' mean similarity, over the folds they all have (or one); each fold is a gallery of its own."""
-    common = sorted(set.intersection(*(set(run.finished()) for run in members)) & (set(range(folds.count)) if only is None else {only}))
+def common_folds(members: Sequence[Run], among: Collection[int]) -> list[int]:
+    """The folds that all members have finished. RunFault where there is none."""
+    common = sorted(set.intersection(*(set(run.finished()) for run in members)) & set(among))
     if not common:
         names = ", ".join(run.name for run in members)
         raise RunFault(names, "no fold that all of them have finished", "train the same folds of each, with --resume auto")
+    return common
+
+
+def fold_similarity(members: Sequence[Run], fold: int) -> tuple[np.ndarray, OutOfFold]:
+    """The members' mean similarity (C, M) over one fold's gallery, and whose captions and motions they are."""
+    outs = [runs.load_out_of_fold(run, fold) for run in members]
+    found = [out.similarity(run.part_weight) for run, out in zip(members, outs, strict=True)]
+    return np.mean([Scale.of(similarity)(similarity) for similarity in found], axis=0), outs[0]
+
+
+def difference(run: Run, other: Run, folds: Folds) -> Score:
+    """How much better a run's local score is than another's, motion by motion over the folds that both have finished."""
+    values, groups = [], []
+    for fold in common_folds([run, other], range(folds.count)):
+        one, out = fold_similarity([run], fold)
+        two, _ = fold_similarity([other], fold)
+        values.append(metrics.caption_scores(one, out.owner) - metrics.caption_scores(two, out.owner))
+        groups.append(folds.group[out.row])
+    return metrics.clustered(np.concatenate(values), np.concatenate(groups))
+
+
+def with_parts(run: Run, folds: Folds, wanted: float | str) -> Run:
+    """The run with the part weight that is wanted; auto: the one with the best local score. A run that knows no parts stays as it is.
+
+    auto is 0 where the gain is within its standard error.
+    """
+    if not run.settings.parts.use_gar or wanted == 0:
+        return run
+    if any(runs.load_out_of_fold(run, fold).named is None for fold in run.finished()[:1]):
+        raise RunFault(run.folder, "kept nothing of its parts out of fold", "train it again, or leave --part_weight out")
+    if wanted != "auto":
+        return replace(run, part_weight=wanted)
+    tried = [replace(run, part_weight=weight) for weight in PART_WEIGHTS]
+    gains = [difference(one, run, folds) for one in tried]
+    best = int(np.argmax([gain.mean for gain in gains]))
+    return tried[best] if gains[best].mean > gains[best].error else run
+
+
+def out_of_fold_score(members: Sequence[Run], folds: Folds, only: int | None = None) -> LocalScore:
+    """The local score of the members' mean similarity, over the folds they all have (or one); each fold is a gallery of its own."""
+    common = common_folds(members, range(folds.count) if only is None else [only])
     values, groups, tables, weights, by_fold = [], [], [], [], {}
     for fold in common:
-        outs = [runs.load_out_of_fold(run, fold) for run in members]
-        similarity = np.mean([Scale.of(out.similarity())(out.similarity()) for out in outs], axis=0)
-        scores = metrics.caption_scores(similarity, outs[0].owner)
+        similarity, out = fold_similarity(members, fold)
+        scores = metrics.caption_scores(similarity, out.owner)
         values.append(scores)
-        groups.append(folds.group[outs[0].row])
+        groups.append(folds.group[out.row])
         by_fold[fold] = metrics.clustered(scores, groups[-1])
-        tables.append(metrics.retrieval_table(similarity, outs[0].owner))
-        weights.append(len(outs[0].owner))
+        tables.append(metrics.retrieval_table(similarity, out.owner))
+        weights.append(len(out.owner))
     retrieval = {
         way: {name: float(np.average([table[way][name] for table in tables], weights=weights)) for name in tables[0][way]}
         for way in tables[0]
@@ -107,21 +150,22 @@ def test_similarities(run: Run, test: TestData, ranking: EnsembleSettings) -> li
     """
     parts: list[int | None] = [*run.finished(), *([None] if run.full() else [])] if ranking.fold is None else [ranking.fold]
     dataset.same_persons(test.store, run.persons, test.queries[0].paths[0].parent)
-    scales = {fold: Scale.of(runs.load_out_of_fold(run, fold).similarity()) for fold in run.finished()}
+    scales = {fold: Scale.of(runs.load_out_of_fold(run, fold).similarity(run.part_weight)) for fold in run.finished()}
     shared = Scale(float(np.mean([scale.mean for scale in scales.values()])), float(np.mean([s.deviation for s in scales.values()])))
     total = [np.zeros(len(candidates)) for candidates in test.rows]
-    for part, found in zip(parts, _similarities_of_parts(run, parts, test, ranking), strict=True):
+    for part, found in zip(parts, _similarities_by_model(run, parts, test, ranking), strict=True):
         for query, similarity in enumerate(found):
             total[query] += scales.get(part, shared)(similarity) / len(parts)
     return total
 
 
-def _similarities_of_parts(run: Run, parts: Sequence[int | None], test: TestData, ranking: EnsembleSettings) -> Iterator[list[np.ndarray]]:
-    """For each model of a run: cosine of each query to its candidates, the mean over the query's captions."""
+def _similarities_by_model(run: Run, parts: Sequence[int | None], test: TestData, ranking: EnsembleSettings) -> Iterator[list[np.ndarray]]:
+    """For each model of a run: similarity of each query to its candidates, the mean over the query's captions."""
     settings, device = run.settings, workplace.choose_device(ranking.machine.device)
     tower = text.make_tower(settings.text)
     captions = [caption for query in test.queries for caption in query.captions]
-    bank = text.make_bank(captions, tower, not text.trains(settings.text), ranking.data.work_dir / "text", device).to(device)
+    asked = captions + (part_texts.listed(captions) if run.part_weight else [])
+    bank = text.make_bank(asked, tower, not text.trains(settings.text), ranking.data.work_dir / "text", device).to(device)
     motions, every = Motions(test.store, settings.motion, device), np.arange(len(test.store.ids))
     rows, ends = bank.rows(captions).to(device), np.cumsum([len(query.captions) for query in test.queries])
     amp = workplace.uses_bfloat16(settings, device)
@@ -130,7 +174,14 @@ def _similarities_of_parts(run: Run, parts: Sequence[int | None], test: TestData
         runs.load_weights(runs.best_checkpoint(run.part(part)), model, device)
         motion = fit.embed_motions(model, motions, every, workplace.autocast(device, amp))
         pieces = np.split(fit.embed_captions(model, bank, rows, workplace.autocast(device, amp)), ends[:-1])
-        yield [(own @ motion[candidates].T).mean(axis=0) for own, candidates in zip(pieces, test.rows, strict=True)]
+        found = [(own @ motion[candidates].T).mean(axis=0) for own, candidates in zip(pieces, test.rows, strict=True)]
+        if run.part_weight:
+            told = fit.embed_caption_parts(model, bank, captions, workplace.autocast(device, amp))
+            motion_parts = fit.embed_motion_parts(model, motions, every, workplace.autocast(device, amp))
+            by_query = zip(*(np.split(one, ends[:-1]) for one in told), test.rows, strict=True)
+            in_parts = [runs.part_similarity(own, named, motion_parts[candidates]).mean(axis=0) for own, named, candidates in by_query]
+            found = [whole + run.part_weight * part for whole, part in zip(found, in_parts, strict=True)]
+        yield found
 
 
 def mean_similarities(members: Sequence[list[np.ndarray]]) -> list[np.ndarray]:

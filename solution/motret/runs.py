@@ -50,7 +50,10 @@ UNESSENTIAL = {
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder opened: its settings and what they were used on."""
+    """A run folder opened: its settings and what they were used on.
+
+    part_weight: so many times the similarity of parts is added to that of the whole when its models are asked.
+    """
 
     folder: Path
     settings: TrainSettings
@@ -59,6 +62,7 @@ class Run:
     folds: str
     features: FeatureSettings
     persons: int
+    part_weight: float = 0.0
 
     @property
     def name(self) -> str:
@@ -82,6 +86,7 @@ class OutOfFold:
     """Embeddings of the motions a fold held out, by the model that had not seen them.
 
     motion: (M, d) and text: (C, d) unit vectors; ids: (M,); owner: (C,) motion of each caption; row: (M,) place in the training data.
+    Of a model that knows parts also motion_parts: (M, 5, d), text_parts: (C, 5, d), and named: (C, 5) the parts a caption speaks of.
     """
 
     ids: np.ndarray
@@ -89,10 +94,25 @@ class OutOfFold:
     motion: np.ndarray
     text: np.ndarray
     owner: np.ndarray
+    motion_parts: np.ndarray | None = None
+    text_parts: np.ndarray | None = None
+    named: np.ndarray | None = None
 
-    def similarity(self) -> np.ndarray:
-        """(C, M) captions x motions."""
-        return self.text @ self.motion.T
+    def similarity(self, part_weight: float = 0.0) -> np.ndarray:
+        """(C, M) captions x motions: cosines, and where parts are known, so many times those of the parts a caption names."""
+        whole = self.text @ self.motion.T
+        if not part_weight or self.named is None:
+            return whole
+        return whole + part_weight * part_similarity(self.text_parts, self.named, self.motion_parts)
+
+
+def part_similarity(text: np.ndarray, named: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """(C, M) mean cosine over the parts that a caption names; 0 for a caption that names none.
+
+    text: (C, P, d) and motion: (M, P, d) unit vectors; named: (C, P).
+    """
+    share = (named / np.maximum(named.sum(axis=1, keepdims=True), 1))[..., None].astype(text.dtype)
+    return (text * share).reshape(len(text), -1) @ motion.reshape(len(motion), -1).T
 
 
 def settings_hash(settings: TrainSettings) -> str:
@@ -194,7 +214,8 @@ def best_checkpoint(part: Path) -> Path:
 
 
 def save_out_of_fold(path: Path, out: OutOfFold) -> None:
-    files.write_whole(path, lambda beside: np.savez(beside, ids=out.ids, row=out.row, motion=out.motion, text=out.text, owner=out.owner))
+    arrays = {name: array for name, array in vars(out).items() if array is not None}
+    files.write_whole(path, lambda beside: np.savez(beside, **arrays))
 
 
 def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
@@ -202,7 +223,7 @@ def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
     path = run.part(fold) / "oof.npz"
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return OutOfFold(**{name: kept[name] for name in ("ids", "row", "motion", "text", "owner")})
+            return OutOfFold(**{name: kept[name] for name in OutOfFold.__dataclass_fields__ if name in kept})
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as broken:
         raise RunFault(path, "cannot be read", "remove it and train the fold again with --resume auto") from broken
 

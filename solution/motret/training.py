@@ -52,7 +52,8 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
         tower = text.make_tower(settings.text)
         captions = [caption for own in data.training.captions for caption in own]
         parts = part_texts.load(settings, data) if settings.parts.use_gar else None
-        captions += [said for own in parts or () for said in own.values() if said is not None]
+        if parts is not None:  # what captions say of parts is asked for at test
+            captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
         device = workplace.choose_device(settings.machine.device)
         bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
         place = workplace.set_up(settings, data, bank, parts)
