@@ -27,8 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = rank.choose(settings.runs, settings.out_dir, data, found)
     members = [rank.with_parts(run, found, settings.part_weight) for run in chosen]
     local = rank.out_of_fold_score(members, found, settings.fold)
-    test = dataset.load_test(test_dir, data.store.settings, settings.data, settings.machine.jobs)
-    similarities = rank.mean_similarities([rank.test_similarities(run, test, settings) for run in members])
+    kinds = {run.features for run in members}
+    tests = {kind: dataset.load_test(test_dir, kind, settings.data, settings.machine.jobs) for kind in kinds}
+    test = tests[members[0].features]
+    similarities = rank.mean_similarities([rank.test_similarities(run, tests[run.features], settings) for run in members])
     made = publish.publish(settings, members, test.queries, rank.ranking(test, similarities), local, test_dir)
     print(f"{len(test.queries)} queries ranked by {', '.join(run.name for run in members)}: {made.file} (kept as {made.kept.name})")
     print(local.line("local"))

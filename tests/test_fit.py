@@ -130,7 +130,7 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
     """Other features and captions of the held-out motions: the same weights."""
     data, other = tiny.training_data(), tiny.training_data()
     for row in tiny.folds().held_out(0):
-        other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] = 7
+        other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] *= -1
     chosen = tiny.settings(eval_interval=2)
     weights = []
     for name, used in (("a", data), ("b", other)):
@@ -138,7 +138,7 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
         place = tiny.workplace(chosen, used)
         if name == "b":
             for row in tiny.folds().held_out(0):
-                place.bank.vectors[place.table.of(torch.tensor([row]))[0]] = 5.0
+                place.bank.vectors[place.table.of(torch.tensor([row]))[0]] *= -1
         fit.fit(run, used, tiny.folds(), place, tiny.NoTower(), 0)
         weights.append(runs.load_checkpoint(run.part(0) / "last.pt", tiny.CPU)["model"])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -184,7 +184,7 @@ def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
     tower = torch.nn.Linear(3, tiny.TEXT_DIM)
     tower.dim = tiny.TEXT_DIM
     data = tiny.training_data()
-    run = make_run(tmp_path, tiny.settings(text_tower="hf:somewhere", train_text=True), data)
+    run = make_run(tmp_path, tiny.settings(text_tower="hf:somewhere", unfreeze_text=True), data)
     models = [fit.build_model(run.settings, run, data.store.columns, tower, seed) for seed in (0, 1)]
     assert models[0].text_tower is not models[1].text_tower
     before = tower.weight.clone()
@@ -335,7 +335,7 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
 
 def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
     data = tiny.training_data()
-    chosen = tiny.settings(text_tower="hf:somewhere", train_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25)
+    chosen = tiny.settings(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25)
     tower = torch.nn.Linear(3, tiny.TEXT_DIM)
     tower.dim = tiny.TEXT_DIM
     model = fit.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0)

@@ -59,7 +59,7 @@ class Motions:
             pace = torch.where(whole > limit, (whole - 1) / (lengths - 1).clamp(min=1), 1.0)
             at = (steps * pace[:, None]).round().long()
         else:
-            at = steps + ((whole - lengths) // 2)[:, None]
+            at = steps + ((whole - lengths) // 2 * (self.settings.long_motions == "crop"))[:, None]
         at = at.minimum((at[:, :1] + whole[:, None] - 1) if self.settings.long_motions == "subsample" else at[:, :1] + lengths[:, None] - 1)
         return MotionBatch(self.features[self.offsets[rows][:, None] + at].float(), lengths, generator)
 
@@ -78,12 +78,16 @@ class Motions:
 
 
 class CaptionTable:
-    """All captions of the training motions as rows of a bank: those of motion m are `rows[starts[m]:starts[m + 1]]`."""
+    """All captions of the training motions as rows of a bank: those of motion m are `rows[starts[m]:starts[m + 1]]`.
 
-    def __init__(self, captions: tuple[tuple[str, ...], ...], bank: CaptionBank, device: torch.device):
+    one_each: a training step sees one caption of each motion, drawn anew, instead of all.
+    """
+
+    def __init__(self, captions: tuple[tuple[str, ...], ...], bank: CaptionBank, device: torch.device, one_each: bool = False):
         self.rows = bank.rows([caption for own in captions for caption in own]).to(device)
         self.counts = torch.tensor([len(own) for own in captions], device=device)
         self.starts = self.counts.cumsum(0) - self.counts
+        self.one_each = one_each
 
     def of(self, motions: Tensor) -> tuple[Tensor, Tensor]:
         """Bank rows (C,) of the captions of some motions (B,), and the place (C,) of each one's motion among them."""
@@ -91,6 +95,14 @@ class CaptionTable:
         owner = torch.repeat_interleave(counts)
         within = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
         return self.rows[self.starts[motions][owner] + within], owner
+
+    def positives(self, motions: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The same of the captions that a training step sees."""
+        if not self.one_each:
+            return self.of(motions)
+        counts = self.counts[motions]
+        drawn = (torch.rand(len(motions), generator=noise, device=motions.device) * counts).long().minimum(counts - 1)
+        return self.rows[self.starts[motions] + drawn], torch.arange(len(motions), device=motions.device)
 
 
 def epoch(
@@ -109,7 +121,7 @@ def epoch(
         batch = shuffled[start : start + size]
         batch = batch[motions.lengths[batch].argsort(stable=True)]
         gathered = tuple(motions.gather(piece, noise) for piece in batch.tensor_split(min(pieces, len(batch))))
-        yield Batch(batch, gathered, *table.of(batch))
+        yield Batch(batch, gathered, *table.positives(batch, noise))
 
 
 def steps_per_epoch(motions: int, batch_size: int) -> int:

@@ -85,6 +85,8 @@ class MotionSettings:
 
     motion_tower: str = "motret.motion:MotionTransformer"
     """Class of the tower, as module:Class; docs/own_model.md shows how to add one."""
+    features: Literal["canonical", "raw"] = "canonical"
+    """What it sees: each person in the own heading frame, or the raw columns, standardised over each motion by itself."""
     backbone: Literal["transformer", "motiondiffuse"] = "transformer"
     """Layers of the tower: softmax attention, or MotionDiffuse's linear attention under its parameter names."""
     backbone_weights: str | None = None
@@ -103,12 +105,16 @@ class MotionSettings:
     """Frames that make one token."""
     max_frames: int = 300
     """Longest motion the tower sees."""
-    long_motions: Literal["subsample", "crop"] = "subsample"
-    """What is done with a longer one: frames left out evenly, or its middle kept."""
+    long_motions: Literal["subsample", "crop", "start"] = "subsample"
+    """What is done with a longer one: frames left out evenly, or its middle kept, or its beginning."""
+    mask: bool = True
+    """Keep padding out of attention and mean; off (clip_readme alone): zeros up to --max_frames count as frames, as in that recipe."""
     token_drop: float = 0.5
     """Share of motion tokens left out of each training step; regularises and saves their work."""
+    projection: Literal["mlp", "none"] = "mlp"
+    """Each tower's way into the shared space: a small network, or none: its output itself (texts of another size: a linear map)."""
     proj_dim: int = 256
-    """Size of the space that texts and motions share."""
+    """Size of the space that texts and motions share; with --projection none it is the motion tower's."""
     part_encoders: bool = False
     """With --use_gar: besides part tokens, encode each part's own stream through the shared layers; four times the work."""
     part_token_drop: float = 0.5
@@ -138,8 +144,12 @@ class TextSettings:
     """An open_clip model name, or hf:<name or folder> for any Hugging Face encoder."""
     text_weights: str = "openai"
     """open_clip weights: a tag, a local checkpoint, or none (from scratch, trained with the motion tower)."""
-    train_text: bool = False
-    """Train the text tower too; a tower from scratch always is."""
+    unfreeze_text: bool = False
+    """Train a pretrained text tower too (on in clip); a tower from scratch always is."""
+    unfrozen: Literal["all", "layers"] = "all"
+    """Which of its weights learn then: all, or its layers alone (no embeddings, last norm, projection), as in the challenge README."""
+    freeze_text_epochs: int = 0
+    """Epochs at the beginning in which the pretrained weights stay as they are, while the rest learns."""
     text_width: int = 128
     """Channels of a text tower from scratch."""
     text_layers: int = 2
@@ -148,6 +158,18 @@ class TextSettings:
     """Hidden width of the projection from the text tower into the shared space."""
     text_lr_mult: float = 0.1
     """Learning rate of pretrained text weights, as a multiple of --lr."""
+    layer_decay: float = 1.0
+    """The rate of the l-th pretrained text layer from the top (l = 0, 1, ...) is times this to the l; embeddings are lowest; 1: off."""
+    wise_alpha: float | Literal["auto"] = 1.0
+    """Share of the fine-tuned in the final text tower, the rest is pretrained (WiSE-FT); 1: off. auto: the best of five on the held-out
+    motions; the out-of-fold embeddings are made with the share chosen on the half of the motions that they do not stand in."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "text_lr_mult", "freeze_text_epochs")
+        if not 0 < self.layer_decay <= 1:
+            raise SettingFault("--layer_decay", f"is {self.layer_decay:g}", "give a number above 0, at most 1; 1 is off")
+        if self.wise_alpha != "auto" and not 0 <= self.wise_alpha <= 1:
+            raise SettingFault("--wise_alpha", f"is {self.wise_alpha:g}", "give a number from 0 to 1, or auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +181,10 @@ class LossSettings:
     learn_tau: bool = True
     """Learn the temperature, clamped so that 1 / tau <= 100."""
     negative_threshold: float = 0.9
-    """Texts at least this similar (cosine of the frozen tower) are no negatives of each other; above 1: only equal texts are not."""
+    """Texts at least this similar (cosine of the pretrained tower) are no negatives of each other; above 1, or without such a tower:
+    only equal texts are not; 0: all are."""
+    captions: Literal["all", "random"] = "all"
+    """Positives of a motion in a step: all its captions, or one of them, drawn anew each time."""
     label_smoothing: float = 0.0
     """Share of the caption's target spread over all motions of the batch."""
 
@@ -206,6 +231,14 @@ class FitSettings:
     """AdamW's decoupled decay of weight matrices."""
     warmup_epochs: float = 1.0
     """Epochs over which the learning rate rises from 0."""
+    schedule: Literal["step", "epoch"] = "step"
+    """The learning rate follows its cosine by steps, or stays the same within an epoch."""
+    beta2: float = 0.98
+    """AdamW's memory of squared gradients."""
+    ema: float = 0.0
+    """Decay of a moving average of all weights, which is what is validated and kept; less in the first steps; 0: off."""
+    grad_checkpoint: bool = False
+    """Compute the layers of both towers again in the backward pass instead of keeping what they computed: less memory, more time."""
     backbone_lr_mult: float = 0.1
     """Learning rate of weights that came from --backbone_weights, as a multiple of --lr."""
     freeze_backbone: bool = False
@@ -218,8 +251,10 @@ class FitSettings:
     """Epochs between validations."""
     early_stop_patience: int = 0
     """Stop after this many validations without a better one; 0: never."""
-    select: Literal["score", "r1"] = "score"
-    """Keep the checkpoint with the best local score, or the best text-to-motion R@1."""
+    select: Literal["score", "r1", "last"] = "score"
+    """Keep the checkpoint with the best local score, or the best text-to-motion R@1, or the last one."""
+    save_halves: bool = False
+    """Also write the weights of the kept model as motion_encoder.pt and clip_model_finetuned.pt."""
     save_every: int = 0
     """Also keep a checkpoint every so many epochs; 0: none."""
 
@@ -229,6 +264,9 @@ class FitSettings:
         at_least(self, 0, "weight_decay", "backbone_lr_mult", "warmup_epochs", "grad_clip", "early_stop_patience", "save_every")
         if not self.lr > 0:
             raise SettingFault("--lr", f"is {self.lr:g}", "give a number above 0")
+        for name in ("beta2", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingFault(f"--{name}", f"is {getattr(self, name):g}", "give a number from 0 to below 1")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise SettingFault("--max_minutes", f"is {self.max_minutes:g}", "give a number above 0, or leave it out")
 
@@ -271,6 +309,8 @@ class TrainSettings:
             raise SettingFault("train.py", f"no variant is called {self.variant!r}", f"choose from {', '.join(VARIANTS)}")
         if self.fold not in ("all", "full") and not self.fold.isdecimal():
             raise SettingFault("--fold", f"{self.fold!r} is no fold", "give a number, all or full")
+        if self.parts.use_gar and self.motion.features == "raw":
+            raise SettingFault("--features", "raw columns have no parts", "take --features canonical, or leave out --use_gar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -426,6 +466,34 @@ class Preset:
 VARIANTS: dict[str, dict[str, Any]] = {
     "holistic": {},
     "sgar": {"motion_tower": "motret.parts:PartTransformer", "use_gar": True},
+    "clip": {"unfreeze_text": True, "freeze_text_epochs": 1, "layer_decay": 0.8, "ema": 0.99},
+    "clip_readme": {  # the challenge README's recipe, its defaults being those of the libraries it names
+        "motion_tower": "motret.frames:FrameTransformer",
+        "features": "raw",
+        "width": 512,
+        "heads": 8,
+        "max_frames": 512,
+        "long_motions": "start",
+        "mask": False,
+        "projection": "none",
+        "unfreeze_text": True,
+        "unfrozen": "layers",
+        "text_width": 512,
+        "text_layers": 12,
+        "learn_tau": False,
+        "negative_threshold": 0.0,
+        "captions": "random",
+        "epochs": 30,
+        "lr": 1e-4,
+        "weight_decay": 0.01,
+        "beta2": 0.999,
+        "warmup_epochs": 0.0,
+        "schedule": "epoch",
+        "grad_clip": 0.0,
+        "amp": "off",
+        "select": "last",
+        "save_halves": True,
+    },
 }
 """Name -> the settings in which the variant differs from the defaults above. A model of one's own is one line here."""
 

@@ -46,12 +46,13 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
     return layout.read_training(root, id_width=id_width, strict=strict)
 
 
-def load_training(data: DataSettings, jobs: int = -1) -> TrainingData:
-    """Reads, checks and packs the training motions of `data.data_dir`, or opens what was packed before."""
+def load_training(data: DataSettings, jobs: int = -1, kind: str = "canonical") -> TrainingData:
+    """Reads, checks and packs the training motions of `data.data_dir`, or opens what was packed before. kind: of the features."""
     training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
     if split_joints.is_here(data.data_dir):
         training = split_joints.check_parts(training, data.work_dir, strict=data.strict, jobs=jobs)
-    settings = FeatureSettings(fps=data.fps, up=store.find_up(training.paths), rotations=data.rotations and training.rotations)
+    up, rotations = store.find_up(training.paths), data.rotations and training.rotations
+    settings = FeatureSettings(fps=data.fps, up=up, rotations=rotations, kind=kind)
     packed, reused = store.pack(
         training.ids,
         training.paths,

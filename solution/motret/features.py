@@ -5,6 +5,7 @@ faces on the floor changes nothing, and the two persons are described alike. The
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class FeatureSettings:
     """The axis that points up, found by `find_up`."""
     rotations: bool = True
     """Whether the 6D joint rotations are part of the features."""
+    kind: Literal["canonical", "raw"] = "canonical"
+    """`canonical_features`, or `raw_features`."""
 
 
 def columns(persons: int, rotations: bool = True) -> dict[str, slice]:
@@ -60,6 +63,34 @@ def columns(persons: int, rotations: bool = True) -> dict[str, slice]:
 def width(persons: int, rotations: bool = True) -> int:
     """Number of feature columns per person."""
     return max(part.stop for part in columns(persons, rotations).values())
+
+
+def layout(persons: int, settings: FeatureSettings) -> dict[str, slice]:
+    """Name -> place on the last axis of features of this kind; raw ones are one block, as stored."""
+    if settings.kind == "canonical":
+        return columns(persons, settings.rotations)
+    return {"raw": slice(0, skeleton.POSITION_COLUMNS + settings.rotations * skeleton.ROTATION_COLUMNS)}
+
+
+def make(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Features (F, persons, D) float32 of motions laid end to end, of the kind that the settings name; arguments as below."""
+    kind = raw_features if settings.kind == "raw" else canonical_features
+    return kind(positions, rotations, starts, settings)
+
+
+def raw_features(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """The raw columns, each with mean 0 and deviation 1 over its own motion, as the challenge README has them.
+
+    Where a motion takes place, and how far it goes, is lost. Arguments as of `canonical_features`.
+    """
+    frames, persons = positions.shape[:2]
+    blocks = [positions.reshape(frames, persons, -1), *([rotations.reshape(frames, persons, -1)] if settings.rotations else [])]
+    body = np.concatenate(blocks, axis=-1, dtype=np.float64)
+    lengths = np.diff(np.append(starts, frames))
+    over = lengths[:, None, None]
+    body -= np.repeat(np.add.reduceat(body, starts) / over, lengths, axis=0)
+    deviation = np.sqrt(np.add.reduceat(body**2, starts) / over)
+    return (body / np.repeat(deviation + 1e-6, lengths, axis=0)).astype(np.float32)
 
 
 def part_columns(places: dict[str, slice], part: str) -> np.ndarray:

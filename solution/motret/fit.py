@@ -15,9 +15,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from motret import accumulation, backbones, batches, files, metrics, objective, part_texts, published, runs, text
+from motret import (
+    accumulation,
+    average,
+    backbones,
+    batches,
+    files,
+    finetune,
+    layers,
+    metrics,
+    objective,
+    part_texts,
+    published,
+    runs,
+    text,
+    wise,
+)
 from motret.backbones import Backbone
 from motret.batches import Motions
 from motret.config import FitSettings, TrainSettings
@@ -30,6 +46,9 @@ from motret.runs import OutOfFold, Run
 from motret.skeleton import PARTS
 from motret.text import CaptionBank
 from motret.workplace import Workplace
+
+COLLAPSED = 0.01
+"""A spread below this (a mean pairwise cosine above 0.99) is a collapse."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,7 @@ class Epoch:
     error: float = math.nan
     r1: float = math.nan
     spread: float = math.nan
+    text_spread: float = math.nan
 
 
 def build_model(
@@ -60,7 +80,12 @@ def build_model(
         torch.manual_seed(seed)
         if trains:
             tower = text.make_tower(settings.text) if text.from_scratch(settings.text) else copy.deepcopy(tower)
-        return DualEncoder(settings, run.persons, columns, tower.dim, tower if trains else None)
+        model = DualEncoder(settings, run.persons, columns, tower.dim, tower if trains else None)
+    if settings.fit.grad_checkpoint:
+        layers.recompute(model.motion_tower, settings.motion.motion_tower)
+        if trains:
+            layers.recompute(model.text_tower, settings.text.text_tower)
+    return model
 
 
 def fit(
@@ -77,6 +102,8 @@ def fit(
     held = np.array([], dtype=int) if fold is None else folds.held_out(fold)
     if len(learn) < 2:
         raise RunFault(run.folder, f"fold {fold} leaves {len(learn)} motions to learn from", "use fewer folds or more data")
+    if wise.applies(settings.text):
+        wise.shares(run, fold, folds)  # its faults come before the work
     stream = settings.machine.seed * 1000 + (999 if fold is None else fold)
     model = build_model(settings, run, data.store.columns, tower, stream).to(place.device)
     model.set_statistics(*place.motions.statistics(torch.from_numpy(learn).to(place.device)))
@@ -84,8 +111,11 @@ def fit(
     loaded = tuple(before.get("loaded", ())) if before else load_backbone(model, settings, log)
     if settings.fit.freeze_backbone:
         backbones.freeze(backbone_of(model, settings, "--freeze_backbone"), loaded)
+    finetune.choose_weights(model, settings.text)
     optimiser = make_optimiser(model, settings, loaded)
-    history, best = _restore(before, optimiser)
+    ema = average.start(model, optimiser, settings.fit.ema) if settings.fit.ema else None
+    shown = model if ema is None else ema.module
+    history, best = _restore(before, optimiser, ema)
     spent = sum(line.seconds for line in history)
     steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.step_size), planned_epochs(settings.fit, history)
     name = f"{run.name} {part.name}"
@@ -99,29 +129,36 @@ def fit(
             due = last or line.epoch % settings.fit.eval_interval == 0
             if due and len(held):
                 began = time.perf_counter()
-                line = validate(model, place, data, folds, held, settings, line)
+                line = validate(shown, place, data, folds, held, settings, line)
                 line = replace(line, seconds=line.seconds + time.perf_counter() - began)
+                stop_collapse(line, part, settings)
             history.append(line)
             epochs = planned_epochs(settings.fit, history)
             bar.total = epochs * steps
             bar.set_postfix_str(f"loss {line.train_loss:.3f}" + (f" score {line.score:.4f}" if math.isfinite(line.score) else ""))
             log.info(describe(line))
-            worth = line.r1 if settings.fit.select == "r1" else line.score
+            worth = _worth(line, settings.fit)
             if fold is None or worth > best:
                 best = worth if math.isfinite(worth) else best
-                _keep_best(part, model, settings, line)
+                _keep_best(part, shown, settings, line)
             if settings.fit.save_every and line.epoch % settings.fit.save_every == 0:
-                runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": model.state_dict(), "epoch": line.epoch})
+                runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": shown.state_dict(), "epoch": line.epoch})
             if due:
                 state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "loaded": list(loaded)}
+                state |= {} if ema is None else {"ema": ema.state_dict()}
                 runs.save_checkpoint(part / "last.pt", state | {"history": [asdict(line) for line in history]})
             _write_metrics(part / "metrics.csv", history)
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
-    if fold is None:
+    out = None if fold is None else out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
+    if wise.applies(settings.text):
+        out = interpolate(model, tower, kept, run, fold, place, folds, out, log)
+    if settings.fit.save_halves:
+        for name, weights in model.halves().items():
+            runs.save_checkpoint(part / name, weights)
+    if out is None:
         files.write_json(part / "done.json", {"epoch": kept["epoch"]})
         return None
-    out = out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
     score = score_out_of_fold(out, folds)
     runs.save_out_of_fold(part / "oof.npz", out)
     return score
@@ -141,6 +178,7 @@ def _train_epoch(
     """One pass over the motions in `learn`, the `number`-th of `epochs`. What it draws follows from `stream` and `number` alone."""
     began = time.perf_counter()
     model.train()
+    finetune.hold(model, settings.text, number)
     seed = stream * 10_000 + number
     torch.manual_seed(seed)  # for layers that draw from torch's own generator
     order, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(seed)
@@ -193,8 +231,8 @@ def make_optimiser(model: DualEncoder, settings: TrainSettings, loaded: Collecti
     loaded: names of the backbone's weights that came from a file. Weights without gradient are left out.
     """
     slow = {f"motion_tower.backbone.{name}": settings.fit.backbone_lr_mult for name in loaded}
-    if not text.from_scratch(settings.text):
-        slow |= {name: settings.text.text_lr_mult for name, _ in model.named_parameters() if name.startswith("text_tower.")}
+    if text.fine_tunes(settings.text):
+        slow |= {f"text_tower.{name}": rate for name, rate in finetune.rates(model.text_tower, settings.text).items()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
@@ -202,11 +240,16 @@ def make_optimiser(model: DualEncoder, settings: TrainSettings, loaded: Collecti
             decay = settings.fit.weight_decay if weight.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weight)
     listed = [{"params": weights, "lr": rate, "highest": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
-    return torch.optim.AdamW(listed, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(listed, betas=(0.9, settings.fit.beta2), fused=True)
 
 
 def learning_rate(step: int, steps: int, per_epoch: int, settings: FitSettings) -> float:
-    """Share of the highest rate at a step: linear warm-up, then half a cosine that ends at 0 after the last step."""
+    """Share of the highest rate at a step: linear warm-up, then half a cosine that ends at 0 after the last step.
+
+    By epochs the rate of a step is that of its epoch; the last epoch's is not 0 yet.
+    """
+    if settings.schedule == "epoch":
+        step, steps, per_epoch = step // per_epoch, steps // per_epoch, 1
     warm = min(settings.warmup_epochs * per_epoch, steps / 2)
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -308,7 +351,49 @@ def validate(
             loss = objective.contrast(piece, caption[mine], scale, captions[mine], owner[mine] - start, place, settings)
             losses_of.append(float(loss))
     filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error, "r1": float((better == 0).mean())}
-    return Epoch(**asdict(line) | filled | {"spread": spread(out.motion)})
+    return Epoch(**asdict(line) | filled | {"spread": spread(out.motion), "text_spread": spread(out.text)})
+
+
+def stop_collapse(line: Epoch, part: Path, settings: TrainSettings) -> None:
+    """RunFault where the embeddings of motions or of captions have become all alike, with what to change."""
+    for what, spreads in (("motions", line.spread), ("captions", line.text_spread)):
+        if spreads < COLLAPSED:
+            wrong = f"the embeddings of {what} have collapsed in epoch {line.epoch}: their mean cosine is {1 - spreads:.3f}"
+            slower = "lower --text_lr_mult or --lr, raise --freeze_text_epochs" if text.fine_tunes(settings.text) else "lower --lr"
+            raise RunFault(part, wrong, f"{slower}, or raise --warmup_epochs, --tau or --batch_size")
+
+
+def interpolate(
+    model: DualEncoder,
+    tower: text.ClipTower | text.HfTower,
+    kept: dict[str, Any],
+    run: Run,
+    fold: int | None,
+    place: Workplace,
+    folds: Folds,
+    out: OutOfFold | None,
+    log: logging.Logger,
+) -> OutOfFold | None:
+    """Puts the text tower between `tower`, as published, and what it has become; returns the embeddings, made with the same.
+
+    The kept checkpoint is replaced; the fine-tuned tower stays in it, so that a run killed here goes on from there.
+    """
+    published = {name: value.to(place.device) for name, value in tower.state_dict().items()}
+    tuned = kept.get("tuned") or {name: value.clone() for name, value in model.text_tower.state_dict().items()}
+    shares = wise.shares(run, fold, folds)
+    choice = wise.Choice(shares[0])
+    if out is not None:
+        rows, _ = place.table.of(torch.from_numpy(out.row).to(place.device))
+        said = {}
+        for share in shares:
+            wise.mix(model.text_tower, published, tuned, share)
+            said[share] = embed_captions(model, place.bank, rows, place.autocast())
+        choice, out = wise.choose(said, out, folds.group[out.row])
+    wise.mix(model.text_tower, published, tuned, choice.alpha)
+    log.info(choice.line())
+    files.write_json(run.part(fold) / "wise.json", asdict(choice))
+    runs.save_checkpoint(runs.best_checkpoint(run.part(fold)), kept | {"model": model.state_dict(), "tuned": tuned})
+    return out
 
 
 def spread(embeddings: np.ndarray) -> float:
@@ -324,22 +409,33 @@ def describe(line: Epoch) -> str:
     told = f"epoch {line.epoch}: {line.seconds:.1f} s, lr {line.lr:.2e}, tau {line.tau:.4f}, train loss {line.train_loss:.4f}"
     if not math.isfinite(line.score):
         return told
-    return f"{told}, val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.r1:.4f}, spread {line.spread:.3f}"
+    told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.r1:.4f}"
+    return f"{told}, spread {line.spread:.3f} text {line.text_spread:.3f}"
+
+
+def _worth(line: Epoch, settings: FitSettings) -> float:
+    """What a checkpoint is chosen by; NaN without a validation."""
+    if settings.select == "last":
+        return float(line.epoch) if math.isfinite(line.score) else math.nan
+    return line.r1 if settings.select == "r1" else line.score
 
 
 def _stale(history: list[Epoch], settings: FitSettings) -> bool:
     """Whether as many validations as the patience allows have gone by without a better one."""
-    worths = [line.r1 if settings.select == "r1" else line.score for line in history if math.isfinite(line.score)]
+    by_score = replace(settings, select="score") if settings.select == "last" else settings
+    worths = [_worth(line, by_score) for line in history if math.isfinite(line.score)]
     if not settings.early_stop_patience or not worths:
         return False
     return len(worths) - 1 - int(np.argmax(worths)) >= settings.early_stop_patience
 
 
-def _restore(before: dict[str, Any] | None, optimiser: torch.optim.Optimizer) -> tuple[list[Epoch], float]:
-    """The history and best value of an unfinished fold, its optimiser's state loaded; nothing where there is no checkpoint."""
+def _restore(before: dict[str, Any] | None, optimiser: torch.optim.Optimizer, ema: AveragedModel | None) -> tuple[list[Epoch], float]:
+    """The history and best value of an unfinished fold, its optimiser and average loaded; nothing where there is no checkpoint."""
     if before is None:
         return [], -math.inf
     optimiser.load_state_dict(before["optimiser"])
+    if ema is not None:
+        ema.load_state_dict(before["ema"])
     return [Epoch(**line) for line in before["history"]], before["best"]
 
 

@@ -32,8 +32,10 @@ class DualEncoder(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         self.motion_tower = motion.make_tower(settings.motion, persons, columns)
-        self.size, dim = settings.motion.proj_dim, self.motion_tower.dim
-        self.motion_head = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.size))
+        self.standardises = settings.motion.features == "canonical"
+        dim, plain = self.motion_tower.dim, settings.motion.projection == "none"
+        self.size = dim if plain else settings.motion.proj_dim
+        self.motion_head = nn.Identity() if plain else nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.size))
         if settings.parts.use_gar:
             own = getattr(self.motion_tower, "part_dim", None)
             if own is None:
@@ -42,13 +44,26 @@ class DualEncoder(nn.Module):
             self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.size))
         self.text_tower = text_tower
         hidden = settings.text.text_hidden
-        self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden), nn.GELU(), nn.Linear(hidden, self.size))
+        if plain:
+            self.text_head = nn.Identity() if text_dim == self.size else nn.Linear(text_dim, self.size)
+        else:
+            self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden), nn.GELU(), nn.Linear(hidden, self.size))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.loss.tau)), requires_grad=settings.loss.learn_tau)
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
         """Feature statistics (D,) of the training motions; a feature that never changes keeps its size."""
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 1e-4, 1 / deviation, 1.0))
+
+    def halves(self) -> dict[str, dict[str, Tensor]]:
+        """Weights by file: motion_encoder.pt and clip_model_finetuned.pt, each tower's under its own names, a head's under the head's."""
+        files: dict[str, dict[str, Tensor]] = {"motion_encoder.pt": {}, "clip_model_finetuned.pt": {}}
+        for name, value in self.state_dict().items():
+            file = "clip_model_finetuned.pt" if name.startswith("text_") else "motion_encoder.pt"
+            for prefix in ("motion_tower.", "text_tower.text.", "text_tower.encoder."):
+                name = name.removeprefix(prefix)
+            files[file][name] = value
+        return files
 
     def logit_scale(self) -> Tensor:
         """1 / tau."""
@@ -65,6 +80,8 @@ class DualEncoder(nn.Module):
         return unit, [F.normalize(self.part_head(part).float(), dim=-1) for part in parts]
 
     def _standardised(self, batch: MotionBatch) -> MotionBatch:
+        if not self.standardises:
+            return batch
         frames = ((batch.frames - self.mean) * self.scale).clamp(-CLIP_AT, CLIP_AT)
         return MotionBatch(frames, batch.lengths, batch.generator)
 

@@ -39,6 +39,8 @@ class MotionTransformer(nn.Module):
         if settings.max_frames // settings.patch > LONGEST:
             wrong = f"{settings.max_frames} frames are more than {LONGEST} patches of {settings.patch}"
             raise SettingFault("--max_frames", wrong, "raise --patch or lower --max_frames")
+        if not settings.mask:
+            raise SettingFault("--no_mask", "this tower always masks padding", "leave it out, or take the variant clip_readme")
         self.patch, self.drop, self.joint = settings.patch, settings.token_drop, settings.joint_layers
         self.dim, self.width = 2 * settings.width, settings.width
         self.backbone = backbones.make(settings, settings.patch * max(part.stop for part in columns.values()))

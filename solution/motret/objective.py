@@ -123,9 +123,14 @@ def contrast(
 
     scale: 1 / tau; rows: (C,) bank rows of the captions; owner: (C,) motion of each.
     """
+    excluded = false_negatives(rows, owner, len(motion), place, settings) if settings.loss.negative_threshold > 0 else None
+    return losses.multi_positive_info_nce(caption, motion, owner, scale, excluded, settings.loss.label_smoothing)
+
+
+def false_negatives(rows: Tensor, owner: Tensor, motions: int, place: Workplace, settings: TrainSettings) -> Tensor:
+    """(C, B) pairs of the captions in `rows` (C,) and motions that one could not call wrong."""
     alike = rows[:, None] == rows
     if place.similar is not None and settings.loss.negative_threshold <= 1:
         vectors = place.similar[rows]
         alike = alike | (vectors @ vectors.T >= settings.loss.negative_threshold)
-    excluded = losses.as_good_as_own(alike, owner, len(motion))
-    return losses.multi_positive_info_nce(caption, motion, owner, scale, excluded, settings.loss.label_smoothing)
+    return losses.as_good_as_own(alike, owner, motions)

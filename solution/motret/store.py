@@ -32,7 +32,7 @@ class Store:
     """Features of a set of motions.
 
     ids: (N,) names; offsets, lengths: (N,) place in `features`, in frames; digests: (N,) content hashes of the raw files;
-    features: (F, persons, D) float16, memory-mapped, columns as `features.columns`.
+    features: (F, persons, D) float16, memory-mapped, columns as `features.layout`.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Store:
 
     @property
     def columns(self) -> dict[str, slice]:
-        return features.columns(self.persons, self.settings.rotations)
+        return features.layout(self.persons, self.settings)
 
     def motion(self, row: int) -> np.ndarray:
         """Features (T, persons, D) float32 of one motion."""
@@ -155,7 +155,8 @@ def _build(
     persons = skeleton.persons_of(width)
     if settings.rotations and width == skeleton.POSITION_COLUMNS:
         raise DataFault(paths[0].parent, "positions alone, no joint rotations", "give --no_rotations")
-    shape = (int(lengths.sum()), persons, features.width(persons, settings.rotations))
+    columns = max(part.stop for part in features.layout(persons, settings).values())
+    shape = (int(lengths.sum()), persons, columns)
     np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).flush()
     pieces = [slice(start, start + CHUNK) for start in range(0, len(kept), CHUNK)]
     parallel = workers(jobs, len(pieces))
@@ -205,7 +206,7 @@ def _fill(
         positions, rotations = skeleton.split_columns(np.concatenate(raw))
         sizes = np.array([len(motion) for motion in raw])
         starts = np.cumsum(sizes) - sizes
-        packed = features.canonical_features(positions, rotations, starts, settings)
+        packed = features.make(positions, rotations, starts, settings)
         limit = np.finfo(np.float16).max
         np.clip(packed, -limit, limit, out=packed)
         mapped = np.load(target, mmap_mode="r+", allow_pickle=False)

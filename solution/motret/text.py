@@ -8,12 +8,13 @@ import hashlib
 import logging
 import os
 import pickle
-import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ class ClipTower(nn.Module):
         hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
         if self.mean:
             return masked_mean(tower.ln_final(hidden), lengths)
-        ends = tower.ln_final(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])
+        last = (lengths - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])
+        ends = tower.ln_final(hidden.gather(1, last)[:, 0])
         projection = tower.text_projection
         if projection is None:
             return ends
@@ -98,7 +100,12 @@ def from_scratch(settings: TextSettings) -> bool:
 
 def trains(settings: TextSettings) -> bool:
     """Whether the tower is trained with the motion tower, rather than asked once for each caption."""
-    return settings.train_text or from_scratch(settings)
+    return settings.unfreeze_text or from_scratch(settings)
+
+
+def fine_tunes(settings: TextSettings) -> bool:
+    """Whether a pretrained tower is trained."""
+    return settings.unfreeze_text and not from_scratch(settings)
 
 
 def make_tower(settings: TextSettings) -> ClipTower | HfTower:
@@ -166,16 +173,25 @@ def _first_line(error: Exception) -> str:
 
 def _offline_where_unreachable() -> None:
     """Tells the hub client to use its cache alone where the hub cannot be reached, instead of retrying for minutes."""
-    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+    if os.environ.get("HF_HUB_OFFLINE") or _answers(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
         return
-    try:
-        socket.create_connection((endpoint.hostname, endpoint.port or 443), timeout=PROBE_SECONDS).close()
-    except OSError:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        from huggingface_hub import constants
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from huggingface_hub import constants
 
-        constants.HF_HUB_OFFLINE = True  # read once at import, which may lie behind us
+    constants.HF_HUB_OFFLINE = True  # read once at import, which may lie behind us
+
+
+def _answers(address: str) -> bool:
+    """Whether anything answers there, through the proxy where one is set."""
+    try:
+        urlopen(Request(address, method="HEAD"), timeout=PROBE_SECONDS).close()
+    except HTTPError:
+        return True  # an answer too
+    except URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # the hub client has certificates of its own
+    except OSError:
+        return False
+    return True
 
 
 @dataclass

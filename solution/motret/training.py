@@ -12,16 +12,20 @@ from motret.runs import Run
 
 def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
     """The packed data and its folds, made where they are missing; says which."""
-    data = dataset.load_training(settings.data, settings.machine.jobs)
+    data = dataset.load_training(settings.data, settings.machine.jobs, settings.motion.features)
     left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
     print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
-    found, there = folds.read_or_make(data, settings.data.folds_dir, settings.folds, settings.machine.seed, settings.prefer_txt_split)
+    # what belongs together is told by canonical features, whatever the tower sees
+    seen = data if data.store.settings.kind == "canonical" else dataset.load_training(settings.data, settings.machine.jobs)
+    found, there = folds.read_or_make(seen, settings.data.folds_dir, settings.folds, settings.machine.seed, settings.prefer_txt_split)
     if sources.get("folds") == "flag" and not settings.prefer_txt_split and found.count != settings.folds:
         wrong = f"{found.count} folds, where --folds {settings.folds} was asked for"
         command = f"python solution/make_folds.py --folds {settings.folds}"
         raise FoldFault(settings.data.folds_dir, wrong, f"leave the flag out, or run `{command}`")
     if longer := int((data.store.lengths > settings.motion.max_frames).sum()):
-        how = "evenly thinned" if settings.motion.long_motions == "subsample" else "cut to their middle"
+        how = {"subsample": "evenly thinned", "crop": "cut to their middle", "start": "cut to their beginning"}[
+            settings.motion.long_motions
+        ]
         print(f"{longer} motions longer than --max_frames {settings.motion.max_frames} are {how}")
     many = "s" if found.count > 1 else ""
     print(f"{found.count} fold{many} {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
@@ -56,7 +60,10 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
             captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
         device = workplace.choose_device(settings.machine.device)
         bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
-        place = workplace.set_up(settings, data, bank, parts)
+        published = bank
+        if text.fine_tunes(settings.text) and 0 < settings.loss.negative_threshold <= 1:
+            published = text.make_bank(captions, tower, True, settings.data.work_dir / "text", device)
+        place = workplace.set_up(settings, data, bank, parts, published)
         runs.begin(run)
         for fold in left:
             score = fit.fit(run, data, found, place, tower, fold)

@@ -27,6 +27,7 @@ class Workplace:
     bank: CaptionBank
     table: CaptionTable
     similar: Tensor | None
+    """(n, dim) unit vectors of the bank's captions by the text tower as published; None where it starts from scratch."""
     parts: Tensor | None = None
     """(M, 5) bank rows of the part texts of each training motion, -1 where a part is undefined."""
 
@@ -59,13 +60,24 @@ def uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
     return settings.fit.amp == "on" or (settings.fit.amp == "auto" and computes_in_bfloat16(device))
 
 
-def set_up(settings: TrainSettings, data: TrainingData, bank: CaptionBank, parts: Sequence[Parts] | None = None) -> Workplace:
-    """Puts data where it is computed on. parts: the part texts of each training motion, which the bank holds too."""
+def set_up(
+    settings: TrainSettings,
+    data: TrainingData,
+    bank: CaptionBank,
+    parts: Sequence[Parts] | None = None,
+    published: CaptionBank | None = None,
+) -> Workplace:
+    """Puts data where it is computed on.
+
+    parts: the part texts of each training motion, which the bank holds too; published: the same captions as the bank's by the text
+    tower as it was published, where the bank's own tower trains.
+    """
     device = choose_device(settings.machine.device)
     amp = uses_bfloat16(settings, device)
     bank = bank.to(device)
-    table = CaptionTable(data.training.captions, bank, device)
-    similar = None if bank.vectors is None else F.normalize(bank.vectors.float(), dim=-1)
+    table = CaptionTable(data.training.captions, bank, device, one_each=settings.loss.captions == "random")
+    vectors = (published or bank).vectors
+    similar = None if vectors is None else F.normalize(vectors.to(device).float(), dim=-1)
     rows = None
     if parts is not None:
         listed = [[-1 if own[part] is None else bank.index[own[part]] for part in PARTS] for own in parts]
