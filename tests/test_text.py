@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 
 import numpy as np
 import pytest
@@ -145,6 +146,9 @@ def test_a_local_open_clip_checkpoint_is_read(tmp_path, monkeypatch):
     with torch.inference_mode():
         torch.testing.assert_close(tower(ids[:, : int(lengths.max())], lengths), whole.encode_text(ids), **CLOSE)
 
+    every, visual, mine = (sum(weight.numel() for weight in half.parameters()) for half in (whole, whole.visual, tower))
+    assert mine == every - visual - 1  # the visual half has not come along, nor the scale of the logits
+
     for content in (b"", b"this is no checkpoint", b"garbage"):
         tmp_path.joinpath("broken.pt").write_bytes(content)
         with pytest.raises(WeightsFault, match=r"tiny-clip .*broken.pt: the weights cannot be loaded: \w"):
@@ -181,6 +185,19 @@ def test_a_text_longer_than_the_encoder_takes_is_cut(bert):
     ids, lengths = bert.tokenize(["one waves " * 40])
     assert ids.shape == (1, 24) and lengths.tolist() == [24]
     assert bert(ids, lengths).isfinite().all()
+
+
+# ---- both
+
+
+@pytest.mark.parametrize("which", ["clip", "hf"])
+def test_attention_is_torchs_own_fused_function(monkeypatch, bert, which):
+    seen = []
+    real = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *a, **kw: seen.append(1) or real(*a, **kw))
+    tower = bert if which == "hf" else ClipTower(*open_clip_tower())
+    tower.train()(*tower.tokenize(CAPTIONS)).sum().backward()
+    assert len(seen) == 2  # layers
 
 
 # ---- the bank
@@ -264,6 +281,39 @@ def test_without_network_a_hub_encoder_is_a_fault_that_names_the_flag(no_network
         text.make_tower(settings(text_tower=tower))
     assert fault.value.file == tower
     assert "--text_tower hf:FOLDER" in fault.value.mend and "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("values", [{"text_tower": "hf:nobody/has-this-encoder"}, {"text_tower": "ViT-B-32", "text_weights": "openai"}])
+def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(no_network, monkeypatch, tmp_path, values):
+    import time
+
+    monkeypatch.undo()  # of the fixture: the connection is refused by this machine itself
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(WeightsFault) as fault:
+        text.make_tower(settings(**values))
+    assert "--text_weights none" in fault.value.mend and not waits
+
+
+def test_an_answer_of_any_kind_is_a_network(monkeypatch):
+    from urllib.error import HTTPError, URLError
+
+    def says(error):
+        def urlopen(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(text, "urlopen", urlopen)
+        return text._answers("https://somewhere")
+
+    assert says(HTTPError("https://somewhere", 403, "no", None, None)) and says(URLError(ssl.SSLError("certificate")))
+    assert not says(URLError(OSError("refused"))) and not says(TimeoutError())
 
 
 def test_without_network_open_clip_weights_are_a_fault_that_names_the_flag(no_network, monkeypatch):

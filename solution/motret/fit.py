@@ -355,7 +355,9 @@ def validate(
 
 
 def stop_collapse(line: Epoch, part: Path, settings: TrainSettings) -> None:
-    """RunFault where the embeddings of motions or of captions have become all alike, with what to change."""
+    """RunFault where the embeddings of motions or of captions have become all alike after the warm-up, with what to change."""
+    if line.epoch <= settings.fit.warmup_epochs:
+        return
     for what, spreads in (("motions", line.spread), ("captions", line.text_spread)):
         if spreads < COLLAPSED:
             wrong = f"the embeddings of {what} have collapsed in epoch {line.epoch}: their mean cosine is {1 - spreads:.3f}"

@@ -1,0 +1,192 @@
+"""The challenge README's recipe: raw columns, its motion tower, one caption an access, a cosine by epoch, its files."""
+
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import conftest
+import ensemble
+import tiny
+import train
+from motret import batches, config, features, fit, runs, skeleton
+from motret.config import MotionSettings
+from motret.faults import SettingFault
+from motret.features import FeatureSettings
+from motret.frames import FrameTransformer
+from motret.motion import MotionBatch, MotionTransformer
+from motret.objective import loss_of
+
+SMALL = {"width": 16, "heads": 2, "layers": 2, "max_frames": 60, "epochs": 2, "batch_size": 6, "text_width": 64, "text_layers": 1}
+TOWER = config.build(MotionSettings, {"width": 16, "heads": 2, "layers": 2, "max_frames": 24})
+COLUMNS = {"raw": slice(0, 5)}
+
+
+def run_readme(out_dir, name, **values):
+    return train.main(
+        ["clip_readme", *tiny.places(), *tiny.flags(out_dir=out_dir, run_name=name, folds=2, text_weights="none", **SMALL | values)]
+    )
+
+
+# ---- features
+
+
+@pytest.mark.parametrize("rotations", [True, False])
+def test_raw_features_are_standardised_over_each_motion(rotations):
+    raws = [conftest.motion(frames, seed=frames) for frames in (9, 14)]
+    raws[1][:, 7] = 3.25  # a column that never changes
+    positions, sixes = skeleton.split_columns(np.concatenate(raws))
+    settings = FeatureSettings(kind="raw", rotations=rotations)
+    found = features.make(positions, sixes, np.array([0, 9]), settings)
+    assert found.dtype == np.float32 and features.layout(2, settings) == {"raw": slice(0, found.shape[-1])}
+    for raw, mine in zip(raws, (found[:9], found[9:]), strict=True):
+        raw = raw.astype(np.float64)
+        twin = ((raw - raw.mean(0)) / (raw.std(0) + 1e-6)).reshape(len(raw), 2, 192)
+        np.testing.assert_allclose(mine, twin[..., : 192 if rotations else 66], atol=1e-5)
+
+
+def test_canonical_features_are_what_they_were():
+    positions, sixes = skeleton.split_columns(conftest.motion(9))
+    settings = FeatureSettings()
+    whole = features.canonical_features(positions, sixes, np.array([0]), settings)
+    np.testing.assert_array_equal(features.make(positions, sixes, np.array([0]), settings), whole)
+    assert features.layout(2, settings) == features.columns(2)
+
+
+# ---- the tower
+
+
+def towers():
+    torch.manual_seed(0)
+    tower = FrameTransformer(replace(TOWER, mask=False), 2, COLUMNS).eval()
+    masked = FrameTransformer(TOWER, 2, COLUMNS).eval()
+    masked.load_state_dict(tower.state_dict())
+    return tower, masked
+
+
+def readme(tower, motion):
+    """The twin: one motion (T, 10), padded with zeros to 24 frames, through torch's own encoder; the mean over all of them."""
+    encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(16, 2, 64, batch_first=True), 2, enable_nested_tensor=False)
+    encoder.layers.load_state_dict(tower.blocks.state_dict())
+    padded = torch.cat([motion, torch.zeros(24 - len(motion), 10)])[None]
+    return tower.norm(encoder.eval()(tower.project(padded) + tower.positions).mean(dim=1))[0]
+
+
+def test_without_a_mask_zeros_up_to_the_longest_are_part_of_the_mean_as_in_the_readme():
+    tower, masked = towers()
+    batch = tiny.motion_batch([9, 20, 24], features=5)
+    with torch.inference_mode():
+        found, other = tower(batch), masked(batch)
+        for row, length in enumerate([9, 20, 24]):
+            torch.testing.assert_close(found[row], readme(tower, batch.frames[row, :length].flatten(1)), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], other[0], atol=1e-2)
+    torch.testing.assert_close(found[2], other[2], rtol=1e-4, atol=1e-5)  # nothing to mask
+
+
+def test_with_a_mask_padding_changes_nothing():
+    _, masked = towers()
+    batch = tiny.motion_batch([9, 20], features=5)
+    with torch.inference_mode():
+        alone = masked(MotionBatch(batch.frames[:1, :9], torch.tensor([9])))
+        torch.testing.assert_close(masked(batch)[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tower_that_always_masks_says_so():
+    with pytest.raises(SettingFault, match="--no_mask: this tower always masks"):
+        MotionTransformer(replace(TOWER, mask=False), 2, COLUMNS)
+
+
+# ---- the rest of the recipe
+
+
+def test_a_long_motion_may_be_cut_to_its_beginning():
+    data = tiny.training_data(lengths=np.full(20, 30))
+    gallery = batches.Motions(data.store, replace(TOWER, long_motions="start"), tiny.CPU)
+    cut = gallery.gather(torch.tensor([3]))
+    np.testing.assert_array_equal(cut.frames[0].numpy(), data.store.motion(3)[:24])
+
+
+def test_one_caption_of_each_motion_is_drawn_anew_and_each_gets_its_turn():
+    data = tiny.training_data()
+    table = tiny.workplace(tiny.settings(captions="random"), data).table
+    rows, noise = torch.tensor([2, 0, 5, 4]), torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(60):
+        captions, owner = table.positives(rows, noise)
+        assert owner.tolist() == [0, 1, 2, 3]
+        drawn.append(captions)
+    for place, row in enumerate(rows):
+        assert {int(captions[place]) for captions in drawn} == set(table.of(row[None])[0].tolist())
+    again = table.positives(rows, torch.Generator().manual_seed(0))[0]
+    assert torch.equal(again, drawn[0])
+    everything = tiny.workplace(tiny.settings(), data).table
+    assert all(torch.equal(*pair) for pair in zip(everything.positives(rows, noise), everything.of(rows), strict=True))
+
+
+def test_the_rate_follows_a_cosine_by_epochs():
+    chosen = tiny.settings(schedule="epoch", warmup_epochs=0).fit
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.AdamW([weight], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=30)
+    for epoch in range(30):
+        for step in (0, 6):
+            assert fit.learning_rate(7 * epoch + step, 30 * 7, 7, chosen) == pytest.approx(theirs.get_last_lr()[0])
+        optimiser.step()
+        theirs.step()
+    rising = replace(chosen, warmup_epochs=2)
+    assert [fit.learning_rate(step, 70, 7, rising) for step in (0, 6, 7, 13, 14)] == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 1])
+
+
+def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_temperature():
+    """Two motions share their caption: to the README they are each other's negatives all the same."""
+    data = tiny.training_data(captions=(("a", "b"), ("a",), ("c",), ("d", "e", "f")), lengths=[20, 22, 30, 25])
+    readme_values = {name: config.VARIANTS["clip_readme"][name] for name in ("negative_threshold", "captions", "learn_tau", "projection")}
+    chosen = tiny.settings(**readme_values, token_drop=0.0, batch_size=4)
+    place = tiny.workplace(chosen, data)
+    run = runs.Run(None, chosen, {}, "", "", data.store.settings, 2)
+    model = fit.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0).eval()
+    assert not any(weight.requires_grad for name, weight in model.named_parameters() if name == "log_scale")
+    batch = next(
+        iter(batches.epoch(place.motions, place.table, np.arange(4), 4, np.random.default_rng(0), torch.Generator().manual_seed(1)))
+    )
+    with torch.inference_mode():
+        loss = float(loss_of(model, batch, place, chosen))
+        motion = torch.cat([model.encode_motions(piece) for piece in batch.pieces]).double().numpy()
+        caption = model.encode_captions(place.bank, batch.captions).double().numpy()
+    logits = caption @ motion.T / 0.07
+    to_motion = [-math.log(np.exp(row[k]) / np.exp(row).sum()) for k, row in enumerate(logits)]
+    to_caption = [-math.log(np.exp(row[k]) / np.exp(row).sum()) for k, row in enumerate(logits.T)]
+    assert loss == pytest.approx(np.mean(to_motion + to_caption), rel=1e-4)
+
+
+def test_the_recipe_runs_leaves_its_files_and_ranks_beside_a_run_of_other_features(tmp_path):
+    runs_dir = tmp_path / "runs"
+    assert run_readme(runs_dir, "readme") == 0
+    assert tiny.run_training(runs_dir, "holistic", epochs=1) == 0
+    part = runs_dir / "readme" / "fold0"
+    motion, words = (runs.load_checkpoint(part / name, tiny.CPU) for name in ("motion_encoder.pt", "clip_model_finetuned.pt"))
+    kept = runs.load_checkpoint(runs.best_checkpoint(part), tiny.CPU)
+    assert kept["epoch"] == 2  # the last, not the best
+    assert motion["project.weight"].shape == (16, 2 * 192) and motion["positions"].shape == (60, 16)
+    assert torch.equal(motion["blocks.1.linear1.weight"], kept["model"]["motion_tower.blocks.1.linear1.weight"])
+    assert {"token_embedding.weight", "positional_embedding", "transformer.resblocks.0.ln_1.weight", "ln_final.weight"} <= words.keys()
+    assert words.keys() - {"text_head.weight", "text_head.bias"} == {
+        name.removeprefix("text_tower.text.") for name in kept["model"] if name.startswith("text_tower.")
+    }
+    places = [*tiny.places(), f"--out_dir={runs_dir}", f"--submissions_dir={tmp_path / 'submissions'}"]
+    assert ensemble.main(places) == 0
+    with (tmp_path / "submissions" / "submission.csv").open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == 3
+
+
+def test_the_table_has_the_values_of_the_readme():
+    settings = config.build(config.TrainSettings, config.VARIANTS["clip_readme"])
+    model = FrameTransformer(settings.motion, 2, features.layout(2, FeatureSettings(kind="raw")))
+    assert tuple(model.project.weight.shape) == (512, 384) and model.positions.shape == (512, 512) and len(model.blocks) == 4
+    block = model.blocks[0]
+    assert block.self_attn.num_heads == 8 and block.linear1.out_features == 2048 and block.dropout.p == 0.1 and not block.norm_first
+    fitted = settings.fit
+    assert (fitted.epochs, fitted.batch_size, fitted.lr, settings.text.text_lr_mult, settings.loss.tau) == (30, 64, 1e-4, 0.1, 0.07)
