@@ -201,22 +201,23 @@ def test_no_caption_is_embedded_with_a_share_that_it_helped_to_choose(seed):
     rng = np.random.default_rng(seed)
     owner, group = np.repeat(np.arange(40), 2), np.arange(40) // 4
     out = OutOfFold(np.arange(40), np.arange(40), unit(rng, 40, 5), unit(rng, 80, 5), owner)
-    said = {share: unit(rng, 80, 5) for share in wise.SHARES}
-    choice, made = wise.choose(said, out, group)
+    outs = {share: replace(out, text=unit(rng, 80, 5), text_parts=unit(rng, 80, 5, 5)) for share in wise.SHARES}
+    choice, made = wise.choose(outs, group)
     half = wise.halve(group)
     assert sorted(np.bincount(half)) == [20, 20] and all(len(set(half[group == label])) == 1 for label in set(group))
-    score = {share: metrics.caption_scores(vectors @ out.motion.T, owner) for share, vectors in said.items()}
+    score = {share: metrics.caption_scores(own.text @ out.motion.T, owner) for share, own in outs.items()}
     assert score[choice.alpha].mean() == max(values.mean() for values in score.values())
     for caption in range(80):
         others = half != half[owner[caption]]
         best = max(wise.SHARES, key=lambda share: score[share][others].mean())
-        assert np.array_equal(made.text[caption], said[best][caption])
+        assert np.array_equal(made.text[caption], outs[best].text[caption])
+        assert np.array_equal(made.text_parts[caption], outs[best].text_parts[caption])
 
 
 def test_equal_shares_leave_the_tower_as_fine_tuned():
     rng = np.random.default_rng(0)
     out = OutOfFold(np.arange(8), np.arange(8), unit(rng, 8, 5), unit(rng, 8, 5), np.arange(8))
-    choice, _ = wise.choose(dict.fromkeys(wise.SHARES, out.text), out, np.arange(8))
+    choice, _ = wise.choose(dict.fromkeys(wise.SHARES, out), np.arange(8))
     assert choice.alpha == 1 and choice.halves == (1, 1)
 
 

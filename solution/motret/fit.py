@@ -150,9 +150,11 @@ def fit(
             _write_metrics(part / "metrics.csv", history)
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
-    out = None if fold is None else out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
-    if wise.applies(settings.text):
-        out = interpolate(model, tower, kept, run, fold, place, folds, out, log)
+
+    def embedded() -> OutOfFold | None:
+        return None if fold is None else out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
+
+    out = wise.finish(model, tower, kept, run, fold, folds, embedded, log) if wise.applies(settings.text) else embedded()
     if settings.fit.save_halves:
         for name, weights in model.halves().items():
             runs.save_checkpoint(part / name, weights)
@@ -363,39 +365,6 @@ def stop_collapse(line: Epoch, part: Path, settings: TrainSettings) -> None:
             wrong = f"the embeddings of {what} have collapsed in epoch {line.epoch}: their mean cosine is {1 - spreads:.3f}"
             slower = "lower --text_lr_mult or --lr, raise --freeze_text_epochs" if text.fine_tunes(settings.text) else "lower --lr"
             raise RunFault(part, wrong, f"{slower}, or raise --warmup_epochs, --tau or --batch_size")
-
-
-def interpolate(
-    model: DualEncoder,
-    tower: text.ClipTower | text.HfTower,
-    kept: dict[str, Any],
-    run: Run,
-    fold: int | None,
-    place: Workplace,
-    folds: Folds,
-    out: OutOfFold | None,
-    log: logging.Logger,
-) -> OutOfFold | None:
-    """Puts the text tower between `tower`, as published, and what it has become; returns the embeddings, made with the same.
-
-    The kept checkpoint is replaced; the fine-tuned tower stays in it, so that a run killed here goes on from there.
-    """
-    published = {name: value.to(place.device) for name, value in tower.state_dict().items()}
-    tuned = kept.get("tuned") or {name: value.clone() for name, value in model.text_tower.state_dict().items()}
-    shares = wise.shares(run, fold, folds)
-    choice = wise.Choice(shares[0])
-    if out is not None:
-        rows, _ = place.table.of(torch.from_numpy(out.row).to(place.device))
-        said = {}
-        for share in shares:
-            wise.mix(model.text_tower, published, tuned, share)
-            said[share] = embed_captions(model, place.bank, rows, place.autocast())
-        choice, out = wise.choose(said, out, folds.group[out.row])
-    wise.mix(model.text_tower, published, tuned, choice.alpha)
-    log.info(choice.line())
-    files.write_json(run.part(fold) / "wise.json", asdict(choice))
-    runs.save_checkpoint(runs.best_checkpoint(run.part(fold)), kept | {"model": model.state_dict(), "tuned": tuned})
-    return out
 
 
 def spread(embeddings: np.ndarray) -> float:

@@ -5,17 +5,20 @@ itself, so the held-out groups are halved: each half is embedded with the share 
 these. The model that is kept takes the share that was best on all of them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motret import files, metrics, text
+from motret import files, metrics, runs, text
 from motret.config import TextSettings
 from motret.faults import RunFault
 from motret.folds import Folds
+from motret.model import DualEncoder
 from motret.runs import OutOfFold, Run
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -61,24 +64,28 @@ def mix(tower: nn.Module, published: Mapping[str, Tensor], tuned: Mapping[str, T
     tower.load_state_dict(mixed)
 
 
-def choose(said: Mapping[float, np.ndarray], out: OutOfFold, group: np.ndarray) -> tuple[Choice, OutOfFold]:
+def choose(outs: Mapping[float, OutOfFold], group: np.ndarray) -> tuple[Choice, OutOfFold]:
     """The best share, and embeddings in which no caption helped to choose its own share.
 
-    said: (C, d) captions of `out` by share; group: (M,) of its motions, at least two unless there is one share.
+    outs: embeddings by share, which differ in their texts alone; group: (M,) of the motions, at least two unless there is one share.
     """
-    scores = {share: metrics.caption_scores(vectors @ out.motion.T, out.owner) for share, vectors in said.items()}
+    first = next(iter(outs.values()))
+    if len(outs) == 1:
+        return Choice(next(iter(outs))), first
+    scores = {share: metrics.caption_scores(out.similarity(), out.owner) for share, out in outs.items()}
     half = halve(group)
 
     def best(of: np.ndarray) -> float:
-        return max(said, key=lambda share: scores[share][of].mean())
+        return max(outs, key=lambda share: scores[share][of].mean())
 
-    if len(said) == 1:
-        (alpha,) = said
-        return Choice(alpha), replace(out, text=said[alpha])
-    picked = tuple(best(half != number) for number in (0, 1))
-    own = half[out.owner][:, None]
+    picked = (best(half == 1), best(half == 0))  # each on the other half
     chosen = Choice(best(half >= 0), picked, {f"{share:g}": float(score.mean()) for share, score in scores.items()})
-    return chosen, replace(out, text=np.where(own == 0, said[picked[0]], said[picked[1]]))
+    mixed = {}
+    for name in ("text", "text_parts"):
+        if (zero := getattr(outs[picked[0]], name)) is not None:
+            own = half[first.owner].reshape(-1, *[1] * (zero.ndim - 1))
+            mixed[name] = np.where(own == 0, zero, getattr(outs[picked[1]], name))
+    return chosen, replace(first, **mixed)
 
 
 def halve(group: np.ndarray) -> np.ndarray:
@@ -89,3 +96,32 @@ def halve(group: np.ndarray) -> np.ndarray:
         side[label] = int(filled[1] < filled[0])
         filled[side[label]] += sizes[label]
     return side[index]
+
+
+def finish(
+    model: DualEncoder,
+    tower: nn.Module,
+    kept: dict[str, Any],
+    run: Run,
+    fold: int | None,
+    folds: Folds,
+    embedded: Callable[[], OutOfFold | None],
+    log: logging.Logger,
+) -> OutOfFold | None:
+    """Puts the model's text tower between `tower`, as published, and what it has become; returns the embeddings that count.
+
+    kept: the checkpoint in the model; embedded: makes the held-out embeddings of the model as it is, None where nothing is held out.
+    The checkpoint is replaced; the fine-tuned tower stays in it, so that a run killed here goes on from there.
+    """
+    published = {name: value.to(model.log_scale.device) for name, value in tower.state_dict().items()}
+    tuned = kept.get("tuned") or {name: value.clone() for name, value in model.text_tower.state_dict().items()}
+    outs: dict[float, OutOfFold | None] = {}
+    for share in shares(run, fold, folds):
+        mix(model.text_tower, published, tuned, share)
+        outs[share] = embedded()
+    choice, out = (Choice(share), None) if fold is None else choose(outs, folds.group[outs[share].row])
+    mix(model.text_tower, published, tuned, choice.alpha)
+    log.info(choice.line())
+    files.write_json(run.part(fold) / "wise.json", asdict(choice))
+    runs.save_checkpoint(runs.best_checkpoint(run.part(fold)), kept | {"model": model.state_dict(), "tuned": tuned})
+    return out
