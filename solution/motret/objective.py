@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motret import augment, losses
+from motret import losses, mixture
 from motret.batches import Batch
 from motret.config import TrainSettings
 from motret.model import DualEncoder
@@ -64,9 +64,9 @@ def embed_piece(model: DualEncoder, piece: MotionBatch, columns: dict[str, slice
     told = {"motion": motion, "parts": torch.stack(parts, dim=1)}
     if not mixes:
         return Embedded(told)
-    mixture = augment.draw_mixture(piece, columns)
-    mixed, mixed_parts = model.encode_motions_and_parts(mixture.motions)
-    return Embedded(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mixture.other, mixture.replaced)
+    mix = mixture.draw_mixture(piece, columns)
+    mixed, mixed_parts = model.encode_motions_and_parts(mix.motions)
+    return Embedded(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mix.other, mix.replaced)
 
 
 def combine(told: Embedded, scale: Tensor, batch: Batch, place: Workplace, settings: TrainSettings) -> Tensor:

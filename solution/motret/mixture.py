@@ -1,4 +1,4 @@
-"""Augmentation of packed features: new motions out of those of a batch."""
+"""Part mixture: new motions out of those of a batch, some parts of one on the body of another."""
 
 from dataclasses import dataclass
 

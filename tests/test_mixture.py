@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny
-from motret import acting, augment, features, objective, skeleton
+from motret import acting, features, mixture, objective, skeleton
 from motret.features import FeatureSettings
 from motret.motion import MotionBatch
 from motret.skeleton import PARTS
@@ -35,11 +35,11 @@ def joints(frames, name="position"):
 
 def mix(motions, other, *parts):
     replaced = torch.tensor([[name in parts for name in NAMES]] * len(motions.lengths))
-    return augment.mix_parts(motions.frames, motions.lengths, torch.tensor(other), replaced, COLUMNS)
+    return mixture.mix_parts(motions.frames, motions.lengths, torch.tensor(other), replaced, COLUMNS)
 
 
 def test_the_distances_between_persons_are_those_of_the_features(acted) -> None:
-    found = augment.reach(joints(acted.frames), acted.frames[..., COLUMNS["relation"]])
+    found = mixture.reach(joints(acted.frames), acted.frames[..., COLUMNS["relation"]])
     assert torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-4)
 
 
@@ -82,7 +82,7 @@ def test_velocities_run_at_the_pace_of_the_resampling(acted) -> None:
 
 def test_distances_follow_the_replaced_parts(acted) -> None:
     mixed = mix(acted, [1, 2, 3, 0], "right_arm", "torso")
-    found = augment.reach(joints(mixed), mixed[..., COLUMNS["relation"]])
+    found = mixture.reach(joints(mixed), mixed[..., COLUMNS["relation"]])
     assert torch.allclose(mixed[..., COLUMNS["relation"]][..., 5:], found)
     assert torch.equal(mixed[..., COLUMNS["relation"]][..., :5], acted.frames[..., COLUMNS["relation"]][..., :5])
     assert not torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-2)
@@ -100,7 +100,7 @@ def test_swapping_the_persons_swaps_the_mixture(acted) -> None:
 def drawn(seed):
     lengths = [12, 30, 24, 18, 9]
     batch = tiny.motion_batch(lengths, features=features.width(2), generator=torch.Generator().manual_seed(seed))
-    return augment.draw_mixture(batch, COLUMNS)
+    return mixture.draw_mixture(batch, COLUMNS)
 
 
 def test_a_drawn_mixture_takes_two_or_three_parts_of_another_motion_and_repeats_by_seed() -> None:
@@ -118,7 +118,7 @@ def test_a_drawn_mixture_takes_two_or_three_parts_of_another_motion_and_repeats_
 def test_motions_of_one_person_and_of_one_frame_are_mixed() -> None:
     columns = features.columns(1, rotations=False)
     lone = tiny.motion_batch([1, 7], persons=1, features=features.width(1, False), generator=torch.Generator().manual_seed(0))
-    assert torch.isfinite(augment.draw_mixture(lone, columns).motions.frames).all()
+    assert torch.isfinite(mixture.draw_mixture(lone, columns).motions.frames).all()
 
 
 def test_the_mixture_adds_to_the_loss_by_its_weight(monkeypatch) -> None:
