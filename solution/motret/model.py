@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from motret import motion
+from motret import augment, motion, text
 from motret.config import TrainSettings
 from motret.faults import SettingFault
 from motret.motion import MotionBatch
@@ -41,6 +41,7 @@ class DualEncoder(nn.Module):
                 raise SettingFault("--use_gar", wrong, "leave it out, or take --motion_tower motret.parts:PartTransformer")
             self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.size))
         self.text_tower = text_tower
+        self.augment = settings.augment
         hidden = settings.text.text_hidden
         self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden), nn.GELU(), nn.Linear(hidden, self.size))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.loss.tau)), requires_grad=settings.loss.learn_tau)
@@ -66,14 +67,23 @@ class DualEncoder(nn.Module):
 
     def _standardised(self, batch: MotionBatch) -> MotionBatch:
         frames = ((batch.frames - self.mean) * self.scale).clamp(-CLIP_AT, CLIP_AT)
+        if batch.generator is not None and self.augment.noise:
+            frames = augment.add_noise(frames, self.augment.noise, batch.generator)
+        if batch.generator is not None and self.augment.frame_mask:
+            frames = augment.mask_frames(frames, self.augment.frame_mask, batch.generator)
         return MotionBatch(frames, batch.lengths, batch.generator)
 
-    def encode_captions(self, bank: CaptionBank, rows: Tensor) -> Tensor:
-        """(C, proj_dim) unit vectors of the bank's captions in `rows` (C,); a caption met twice is encoded once."""
+    def encode_captions(self, bank: CaptionBank, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(C, proj_dim) unit vectors of the bank's captions in `rows` (C,); a caption met twice is encoded once.
+
+        generator: where random choices come from while training (--word_dropout), None otherwise.
+        """
         if bank.vectors is not None:
             return F.normalize(self.text_head(bank.vectors[rows]).float(), dim=-1)
         distinct, back = rows.unique(return_inverse=True)
         lengths = bank.lengths[distinct]
         ids = bank.ids[distinct, : int(lengths.max())]
+        if generator is not None and self.augment.word_dropout:
+            ids, lengths = text.drop_words(ids, lengths, self.augment.word_dropout, generator)
         encoded = F.normalize(self.text_head(self.text_tower(ids, lengths)).float(), dim=-1)
         return encoded.index_select(0, back)  # unlike [back], its gradient adds up in one order: runs repeat bit for bit
