@@ -6,7 +6,7 @@ by number, of the bones that leave a joint (SMPL) or of the bone that leads to i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +15,23 @@ import numpy as np
 from motret.challenge import read_motion
 from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, split_columns
 
-MOTIONS, FRAMES, ROUNDS = 8, 40, 15
+MOTIONS, FRAMES, ROUNDS = 6, 40, 15
 """What is looked at: motions of a data set and frames of each, spread evenly, and how often turns and bones are fitted to each other."""
 FITS = 0.01
 """Mean distance in metres of the joints from where forward kinematics puts them, up to which a convention fits."""
 EVEN = 0.03
 """Mean distance in metres of a bone at rest from the mirrored bone of the other side, up to which the body at rest is symmetric."""
+
+
+AXES = np.array(
+    [
+        np.eye(3)[list(order)] * signs
+        for order in permutations(range(3))
+        for signs in product((1.0, -1.0), repeat=3)
+        if np.linalg.det(np.eye(3)[list(order)] * signs) > 0
+    ]
+)
+"""(24, 3, 3) the rotations that lay axes on axes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,10 @@ def find(motions: Sequence[tuple[np.ndarray, np.ndarray]]) -> Found:
         for kept in [np.linspace(0, len(positions) - 1, min(FRAMES, len(positions))).astype(int)]
         for person in range(positions.shape[1])
     ]
-    return min((_judge(convention, bodies) for convention in CONVENTIONS), key=lambda found: found.error)
+    sixes = np.concatenate([six for _, six in bodies])
+    alternating = _defect(*_vectors(sixes, True)) < _defect(*_vectors(sixes, False))  # two vectors of a rotation are at right angles
+    tried = [convention for convention in CONVENTIONS if convention.alternating == alternating]
+    return min((_judge(convention, bodies) for convention in tried), key=lambda found: found.error)
 
 
 def find_in(paths: Sequence[Path]) -> Found:
@@ -107,7 +121,7 @@ def _judge(convention: Convention, bodies: Sequence[tuple[np.ndarray, np.ndarray
 
 def matrices(six: np.ndarray, convention: Convention) -> np.ndarray:
     """Rotations (..., 6) as matrices (..., 3, 3), made orthonormal by Gram and Schmidt's method."""
-    first, second = (six[..., 0::2], six[..., 1::2]) if convention.alternating else (six[..., :3], six[..., 3:])
+    first, second = _vectors(six, convention.alternating)
     first = _unit(first)
     second = _unit(second - (first * second).sum(axis=-1, keepdims=True) * first)
     return np.stack([first, second, np.cross(first, second)], axis=-2 if convention.rows else -1)
@@ -149,7 +163,7 @@ def fit_body(positions: np.ndarray, bones: np.ndarray) -> tuple[np.ndarray, np.n
     """
     parents = np.array(PARENTS[1:])
     seen = positions[:, 1:] - positions[:, parents]
-    turn = _first_turn(positions)
+    turn = _first_turn(positions, seen, bones[:, 1:])
     for _ in range(ROUNDS):
         offsets = np.einsum("tjba,tcb,tjc->ja", bones[:, 1:], turn, seen) / len(seen)
         told = np.einsum("tjab,jb->tja", bones[:, 1:], offsets)
@@ -159,11 +173,37 @@ def fit_body(positions: np.ndarray, bones: np.ndarray) -> tuple[np.ndarray, np.n
     return np.concatenate([np.zeros((1, 3)), offsets]), turn
 
 
-def _first_turn(positions: np.ndarray) -> np.ndarray:
+def _first_turn(positions: np.ndarray, seen: np.ndarray, bones: np.ndarray) -> np.ndarray:
+    """(T, 3, 3) turn of the pelvis, near enough to start from: how hips and spine stand, and one turn for all frames from there to rest.
+
+    That one turn G is what makes the bones at rest, the means of bones^T G^T seen, longest; from each way to lay the axes on each other
+    it is climbed to, since a data set may have its bodies at rest in any of them.
+    """
+    stance = _stance(positions)
+    moments = np.einsum("tjba,tce,tjc->jbae", bones, stance, seen, optimize=True) / len(seen)
+    turn = AXES
+    for _ in range(ROUNDS):
+        offsets = np.einsum("jbae,neb->nja", moments, turn)
+        u, _, v = np.linalg.svd(np.einsum("jbae,nja->neb", moments, offsets))
+        u[..., -1] *= np.linalg.det(u @ v)[:, None]
+        turn = u @ v
+    longest = (np.einsum("jbae,neb->nja", moments, turn) ** 2).sum(axis=(1, 2))
+    return stance @ turn[longest.argmax()]
+
+
+def _stance(positions: np.ndarray) -> np.ndarray:
     across = _unit(positions[:, JOINT["left_hip"]] - positions[:, JOINT["right_hip"]])
     up = positions[:, JOINT["spine2"]] - positions[:, 0]
     up = _unit(up - (across * up).sum(axis=-1, keepdims=True) * across)
     return np.stack([across, up, np.cross(across, up)], axis=-1)
+
+
+def _vectors(six: np.ndarray, alternating: bool) -> tuple[np.ndarray, np.ndarray]:
+    return (six[..., 0::2], six[..., 1::2]) if alternating else (six[..., :3], six[..., 3:])
+
+
+def _defect(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs((_unit(first) * _unit(second)).sum(axis=-1)).mean())
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

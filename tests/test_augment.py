@@ -1,0 +1,302 @@
+"""A changed motion is one that could have been recorded: mirrored, swapped, faster, cut out; noise and masks only while training."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+import train
+from conftest import body, load, sixes, write_data
+from motret import augment, batches, features, objective, part_texts, rotations, sides, text, workplace
+from motret.augment import View
+from motret.batches import CaptionTable, Motions
+from motret.config import AugmentSettings
+from motret.faults import SettingFault
+from motret.features import FeatureSettings
+from motret.model import DualEncoder
+from motret.rotations import Convention, Found
+from motret.skeleton import MIRROR, OTHER_SIDE, PARTS
+
+FLIP = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
+COLUMNS = features.columns(2)
+CONTIGUOUS = Found(Convention(), 0.0, 0, 0.0)
+ALTERNATING = Found(Convention(alternating=True), 0.0, 0, 0.0)
+
+
+def featured(positions, six, **values):
+    made = features.canonical_features(positions, six, np.array([0]), FeatureSettings(**values))
+    return torch.from_numpy(made)
+
+
+def mirrored_scene(positions, six, found):
+    return positions[:, :, MIRROR] * FLIP, (six[:, :, MIRROR[1:] - 1] * found.signs()).astype(np.float32)
+
+
+# ---- mirror
+
+
+@pytest.mark.parametrize("found", [CONTIGUOUS, ALTERNATING], ids=["contiguous", "alternating"])
+@pytest.mark.parametrize("persons", [1, 2])
+def test_mirrored_features_are_the_features_of_the_mirrored_motion(persons, found) -> None:
+    positions, six = body(20, persons), sixes(20, persons)
+    mirror = augment.make_mirror(features.columns(persons), found)
+    torch.testing.assert_close(mirror(featured(positions, six)), featured(*mirrored_scene(positions, six, found)), atol=2e-5, rtol=0)
+    mirror = augment.make_mirror(features.columns(persons, rotations=False))
+    seen = featured(*mirrored_scene(positions, six, found), rotations=False)
+    torch.testing.assert_close(mirror(featured(positions, six, rotations=False)), seen, atol=2e-5, rtol=0)
+
+
+def test_mirroring_twice_changes_nothing() -> None:
+    frames, mirror = featured(body(20), sixes(20)), augment.make_mirror(COLUMNS, CONTIGUOUS)
+    assert torch.equal(mirror(mirror(frames)), frames)
+    assert not torch.allclose(mirror(frames), frames, atol=0.1)
+
+
+def test_parts_change_their_columns_in_the_mirror() -> None:
+    frames, mirror = featured(body(20), sixes(20)), augment.make_mirror(COLUMNS, CONTIGUOUS)
+    seen = mirror(frames)
+    for part, joints in PARTS.items():
+        other = list(PARTS[OTHER_SIDE[part]])
+        assert [int(MIRROR[joint]) for joint in joints] == other
+        heights, there = (frame[..., COLUMNS["position"]].unflatten(-1, (22, 3))[..., 1] for frame in (seen, frames))
+        assert torch.equal(heights[..., list(joints)], there[..., other])
+
+
+def test_rotations_that_nobody_understands_are_a_fault_of_the_flag(tmp_path) -> None:
+    data = load(write_data(tmp_path / "data", ["a", "b", "c"]))
+    with pytest.raises(SettingFault, match=r"--mirror: .*no_rotations"):
+        augment.prepare(tiny.settings(mirror=0.5), data, tiny.CPU)
+    assert augment.prepare(tiny.settings(noise=0.5, frame_mask=0.5), data, tiny.CPU) is None
+    without = load(write_data(tmp_path / "other", ["a", "b"]), rotations=False)
+    assert augment.prepare(tiny.settings(mirror=0.5), without, tiny.CPU).mirror is not None
+
+
+def test_person_swap_needs_two_persons() -> None:
+    with pytest.raises(SettingFault, match="--person_swap"):
+        augment.prepare(tiny.settings(person_swap=0.5), tiny.training_data(persons=1), tiny.CPU)
+
+
+# ---- speed and crop
+
+
+def gathered(lengths, **values):
+    packed = tiny.store(lengths)
+    return packed, Motions(packed, tiny.settings(**values).motion, tiny.CPU)
+
+
+@pytest.mark.parametrize("rule", ["subsample", "crop"])
+def test_a_motion_at_another_speed_is_what_a_loop_makes_of_it(rule) -> None:
+    packed, gallery = gathered([40, 7, 90, 1], long_motions=rule, max_frames=60)
+    pace, windows = [1.25, 0.5, 0.8, 2.0], [(5, 30), (1, 6), (0, 90), (0, 1)]
+    found = gallery.gather(torch.arange(4), pace=torch.tensor(pace), window=torch.tensor(windows))
+    for row, (speed, (first, count)) in enumerate(zip(pace, windows, strict=True)):
+        whole = packed.motion(row)[first : first + count]
+        shown = math.floor((count - 1) / np.float32(speed)) + 1
+        length = min(shown, 60)
+        step = (count - 1) / max(length - 1, 1) if shown > 60 and rule == "subsample" else speed
+        skipped = (shown - length) // 2 if rule == "crop" else 0
+        wanted = np.stack([whole[round(float(np.float32((number + skipped) * step)))] for number in range(length)])
+        wanted[..., COLUMNS["velocity"]] *= np.float32(speed)
+        wanted[..., COLUMNS["root"].start : COLUMNS["root"].start + 4] *= np.float32(speed)
+        assert int(found.lengths[row]) == length
+        np.testing.assert_allclose(found.frames[row, :length].numpy(), wanted, rtol=1e-6)
+        np.testing.assert_allclose(found.frames[row, length:].numpy(), np.repeat(wanted[-1:], found.frames.shape[1] - length, 0), rtol=1e-6)
+
+
+def test_a_motion_run_faster_moves_like_one_recorded_faster() -> None:
+    fast = featured(body(41)[::2], sixes(41)[::2])
+    packed, gallery = gathered([41])
+    packed.features[:] = featured(body(41), sixes(41)).numpy()
+    found = gallery.gather(torch.tensor([0]), pace=torch.tensor([2.0])).frames[0]
+    assert found.shape == fast.shape
+    torch.testing.assert_close(found[..., COLUMNS["position"]], fast[..., COLUMNS["position"]], atol=2e-3, rtol=1e-3)
+    near = (found - fast)[:-1, :, COLUMNS["velocity"]].abs().mean() / fast[..., COLUMNS["velocity"]].abs().mean()
+    assert near < 0.1  # of one frame's difference against that of two
+
+
+def test_a_piece_is_contiguous_and_never_empty_or_out_of_bounds() -> None:
+    whole = torch.tensor([1, 2, 10, 300]).repeat(500)
+    generator = torch.Generator().manual_seed(0)
+    luck = torch.rand(2, len(whole), generator=generator)
+    first, kept = augment.cut_out(whole, 0.3, *luck).unbind(dim=1)
+    assert (first >= 0).all() and (kept >= 1).all() and (first + kept <= whole).all()
+    assert (kept >= 0.7 * whole).all() and (kept[whole == 300] < 220).any() and (kept[whole == 300] > 290).any()
+    assert {0, 1, 2} == set(first[(whole == 10)].tolist())
+
+
+# ---- drawing
+
+
+CAPTIONS = tuple((f"lifts the left arm {row}", "the first person bows" if row % 4 == 0 else f"waves {row}") for row in range(20))
+
+
+def drawn(**values):
+    """Batches of an epoch of 20 motions, with the data and everything they were drawn from."""
+    data = tiny.training_data(CAPTIONS)
+    said = [caption for own in CAPTIONS for caption in own]
+    bank = text.CaptionBank({caption: row for row, caption in enumerate(sorted({*said, *map(sides.mirror, said)}))})
+    chosen = AugmentSettings(**values)
+    told = torch.tensor([any("first" in caption for caption in own) for own in CAPTIONS])
+    ready = augment.Augmentation(chosen, augment.make_mirror(COLUMNS, CONTIGUOUS), ~told)
+    table, gallery = CaptionTable(CAPTIONS, bank, tiny.CPU, mirrored=True), Motions(data.store, tiny.settings().motion, tiny.CPU)
+    noise = torch.Generator().manual_seed(0)
+    made = list(batches.epoch(gallery, table, np.arange(20), 10, np.random.default_rng(0), noise, 2, ready))
+    return data, bank, gallery, ready, made
+
+
+def test_mirrored_motions_come_with_mirrored_captions_and_the_others_with_their_own() -> None:
+    _, bank, gallery, ready, made = drawn(mirror=0.5)
+    texts = list(bank.index)
+    assert 0 < sum(int(batch.mirrored.sum()) for batch in made) < 20
+    for batch in made:
+        frames = torch.cat([torch.nn.functional.pad(piece.frames, (0, 0, 0, 0, 0, 60 - piece.frames.shape[1])) for piece in batch.pieces])
+        for place, row in enumerate(batch.rows.tolist()):
+            plain = gallery.gather(torch.tensor([row])).frames[0]
+            turned = bool(batch.mirrored[place])
+            assert torch.equal(frames[place, : len(plain)], ready.mirror(plain) if turned else plain)
+            said = [texts[number] for number in batch.captions[batch.owner == place].tolist()]
+            assert said == [sides.mirror(caption) if turned else caption for caption in CAPTIONS[row]]
+
+
+def test_persons_are_not_swapped_where_a_caption_tells_them_by_order() -> None:
+    _, _, gallery, _, made = drawn(person_swap=1.0)
+    for batch in made:
+        first = torch.cat([piece.frames[:, 0] for piece in batch.pieces])
+        for place, row in enumerate(batch.rows.tolist()):
+            plain = gallery.gather(torch.tensor([row])).frames[0, 0]
+            assert torch.equal(first[place], plain if row % 4 == 0 else plain.flip(0))
+
+
+def test_speeds_are_drawn_evenly_around_one_and_lengths_follow() -> None:
+    *_, made = drawn(speed=1.25, crop=0.5)
+    ready = augment.Augmentation(AugmentSettings(speed=1.25), None, torch.ones(2000, dtype=torch.bool))
+    pace = ready.draw(torch.arange(2000), torch.full((2000,), 100), torch.Generator().manual_seed(0)).pace
+    assert 0.8 <= float(pace.min()) < 0.81 and 1.24 < float(pace.max()) <= 1.25 and abs(float(pace.log().mean())) < 0.01
+    for batch in made:
+        lengths = torch.cat([piece.lengths for piece in batch.pieces]).tolist()
+        assert lengths == sorted(lengths)
+
+
+def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    ready = augment.Augmentation(AugmentSettings(), None, torch.ones(3, dtype=torch.bool))
+    assert ready.draw(torch.arange(3), torch.tensor([5, 6, 7]), generator) == View()
+    assert torch.equal(generator.get_state(), state)
+    assert View().lengths(torch.tensor([5])).tolist() == [5]
+
+
+def test_the_part_texts_of_a_mirrored_motion_are_those_of_the_other_side() -> None:
+    data = tiny.training_data(tuple((f"motion {row}",) for row in range(4)))
+    parts = [dict.fromkeys(PARTS) | {"left_arm": f"lifts the left hand {row}", "torso": "leans right"} for row in range(4)]
+    said = [text for own in parts for part in (own, part_texts.mirror(own)) for text in part.values() if text]
+    index = {caption: row for row, caption in enumerate(sorted({*said, *(own[0] for own in data.training.captions)}))}
+    bank = text.CaptionBank(index, vectors=torch.eye(len(index)))
+    chosen = tiny.settings(mirror=0.5, use_gar=True)
+    found = pytest.MonkeyPatch()
+    with found.context() as patch:
+        patch.setattr(rotations, "find_in", lambda paths: CONTIGUOUS)
+        place = workplace.set_up(chosen, data, bank, parts)
+    batch = batches.Batch(torch.tensor([1, 2]), (), torch.tensor([0]), torch.tensor([0]), torch.tensor([True, False]))
+    texts = [None if row < 0 else list(index)[row] for row in objective.part_rows(batch, place).flatten().tolist()]
+    assert texts[:5] == ["lifts the right hand 1", None, None, None, "leans left"]
+    assert texts[5:] == [None, "lifts the left hand 2", None, None, "leans right"]
+
+
+# ---- noise, masks and captions
+
+
+def model(**values):
+    chosen = tiny.settings(**values)
+    made = DualEncoder(chosen, 2, {"position": slice(0, 10)}, tiny.TEXT_DIM)
+    return chosen, made
+
+
+def standardised(made, generator):
+    batch = tiny.motion_batch([40, 60], generator=generator)
+    return batch.frames.clamp(-8, 8), made._standardised(batch).frames
+
+
+def test_noise_has_the_deviation_asked_for_and_only_while_training() -> None:
+    _, made = model(noise=0.3)
+    plain, noisy = standardised(made, torch.Generator().manual_seed(0))
+    assert float((noisy - plain).std()) == pytest.approx(0.3, rel=0.05)
+    plain, still = standardised(made, None)
+    assert torch.equal(still, plain)
+
+
+def test_masked_frames_are_zero_for_both_persons_and_the_others_stay() -> None:
+    _, made = model(frame_mask=0.3)
+    plain, masked = standardised(made, torch.Generator().manual_seed(0))
+    hidden = (masked == 0).all(dim=-1)
+    assert torch.equal(hidden[:, :, 0], hidden[:, :, 1]) and 0.2 < float(hidden.float().mean()) < 0.4
+    assert torch.equal(masked[~hidden], plain[~hidden])
+    assert torch.equal(*standardised(made, None))
+
+
+def test_a_share_of_captions_is_replaced_by_the_mean_of_their_motion() -> None:
+    caption = torch.nn.functional.normalize(torch.randn(400, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    owner = torch.arange(200).repeat_interleave(2)
+    batch = batches.Batch(torch.arange(200), (), owner, owner, None, torch.Generator().manual_seed(1))
+    found = objective.mix_captions(caption, batch, tiny.settings(caption_mix=0.25))
+    mean = caption.view(200, 2, 8).mean(dim=1)
+    mean = (mean / mean.norm(dim=-1, keepdim=True)).repeat_interleave(2, dim=0)
+    mixed = torch.isclose(found, mean, atol=1e-6).all(dim=-1)
+    assert 0.2 < float(mixed.float().mean()) < 0.3
+    assert torch.equal(found[~mixed], caption[~mixed])
+    assert objective.mix_captions(caption, batch, tiny.settings()) is caption
+
+
+def test_dropped_words_leave_the_ends_and_the_order_of_the_rest() -> None:
+    lengths = torch.tensor([2, 3, 12, 20])
+    ids = torch.arange(1, 21).repeat(4, 1) * (torch.arange(20) < lengths[:, None])
+    total = 0
+    for seed in range(50):
+        found, left = text.drop_words(ids, lengths, 0.3, torch.Generator().manual_seed(seed))
+        for own, kept, count, length in zip(ids.tolist(), found.tolist(), left.tolist(), lengths.tolist(), strict=True):
+            assert kept[0] == own[0] and kept[count - 1] == own[length - 1] and count >= min(length, 3)
+            assert kept[:count] == sorted(set(kept[:count])) and set(kept[:count]) <= set(own[:length])
+        total += int((lengths - left).sum())
+    assert 0.25 < total / (50 * 28) < 0.35
+
+
+def test_a_caption_that_loses_words_is_read_without_them() -> None:
+    class Reader(torch.nn.Module):
+        def forward(self, ids, lengths):
+            seen.append((ids, lengths))
+            return torch.zeros(len(ids), tiny.TEXT_DIM)
+
+    seen = []
+    made = DualEncoder(tiny.settings(word_dropout=0.5), 2, {"position": slice(0, 10)}, tiny.TEXT_DIM, Reader())
+    bank = text.CaptionBank({"a": 0}, ids=torch.arange(30)[None], lengths=torch.tensor([30]))
+    made.encode_captions(bank, torch.tensor([0, 0]), torch.Generator().manual_seed(0))
+    made.encode_captions(bank, torch.tensor([0, 0]))
+    assert int(seen[0][1]) < 25 and int(seen[1][1]) == 30
+
+
+# ---- settings and scripts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mirror", 1.5), ("speed", 0.8), ("crop", 1.0), ("noise", -1.0), ("frame_mask", -0.1), ("caption_mix", 2.0)]
+)
+def test_a_value_out_of_range_is_a_fault_of_its_flag(name, value) -> None:
+    with pytest.raises(SettingFault, match=f"--{name}"):
+        AugmentSettings(**{name: value})
+
+
+def test_dropping_words_of_a_frozen_tower_is_a_fault(tmp_path, capsys) -> None:
+    assert train.main([*tiny.train_flags(tmp_path, "a"), "--text_weights=openai", "--word_dropout=0.1"]) == 1
+    assert "error: --word_dropout: needs a text tower that trains" in capsys.readouterr().err
+
+
+def test_a_run_with_everything_on_repeats_by_seed(tmp_path, capsys) -> None:
+    on = {"mirror": 0.5, "person_swap": 0.5, "speed": 1.25, "crop": 0.2, "frame_mask": 0.1, "noise": 0.1}
+    on |= {"caption_mix": 0.3, "word_dropout": 0.1, "fold": 0, "epochs": 1}
+    for name in ("a", "b"):
+        assert tiny.run_training(tmp_path, name, **on) == 0
+    assert "the first two columns, one after the other" in capsys.readouterr().out
+    one, two = (np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("a", "b"))
+    np.testing.assert_array_equal(one, two)
