@@ -1,138 +1,302 @@
-"""A mixture takes over whole parts, leaves the rest and the pelvis path alone, and keeps the features true to each other."""
+"""A changed motion is one that could have been recorded: mirrored, swapped, faster, cut out; noise and masks only while training."""
 
-from dataclasses import replace
+import math
 
 import numpy as np
 import pytest
 import torch
 
 import tiny
-from motret import acting, augment, features, objective, skeleton
+import train
+from conftest import body, load, sixes, write_data
+from motret import augment, batches, features, objective, part_texts, rotations, sides, text, workplace
+from motret.augment import View
+from motret.batches import CaptionTable, Motions
+from motret.config import AugmentSettings
+from motret.faults import SettingFault
 from motret.features import FeatureSettings
-from motret.motion import MotionBatch
-from motret.skeleton import PARTS
+from motret.model import DualEncoder
+from motret.rotations import Convention, Found
+from motret.skeleton import MIRROR, OTHER_SIDE, PARTS
 
+FLIP = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
 COLUMNS = features.columns(2)
-NAMES = list(PARTS)
+CONTIGUOUS = Found(Convention(), 0.0, 0, 0.0)
+ALTERNATING = Found(Convention(alternating=True), 0.0, 0, 0.0)
 
 
-@pytest.fixture(scope="module")
-def acted() -> MotionBatch:
-    """Features of four acted scenes, held at their last frames up to the longest."""
-    scenes = []
-    for seed in range(4):
-        rng = np.random.default_rng(seed)
-        positions, rotations = skeleton.split_columns(acting.act_out(acting.draw_scene(rng), 30.0, rng))
-        scenes.append(torch.from_numpy(features.canonical_features(positions, rotations, np.array([0]), FeatureSettings())))
-    lengths = torch.tensor([len(scene) for scene in scenes])
-    longest = int(lengths.max())
-    return MotionBatch(torch.stack([torch.cat([s, s[-1:].expand(longest - len(s), -1, -1)]) for s in scenes]), lengths)
+def featured(positions, six, **values):
+    made = features.canonical_features(positions, six, np.array([0]), FeatureSettings(**values))
+    return torch.from_numpy(made)
 
 
-def joints(frames, name="position"):
-    return frames[..., COLUMNS[name]].unflatten(-1, (22, 3))
+def mirrored_scene(positions, six, found):
+    return positions[:, :, MIRROR] * FLIP, (six[:, :, MIRROR[1:] - 1] * found.signs()).astype(np.float32)
 
 
-def mix(motions, other, *parts):
-    replaced = torch.tensor([[name in parts for name in NAMES]] * len(motions.lengths))
-    return augment.mix_parts(motions.frames, motions.lengths, torch.tensor(other), replaced, COLUMNS)
+# ---- mirror
 
 
-def test_the_distances_between_persons_are_those_of_the_features(acted) -> None:
-    found = augment.reach(joints(acted.frames), acted.frames[..., COLUMNS["relation"]])
-    assert torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-4)
+@pytest.mark.parametrize("found", [CONTIGUOUS, ALTERNATING], ids=["contiguous", "alternating"])
+@pytest.mark.parametrize("persons", [1, 2])
+def test_mirrored_features_are_the_features_of_the_mirrored_motion(persons, found) -> None:
+    positions, six = body(20, persons), sixes(20, persons)
+    mirror = augment.make_mirror(features.columns(persons), found)
+    torch.testing.assert_close(mirror(featured(positions, six)), featured(*mirrored_scene(positions, six, found)), atol=2e-5, rtol=0)
+    mirror = augment.make_mirror(features.columns(persons, rotations=False))
+    seen = featured(*mirrored_scene(positions, six, found), rotations=False)
+    torch.testing.assert_close(mirror(featured(positions, six, rotations=False)), seen, atol=2e-5, rtol=0)
 
 
-def test_nothing_replaced_or_everything_from_oneself_changes_nothing(acted) -> None:
-    for mixed in (mix(acted, [1, 2, 3, 0]), mix(acted, [0, 1, 2, 3], "right_arm", "torso", "left_leg")):
-        assert torch.allclose(mixed, acted.frames, atol=1e-4)
+def test_mirroring_twice_changes_nothing() -> None:
+    frames, mirror = featured(body(20), sixes(20)), augment.make_mirror(COLUMNS, CONTIGUOUS)
+    assert torch.equal(mirror(mirror(frames)), frames)
+    assert not torch.allclose(mirror(frames), frames, atol=0.1)
 
 
-def test_a_replaced_arm_is_the_other_ones_arm_on_the_hosts_spine(acted) -> None:
-    mixed = mix(acted, [1, 2, 3, 0], "right_arm")
-    arm, rest = [14, 17, 19, 21], [joint for joint in range(22) if joint not in (14, 17, 19, 21)]
-    host, other = 2, 3
-    span = int(acted.lengths[host])
-    at = (torch.arange(span) * (acted.lengths[other] - 1) / (span - 1)).round().long()
-    given, kept = joints(acted.frames)[other, at], joints(acted.frames)[host, :span]
-    new = joints(mixed)[host, :span]
-    assert torch.allclose(new[:, :, rest], kept[:, :, rest], atol=1e-6)
-    assert torch.allclose(new[:, :, arm] - new[:, :, [9]], given[:, :, arm] - given[:, :, [9]], atol=1e-6)
-    turned = slice(COLUMNS["rotation"].start + 6 * 18, COLUMNS["rotation"].start + 6 * 19)  # the right elbow, joint 19
-    assert torch.equal(mixed[host, :span, :, turned], acted.frames[other, at][:, :, turned])
-    assert torch.equal(mixed[host, :, :, COLUMNS["root"]], acted.frames[host, :, :, COLUMNS["root"]])
+def test_parts_change_their_columns_in_the_mirror() -> None:
+    frames, mirror = featured(body(20), sixes(20)), augment.make_mirror(COLUMNS, CONTIGUOUS)
+    seen = mirror(frames)
+    for part, joints in PARTS.items():
+        other = list(PARTS[OTHER_SIDE[part]])
+        assert [int(MIRROR[joint]) for joint in joints] == other
+        heights, there = (frame[..., COLUMNS["position"]].unflatten(-1, (22, 3))[..., 1] for frame in (seen, frames))
+        assert torch.equal(heights[..., list(joints)], there[..., other])
 
 
-def test_an_arm_follows_a_replaced_torso(acted) -> None:
-    mixed = mix(acted, [1, 2, 3, 0], "torso")
-    before, after = joints(acted.frames), joints(mixed)
-    assert not torch.allclose(before[0, :, :, 9], after[0, :, :, 9], atol=1e-3)
-    assert torch.allclose(after[..., 21, :] - after[..., 9, :], before[..., 21, :] - before[..., 9, :], atol=1e-5)
-    assert torch.equal(after[..., 0, :], before[..., 0, :])
+def test_rotations_that_nobody_understands_are_a_fault_of_the_flag(tmp_path) -> None:
+    data = load(write_data(tmp_path / "data", ["a", "b", "c"]))
+    with pytest.raises(SettingFault, match=r"--mirror: .*no_rotations"):
+        augment.prepare(tiny.settings(mirror=0.5), data, tiny.CPU)
+    assert augment.prepare(tiny.settings(noise=0.5, frame_mask=0.5), data, tiny.CPU) is None
+    without = load(write_data(tmp_path / "other", ["a", "b"]), rotations=False)
+    assert augment.prepare(tiny.settings(mirror=0.5), without, tiny.CPU).mirror is not None
 
 
-def test_velocities_run_at_the_pace_of_the_resampling(acted) -> None:
-    mixed = mix(acted, [1, 2, 3, 0], "left_leg")
-    span = int(acted.lengths[0])
-    pace = (acted.lengths[1] - 1) / (span - 1)
-    at = (torch.arange(span) * pace).round().long()
-    foot = joints(acted.frames, "velocity")[1, at, :, 10] * pace
-    assert torch.allclose(joints(mixed, "velocity")[0, :span, :, 10], foot, atol=1e-5)
+def test_person_swap_needs_two_persons() -> None:
+    with pytest.raises(SettingFault, match="--person_swap"):
+        augment.prepare(tiny.settings(person_swap=0.5), tiny.training_data(persons=1), tiny.CPU)
 
 
-def test_distances_follow_the_replaced_parts(acted) -> None:
-    mixed = mix(acted, [1, 2, 3, 0], "right_arm", "torso")
-    found = augment.reach(joints(mixed), mixed[..., COLUMNS["relation"]])
-    assert torch.allclose(mixed[..., COLUMNS["relation"]][..., 5:], found)
-    assert torch.equal(mixed[..., COLUMNS["relation"]][..., :5], acted.frames[..., COLUMNS["relation"]][..., :5])
-    assert not torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-2)
+# ---- speed and crop
 
 
-def test_swapping_the_persons_swaps_the_mixture(acted) -> None:
-    parts = ("right_arm", "torso", "left_leg")
-    swapped = mix(MotionBatch(acted.frames.flip(2), acted.lengths), [1, 2, 3, 0], *parts)
-    back = swapped.flip(2)
-    here = mix(acted, [1, 2, 3, 0], *parts)
-    assert torch.equal(back[..., : COLUMNS["relation"].start], here[..., : COLUMNS["relation"].start])
-    assert torch.allclose(back, here, atol=1e-5)
+def gathered(lengths, **values):
+    packed = tiny.store(lengths)
+    return packed, Motions(packed, tiny.settings(**values).motion, tiny.CPU)
 
 
-def drawn(seed):
-    lengths = [12, 30, 24, 18, 9]
-    batch = tiny.motion_batch(lengths, features=features.width(2), generator=torch.Generator().manual_seed(seed))
-    return augment.draw_mixture(batch, COLUMNS)
+@pytest.mark.parametrize("rule", ["subsample", "crop"])
+def test_a_motion_at_another_speed_is_what_a_loop_makes_of_it(rule) -> None:
+    packed, gallery = gathered([40, 7, 90, 1], long_motions=rule, max_frames=60)
+    pace, windows = [1.25, 0.5, 0.8, 2.0], [(5, 30), (1, 6), (0, 90), (0, 1)]
+    found = gallery.gather(torch.arange(4), pace=torch.tensor(pace), window=torch.tensor(windows))
+    for row, (speed, (first, count)) in enumerate(zip(pace, windows, strict=True)):
+        whole = packed.motion(row)[first : first + count]
+        shown = math.floor((count - 1) / np.float32(speed)) + 1
+        length = min(shown, 60)
+        step = (count - 1) / max(length - 1, 1) if shown > 60 and rule == "subsample" else speed
+        skipped = (shown - length) // 2 if rule == "crop" else 0
+        wanted = np.stack([whole[round(float(np.float32((number + skipped) * step)))] for number in range(length)])
+        wanted[..., COLUMNS["velocity"]] *= np.float32(speed)
+        wanted[..., COLUMNS["root"].start : COLUMNS["root"].start + 4] *= np.float32(speed)
+        assert int(found.lengths[row]) == length
+        np.testing.assert_allclose(found.frames[row, :length].numpy(), wanted, rtol=1e-6)
+        np.testing.assert_allclose(found.frames[row, length:].numpy(), np.repeat(wanted[-1:], found.frames.shape[1] - length, 0), rtol=1e-6)
 
 
-def test_a_drawn_mixture_takes_two_or_three_parts_of_another_motion_and_repeats_by_seed() -> None:
-    draws = [drawn(seed) for seed in (*range(20), 0)]
-    for one in draws:
-        assert sorted(one.other.tolist()) == list(range(5))
-        assert all(other != host for host, other in enumerate(one.other.tolist()))
-    counts = torch.cat([one.replaced.sum(dim=1) for one in draws])
-    assert set(counts.tolist()) == {2, 3}
-    assert torch.cat([one.replaced for one in draws]).any(dim=0).all()
-    assert torch.equal(draws[0].motions.frames, draws[-1].motions.frames)
-    assert not torch.equal(draws[0].replaced, draws[1].replaced)
+def test_a_motion_run_faster_moves_like_one_recorded_faster() -> None:
+    fast = featured(body(41)[::2], sixes(41)[::2])
+    packed, gallery = gathered([41])
+    packed.features[:] = featured(body(41), sixes(41)).numpy()
+    found = gallery.gather(torch.tensor([0]), pace=torch.tensor([2.0])).frames[0]
+    assert found.shape == fast.shape
+    torch.testing.assert_close(found[..., COLUMNS["position"]], fast[..., COLUMNS["position"]], atol=2e-3, rtol=1e-3)
+    near = (found - fast)[:-1, :, COLUMNS["velocity"]].abs().mean() / fast[..., COLUMNS["velocity"]].abs().mean()
+    assert near < 0.1  # of one frame's difference against that of two
 
 
-def test_motions_of_one_person_and_of_one_frame_are_mixed() -> None:
-    columns = features.columns(1, rotations=False)
-    lone = tiny.motion_batch([1, 7], persons=1, features=features.width(1, False), generator=torch.Generator().manual_seed(0))
-    assert torch.isfinite(augment.draw_mixture(lone, columns).motions.frames).all()
+def test_a_piece_is_contiguous_and_never_empty_or_out_of_bounds() -> None:
+    whole = torch.tensor([1, 2, 10, 300]).repeat(500)
+    generator = torch.Generator().manual_seed(0)
+    luck = torch.rand(2, len(whole), generator=generator)
+    first, kept = augment.cut_out(whole, 0.3, *luck).unbind(dim=1)
+    assert (first >= 0).all() and (kept >= 1).all() and (first + kept <= whole).all()
+    assert (kept >= 0.7 * whole).all() and (kept[whole == 300] < 220).any() and (kept[whole == 300] > 290).any()
+    assert {0, 1, 2} == set(first[(whole == 10)].tolist())
 
 
-def test_the_mixture_adds_to_the_loss_by_its_weight(monkeypatch) -> None:
+# ---- drawing
+
+
+CAPTIONS = tuple((f"lifts the left arm {row}", "the first person bows" if row % 4 == 0 else f"waves {row}") for row in range(20))
+
+
+def drawn(**values):
+    """Batches of an epoch of 20 motions, with the data and everything they were drawn from."""
+    data = tiny.training_data(CAPTIONS)
+    said = [caption for own in CAPTIONS for caption in own]
+    bank = text.CaptionBank({caption: row for row, caption in enumerate(sorted({*said, *map(sides.mirror, said)}))})
+    chosen = AugmentSettings(**values)
+    told = torch.tensor([any("first" in caption for caption in own) for own in CAPTIONS])
+    ready = augment.Augmentation(chosen, augment.make_mirror(COLUMNS, CONTIGUOUS), ~told)
+    table, gallery = CaptionTable(CAPTIONS, bank, tiny.CPU, mirrored=True), Motions(data.store, tiny.settings().motion, tiny.CPU)
+    noise = torch.Generator().manual_seed(0)
+    made = list(batches.epoch(gallery, table, np.arange(20), 10, np.random.default_rng(0), noise, 2, ready))
+    return data, bank, gallery, ready, made
+
+
+def test_mirrored_motions_come_with_mirrored_captions_and_the_others_with_their_own() -> None:
+    _, bank, gallery, ready, made = drawn(mirror=0.5)
+    texts = list(bank.index)
+    assert 0 < sum(int(batch.mirrored.sum()) for batch in made) < 20
+    for batch in made:
+        frames = torch.cat([torch.nn.functional.pad(piece.frames, (0, 0, 0, 0, 0, 60 - piece.frames.shape[1])) for piece in batch.pieces])
+        for place, row in enumerate(batch.rows.tolist()):
+            plain = gallery.gather(torch.tensor([row])).frames[0]
+            turned = bool(batch.mirrored[place])
+            assert torch.equal(frames[place, : len(plain)], ready.mirror(plain) if turned else plain)
+            said = [texts[number] for number in batch.captions[batch.owner == place].tolist()]
+            assert said == [sides.mirror(caption) if turned else caption for caption in CAPTIONS[row]]
+
+
+def test_persons_are_not_swapped_where_a_caption_tells_them_by_order() -> None:
+    _, _, gallery, _, made = drawn(person_swap=1.0)
+    for batch in made:
+        first = torch.cat([piece.frames[:, 0] for piece in batch.pieces])
+        for place, row in enumerate(batch.rows.tolist()):
+            plain = gallery.gather(torch.tensor([row])).frames[0, 0]
+            assert torch.equal(first[place], plain if row % 4 == 0 else plain.flip(0))
+
+
+def test_speeds_are_drawn_evenly_around_one_and_lengths_follow() -> None:
+    *_, made = drawn(speed=1.25, crop=0.5)
+    ready = augment.Augmentation(AugmentSettings(speed=1.25), None, torch.ones(2000, dtype=torch.bool))
+    pace = ready.draw(torch.arange(2000), torch.full((2000,), 100), torch.Generator().manual_seed(0)).pace
+    assert 0.8 <= float(pace.min()) < 0.81 and 1.24 < float(pace.max()) <= 1.25 and abs(float(pace.log().mean())) < 0.01
+    for batch in made:
+        lengths = torch.cat([piece.lengths for piece in batch.pieces]).tolist()
+        assert lengths == sorted(lengths)
+
+
+def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    ready = augment.Augmentation(AugmentSettings(), None, torch.ones(3, dtype=torch.bool))
+    assert ready.draw(torch.arange(3), torch.tensor([5, 6, 7]), generator) == View()
+    assert torch.equal(generator.get_state(), state)
+    assert View().lengths(torch.tensor([5])).tolist() == [5]
+
+
+def test_the_part_texts_of_a_mirrored_motion_are_those_of_the_other_side() -> None:
+    data = tiny.training_data(tuple((f"motion {row}",) for row in range(4)))
+    parts = [dict.fromkeys(PARTS) | {"left_arm": f"lifts the left hand {row}", "torso": "leans right"} for row in range(4)]
+    said = [text for own in parts for part in (own, part_texts.mirror(own)) for text in part.values() if text]
+    index = {caption: row for row, caption in enumerate(sorted({*said, *(own[0] for own in data.training.captions)}))}
+    bank = text.CaptionBank(index, vectors=torch.eye(len(index)))
+    chosen = tiny.settings(mirror=0.5, use_gar=True)
+    found = pytest.MonkeyPatch()
+    with found.context() as patch:
+        patch.setattr(rotations, "find_in", lambda paths: CONTIGUOUS)
+        place = workplace.set_up(chosen, data, bank, parts)
+    batch = batches.Batch(torch.tensor([1, 2]), (), torch.tensor([0]), torch.tensor([0]), torch.tensor([True, False]))
+    texts = [None if row < 0 else list(index)[row] for row in objective.part_rows(batch, place).flatten().tolist()]
+    assert texts[:5] == ["lifts the right hand 1", None, None, None, "leans left"]
+    assert texts[5:] == [None, "lifts the left hand 2", None, None, "leans right"]
+
+
+# ---- noise, masks and captions
+
+
+def model(**values):
+    chosen = tiny.settings(**values)
+    made = DualEncoder(chosen, 2, {"position": slice(0, 10)}, tiny.TEXT_DIM)
+    return chosen, made
+
+
+def standardised(made, generator):
+    batch = tiny.motion_batch([40, 60], generator=generator)
+    return batch.frames.clamp(-8, 8), made._standardised(batch).frames
+
+
+def test_noise_has_the_deviation_asked_for_and_only_while_training() -> None:
+    _, made = model(noise=0.3)
+    plain, noisy = standardised(made, torch.Generator().manual_seed(0))
+    assert float((noisy - plain).std()) == pytest.approx(0.3, rel=0.05)
+    plain, still = standardised(made, None)
+    assert torch.equal(still, plain)
+
+
+def test_masked_frames_are_zero_for_both_persons_and_the_others_stay() -> None:
+    _, made = model(frame_mask=0.3)
+    plain, masked = standardised(made, torch.Generator().manual_seed(0))
+    hidden = (masked == 0).all(dim=-1)
+    assert torch.equal(hidden[:, :, 0], hidden[:, :, 1]) and 0.2 < float(hidden.float().mean()) < 0.4
+    assert torch.equal(masked[~hidden], plain[~hidden])
+    assert torch.equal(*standardised(made, None))
+
+
+def test_a_share_of_captions_is_replaced_by_the_mean_of_their_motion() -> None:
+    caption = torch.nn.functional.normalize(torch.randn(400, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    owner = torch.arange(200).repeat_interleave(2)
+    batch = batches.Batch(torch.arange(200), (), owner, owner, None, torch.Generator().manual_seed(1))
+    found = objective.mix_captions(caption, batch, tiny.settings(caption_mix=0.25))
+    mean = caption.view(200, 2, 8).mean(dim=1)
+    mean = (mean / mean.norm(dim=-1, keepdim=True)).repeat_interleave(2, dim=0)
+    mixed = torch.isclose(found, mean, atol=1e-6).all(dim=-1)
+    assert 0.2 < float(mixed.float().mean()) < 0.3
+    assert torch.equal(found[~mixed], caption[~mixed])
+    assert objective.mix_captions(caption, batch, tiny.settings()) is caption
+
+
+def test_dropped_words_leave_the_ends_and_the_order_of_the_rest() -> None:
+    lengths = torch.tensor([2, 3, 12, 20])
+    ids = torch.arange(1, 21).repeat(4, 1) * (torch.arange(20) < lengths[:, None])
+    total = 0
+    for seed in range(50):
+        found, left = text.drop_words(ids, lengths, 0.3, torch.Generator().manual_seed(seed))
+        for own, kept, count, length in zip(ids.tolist(), found.tolist(), left.tolist(), lengths.tolist(), strict=True):
+            assert kept[0] == own[0] and kept[count - 1] == own[length - 1] and count >= min(length, 3)
+            assert kept[:count] == sorted(set(kept[:count])) and set(kept[:count]) <= set(own[:length])
+        total += int((lengths - left).sum())
+    assert 0.25 < total / (50 * 28) < 0.35
+
+
+def test_a_caption_that_loses_words_is_read_without_them() -> None:
+    class Reader(torch.nn.Module):
+        def forward(self, ids, lengths):
+            seen.append((ids, lengths))
+            return torch.zeros(len(ids), tiny.TEXT_DIM)
+
     seen = []
-    monkeypatch.setattr(objective, "contrast", lambda *args: torch.tensor(1.0))
-    monkeypatch.setattr(objective, "part_contrast", lambda *args: torch.tensor(10.0))
-    monkeypatch.setattr(objective, "part_direction", lambda *args: torch.tensor(100.0))
-    monkeypatch.setattr(objective, "mixture_loss", lambda *args: seen.append(1) or torch.tensor(1000.0))
-    place = tiny.workplace(tiny.settings(), tiny.training_data(captions=(("a",), ("b",))))
-    place = replace(place, parts=torch.zeros(2, 5, dtype=torch.long))
-    batch = objective.Batch(torch.arange(2), (), torch.arange(2), torch.arange(2))
-    said = dict.fromkeys(("caption", "motion"), torch.eye(2)) | {"parts": None, "part_text": None}
-    chosen = tiny.settings(use_gar=True, lambda_part=2.0, lambda_mix=3.0, lambda_direction=4.0)
-    mixed = objective.Embedded(said, torch.tensor([1, 0]), torch.ones(2, 5, dtype=torch.bool))
-    assert objective.combine(mixed, torch.tensor(1.0), batch, place, chosen).item() == 1 + 20 + 3000 + 400
-    assert objective.combine(objective.Embedded(said), torch.tensor(1.0), batch, place, chosen).item() == 421
-    assert len(seen) == 1
+    made = DualEncoder(tiny.settings(word_dropout=0.5), 2, {"position": slice(0, 10)}, tiny.TEXT_DIM, Reader())
+    bank = text.CaptionBank({"a": 0}, ids=torch.arange(30)[None], lengths=torch.tensor([30]))
+    made.encode_captions(bank, torch.tensor([0, 0]), torch.Generator().manual_seed(0))
+    made.encode_captions(bank, torch.tensor([0, 0]))
+    assert int(seen[0][1]) < 25 and int(seen[1][1]) == 30
+
+
+# ---- settings and scripts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mirror", 1.5), ("speed", 0.8), ("crop", 1.0), ("noise", -1.0), ("frame_mask", -0.1), ("caption_mix", 2.0)]
+)
+def test_a_value_out_of_range_is_a_fault_of_its_flag(name, value) -> None:
+    with pytest.raises(SettingFault, match=f"--{name}"):
+        AugmentSettings(**{name: value})
+
+
+def test_dropping_words_of_a_frozen_tower_is_a_fault(tmp_path, capsys) -> None:
+    assert train.main([*tiny.train_flags(tmp_path, "a"), "--text_weights=openai", "--word_dropout=0.1"]) == 1
+    assert "error: --word_dropout: needs a text tower that trains" in capsys.readouterr().err
+
+
+def test_a_run_with_everything_on_repeats_by_seed(tmp_path, capsys) -> None:
+    on = {"mirror": 0.5, "person_swap": 0.5, "speed": 1.25, "crop": 0.2, "frame_mask": 0.1, "noise": 0.1}
+    on |= {"caption_mix": 0.3, "word_dropout": 0.1, "fold": 0, "epochs": 1}
+    for name in ("a", "b"):
+        assert tiny.run_training(tmp_path, name, **on) == 0
+    assert "the first two columns, one after the other" in capsys.readouterr().out
+    one, two = (np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("a", "b"))
+    np.testing.assert_array_equal(one, two)

@@ -217,3 +217,8 @@ def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin(before: str | 
     if before:
         monkeypatch.setenv("OMP_WAIT_POLICY", before)
     assert cli.command(lambda argv: 0 if os.environ["OMP_WAIT_POLICY"] == after else 1)([]) == 0
+
+
+def test_raw_columns_are_not_mirrored():
+    with pytest.raises(SettingFault, match="--mirror: raw columns are not mirrored"):
+        cli.parse_train(["clip_readme", "--mirror", "0.5"], None)

@@ -1,92 +1,172 @@
-"""Augmentation of packed features: new motions out of those of a batch."""
+"""Augmentation of packed features, a batch at a time: a mirror, persons swapped, other speeds, cut-outs, masked frames, noise.
 
+`Mirror` and the speeds of `Motions.gather` are plain functions of a batch; `Augmentation` draws them for training.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from motret import features, skeleton
+from motret import captions, features, rotations
+from motret.config import AugmentSettings, TrainSettings
+from motret.dataset import TrainingData
+from motret.faults import SettingFault
 from motret.motion import MotionBatch
-from motret.skeleton import PARTS
-
-LEAST, MOST = 2, 3
-"""Parts that a mixture takes from the other motion."""
-ATTACHED = {"torso": 0, "right_leg": 0, "left_leg": 0, "right_arm": 9, "left_arm": 9}
-"""The joint each part hangs on, in an order in which it stands before what hangs on it: pelvis, and spine3 for the arms."""
+from motret.rotations import Found
+from motret.skeleton import MIRROR, N_JOINTS
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Motions with some parts of others: other: (B,) the motion that gave them; replaced: (B, 5) which parts it gave."""
+class Mirror:
+    """What a mirror does to canonical features: order (D,), the column that each comes from, and sign (D,), what it is multiplied by."""
 
-    motions: MotionBatch
-    other: Tensor
-    replaced: Tensor
+    order: Tensor
+    sign: Tensor
 
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Frames (..., D) with the sides of the body and the room exchanged; twice gives the same numbers again."""
+        return frames[..., self.order] * self.sign
 
-def draw_mixture(batch: MotionBatch, columns: dict[str, slice]) -> Mixture:
-    """Gives each motion 2 or 3 parts of another motion of the batch, drawn from the batch's generator."""
-    size, device = len(batch.lengths), batch.lengths.device
-    shift = torch.randint(1, size, (1,), generator=batch.generator, device=device)
-    order = torch.randperm(size, generator=batch.generator, device=device)
-    other = torch.empty_like(order)
-    other[order] = order.roll(int(shift))  # a permutation without fixed points
-    count = torch.randint(LEAST, MOST + 1, (size, 1), generator=batch.generator, device=device)
-    luck = torch.rand(size, len(PARTS), generator=batch.generator, device=device)
-    replaced = luck.argsort(dim=1).argsort(dim=1) < count
-    frames = mix_parts(batch.frames, batch.lengths, other, replaced, columns)
-    return Mixture(MotionBatch(frames, batch.lengths, batch.generator), other, replaced)
+    def to(self, device: torch.device) -> "Mirror":
+        return Mirror(self.order.to(device), self.sign.to(device))
 
 
-def mix_parts(frames: Tensor, lengths: Tensor, other: Tensor, replaced: Tensor, columns: dict[str, slice]) -> Tensor:
-    """Features (B, T, persons, D) with the parts in `replaced` (B, 5) taken from the motions `other` (B,), person by person.
-
-    A part comes over in the person's own heading frame, resampled in time to the host's length, its velocities scaled alike, and
-    hangs on the joint it is attached to; the pelvis path stays the host's. Distances between the persons follow.
-    """
-    given, pace = _resampled(frames, lengths, other)
-    mixed = frames.clone()
-    for name, scale in (("position", 1.0), ("velocity", pace)):
-        host, guest = (_joints(source[..., columns[name]]) for source in (frames, given))
-        new = host.clone()
-        for part, root in ATTACHED.items():
-            own = [joint for joint in PARTS[part] if joint != root]
-            takes = replaced[:, list(PARTS).index(part), None, None, None, None]
-            offset = torch.where(takes, (guest[..., own, :] - guest[..., [root], :]) * scale, host[..., own, :] - host[..., [root], :])
-            new[..., own, :] = new[..., [root], :] + offset
-        mixed[..., columns[name]] = new.flatten(-2)
+def make_mirror(columns: dict[str, slice], turns: Found | None = None) -> Mirror:
+    """The mirror of features with these columns; turns: what their rotations mean, where they have any."""
+    blocks: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of each the order and the signs, as wide as the block
+    points = (MIRROR[:, None] * 3 + np.arange(3)).ravel(), np.tile([-1.0, 1, 1], N_JOINTS)
+    blocks["position"] = blocks["velocity"] = points
+    blocks["root"] = np.arange(5), np.array([-1.0, 1, 1, -1, 1])  # velocity x, turning rate
     if "rotation" in columns:
-        for number, (part, joints) in enumerate(PARTS.items()):
-            own = torch.tensor([joint - 1 for joint in joints if joint != ATTACHED[part]], device=frames.device)
-            at = columns["rotation"].start + (6 * own[:, None] + torch.arange(6, device=frames.device)).flatten()
-            mixed[..., at] = torch.where(replaced[:, number, None, None, None], given[..., at], frames[..., at])
-    if "relation" in columns:
-        at = columns["relation"].start + 5
-        mixed[..., at : columns["relation"].stop] = reach(_joints(mixed[..., columns["position"]]), mixed[..., columns["relation"]])
-    return mixed
+        if turns is None:
+            raise ValueError("rotations can be mirrored only where it is known what they mean")
+        blocks["rotation"] = ((MIRROR[1:, None] - 1) * 6 + np.arange(6)).ravel(), np.tile(turns.signs(), N_JOINTS - 1)
+    reach = list(features.REACH)
+    other = np.array([reach.index(int(MIRROR[joint])) for joint in reach])
+    gaps = (other[:, None] * len(reach) + other).ravel()
+    blocks["relation"] = np.concatenate([np.arange(5), 5 + gaps]), np.array([-1.0, 1, 1, -1, 1] + [1] * len(gaps))  # place x, sine
+    order = np.concatenate([part.start + blocks[name][0] for name, part in columns.items()])
+    sign = np.concatenate([blocks[name][1] for name in columns])
+    return Mirror(torch.from_numpy(order), torch.from_numpy(sign).float())
 
 
-def reach(positions: Tensor, relation: Tensor) -> Tensor:
-    """Distances (..., 2, 16) between the `features.REACH` joints of two persons, own x other's.
+def find_mirror(data: TrainingData, flag: str) -> Mirror:
+    """The mirror of a data set's features. SettingFault of the flag that asks for it where its rotations fit no known convention."""
+    columns = data.store.columns
+    if "rotation" not in columns:
+        return make_mirror(columns)
+    found = rotations.find_in(data.training.paths)
+    if not found.fits:
+        wrong = f"the joint rotations fit no known convention; nearest: {found}"
+        raise SettingFault(flag, wrong, "leave them out with --no_rotations, or leave this flag out")
+    print(f"joint rotations: {found}")
+    return make_mirror(columns, found)
 
-    positions: (..., 2, 22, 3) in each person's heading frame; relation: (..., 2, >= 5) where the other person is, as in the features.
+
+def played(frames: Tensor, pace: Tensor | None) -> Tensor:
+    """Frames (B,) that motions have when they run at a pace (B,), 1 where None: the last one shown is the last that still fits."""
+    return frames if pace is None else ((frames - 1) / pace).floor().long() + 1
+
+
+@dataclass(frozen=True)
+class View:
+    """How the motions of a batch are shown; None where all are shown as they are.
+
+    pace: (B,) how many times as fast they run; window: (B, 2) first frame and number of frames of the cut-out; mirrored, swapped: (B,).
     """
-    own = positions[..., features.REACH, :]
-    other = own.flip(-3)
-    sine, cosine = relation[..., 3:4], relation[..., 4:5]  # of the other's heading against one's own
-    x, z = other[..., 0], other[..., 2]
-    turned = torch.stack([cosine * x + sine * z, other[..., 1], cosine * z - sine * x], dim=-1)
-    place = relation[..., None, :3] * relation.new_tensor([1.0, 0.0, 1.0])  # heights are above the floor already
-    return torch.cdist(own, turned + place).flatten(-2)
+
+    pace: Tensor | None = None
+    window: Tensor | None = None
+    mirrored: Tensor | None = None
+    swapped: Tensor | None = None
+
+    def of(self, places: Tensor) -> "View":
+        """The view of some motions of the batch."""
+        fields = (self.pace, self.window, self.mirrored, self.swapped)
+        return View(*(None if field is None else field[places] for field in fields))
+
+    def lengths(self, whole: Tensor) -> Tensor:
+        """Frames (B,) that are left of motions of `whole` (B,) frames."""
+        return played(whole if self.window is None else self.window[:, 1], self.pace)
 
 
-def _resampled(frames: Tensor, lengths: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """The motions `other` at their hosts' lengths, nearest frames, and their pace (B, 1, 1, 1, 1): above 1 where they run faster."""
-    pace = (lengths[other] - 1) / (lengths - 1).clamp(min=1)
-    steps = torch.arange(frames.shape[1], device=frames.device)
-    at = (steps * pace[:, None]).round().long().minimum(lengths[other][:, None] - 1)
-    return frames[other[:, None], at], pace.to(frames.dtype)[:, None, None, None, None]
+@dataclass(frozen=True)
+class Augmentation:
+    """What training draws its views from.
+
+    mirror: where motions are mirrored; swappable: (M,) training motions whose captions do not tell the persons by their order.
+    """
+
+    settings: AugmentSettings
+    mirror: Mirror | None
+    swappable: Tensor
+
+    def draw(self, rows: Tensor, whole: Tensor, generator: torch.Generator) -> View:
+        """A view of the training motions `rows` (B,), which have `whole` (B,) frames. What is off draws nothing."""
+        chosen = self.settings
+
+        def luck() -> Tensor:
+            return torch.rand(len(rows), generator=generator, device=rows.device)
+
+        pace = chosen.speed ** (2 * luck() - 1) if chosen.speed > 1 else None
+        window = cut_out(whole, chosen.crop, luck(), luck()) if chosen.crop else None
+        mirrored = luck() < chosen.mirror if chosen.mirror else None
+        swapped = (luck() < chosen.person_swap) & self.swappable[rows] if chosen.person_swap else None
+        return View(pace, window, mirrored, swapped)
+
+    def show(self, batch: MotionBatch, view: View) -> MotionBatch:
+        """The batch with some motions mirrored and some with their persons swapped, as the view has it (pace and window: `gather`)."""
+        frames = batch.frames
+        if view.mirrored is not None and self.mirror is not None:
+            frames = _changed(frames, view.mirrored, self.mirror)
+        if view.swapped is not None:
+            frames = _changed(frames, view.swapped, swap_persons)
+        return MotionBatch(frames, batch.lengths, batch.generator)
 
 
-def _joints(flat: Tensor) -> Tensor:
-    return flat.unflatten(-1, (skeleton.N_JOINTS, 3))
+def prepare(settings: TrainSettings, data: TrainingData, device: torch.device) -> Augmentation | None:
+    """What the training batches are drawn with; None where they are shown as they are. SettingFault where a flag does not fit the data."""
+    chosen = settings.augment
+    if not (chosen.mirror or chosen.person_swap or chosen.crop or chosen.speed > 1):
+        return None
+    if chosen.person_swap and data.store.persons < 2:
+        raise SettingFault("--person_swap", "these motions are of one person", "leave it out")
+    mirror = find_mirror(data, "--mirror").to(device) if chosen.mirror else None
+    told = [any(map(captions.tells_order, own)) for own in data.training.captions]
+    return Augmentation(chosen, mirror, ~torch.tensor(told, device=device))
+
+
+def swap_persons(frames: Tensor) -> Tensor:
+    """Frames (B, T, persons, D) with the second person stored first."""
+    return frames.flip(2)
+
+
+def cut_out(whole: Tensor, share: float, how_much: Tensor, where: Tensor) -> Tensor:
+    """First frame and number of frames (B, 2) of a contiguous piece of motions of `whole` (B,) frames: from 1 - `share` of them to all.
+
+    how_much, where: (B,) luck in [0, 1).
+    """
+    kept = ((1 - share * how_much) * whole).ceil().long().clamp(min=1)
+    return torch.stack([(where * (whole - kept + 1)).long().minimum(whole - kept), kept], dim=1)
+
+
+def mask_frames(frames: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Standardised frames (B, T, persons, D) with a share of the points in time set to 0, the mean, for all persons.
+
+    Not to the frame before: at 30 frames a second that is nearly the frame itself, and nothing would be hidden.
+    """
+    kept = torch.rand(frames.shape[:2], generator=generator, device=frames.device) >= share
+    return frames * kept[..., None, None]
+
+
+def add_noise(frames: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """Standardised frames with Gaussian noise, so `deviation` is in units of each feature's own."""
+    return frames + deviation * torch.randn(frames.shape, generator=generator, device=frames.device)
+
+
+def _changed(frames: Tensor, which: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    places = which.nonzero()[:, 0]
+    return frames.index_copy(0, places, change(frames[places]))

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motret import augment, features, sides
+from motret.augment import Augmentation, View
 from motret.config import MotionSettings
 from motret.motion import MotionBatch
 from motret.store import Store
@@ -26,6 +28,10 @@ class Batch:
     pieces: tuple[MotionBatch, ...]
     captions: Tensor
     owner: Tensor
+    mirrored: Tensor | None = None
+    """(B,) which motions are shown in the mirror, and their captions with them."""
+    generator: torch.Generator | None = None
+    """Where what else is drawn comes from."""
 
     def split(self, count: int) -> list["Batch"]:
         """The batch as `count` batches of some of its pieces each, in their order; fewer where there are fewer pieces."""
@@ -35,7 +41,8 @@ class Batch:
         for group in groups:
             end = start + sum(len(piece.lengths) for piece in group)
             mine = (self.owner >= start) & (self.owner < end)
-            found.append(Batch(self.rows[start:end], group, self.captions[mine], self.owner[mine] - start))
+            mirrored = None if self.mirrored is None else self.mirrored[start:end]
+            found.append(Batch(self.rows[start:end], group, self.captions[mine], self.owner[mine] - start, mirrored, self.generator))
             start = end
         return found
 
@@ -50,18 +57,28 @@ class Motions:
         self.offsets, self.lengths = torch.from_numpy(store.offsets).to(device), torch.from_numpy(store.lengths).to(device)
         self.settings, self.device, self.columns = settings, device, store.columns
 
-    def gather(self, rows: Tensor, generator: torch.Generator | None = None) -> MotionBatch:
-        """The motions in `rows`, float32, held at their last frame up to the longest; long ones shortened by `long_motions`."""
-        whole, limit = self.lengths[rows], self.settings.max_frames
-        lengths = whole.clamp(max=limit)
-        steps = torch.arange(int(lengths.max()), device=self.device)
+    def gather(
+        self, rows: Tensor, generator: torch.Generator | None = None, pace: Tensor | None = None, window: Tensor | None = None
+    ) -> MotionBatch:
+        """The motions in `rows`, float32, held at their last frame up to the longest; long ones shortened by `long_motions`.
+
+        pace: (B,) how many times as fast each runs, by its nearest frames and with its velocities scaled alike; window: (B, 2) first
+        frame and number of frames of the only part that is shown.
+        """
+        first, whole = (0, self.lengths[rows]) if window is None else window.unbind(dim=1)
+        limit, shown = self.settings.max_frames, augment.played(whole, pace)
+        lengths, step = shown.clamp(max=limit), torch.ones((), device=self.device) if pace is None else pace
+        number = torch.arange(int(lengths.max()), device=self.device).minimum(lengths[:, None] - 1)
         if self.settings.long_motions == "subsample":  # the kept frames spread evenly from first to last
-            pace = torch.where(whole > limit, (whole - 1) / (lengths - 1).clamp(min=1), 1.0)
-            at = (steps * pace[:, None]).round().long()
+            step = torch.where(shown > limit, (whole - 1) / (lengths - 1).clamp(min=1), step)
         else:
-            at = steps + ((whole - lengths) // 2 * (self.settings.long_motions == "crop"))[:, None]
-        at = at.minimum((at[:, :1] + whole[:, None] - 1) if self.settings.long_motions == "subsample" else at[:, :1] + lengths[:, None] - 1)
-        return MotionBatch(self.features[self.offsets[rows][:, None] + at].float(), lengths, generator)
+            number = number + ((shown - lengths) // 2 * (self.settings.long_motions == "crop"))[:, None]
+        at = (number * step[..., None]).round().long()
+        frames = self.features[(self.offsets[rows] + first)[:, None] + at].float()
+        if pace is not None:
+            for rates in features.rates(self.columns):
+                frames[..., rates] *= pace[:, None, None, None]
+        return MotionBatch(frames, lengths, generator)
 
     def statistics(self, rows: Tensor, every: int = 8) -> tuple[Tensor, Tensor]:
         """Mean and deviation (D,) over persons and every eighth frame of the motions in `rows`."""
@@ -80,29 +97,45 @@ class Motions:
 class CaptionTable:
     """All captions of the training motions as rows of a bank: those of motion m are `rows[starts[m]:starts[m + 1]]`.
 
-    one_each: a training step sees one caption of each motion, drawn anew, instead of all.
+    one_each: a training step sees one caption of each motion, drawn anew, instead of all; mirrored: whether the bank holds what the
+    captions say in the mirror too.
     """
 
-    def __init__(self, captions: tuple[tuple[str, ...], ...], bank: CaptionBank, device: torch.device, one_each: bool = False):
-        self.rows = bank.rows([caption for own in captions for caption in own]).to(device)
+    def __init__(
+        self,
+        captions: tuple[tuple[str, ...], ...],
+        bank: CaptionBank,
+        device: torch.device,
+        one_each: bool = False,
+        mirrored: bool = False,
+    ):
+        said = [caption for own in captions for caption in own]
+        self.rows = bank.rows(said).to(device)
+        self.mirrored_rows = bank.rows(list(map(sides.mirror, said))).to(device) if mirrored else None
         self.counts = torch.tensor([len(own) for own in captions], device=device)
         self.starts = self.counts.cumsum(0) - self.counts
         self.one_each = one_each
 
-    def of(self, motions: Tensor) -> tuple[Tensor, Tensor]:
-        """Bank rows (C,) of the captions of some motions (B,), and the place (C,) of each one's motion among them."""
+    def of(self, motions: Tensor, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Bank rows (C,) of the captions of some motions (B,), and the place (C,) of each one's motion among them.
+
+        mirrored: (B,) which of the motions are told as the mirror shows them.
+        """
         counts = self.counts[motions]
         owner = torch.repeat_interleave(counts)
         within = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
-        return self.rows[self.starts[motions][owner] + within], owner
+        return self._shown(self.starts[motions][owner] + within, None if mirrored is None else mirrored[owner]), owner
 
-    def positives(self, motions: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    def positives(self, motions: Tensor, noise: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same of the captions that a training step sees."""
         if not self.one_each:
-            return self.of(motions)
+            return self.of(motions, mirrored)
         counts = self.counts[motions]
         drawn = (torch.rand(len(motions), generator=noise, device=motions.device) * counts).long().minimum(counts - 1)
-        return self.rows[self.starts[motions] + drawn], torch.arange(len(motions), device=motions.device)
+        return self._shown(self.starts[motions] + drawn, mirrored), torch.arange(len(motions), device=motions.device)
+
+    def _shown(self, at: Tensor, mirrored: Tensor | None) -> Tensor:
+        return self.rows[at] if mirrored is None else torch.where(mirrored, self.mirrored_rows[at], self.rows[at])
 
 
 def epoch(
@@ -113,15 +146,25 @@ def epoch(
     order: np.random.Generator,
     noise: torch.Generator,
     pieces: int = PIECES,
+    augmentation: Augmentation | None = None,
 ) -> Iterator[Batch]:
     """The training motions in random batches of so many pieces, the rest of an uneven split left for another epoch."""
     shuffled = torch.from_numpy(order.permutation(rows)).to(motions.device)
     size = min(batch_size, len(rows))
     for start in range(0, len(rows) - size + 1, size):
         batch = shuffled[start : start + size]
-        batch = batch[motions.lengths[batch].argsort(stable=True)]
-        gathered = tuple(motions.gather(piece, noise) for piece in batch.tensor_split(min(pieces, len(batch))))
-        yield Batch(batch, gathered, *table.positives(batch, noise))
+        whole = motions.lengths[batch]
+        view = View() if augmentation is None else augmentation.draw(batch, whole, noise)
+        by_length = view.lengths(whole).argsort(stable=True)
+        batch, view = batch[by_length], view.of(by_length)
+        places = torch.arange(size, device=motions.device).tensor_split(min(pieces, size))
+        gathered = tuple(_piece(motions, batch[own], view.of(own), noise, augmentation) for own in places)
+        yield Batch(batch, gathered, *table.positives(batch, noise, view.mirrored), view.mirrored, noise)
+
+
+def _piece(motions: Motions, rows: Tensor, view: View, noise: torch.Generator, augmentation: Augmentation | None) -> MotionBatch:
+    piece = motions.gather(rows, noise, view.pace, view.window)
+    return piece if augmentation is None else augmentation.show(piece, view)
 
 
 def steps_per_epoch(motions: int, batch_size: int) -> int:

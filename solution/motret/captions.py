@@ -1,4 +1,4 @@
-"""Captions as text: when two of them say the same."""
+"""Captions as text: when two of them say the same, and whether one tells the persons by their order."""
 
 import re
 import unicodedata
@@ -14,3 +14,13 @@ def words(caption: str) -> list[str]:
 def normalise(caption: str) -> str:
     """The form in which captions are compared: case, punctuation and spacing do not count."""
     return " ".join(words(caption))
+
+
+_ORDER = re.compile(
+    r"\b(?:first|second|1st|2nd|former|latter|(?:person|people|actor|individual|man|woman|dancer|player)\s*#?(?:1|2|two|a|b))\b", re.I
+)
+
+
+def tells_order(caption: str) -> bool:
+    """Whether a caption may tell the persons by their order ("the first person", "person 2"); a "first" of time counts too, to be safe."""
+    return bool(_ORDER.search(caption))

@@ -214,6 +214,38 @@ class PartSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """How training batches are changed at random; motions that are embedded or validated never are."""
+
+    mirror: float = 0.0
+    """Share of motions shown in a mirror, left and right exchanged in their captions and part texts too."""
+    person_swap: float = 0.0
+    """Share of motions whose persons change places, where no caption tells them by order; for towers that tell them apart, ours do not."""
+    speed: float = 1.0
+    """Motions run up to so many times faster or slower, evenly in the logarithm; 1: as they are."""
+    crop: float = 0.0
+    """A contiguous piece of each motion is shown, shorter by up to this share."""
+    frame_mask: float = 0.0
+    """Share of frames that are hidden: all features at their mean."""
+    noise: float = 0.0
+    """Deviation of the noise added to each feature, in units of the feature's own."""
+    caption_mix: float = 0.0
+    """Share of captions replaced by the mean of all captions of their motion."""
+    word_dropout: float = 0.0
+    """Share of the words left out of captions; only for a text tower that trains."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "speed")
+        at_least(self, 0, "noise")
+        for name in ("mirror", "person_swap", "caption_mix"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingFault(f"--{name}", f"{getattr(self, name)} is no share", "give a number from 0 to 1")
+        for name in ("crop", "frame_mask", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingFault(f"--{name}", f"{getattr(self, name)} is no share below 1", "give a number from 0 to 0.9")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """How long and how fast to train."""
 
@@ -302,6 +334,7 @@ class TrainSettings:
     text: tyro.conf.OmitArgPrefixes[TextSettings] = field(default_factory=TextSettings)
     loss: tyro.conf.OmitArgPrefixes[LossSettings] = field(default_factory=LossSettings)
     parts: tyro.conf.OmitArgPrefixes[PartSettings] = field(default_factory=PartSettings)
+    augment: tyro.conf.OmitArgPrefixes[AugmentSettings] = field(default_factory=AugmentSettings)
     fit: tyro.conf.OmitArgPrefixes[FitSettings] = field(default_factory=FitSettings)
 
     def __post_init__(self) -> None:
@@ -309,6 +342,8 @@ class TrainSettings:
             raise SettingFault("train.py", f"no variant is called {self.variant!r}", f"choose from {', '.join(VARIANTS)}")
         if self.fold not in ("all", "full") and not self.fold.isdecimal():
             raise SettingFault("--fold", f"{self.fold!r} is no fold", "give a number, all or full")
+        if self.augment.mirror and self.motion.features == "raw":
+            raise SettingFault("--mirror", "raw columns are not mirrored", "take --features canonical, or leave it out")
         if self.parts.use_gar and self.motion.features == "raw":
             raise SettingFault("--features", "raw columns have no parts", "take --features canonical, or leave out --use_gar")
 

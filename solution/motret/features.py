@@ -104,6 +104,14 @@ def part_columns(places: dict[str, slice], part: str) -> np.ndarray:
     return np.concatenate(found)
 
 
+def rates(places: dict[str, slice]) -> tuple[slice, ...]:
+    """Columns among those of `columns` that are changes per second, which raw ones are not: they grow with the pace of a motion."""
+    if "raw" in places:
+        return ()
+    root = places["root"].start
+    return places["velocity"], slice(root, root + 4)
+
+
 def find_up(positions: list[np.ndarray]) -> str:
     """The axis along which heads are above pelvises, by vote of motions: each (T, persons, 22, 3); one of `UP_AXES`.
 

@@ -187,7 +187,8 @@ def _train_epoch(
     steps = batches.steps_per_epoch(len(learn), settings.fit.step_size)
     total, rate = torch.zeros((), device=place.device), 0.0
     pieces = batches.PIECES * settings.fit.grad_accum
-    for step, batch in enumerate(batches.epoch(place.motions, place.table, learn, settings.fit.step_size, order, noise, pieces)):
+    drawn = batches.epoch(place.motions, place.table, learn, settings.fit.step_size, order, noise, pieces, place.augmentation)
+    for step, batch in enumerate(drawn):
         rate = learning_rate(number * steps + step, epochs * steps, steps, settings.fit)
         total += train_step(model, optimiser, batch, place, settings, rate)
         bar.update()

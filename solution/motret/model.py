@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from motret import motion
+from motret import augment, motion, text
 from motret.config import TrainSettings
 from motret.faults import SettingFault
 from motret.motion import MotionBatch
@@ -43,6 +43,7 @@ class DualEncoder(nn.Module):
                 raise SettingFault("--use_gar", wrong, "leave it out, or take --motion_tower motret.parts:PartTransformer")
             self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.size))
         self.text_tower = text_tower
+        self.augment = settings.augment
         hidden = settings.text.text_hidden
         if plain:
             self.text_head = nn.Identity() if text_dim == self.size else nn.Linear(text_dim, self.size)
@@ -83,14 +84,23 @@ class DualEncoder(nn.Module):
         if not self.standardises:
             return batch
         frames = ((batch.frames - self.mean) * self.scale).clamp(-CLIP_AT, CLIP_AT)
+        if batch.generator is not None and self.augment.noise:
+            frames = augment.add_noise(frames, self.augment.noise, batch.generator)
+        if batch.generator is not None and self.augment.frame_mask:
+            frames = augment.mask_frames(frames, self.augment.frame_mask, batch.generator)
         return MotionBatch(frames, batch.lengths, batch.generator)
 
-    def encode_captions(self, bank: CaptionBank, rows: Tensor) -> Tensor:
-        """(C, proj_dim) unit vectors of the bank's captions in `rows` (C,); a caption met twice is encoded once."""
+    def encode_captions(self, bank: CaptionBank, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(C, proj_dim) unit vectors of the bank's captions in `rows` (C,); a caption met twice is encoded once.
+
+        generator: where random choices come from while training (--word_dropout), None otherwise.
+        """
         if bank.vectors is not None:
             return F.normalize(self.text_head(bank.vectors[rows]).float(), dim=-1)
         distinct, back = rows.unique(return_inverse=True)
         lengths = bank.lengths[distinct]
         ids = bank.ids[distinct, : int(lengths.max())]
+        if generator is not None and self.augment.word_dropout:
+            ids, lengths = text.drop_words(ids, lengths, self.augment.word_dropout, generator)
         encoded = F.normalize(self.text_head(self.text_tower(ids, lengths)).float(), dim=-1)
         return encoded.index_select(0, back)  # unlike [back], its gradient adds up in one order: runs repeat bit for bit

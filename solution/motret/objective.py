@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motret import augment, losses
+from motret import losses, mixture
 from motret.batches import Batch
 from motret.config import TrainSettings
 from motret.model import DualEncoder
@@ -48,14 +48,20 @@ def loss_of(model: DualEncoder, batch: Batch, place: Workplace, settings: TrainS
 def embed(model: DualEncoder, batch: Batch, place: Workplace, settings: TrainSettings) -> Embedded:
     """Everything the loss of a batch asks of the model."""
     with place.autocast():
-        caption = model.encode_captions(place.bank, batch.captions)
+        caption = model.encode_captions(place.bank, batch.captions, batch.generator)
         if place.parts is None:
             return Embedded({"caption": caption, "motion": torch.cat([model.encode_motions(piece) for piece in batch.pieces])})
-        rows = place.parts[batch.rows]
+        rows = part_rows(batch, place)
         part_text = model.encode_captions(place.bank, rows.clamp(min=0).flatten()).unflatten(0, rows.shape)
         mixes = settings.parts.lambda_mix > 0 and min(len(piece.lengths) for piece in batch.pieces) > 1  # somebody to take parts from
         moved = Embedded.join([embed_piece(model, piece, place.motions.columns, mixes) for piece in batch.pieces])
     return replace(moved, vectors={"caption": caption, "part_text": part_text} | moved.vectors)
+
+
+def part_rows(batch: Batch, place: Workplace) -> Tensor:
+    """(B, 5) bank rows of the part texts of a batch, as its motions are shown; -1 where a part is undefined."""
+    rows = place.parts[batch.rows]
+    return rows if batch.mirrored is None else torch.where(batch.mirrored[:, None], place.mirrored_parts[batch.rows], rows)
 
 
 def embed_piece(model: DualEncoder, piece: MotionBatch, columns: dict[str, slice], mixes: bool) -> Embedded:
@@ -64,9 +70,9 @@ def embed_piece(model: DualEncoder, piece: MotionBatch, columns: dict[str, slice
     told = {"motion": motion, "parts": torch.stack(parts, dim=1)}
     if not mixes:
         return Embedded(told)
-    mixture = augment.draw_mixture(piece, columns)
-    mixed, mixed_parts = model.encode_motions_and_parts(mixture.motions)
-    return Embedded(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mixture.other, mixture.replaced)
+    mix = mixture.draw_mixture(piece, columns)
+    mixed, mixed_parts = model.encode_motions_and_parts(mix.motions)
+    return Embedded(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mix.other, mix.replaced)
 
 
 def combine(told: Embedded, scale: Tensor, batch: Batch, place: Workplace, settings: TrainSettings) -> Tensor:
@@ -76,10 +82,11 @@ def combine(told: Embedded, scale: Tensor, batch: Batch, place: Workplace, setti
     without part texts L_global alone.
     """
     said, chosen = told.vectors, settings.parts
-    total = contrast(said["motion"], said["caption"], scale, batch.captions, batch.owner, place, settings)
+    caption = mix_captions(said["caption"], batch, settings)
+    total = contrast(said["motion"], caption, scale, batch.captions, batch.owner, place, settings)
     if place.parts is None:
         return total
-    defined = place.parts[batch.rows] >= 0
+    defined = part_rows(batch, place) >= 0
     text = losses.mean_by_owner(said["caption"], batch.owner, len(said["motion"]))
     total = total + chosen.lambda_part * part_contrast(said["parts"], said["part_text"], defined, settings)
     if chosen.lambda_direction:
@@ -87,6 +94,15 @@ def combine(told: Embedded, scale: Tensor, batch: Batch, place: Workplace, setti
     if told.other is not None:
         total = total + chosen.lambda_mix * mixture_loss(told, scale, text, defined, settings)
     return total
+
+
+def mix_captions(caption: Tensor, batch: Batch, settings: TrainSettings) -> Tensor:
+    """Captions (C, d) with a share (--caption_mix) of them replaced by the mean of all captions of their motion, as unit vectors."""
+    if not settings.augment.caption_mix:
+        return caption
+    mean = losses.mean_by_owner(caption, batch.owner, len(batch.rows))
+    replaced = torch.rand(len(caption), generator=batch.generator, device=caption.device) < settings.augment.caption_mix
+    return torch.where(replaced[:, None], mean.index_select(0, batch.owner), caption)
 
 
 def part_contrast(parts: Tensor, part_text: Tensor, defined: Tensor, settings: TrainSettings) -> Tensor:

@@ -4,12 +4,12 @@ import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from motret import describe, gar
+from motret import describe, gar, sides
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import DataFault
 from motret.gar import Parts
-from motret.skeleton import PARTS
+from motret.skeleton import OTHER_SIDE, PARTS
 
 
 def load(settings: TrainSettings, data: TrainingData) -> list[Parts]:
@@ -47,6 +47,12 @@ def from_captions(captions: Sequence[str]) -> Parts:
     """What captions say of each part: the first of them that names it."""
     said = [of_caption(caption) for caption in captions]
     return {part: next((parts[part] for parts in said if parts[part] is not None), None) for part in PARTS}
+
+
+def mirror(parts: Parts) -> Parts:
+    """What each part does in the mirror: what was said of the one on the other side, left for right."""
+    said = {part: parts[OTHER_SIDE[part]] for part in PARTS}
+    return {part: None if text is None else sides.mirror(text) for part, text in said.items()}
 
 
 def of_files(files: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[Parts]:

@@ -34,6 +34,10 @@ MIRROR = np.array([JOINT[name.replace("left", "R").replace("right", "left").repl
 """(22,) for each joint the one on the other side of the body (itself on the middle line)."""
 
 
+OTHER_SIDE = {"right_arm": "left_arm", "left_arm": "right_arm", "right_leg": "left_leg", "left_leg": "right_leg", "torso": "torso"}
+"""For each part the one on the other side of the body."""
+
+
 def persons_of(columns: int) -> int:
     """Persons in a raw motion, by its width: one in 192 columns and in 66 (positions alone), two in 384."""
     return 1 if columns == POSITION_COLUMNS else PERSONS_BY_COLUMNS[columns]

@@ -93,6 +93,20 @@ def masked_mean(hidden: Tensor, lengths: Tensor) -> Tensor:
     return (hidden * real).sum(dim=1) / lengths[:, None]
 
 
+def drop_words(ids: Tensor, lengths: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Token ids (C, L) and lengths (C,) with a share of the tokens left out, at random; what follows moves up, shape stays.
+
+    The first and the last token, which mark the caption's ends, stay, and so does everything where nothing else would be left. A
+    frequent word is one token, a rare one several.
+    """
+    places = torch.arange(ids.shape[1], device=ids.device)
+    inner = (places > 0) & (places < lengths[:, None] - 1)
+    dropped = (torch.rand(ids.shape, generator=generator, device=ids.device) < share) & inner
+    dropped &= (inner & ~dropped).any(dim=1, keepdim=True)
+    order = dropped.to(torch.uint8).argsort(dim=1, stable=True)
+    return ids.gather(1, order), lengths - dropped.sum(dim=1)
+
+
 def from_scratch(settings: TextSettings) -> bool:
     """Whether the tower starts from random weights (and so must be trained)."""
     return settings.text_weights == "none" and not settings.text_tower.startswith("hf:")

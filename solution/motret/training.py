@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from motret import dataset, fit, folds, part_texts, rank, runs, text, workplace
+from motret import dataset, fit, folds, part_texts, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
-from motret.faults import FoldFault
+from motret.faults import FoldFault, SettingFault
 from motret.folds import Folds
 from motret.runs import Run
 
@@ -45,6 +45,8 @@ def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
 
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
+    if settings.augment.word_dropout and not text.trains(settings.text):
+        raise SettingFault("--word_dropout", "needs a text tower that trains", "add --unfreeze_text, or leave it out")
     data, found = load(settings, sources)
     wanted = wanted_folds(settings, found)
     run = runs.locate(settings, sources, data, found)
@@ -54,10 +56,14 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
     if left := [fold for fold in wanted if fold not in done]:
         tower = text.make_tower(settings.text)
+        if settings.augment.word_dropout and not getattr(tower, "cuts", True):
+            raise SettingFault("--word_dropout", f"{settings.text.text_tower} does not say where a caption ends", "leave it out")
         captions = [caption for own in data.training.captions for caption in own]
         parts = part_texts.load(settings, data) if settings.parts.use_gar else None
         if parts is not None:  # what captions say of parts is asked for at test
             captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
+        if settings.augment.mirror:
+            captions += list(map(sides.mirror, captions))
         device = workplace.choose_device(settings.machine.device)
         bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
         published = bank

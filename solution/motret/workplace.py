@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from motret import augment, part_texts
+from motret.augment import Augmentation
 from motret.batches import CaptionTable, Motions
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
@@ -30,6 +32,10 @@ class Workplace:
     """(n, dim) unit vectors of the bank's captions by the text tower as published; None where it starts from scratch."""
     parts: Tensor | None = None
     """(M, 5) bank rows of the part texts of each training motion, -1 where a part is undefined."""
+    mirrored_parts: Tensor | None = None
+    """The same of the motions in the mirror, where some are mirrored: what is said of the part on the other side, left for right."""
+    augmentation: Augmentation | None = None
+    """What training batches are changed by."""
 
     def autocast(self) -> contextlib.AbstractContextManager:
         return autocast(self.device, self.amp)
@@ -69,17 +75,22 @@ def set_up(
 ) -> Workplace:
     """Puts data where it is computed on.
 
-    parts: the part texts of each training motion, which the bank holds too; published: the same captions as the bank's by the text
-    tower as it was published, where the bank's own tower trains.
+    parts: the part texts of each training motion; published: the same captions as the bank's by the text tower as it was published,
+    where the bank's own tower trains. The bank holds all captions and part texts, and where --mirror is on what they say in the mirror
+    (`sides.mirror`).
     """
     device = choose_device(settings.machine.device)
     amp = uses_bfloat16(settings, device)
     bank = bank.to(device)
-    table = CaptionTable(data.training.captions, bank, device, one_each=settings.loss.captions == "random")
+    mirrors = settings.augment.mirror > 0
+    table = CaptionTable(data.training.captions, bank, device, settings.loss.captions == "random", mirrors)
     vectors = (published or bank).vectors
     similar = None if vectors is None else F.normalize(vectors.to(device).float(), dim=-1)
-    rows = None
-    if parts is not None:
-        listed = [[-1 if own[part] is None else bank.index[own[part]] for part in PARTS] for own in parts]
-        rows = torch.tensor(listed, device=device)
-    return Workplace(device, amp, Motions(data.store, settings.motion, device), bank, table, similar, rows)
+    rows = None if parts is None else _part_rows(parts, bank).to(device)
+    mirrored = _part_rows([part_texts.mirror(own) for own in parts], bank).to(device) if parts is not None and mirrors else None
+    motions, augmentation = Motions(data.store, settings.motion, device), augment.prepare(settings, data, device)
+    return Workplace(device, amp, motions, bank, table, similar, rows, mirrored, augmentation)
+
+
+def _part_rows(parts: Sequence[Parts], bank: CaptionBank) -> Tensor:
+    return torch.tensor([[-1 if own[part] is None else bank.index[own[part]] for part in PARTS] for own in parts])
