@@ -7,12 +7,16 @@ metrics.csv, train_log.txt and the out-of-fold embeddings that validate.py and e
 import sys
 from collections.abc import Sequence
 
-from motret import cli
+from motret import cli, tuned
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     settings, sources = cli.parse_train(argv, __doc__)
+    values, told = tuned.find(settings)
+    if told:
+        print(told)
+        settings, sources = cli.parse_train(argv, __doc__, values)
     from motret import training  # torch is slow to import: --help and a wrong flag answer without it
 
     training.train(settings, sources)

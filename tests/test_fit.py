@@ -3,6 +3,7 @@
 import csv
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,31 @@ def test_without_a_time_limit_all_epochs_are_planned():
 def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
     past = [line(epoch, spent) for epoch, spent in enumerate(seconds, start=1)]
     assert fit.planned_epochs(replace(FIT, epochs=40, max_minutes=1.0), past) == planned
+
+
+def test_heads_learn_at_a_rate_of_their_own():
+    data, chosen = tiny.training_data(), tiny.settings(lr=1e-3, head_lr_mult=3.0)
+    model = fit.build_model(chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, tiny.NoTower(), 0)
+    rates = {id(weight): group["highest"] for group in fit.make_optimiser(model, chosen).param_groups for weight in group["params"]}
+    found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
+    heads = {name for name in found if name.startswith(("motion_head.", "text_head."))}
+    assert len(heads) >= 8 and {found[name] for name in heads} == {3e-3}
+    assert {rate for name, rate in found.items() if name not in heads} == {1e-3}
+
+
+def test_a_watcher_is_told_of_each_epoch_and_what_it_raises_ends_the_training(tmp_path):
+    told = []
+
+    def watch(line):
+        told.append(line.epoch)
+        if line.epoch == 2:
+            raise KeyError("enough")
+
+    chosen, data = tiny.settings(epochs=4), tiny.training_data()
+    run = make_run(tmp_path, chosen, data)
+    with pytest.raises(KeyError, match="enough"):
+        fit.fit(run, data, tiny.folds(), tiny.workplace(chosen, data), tiny.NoTower(), 0, watch)
+    assert told == [1, 2] and [row["epoch"] for row in history(run)] == ["1", "2"]
 
 
 # ---- what a fold leaves behind

@@ -57,7 +57,7 @@ def contents(folder: Path) -> set[str]:
 def test_without_data_it_runs_on_a_generated_challenge_quickly_and_says_so(home: Path) -> None:
     plan = make_plan([])
     assert (plan.data_dir, plan.preset) == (Path("work/sample"), "fast")
-    assert scripts(plan) == ["sample", "prepare", "make_folds", "train", "ensemble", "validate"]
+    assert scripts(plan) == ["sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate"]
     (note,) = plan.notes
     assert "\n" not in note and "no data/" in note and "work/sample" in note
     assert takers(plan, "--data_dir", "work/sample") == set(scripts(plan)) - {"sample"}
@@ -68,9 +68,9 @@ def test_with_data_it_runs_on_them_in_full(home: Path) -> None:
     (home / "data").mkdir()
     plan = make_plan([])
     assert (plan.data_dir, plan.preset, plan.notes) == (Path("data"), "full", ())
-    assert scripts(plan) == ["prepare", "make_folds", "train", "ensemble", "validate"]
+    assert scripts(plan) == ["prepare", "make_folds", "tune", "train", "ensemble", "validate"]
     assert takers(plan, "--data_dir", "data") == set(scripts(plan))
-    assert takers(plan, "--preset", "full") == {"train"}
+    assert takers(plan, "--preset", "full") == {"tune", "train"}
 
 
 @pytest.mark.parametrize("flags", [["--data_dir", "pairs"], ["--data-dir", "pairs"], ["--data_dir=pairs"]])
@@ -113,21 +113,24 @@ def test_what_cannot_be_done_is_said_before_anything_is(home: Path, flags: list[
 # ---- flags
 
 
-DATA_SCRIPTS = {"prepare", "make_folds", "train", "ensemble"}
+DATA_SCRIPTS = {"prepare", "make_folds", "tune", "train", "ensemble"}
 
 
 @pytest.mark.parametrize(
     ("flags", "scripts_that_take_it"),
     [
-        (["--lr", "3e-4"], {"train"}),
+        (["--lr", "3e-4"], {"tune", "train"}),
         (["--max-minutes", "10"], {"train"}),
-        (["--no_learn_tau"], {"train"}),
-        (["--text_tower=hf:folder"], {"train"}),
+        (["--no_learn_tau"], {"tune", "train"}),
+        (["--text_tower=hf:folder"], {"tune", "train"}),
+        (["--trials", "3"], {"tune"}),
+        (["--fold_jobs", "2"], {"tune", "train"}),
+        (["--jobs", "2"], DATA_SCRIPTS - {"tune"}),
         (["--seed", "1"], DATA_SCRIPTS),
         (["--work_dir", "elsewhere"], DATA_SCRIPTS),
         (["--no_rotations"], DATA_SCRIPTS),
         (["--strict"], DATA_SCRIPTS),
-        (["--folds", "4"], {"make_folds", "train"}),
+        (["--folds", "4"], {"make_folds", "tune", "train"}),
         (["--fold", "0"], {"train", "ensemble"}),
         (["--fold", "all"], {"train"}),
         (["--candidate_format", "name"], {"ensemble"}),
@@ -164,6 +167,10 @@ def test_every_script_understands_its_step(home: Path, flags: list[str], answers
         if step.script == "train":
             settings, sources = cli.parse_train(step.args, None)
             assert settings.resume == "auto" and sources["run_name"] == "flag" and settings.preset in step.args
+        elif step.script == "tune":
+            asked, rest = cli.parse_tune(step.args, None)
+            settings, _ = cli.parse_train(rest, None)
+            assert asked.preset == settings.preset in step.args and asked.out_dir == settings.out_dir
         elif step.script == "validate":
             settings = cli.parse_one_of({"submission": config.SubmissionSettings}, step.args, None)
             assert settings.file == answers
@@ -201,12 +208,12 @@ def test_the_same_command_finds_its_run_again_and_another_makes_another(home: Pa
 
 def test_the_ensemble_averages_the_runs_that_are_trained(home: Path) -> None:
     plan = make_plan([])
-    assert takers(plan, "--runs", run_name()) == {"ensemble"} and run_name().endswith(DATA)
+    assert takers(plan, "--runs", run_name()) == {"ensemble"} and DATA in run_name()
 
 
 def test_a_runs_name_holds_the_data_and_folds_once_they_are_known(home: Path) -> None:
     plan = make_plan([])
-    train = plan.steps[3]
+    train = plan.steps[4]
     assert plan.known(train) == train
     (home / "folds").mkdir()
     names = set()
@@ -214,12 +221,41 @@ def test_a_runs_name_holds_the_data_and_folds_once_they_are_known(home: Path) ->
         (home / "folds" / "folds.json").write_text(json.dumps({"data": data, "hash": folds_hash}))
         known = [plan.known(step).args for step in plan.steps]
         assert not any(DATA in arg for args in known for arg in args)
-        name = known[3][known[3].index("--run_name") + 1]
-        assert name in known[4]
+        name = known[4][known[4].index("--run_name") + 1]
+        assert name in known[5]
         names.add(name)
     assert len(names) == 3
     (home / "folds" / "folds.json").write_text("[]")
     assert plan.known(train) == train
+
+
+def test_a_runs_name_holds_the_tuned_values_it_takes(home: Path) -> None:
+    plan = make_plan([])
+    (home / "folds").mkdir()
+    (home / "folds" / "folds.json").write_text(json.dumps({"data": "d", "hash": "f"}))
+    best = home / "runs" / "tune" / "holistic" / "best.json"
+    best.parent.mkdir(parents=True)
+
+    def name(values: dict, data: str = "d") -> str:
+        belongs = {"variant": "holistic", "preset": "fast", "text tower": "ViT-B-32 none", "data": data, "folds": "f"}
+        best.write_text(json.dumps({"values": values, "belongs": belongs}))
+        train, rank = plan.known(plan.steps[4]).args, plan.known(plan.steps[5]).args
+        found = train[train.index("--run_name") + 1]
+        assert found in rank and "<" not in found and make_plan([]) == plan
+        return found
+
+    untuned = name({})
+    assert name({"lr": 1e-3}, data="other") == untuned  # left aside by train.py
+    tuned = name({"lr": 1e-3})
+    assert tuned.startswith(untuned) and tuned != untuned != name({"lr": 2e-3}) != tuned and name({"lr": 1e-3}) == tuned
+
+
+@pytest.mark.parametrize("which", ["none", "mine.json"])
+def test_nothing_is_tuned_where_it_is_said_what_to_take(home: Path, which: str) -> None:
+    plan = make_plan(["--tuned", which])
+    assert "tune" not in scripts(plan) and takers(plan, "--tuned", which) == {"train"}
+    settings, _ = cli.parse_train(args_of(plan, "train"), None)
+    assert settings.tuned == which and takers(make_plan([]), "--tuned", "auto") == {"train"}
 
 
 # ---- doing it
@@ -253,9 +289,9 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
     note, about, *steps = capsys.readouterr().out.splitlines()
     assert "no data/" in note and about == "data work/sample, preset fast"
     assert [line.split(":")[1].split()[1] for line in steps] == [
-        f"solution/{name}.py" for name in ("sample", "prepare", "make_folds", "train", "ensemble", "validate")
+        f"solution/{name}.py" for name in ("sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate")
     ]
-    assert steps[0].startswith("[1/6]") and steps[-1].startswith("[6/6]") and "--lr 3e-4" in steps[3]
+    assert steps[0].startswith("[1/7]") and steps[-1].startswith("[7/7]") and "--lr 3e-4" in steps[4]
     assert recorder.calls == [] and contents(home) == before
 
 
@@ -308,11 +344,11 @@ def test_names_of_runs_are_filled_in_when_the_folds_are_there(home: Path, monkey
     monkeypatch.setattr(pipeline, "forecast", lambda plan: "")
     write_log(home, None)
     assert run_all.main([]) == 0
-    train, rank = recorder.calls[3][1], recorder.calls[4][1]
+    train, rank = recorder.calls[4][1], recorder.calls[5][1]
     assert DATA not in " ".join(train) and train[train.index("--run_name") + 1] == rank[rank.index("--runs") + 1]
 
 
-@pytest.mark.parametrize(("fails", "code", "before"), [("sample", 1, 0), ("make_folds", 2, 2), ("ensemble", 130, 4)])
+@pytest.mark.parametrize(("fails", "code", "before"), [("sample", 1, 0), ("make_folds", 2, 2), ("ensemble", 130, 5)])
 def test_a_run_stops_at_the_step_that_fails_and_hands_on_its_exit_code(
     home: Path, fails: str, code: int, before: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -335,8 +371,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_time_limit_bounds_the_forecast(home: Path, slow: None) -> None:
     write_data(home / "data", ["1", "2", "3", "4"])
-    assert pipeline.forecast(make_plan(["--max_minutes", "2", "--folds", "3"])).startswith("forecast: about 6 min on this machine, ")
-    assert pipeline.forecast(make_plan(["--max_minutes", "2", "--fold", "0"])).startswith("forecast: about 2 min on this machine, ")
+    limit = ["--max_minutes", "2"]
+    for flags, told in (
+        ([*limit, "--folds", "3", "--tuned", "none"], "6 min"),
+        ([*limit, "--fold", "0", "--tuned", "none"], "2 min"),
+        ([*limit, "--fold", "0"], f"{2 + config.PRESETS['full'].tuning['max_minutes']:.0f} min"),
+    ):
+        assert pipeline.forecast(make_plan(flags)).startswith(f"forecast: about {told} on this machine, ")
     assert " h on this machine" in pipeline.forecast(make_plan([]))
 
 

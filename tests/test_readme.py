@@ -35,10 +35,12 @@ def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path,
         if script.name == "run_all.sh":
             monkeypatch.setattr(config, "ROOT", tmp_path)  # no data folder there
             (tmp_path / "SETTINGS.json").write_text((README.parent / "SETTINGS.json").read_text())
-            assert len(pipeline.make_plan([arg for arg in args if arg != "--dry_run"]).steps) == 6
+            assert len(pipeline.make_plan([arg for arg in args if arg != "--dry_run"]).steps) == 7
         return
     assert (README.parent / script).is_file()
-    if script.stem == "train":
+    if script.stem == "tune":
+        assert set(cli.parse_tune(args, None)[0].variants) <= set(config.VARIANTS)
+    elif script.stem == "train":
         assert cli.parse_train(args, None)[0].variant in config.VARIANTS
     elif script.stem == "validate":
         kinds = {"oof": config.OofSettings, "submission": config.SubmissionSettings, "make_batches": config.BatchesSettings}

@@ -30,6 +30,8 @@ SMALL = [
     "0",
     "--jobs",
     "1",
+    "--trials",
+    "2",
 ]
 
 
@@ -53,7 +55,8 @@ def test_one_command_goes_from_data_to_a_submission_and_a_second_run_reuses_it(t
     assert again.returncode == 0, again.stdout + again.stderr
     assert "features as packed before" in again.stdout
     assert "finished before: fold0, fold1" in again.stdout
-    assert len(list((tmp_path / "out_dir").iterdir())) == 1
+    assert len(list((tmp_path / "out_dir").glob("*/args.json"))) == 1
+    assert "tuned" in again.stdout and (tmp_path / "out_dir" / "tune" / "holistic" / "best.json").is_file()
 
 
 def test_a_step_that_fails_stops_the_way_with_its_fault(tmp_path: Path) -> None:

@@ -152,6 +152,36 @@ def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path, capsys):
     assert "finished before: full" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(trained, tmp_path, capfd, backend):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert tiny.run_training(tmp_path, "serial") == 0
+        assert tiny.run_training(tmp_path, "one", fold_jobs=2, joblib_backend=backend) == 0
+    finally:
+        torch.set_num_threads(threads)
+    for fold in (0, 1):
+        assert same_embeddings(embeddings(tmp_path / "one", fold), embeddings(tmp_path / "serial", fold))
+        torch.testing.assert_close(best(tmp_path / "one", fold), best(tmp_path / "serial", fold), **EQUAL)
+    told = capfd.readouterr().out.splitlines()
+    assert "2 folds side by side, 1 thread each" in told
+    assert sum(line.startswith(("fold0 epoch ", "fold1 epoch ")) for line in told) == 4
+
+
+def test_what_is_wrong_in_one_of_the_folds_side_by_side_is_one_line(tmp_path, capfd):
+    wild = {"lr": 1e30, "grad_clip": 0, "warmup_epochs": 0, "fold_jobs": 2, "joblib_backend": "multiprocessing"}
+    assert tiny.run_training(tmp_path, "wild", **wild) == 1
+    told = capfd.readouterr().err
+    assert "error: " in told and "the loss is nan in epoch 1" in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(("backend", "said"), [("threading", "share torch's random state"), ("nosuch", "joblib has no backend 'nosuch'")])
+def test_a_backend_that_cannot_be_used_is_refused_before_the_run_begins(tmp_path, capsys, backend, said):
+    refused(capsys, said, tmp_path, "none", fold_jobs=2, joblib_backend=backend)
+    assert not (tmp_path / "none").exists()
+
+
 def refused(capsys, said, *args, **values):
     assert tiny.run_training(*args, **values) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]

@@ -57,6 +57,34 @@ def parse_train(
     return settings, sources
 
 
+def parse_tune(argv: Sequence[str] | None, doc: str | None) -> tuple[config.TuneSettings, list[str]]:
+    """Settings of tune.py, and the other flags, which are train.py's. What is not given comes from the preset."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    first = next((place for place, arg in enumerate(args) if arg.startswith("-")), len(args))
+    own, rest = args[:first], []
+    known = config.names_of(config.TuneSettings).keys() | {"help"}
+    for name, words in flag_groups([arg if arg != "-h" else "--help" for arg in args[first:]]):
+        if name in known:
+            own += words
+        if name not in known or name in ("preset", "out_dir"):
+            rest += words
+    preset = config.PRESETS.get(_value_of("preset", args) or "full")
+    return parse(config.TuneSettings, own, doc, dict(preset.tuning) if preset else None), rest
+
+
+def flag_groups(args: Sequence[str], script: str = "command line") -> list[tuple[str, list[str]]]:
+    """An argument list as (flag name, its words): each flag with the values that follow it. SettingFault where it starts otherwise."""
+    groups: list[tuple[str, list[str]]] = []
+    for arg in args:
+        if arg.startswith("--"):
+            groups.append((arg[2:].split("=")[0].replace("-", "_"), [arg]))
+        elif groups:
+            groups[-1][1].append(arg)
+        else:
+            raise SettingFault(script, f"{arg!r} is no flag", "flags start with --; --help names them")
+    return groups
+
+
 def given(args: Sequence[str]) -> set[str]:
     """Names of the flags that stand in an argument list; `--no_x` counts as `x`, dashes as underscores."""
     written = {arg[2:].split("=")[0].replace("-", "_") for arg in args if arg.startswith("--")}

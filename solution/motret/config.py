@@ -271,6 +271,8 @@ class FitSettings:
     """Decay of a moving average of all weights, which is what is validated and kept; less in the first steps; 0: off."""
     grad_checkpoint: bool = False
     """Compute the layers of both towers again in the backward pass instead of keeping what they computed: less memory, more time."""
+    head_lr_mult: float = 1.0
+    """Learning rate of the projections into the shared space, as a multiple of --lr."""
     backbone_lr_mult: float = 0.1
     """Learning rate of weights that came from --backbone_weights, as a multiple of --lr."""
     freeze_backbone: bool = False
@@ -293,7 +295,8 @@ class FitSettings:
     def __post_init__(self) -> None:
         at_least(self, 2, "batch_size")
         at_least(self, 1, "epochs", "eval_interval", "grad_accum")
-        at_least(self, 0, "weight_decay", "backbone_lr_mult", "warmup_epochs", "grad_clip", "early_stop_patience", "save_every")
+        at_least(self, 0, "weight_decay", "head_lr_mult", "backbone_lr_mult", "warmup_epochs", "grad_clip")
+        at_least(self, 0, "early_stop_patience", "save_every")
         if not self.lr > 0:
             raise SettingFault("--lr", f"is {self.lr:g}", "give a number above 0")
         for name in ("beta2", "ema"):
@@ -322,6 +325,12 @@ class TrainSettings:
     """Number of folds, where they are not made yet."""
     prefer_txt_split: bool = False
     """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
+    fold_jobs: int = 1
+    """Folds trained side by side, each in a process of its own with its share of the threads; -1: one per core."""
+    joblib_backend: str = "loky"
+    """What runs the folds side by side: loky, multiprocessing, or any other backend that joblib knows."""
+    tuned: str = "none"
+    """Values of tune.py to take, if they are of this data, folds, preset and text tower: auto (those in --out_dir), none, or a file."""
     out_dir: Path = field(default_factory=partial(_path, "out_dir"))
     """Where run folders go."""
     run_name: str | None = None
@@ -346,6 +355,45 @@ class TrainSettings:
             raise SettingFault("--mirror", "raw columns are not mirrored", "take --features canonical, or leave it out")
         if self.parts.use_gar and self.motion.features == "raw":
             raise SettingFault("--features", "raw columns have no parts", "take --features canonical, or leave out --use_gar")
+        if self.fold_jobs == 0:
+            raise SettingFault("--fold_jobs", "0 processes do nothing", "give 1 or more, or -1 for one per core")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings:
+    """Searches for settings of variants. Every flag of train.py is taken too: a setting that a flag gives is not searched."""
+
+    variants: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which models; by default those of the preset."""
+    preset: Literal["fast", "full"] | None = None
+    """A table of defaults: fast for a laptop, full for a GPU and the competition's data."""
+    trials: int = 30
+    """Trials of a variant, earlier calls included; a second call goes on up to it."""
+    max_minutes: float | None = None
+    """Time for all variants together, earlier calls included; no trial begins that would not fit at the pace so far."""
+    tune_folds: int = 1
+    """Folds that a trial trains and is scored on, the first ones."""
+    trial_epochs: int = 6
+    """Epochs of a trial, where training would take more."""
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    """Which trials end early, by their score after each epoch."""
+    storage: str | None = None
+    """Where the study is kept: any Optuna URL, such as postgresql://...; by default a journal file in the folder of the results."""
+    jobs: int = 1
+    """Trials side by side, each in a process of its own with its share of the threads; -1: one per core."""
+    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    """Results go to tune/<variant>/ in it."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "trials", "tune_folds", "trial_epochs")
+        if unknown := sorted(set(self.variants) - set(VARIANTS)):
+            raise SettingFault("tune.py", f"no variant is called {unknown[0]!r}", f"choose from {', '.join(VARIANTS)}")
+        if self.jobs == 0:
+            raise SettingFault("--jobs", "0 processes do nothing", "give 1 or more, or -1 for one per core")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise SettingFault("--max_minutes", f"is {self.max_minutes:g}", "give a number above 0, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -493,9 +541,11 @@ class Preset:
     """Defaults for a kind of machine and data."""
 
     variants: tuple[str, ...]
-    """What run_all.sh trains."""
+    """What run_all.sh tunes and trains."""
     values: Mapping[str, Any]
     """Settings by name."""
+    tuning: Mapping[str, Any]
+    """Settings of tune.py by name."""
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -546,8 +596,9 @@ PRESETS: dict[str, Preset] = {
             "epochs": 16,
             "eval_interval": 4,
         },
+        tuning={"trials": 6, "max_minutes": 0.75, "trial_epochs": 8},
     ),
-    "full": Preset(variants=("holistic",), values={"folds": 5}),
+    "full": Preset(variants=("holistic",), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
 }
 
 

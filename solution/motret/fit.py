@@ -7,7 +7,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class Epoch:
     text_spread: float = math.nan
 
 
+Watch = Callable[[Epoch], None]
+"""Is told of each epoch as it ends, in place of a bar; what it raises ends the training."""
+
+
 def build_model(
     settings: TrainSettings, run: Run, columns: dict[str, slice], tower: text.ClipTower | text.HfTower, seed: int
 ) -> DualEncoder:
@@ -89,15 +93,38 @@ def build_model(
 
 
 def fit(
-    run: Run, data: TrainingData, folds: Folds, place: Workplace, tower: text.ClipTower | text.HfTower, fold: int | None
+    run: Run,
+    data: TrainingData,
+    folds: Folds,
+    place: Workplace,
+    tower: text.ClipTower | text.HfTower,
+    fold: int | None,
+    watch: Watch | None = None,
 ) -> Score | None:
     """Trains one fold (None: on all motions) from its last checkpoint on, to `oof.npz` or `done.json`.
 
-    Returns the held-out score of the checkpoint that is kept.
+    Returns the held-out score of the checkpoint that is kept. Shows a bar, or tells `watch`.
     """
+    run.part(fold).mkdir(parents=True, exist_ok=True)
+    log = _logger(run.part(fold) / "train_log.txt")
+    try:
+        return _fit(run, data, folds, place, tower, fold, watch, log)
+    finally:
+        for handler in log.handlers:
+            handler.close()
+
+
+def _fit(
+    run: Run,
+    data: TrainingData,
+    folds: Folds,
+    place: Workplace,
+    tower: text.ClipTower | text.HfTower,
+    fold: int | None,
+    watch: Watch | None,
+    log: logging.Logger,
+) -> Score | None:
     settings, part = run.settings, run.part(fold)
-    part.mkdir(parents=True, exist_ok=True)
-    log = _logger(part / "train_log.txt")
     learn = np.arange(len(data.training.ids)) if fold is None else folds.training(fold)
     held = np.array([], dtype=int) if fold is None else folds.held_out(fold)
     if len(learn) < 2:
@@ -119,7 +146,8 @@ def fit(
     spent = sum(line.seconds for line in history)
     steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.step_size), planned_epochs(settings.fit, history)
     name = f"{run.name} {part.name}"
-    with tqdm(total=epochs * steps, initial=len(history) * steps, desc=name, unit="step", mininterval=0.5, disable=None) as bar:
+    hidden = True if watch else None  # None: shown on a terminal
+    with tqdm(total=epochs * steps, initial=len(history) * steps, desc=name, unit="step", mininterval=0.5, disable=hidden) as bar:
         while len(history) < epochs and not _stale(history, settings.fit):
             line = _train_epoch(model, optimiser, learn, place, settings, len(history), epochs, stream, bar)
             if not math.isfinite(line.train_loss):
@@ -148,6 +176,8 @@ def fit(
                 state |= {} if ema is None else {"ema": ema.state_dict()}
                 runs.save_checkpoint(part / "last.pt", state | {"history": [asdict(line) for line in history]})
             _write_metrics(part / "metrics.csv", history)
+            if watch:
+                watch(line)
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
 
@@ -229,17 +259,19 @@ def load_backbone(model: DualEncoder, settings: TrainSettings, log: logging.Logg
 
 
 def make_optimiser(model: DualEncoder, settings: TrainSettings, loaded: Collection[str] = ()) -> torch.optim.Optimizer:
-    """AdamW: no decay on vectors and the temperature, lower rates on pretrained weights. `highest` is a group's full rate.
+    """AdamW: no decay on vectors and the temperature, own rates for heads and pretrained weights. `highest` is a group's full rate.
 
     loaded: names of the backbone's weights that came from a file. Weights without gradient are left out.
     """
-    slow = {f"motion_tower.backbone.{name}": settings.fit.backbone_lr_mult for name in loaded}
+    share = {f"motion_tower.backbone.{name}": settings.fit.backbone_lr_mult for name in loaded}
+    heads = ("motion_head.", "part_head.", "text_head.")
+    share |= {name: settings.fit.head_lr_mult for name, _ in model.named_parameters() if name.startswith(heads)}
     if text.fine_tunes(settings.text):
-        slow |= {f"text_tower.{name}": rate for name, rate in finetune.rates(model.text_tower, settings.text).items()}
+        share |= {f"text_tower.{name}": rate for name, rate in finetune.rates(model.text_tower, settings.text).items()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            rate = settings.fit.lr * slow.get(name, 1.0)
+            rate = settings.fit.lr * share.get(name, 1.0)
             decay = settings.fit.weight_decay if weight.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weight)
     listed = [{"params": weights, "lr": rate, "highest": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, config, dataset, features, files, split_joints
+from motret import challenge, cli, config, dataset, features, files, split_joints, tuned
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
 from motret.skeleton import POSITION_COLUMNS, persons_of
@@ -21,6 +21,7 @@ from motret.skeleton import POSITION_COLUMNS, persons_of
 SCRIPTS = {
     "prepare": config.PrepareSettings,
     "make_folds": config.FoldSettings,
+    "tune": config.TuneSettings,
     "train": config.TrainSettings,
     "ensemble": config.EnsembleSettings,
     "validate": config.SubmissionSettings,
@@ -28,6 +29,8 @@ SCRIPTS = {
 """The scripts of the way, in order, and the settings whose names are their flags."""
 TO_SCORES = SCRIPTS | {"validate": config.OofSettings}
 """The same where there are no queries: the way ends with local scores."""
+NOT_TUNED = {"max_minutes", "jobs", "fold", "tuned"}
+"""Flags of train.py that say nothing to a trial, or that tune.py means otherwise."""
 OWN = {"data_dir", "preset", "run_name", "resume", "runs", "dry_run"}
 """Flags that the plan sets itself."""
 SCORES = "score the runs"
@@ -63,31 +66,27 @@ class Plan:
     submissions_dir: Path
 
     def known(self, step: Step) -> Step:
-        """The step with the data it runs on in its run names, where folds tell."""
+        """The step with the data it runs on and the tuned values that are taken in its run names, where folds tell."""
         try:
             about = json.loads((self.folds_dir / "folds.json").read_text(encoding="utf-8"))
             tag = files.digest(about["data"], about["hash"])[:6]
         except (OSError, ValueError, KeyError, TypeError):
             return step
-        return Step(step.title, step.script, tuple(arg.replace(DATA, tag) for arg in step.args))
-
-
-def flag_groups(args: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """An argument list as (flag name, its words): each flag with the values that follow it."""
-    groups: list[tuple[str, list[str]]] = []
-    for arg in args:
-        if arg.startswith("--"):
-            groups.append((arg[2:].split("=")[0].replace("-", "_"), [arg]))
-        elif groups:
-            groups[-1][1].append(arg)
-        else:
-            raise SettingFault("run_all.sh", f"{arg!r} is no flag", "flags start with --; see `bash run_all.sh --help`")
-    return groups
+        told = {DATA: tag}
+        for call in (other.args for other in self.steps if other.script == "train"):
+            settings, _ = cli.parse_train(call, None)
+            values, _ = tuned.find(settings)
+            told[_tuned(settings.variant)] = f"-{files.digest(values)[:4]}" if values else ""
+        args = list(step.args)
+        for word, meaning in told.items():
+            args = [arg.replace(word, meaning) for arg in args]
+        return Step(step.title, step.script, tuple(args))
 
 
 def route(groups: Sequence[tuple[str, list[str]]], scripts: Mapping[str, type] = SCRIPTS) -> dict[str, list[str]]:
     """Hands each flag on to the scripts that know it. SettingFault for a flag that none knows."""
     takes = {script: set(config.names_of(kind)) for script, kind in scripts.items()}
+    takes["tune"] = (takes["tune"] | takes["train"]) - NOT_TUNED
     routed: dict[str, list[str]] = {script: [] for script in scripts}
     for name, words in groups:
         plain = name.removeprefix("no_")
@@ -104,7 +103,7 @@ def route(groups: Sequence[tuple[str, list[str]]], scripts: Mapping[str, type] =
 
 def make_plan(args: Sequence[str]) -> Plan:
     """What `run_all.sh` with these flags does, worked out without doing it."""
-    groups = flag_groups(args)
+    groups = cli.flag_groups(args, "run_all.sh")
     asked = {name: words for name, words in groups if name in OWN}
     if taken := sorted(asked.keys() - {"data_dir", "preset"}):
         raise SettingFault(f"--{taken[0]}", "run_all.sh sets it itself", "leave it out, or call the scripts one by one")
@@ -136,12 +135,15 @@ def make_plan(args: Sequence[str]) -> Plan:
         Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
         Step("split into folds", "make_folds", (*data, *_folds(PRESETS[preset], routed["make_folds"]), *routed["make_folds"])),
     ]
+    tuning = _given(routed["train"], "tuned") or "auto"
+    if tuning == "auto":
+        steps.append(Step("tune", "tune", (*data, "--preset", preset, *routed["tune"])))
     names = []
     for variant in PRESETS[preset].variants:
         call = [variant, *data, "--preset", preset, *routed["train"]]
-        name = f"{variant}-{preset}-{_hash(call)}-{DATA}"
+        name = f"{variant}-{preset}-{_hash([*call, '--tuned', 'none'])}-{DATA}{_tuned(variant)}"
         names.append(name)
-        steps.append(Step(f"train {variant}", "train", (*call, "--run_name", name, "--resume", "auto")))
+        steps.append(Step(f"train {variant}", "train", (*call, "--tuned", tuning, "--run_name", name, "--resume", "auto")))
     submissions = Path(_given(routed["ensemble"], "submissions_dir") or config.names_of(config.EnsembleSettings)["submissions_dir"])
     if split_joints.is_here(data_dir) and not Path(_given(routed["ensemble"], "test_dir") or data_dir / "test").is_dir():
         notes.append(f"no test folder in {data_dir}: the way ends with the local scores")
@@ -164,7 +166,11 @@ def forecast(plan: Plan) -> str:
     seconds = frames / 60_000  # packing
     checkpoints = 0.0
     rate = _matrix_rate()
-    for step in (step for step in plan.steps if step.script == "train"):
+    for step in plan.steps:
+        if step.script == "tune":
+            seconds += 60 * (cli.parse_tune(step.args, None)[0].max_minutes or 0)
+        if step.script != "train":
+            continue
         settings, _ = cli.parse_train(step.args, None)
         motion, fit = settings.motion, settings.fit
         folds = settings.folds if settings.fold == "all" and not settings.prefer_txt_split else 1
@@ -222,14 +228,19 @@ def _result(plan: Plan) -> str:
 
 
 def _folds(preset: Preset, given: Sequence[str]) -> tuple[str, ...]:
-    return () if {"folds", "prefer_txt_split"} & {name for name, _ in flag_groups(given)} else ("--folds", str(preset.values["folds"]))
+    return () if {"folds", "prefer_txt_split"} & {name for name, _ in cli.flag_groups(given)} else ("--folds", str(preset.values["folds"]))
 
 
 def _given(words: Sequence[str], flag: str) -> str | None:
-    for name, group in flag_groups(words):
+    for name, group in cli.flag_groups(words):
         if name == flag:
             return _value(group)
     return None
+
+
+def _tuned(variant: str) -> str:
+    """Stands in a run's name for the tuned values it takes, until they are known."""
+    return f"<tuned {variant}>"
 
 
 def _value(words: Sequence[str]) -> str:

@@ -44,6 +44,9 @@ UNESSENTIAL = {
     "strict",
     "preset",
     "folds",
+    "fold_jobs",
+    "joblib_backend",
+    "tuned",
 }
 """Settings that say where and when, not what: a run may be resumed with others."""
 

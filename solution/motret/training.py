@@ -1,13 +1,19 @@
 """A run from beginning to end: data, folds, captions, then every fold that is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import joblib
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from motret import dataset, fit, folds, part_texts, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
-from motret.faults import FoldFault, SettingFault
+from motret.faults import FoldFault, RunFault, SettingFault
 from motret.folds import Folds
+from motret.metrics import Score
 from motret.runs import Run
+from motret.workplace import Workplace
 
 
 def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
@@ -43,6 +49,25 @@ def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
     return [int(settings.fold)]
 
 
+def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text.ClipTower | text.HfTower]:
+    """What all folds share: motions and captions where they are computed on, and the text tower."""
+    tower = text.make_tower(settings.text)
+    if settings.augment.word_dropout and not getattr(tower, "cuts", True):
+        raise SettingFault("--word_dropout", f"{settings.text.text_tower} does not say where a caption ends", "leave it out")
+    captions = [caption for own in data.training.captions for caption in own]
+    parts = part_texts.load(settings, data) if settings.parts.use_gar else None
+    if parts is not None:  # what captions say of parts is asked for at test
+        captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
+    if settings.augment.mirror:
+        captions += list(map(sides.mirror, captions))
+    device = workplace.choose_device(settings.machine.device)
+    bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
+    published = bank
+    if text.fine_tunes(settings.text) and 0 < settings.loss.negative_threshold <= 1:
+        published = text.make_bank(captions, tower, True, settings.data.work_dir / "text", device)
+    return workplace.set_up(settings, data, bank, parts, published), tower
+
+
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
     if settings.augment.word_dropout and not text.trains(settings.text):
@@ -55,25 +80,55 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     if done:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
     if left := [fold for fold in wanted if fold not in done]:
-        tower = text.make_tower(settings.text)
-        if settings.augment.word_dropout and not getattr(tower, "cuts", True):
-            raise SettingFault("--word_dropout", f"{settings.text.text_tower} does not say where a caption ends", "leave it out")
-        captions = [caption for own in data.training.captions for caption in own]
-        parts = part_texts.load(settings, data) if settings.parts.use_gar else None
-        if parts is not None:  # what captions say of parts is asked for at test
-            captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
-        if settings.augment.mirror:
-            captions += list(map(sides.mirror, captions))
-        device = workplace.choose_device(settings.machine.device)
-        bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
-        published = bank
-        if text.fine_tunes(settings.text) and 0 < settings.loss.negative_threshold <= 1:
-            published = text.make_bank(captions, tower, True, settings.data.work_dir / "text", device)
-        place = workplace.set_up(settings, data, bank, parts, published)
+        place, tower = set_up(settings, data)
+        jobs = min(len(left), joblib.effective_n_jobs(settings.fold_jobs))
+        workers = _workers(settings, jobs) if jobs > 1 else None
         runs.begin(run)
-        for fold in left:
-            score = fit.fit(run, data, found, place, tower, fold)
-            print(f"{run.part(fold)}: " + (f"score {score} ({score.motions} motions)" if score else "trained on all motions"))
+        if workers:
+            del place  # each process has its own; what was slow to make is kept on disk
+            _side_by_side(run, left, workers, jobs)
+        else:
+            for fold in left:
+                _tell(run, fold, fit.fit(run, data, found, place, tower, fold))
     if run.finished():
         print(rank.out_of_fold_score([run], found).line(run.name))
     return run
+
+
+def _workers(settings: TrainSettings, jobs: int) -> joblib.Parallel:
+    """Processes for folds. SettingFault for a backend that joblib does not know, or that shares a process."""
+    name = settings.joblib_backend
+    if name == "threading":
+        wrong = "threads of one process share torch's random state, so that no run could be repeated"
+        raise SettingFault("--joblib_backend", wrong, "take loky or multiprocessing")
+    try:
+        return joblib.Parallel(n_jobs=jobs, backend=name)
+    except (ValueError, ImportError) as unknown:
+        known = ", ".join(sorted(set(joblib.parallel.BACKENDS) - {"threading"}))
+        raise SettingFault("--joblib_backend", f"joblib has no backend {name!r} ready ({unknown})", f"take one of {known}") from unknown
+
+
+def _side_by_side(run: Run, left: Sequence[int | None], workers: joblib.Parallel, jobs: int) -> None:
+    """Trains folds in processes that share the threads of this one. What is wrong in one of them is raised here."""
+    threads = max(1, torch.get_num_threads() // jobs)
+    print(f"{jobs} folds side by side, {threads} thread{'s' if threads > 1 else ''} each", flush=True)
+    try:
+        workers(joblib.delayed(_fit_alone)(run, fold, threads) for fold in left)
+    except TerminatedWorkerError as killed:
+        raise RunFault(run.folder, "a process that trained a fold was killed, perhaps for want of memory", "lower --fold_jobs") from killed
+
+
+def _fit_alone(run: Run, fold: int | None, threads: int) -> None:
+    """Trains one fold in a process of its own; a line for each epoch, since bars of several processes would overwrite each other."""
+    torch.set_num_threads(threads)
+    data = dataset.load_training(run.settings.data, jobs=1)
+    found = folds.read(data, run.settings.data.folds_dir)
+    place, tower = set_up(run.settings, data)
+    name = run.part(fold).name
+    score = fit.fit(run, data, found, place, tower, fold, lambda line: print(f"{name} {fit.describe(line)}", flush=True))
+    _tell(run, fold, score)
+
+
+def _tell(run: Run, fold: int | None, score: Score | None) -> None:
+    told = f"score {score} ({score.motions} motions)" if score else "trained on all motions"
+    print(f"{run.part(fold)}: {told}", flush=True)

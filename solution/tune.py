@@ -1,0 +1,28 @@
+"""Tunes variants: `python solution/tune.py [holistic ...] --preset full`; without a name every variant of the preset.
+
+A trial trains some folds for a few epochs with other temperatures, rates, loss weights, ... and is judged by the local score on
+what they hold out. The first trial is the default configuration. Running the same command again goes on where it stopped; the
+same command on another machine, with one --storage, helps. Flags of train.py are taken too, and what they give is not searched.
+Results: runs/tune/<variant>/{best.json,trials.csv,history.png,importance.png,parallel.png}; train.py --tuned auto takes best.json.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from motret import cli, config
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    asked, flags = cli.parse_tune(argv, __doc__)
+    variants = asked.variants or config.PRESETS[asked.preset or "full"].variants
+    defaults = [cli.parse_train([variant, *flags], None) for variant in variants]
+    from motret import tuning  # torch is slow to import: --help and a wrong flag answer without it
+
+    for settings, sources in defaults:
+        print(tuning.tune(settings, sources, asked, share=1 / len(variants)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
