@@ -169,4 +169,9 @@ def _read_candidates(path: Path, line: int, texts: list[str], form: str | None, 
 
 def score(answers: dict[str, tuple[int, ...]], truth: dict[str, int]) -> Score:
     """Competition score of a submission's answers and its standard error over queries; a query not answered scores 0."""
-    return metrics.clustered(metrics.submission_scores(answers, truth), np.arange(len(truth)))
+    return mean(metrics.submission_scores(answers, truth))
+
+
+def mean(scores: np.ndarray) -> Score:
+    """Mean of the scores of queries (Q,), and its standard error."""
+    return metrics.clustered(scores, np.arange(len(scores)))
