@@ -27,12 +27,12 @@ class Contest:
     """What the weights decide in one gallery.
 
     A motion that all members put below a caption's own stays below it whatever the (non-negative) weights, one that all put above
-    stays above; only the others are kept. better: (C,) motions above in all members; query: (E,) caption of each contested pair;
-    lead: (members, E) by how much the pair's motion is ahead of the caption's own; owner: (C,); group: (M,).
+    stays above; only the others are kept. better: (C,) motions above in all members; start: (C + 1,) where each caption's contested
+    pairs begin; lead: (members, E) by how much a pair's motion is ahead of the caption's own; owner: (C,); group: (M,).
     """
 
     better: np.ndarray
-    query: np.ndarray
+    start: np.ndarray
     lead: np.ndarray
     owner: np.ndarray
     group: np.ndarray
@@ -40,31 +40,46 @@ class Contest:
     @classmethod
     def of(cls, similarities: Sequence[np.ndarray], owner: np.ndarray, group: np.ndarray) -> "Contest":
         """From each member's similarities (C, M) of captions and motions, on one scale."""
-        better, queries, leads = [], [], []
+        better, counts, leads = [], [], []
         for start in range(0, len(owner), ROWS):
-            rows = np.arange(start, min(start + ROWS, len(owner)))
-            own = owner[rows, None]
-            lead = np.stack([sim[rows] - np.take_along_axis(sim[rows], own, axis=1) for sim in similarities]).astype(np.float32)
-            lead = np.nan_to_num(lead, nan=LOUD, posinf=LOUD, neginf=-LOUD)
-            lead[:, np.arange(len(rows)), owner[rows]] = -1  # its own motion does not compete
-            above = (lead > 0).all(axis=0)
-            contested = ~above & ~(lead < 0).all(axis=0)
+            own = owner[start : start + ROWS]
+            rows, places = slice(start, start + len(own)), np.arange(len(own))
+            lead = np.stack([sim[rows] - sim[rows][places, own][:, None] for sim in similarities]).astype(np.float32)
+            lead[~np.isfinite(lead)] = LOUD
+            lead[:, places, own] = -1  # its own motion does not compete
+            above, contested = _split(lead)
             better.append(above.sum(axis=1))
-            queries.append((np.nonzero(contested)[0] + start).astype(np.int32))
+            counts.append(contested.sum(axis=1))
             leads.append(lead[:, contested])
-        return cls(np.concatenate(better), np.concatenate(queries), np.concatenate(leads, axis=1), owner, group)
+        return cls(np.concatenate(better), _ends(np.concatenate(counts)), np.concatenate(leads, axis=1), owner, group)
 
     def standing(self, weights: np.ndarray) -> Standing:
         """Where the right motions stand under some weights (members,)."""
-        used = np.flatnonzero(weights)
-        ahead = weights[used].astype(np.float32) @ self.lead[used]
-        captions = len(self.owner)
-        better = self.better + np.bincount(self.query[ahead > 0], minlength=captions)
-        return Standing(better, np.bincount(self.query[ahead == 0], minlength=captions), self.owner, self.group)
+        ahead = weights.astype(np.float32) @ self.lead
+        return Standing(self.better + self._count(ahead > 0), self._count(ahead == 0), self.owner, self.group)
 
-    def only(self, members: Sequence[int]) -> "Contest":
-        """The same contest without the other members."""
-        return Contest(self.better, self.query, self.lead[list(members)], self.owner, self.group)
+    def only(self, members: Sequence[int] | np.ndarray) -> "Contest":
+        """The contest of some of the members."""
+        lead = self.lead[np.asarray(members)]
+        above, contested = _split(lead)
+        return Contest(self.better + self._count(above), _ends(self._count(contested)), lead[:, contested], self.owner, self.group)
+
+    def _count(self, pairs: np.ndarray) -> np.ndarray:
+        """(C,) how many of each caption's pairs (E,) are marked."""
+        return np.diff(np.searchsorted(np.flatnonzero(pairs), self.start))
+
+
+def _split(lead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where all members (the first axis) put a motion above, and where they do not agree."""
+    above, below = lead[0] > 0, lead[0] < 0
+    for other in lead[1:]:
+        above &= other > 0
+        below &= other < 0
+    return above, ~(above | below)
+
+
+def _ends(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], counts.cumsum()])
 
 
 def choose(contests: Sequence[Contest]) -> np.ndarray:
@@ -73,7 +88,11 @@ def choose(contests: Sequence[Contest]) -> np.ndarray:
     equal = np.full(count, 1 / count)
     if count == 1:
         return equal
-    found = prune(contests, refine(contests, greedy(contests)))
+    start = greedy(contests)
+    used = np.flatnonzero(start)
+    open_ones = [contest.only(used) for contest in contests]  # far fewer pairs where somebody useless is left out
+    found = np.zeros(count)
+    found[used] = prune(open_ones, refine(open_ones, start[used]))
     kept = (found > 0) / (found > 0).sum()
     for simple in (equal, kept):
         if not helps(contests, found, simple):
@@ -108,15 +127,14 @@ def greedy(contests: Sequence[Contest]) -> np.ndarray:
     return best
 
 
-def refine(contests: Sequence[Contest], weights: np.ndarray, open_to: np.ndarray | None = None) -> np.ndarray:
-    """Moves single weights up and down on the simplex while the score rises; only those in `open_to` (members,), where given."""
+def refine(contests: Sequence[Contest], weights: np.ndarray) -> np.ndarray:
+    """Moves single weights up and down on the simplex while the score rises."""
     best, highest = weights, objective(contests, weights)
-    movable = np.flatnonzero(np.ones(len(weights), dtype=bool) if open_to is None else open_to)
     for size in MOVES:
-        rises = True
+        rises = len(weights) > 1
         while rises:
             rises = False
-            for member in movable:
+            for member in range(len(weights)):
                 for step in (size, -size):
                     moved = best.copy()
                     moved[member] = max(0.0, moved[member] + step)
@@ -130,13 +148,11 @@ def refine(contests: Sequence[Contest], weights: np.ndarray, open_to: np.ndarray
 
 def prune(contests: Sequence[Contest], weights: np.ndarray) -> np.ndarray:
     """Leaves out members, the cheapest first, while what they add is within its error."""
-    while (kept := np.flatnonzero(weights)).size > 1:
-        without = []
-        for member in kept:
-            rest = np.where(np.arange(len(weights)) == member, 0, weights)
-            without.append(rest / rest.sum())
+    while np.count_nonzero(weights) > 1:
+        without = [weights * (np.arange(len(weights)) != member) for member in np.flatnonzero(weights)]
         cheapest = max(without, key=lambda rest: objective(contests, rest))
-        cheapest = refine(contests, cheapest, open_to=cheapest > 0)
+        kept = np.flatnonzero(cheapest)
+        cheapest[kept] = refine([contest.only(kept) for contest in contests], cheapest[kept] / cheapest.sum())
         if helps(contests, weights, cheapest):
             break
         weights = cheapest
