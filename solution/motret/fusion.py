@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from motret import bank, encode, members, metrics, standing, weigh
+from motret import bank, encode, members, metrics, standing
 from motret.config import EnsembleSettings
 from motret.dataset import TrainingData
 from motret.encode import Encoder
@@ -15,7 +15,7 @@ from motret.folds import Folds
 from motret.members import ForeignMember, Member
 from motret.rank import LocalScore, Scale
 from motret.standing import Standing
-from motret.weigh import Contest
+from motret.weigh import Contest, Weigher
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def fit(
     scored = common if settings.fold is None else [settings.fold]
     learned = {fold: tuple(other for other in common if other != fold) for fold in scored}
     whole = learned[scored[0]] if settings.fold is not None else tuple(common) if len(common) > 1 else ()
-    weights = {own: _weights(own, contests, settings) for own in {*learned.values(), whole}}
+    weigher, equal = Weigher(contests), np.full(len(gathered), 1 / len(gathered))
+    weights = {own: weigher.choose(own) if own and settings.weights == "auto" else equal for own in {*learned.values(), whole}}
     asks = encoder if settings.query_bank == "auto" else None
     table = {(own, fold): {None: contests[fold].standing(weights[own])} for own in weights for fold in {*own, *scored}}
     for fold in common:
@@ -135,13 +136,6 @@ def standardised(member: Member | ForeignMember, fold: int) -> np.ndarray:
     """A member's (C, M) similarities of a held-out gallery, by its mean and deviation there."""
     similarity = member.similarity(fold)
     return Scale.of(similarity)(similarity)
-
-
-def _weights(learned: Sequence[int], contests: dict[int, Contest], settings: EnsembleSettings) -> np.ndarray:
-    count = len(next(iter(contests.values())).lead)
-    if settings.weights == "equal" or not learned:
-        return np.full(count, 1 / count)
-    return weigh.choose([contests[fold] for fold in learned])
 
 
 def can_ask(gathered: Sequence[Member | ForeignMember], weights: np.ndarray) -> bool:

@@ -4,7 +4,7 @@ Greedy forward selection with replacement (Caruana et al. 2004) gives a start, s
 that earn nothing are left out, and equal weights are kept where the search gains no more than its error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,27 +82,54 @@ def _ends(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], counts.cumsum()])
 
 
-def choose(contests: Sequence[Contest]) -> np.ndarray:
-    """Weights (members,) that sum to 1, fitted on these galleries."""
-    count = len(contests[0].lead)
-    equal = np.full(count, 1 / count)
-    if count == 1:
-        return equal
+class Weigher:
+    """Chooses weights on some galleries; what was searched once is kept, since nested choices share their searches."""
+
+    def __init__(self, contests: Mapping[int, Contest]):
+        self.contests, self.found = contests, {}
+
+    def choose(self, folds: Sequence[int]) -> np.ndarray:
+        """Weights (members,) that sum to 1, fitted on the galleries of these folds.
+
+        Equal ones, of all members or of those that the search takes, where the search gains no more than its error over them. The gain
+        is told by each gallery for the weights found on the others; with one gallery alone it is the gain there.
+        """
+        found = self.search(tuple(folds))
+        if len(folds) > 1:
+            told = {fold: self.search(tuple(other for other in folds if other != fold)) for fold in folds}
+        else:
+            told = {folds[0]: found}
+        galleries = [self.contests[fold] for fold in told]
+        everybody = np.full(len(found), 1 / len(found))
+        if not helps(galleries, list(told.values()), [everybody] * len(told)):
+            return everybody
+        return found if helps(galleries, list(told.values()), [_equal(own) for own in told.values()]) else _equal(found)
+
+    def search(self, folds: tuple[int, ...]) -> np.ndarray:
+        """The best weights that are found on some galleries."""
+        if folds not in self.found:
+            self.found[folds] = search([self.contests[fold] for fold in folds])
+        return self.found[folds]
+
+
+def _equal(weights: np.ndarray) -> np.ndarray:
+    """The same weight for all that have one."""
+    return (weights > 0) / np.count_nonzero(weights)
+
+
+def search(contests: Sequence[Contest]) -> np.ndarray:
+    """The best weights (members,) that are found on these galleries."""
     start = greedy(contests)
     used = np.flatnonzero(start)
-    open_ones = [contest.only(used) for contest in contests]  # far fewer pairs where somebody useless is left out
-    found = np.zeros(count)
-    found[used] = prune(open_ones, refine(open_ones, start[used]))
-    kept = (found > 0) / (found > 0).sum()
-    for simple in (equal, kept):
-        if not helps(contests, found, simple):
-            return simple
+    among = [contest.only(used) for contest in contests]  # far fewer pairs where somebody useless is left out
+    found = np.zeros(len(start))
+    found[used] = prune(among, refine(among, start[used]))
     return found
 
 
-def helps(contests: Sequence[Contest], weights: np.ndarray, simple: np.ndarray) -> bool:
-    """Whether weights are better than simpler ones by more than the standard error of the difference."""
-    one, other = ([contest.standing(chosen) for contest in contests] for chosen in (weights, simple))
+def helps(contests: Sequence[Contest], weights: Sequence[np.ndarray], simple: Sequence[np.ndarray]) -> bool:
+    """Whether the weights of each gallery are better than simpler ones by more than the standard error of the difference."""
+    one, other = ([contest.standing(own) for contest, own in zip(contests, chosen, strict=True)] for chosen in (weights, simple))
     gain = metrics.clustered(standing.values(one) - standing.values(other), standing.groups(one))
     return gain.mean > gain.error
 
@@ -153,7 +180,7 @@ def prune(contests: Sequence[Contest], weights: np.ndarray) -> np.ndarray:
         cheapest = max(without, key=lambda rest: objective(contests, rest))
         kept = np.flatnonzero(cheapest)
         cheapest[kept] = refine([contest.only(kept) for contest in contests], cheapest[kept] / cheapest.sum())
-        if helps(contests, weights, cheapest):
+        if helps(contests, [weights] * len(contests), [cheapest] * len(contests)):
             break
         weights = cheapest
     return weights
