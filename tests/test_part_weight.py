@@ -115,7 +115,9 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
     for weight in (0.0, 2.0):
         asked = replace(run, part_weight=weight)
         member = Member("parts", {0: asked}, ((asked, 0),), ("parts",))
-        told = encode.similarity(Encoder(run.settings.machine, tmp_path).test(member, test, []), "query", slice(None))
+        told = encode.similarity(
+            Encoder(run.settings.machine, tmp_path, training.training.captions).test(member, test), "query", slice(None)
+        )
         for query, found in zip(test.queries, (own[rows] for own, rows in zip(told, test.rows, strict=True)), strict=True):
             row = captions.index(query.captions[0])
             similarity = out.similarity(weight)

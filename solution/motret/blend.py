@@ -25,13 +25,13 @@ class Blend:
     together: Similarities
 
 
-def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], test: TestData, captions: Sequence[str], encoder: Encoder) -> Blend:
-    """Asks all models. fixed: foreign members with the share of the mean each is given; captions: the bank of the normalisation."""
+def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], test: TestData, encoder: Encoder) -> Blend:
+    """Asks all models. fixed: foreign members with the share of the mean each is given."""
     for member in fusion.members:
         if isinstance(member, Member):
             dataset.same_persons(test.store, member.models[0][0].persons, test.queries[0].paths[0].parent)
-    asked = captions if fusion.beta is not None else []
-    told = [encoder.test(member, test, asked) if isinstance(member, Member) else member for member in fusion.members]
+    bank_too = fusion.beta is not None
+    told = [encoder.test(member, test, bank_too) if isinstance(member, Member) else member for member in fusion.members]
     alone = [_of_member(one, test) for one in told] + [_of_file(one.similarities) for one, _ in fixed]
     own = _mean(alone, fusion.weights) if fusion.beta is None else _normalised(told, fusion, test)
     shares = [share for _, share in fixed]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import blend, dataset, encode, foreign, fusion, members, metrics, publish, rank, submission, verdict
+from motret import blend, dataset, foreign, fusion, members, metrics, publish, rank, submission, verdict
 from motret.blend import Blend
 from motret.challenge import Query, query_key
 from motret.config import EnsembleSettings
@@ -47,9 +47,9 @@ def combine(settings: EnsembleSettings, data: TrainingData, folds: Folds, test_d
     gathered = members.gather(settings, data, folds)
     test = dataset.load_test(test_dir, data.store.settings, settings.data, settings.machine.jobs)
     scored, fixed = _files(settings, test.queries, data, folds)
-    encoder = Encoder(settings.machine, settings.data.work_dir)
+    encoder = Encoder(settings.machine, settings.data.work_dir, data.training.captions)
     fitted = fusion.fit([*gathered, *scored], data, folds, settings, encoder)
-    found = blend.blend(fitted, fixed, test, encode.distinct(data.training.captions), encoder)
+    found = blend.blend(fitted, fixed, test, encoder)
     gt = test_dir / "gt.csv"
     true = _true_scores(found, test.queries, submission.read_ground_truth(gt)) if gt.is_file() else None
     judged = verdict.judge(fitted, [(one.name, share) for one, share in fixed], true, settings.machine.seed)

@@ -25,7 +25,7 @@ class Told:
     scale: Scale
     motion: np.ndarray
     query: np.ndarray
-    bank: np.ndarray
+    bank: np.ndarray | None
 
     def similarity(self, which: str, columns: slice) -> np.ndarray:
         """Of the queries or the bank ("query" | "bank") to some motions, on the member's scale."""
@@ -33,11 +33,16 @@ class Told:
 
 
 class Encoder:
-    """Opens models and keeps what they have in common: the device, and the text towers."""
+    """Opens models and keeps what they have in common: the device, the text towers, what frozen ones say of the training captions.
 
-    def __init__(self, machine: MachineSettings, work_dir: Path):
+    training: the captions of all training motions, each once; they are embedded together, as training does, whichever are asked for.
+    """
+
+    def __init__(self, machine: MachineSettings, work_dir: Path, captions: Sequence[Sequence[str]]):
         self.device, self.cache = workplace.choose_device(machine.device), work_dir / "text"
+        self.training = distinct(captions)
         self.towers: dict[TextSettings, text.ClipTower | text.HfTower] = {}
+        self.banks: dict[tuple[TextSettings, bool], text.CaptionBank] = {}
 
     def tower(self, settings: TextSettings) -> text.ClipTower | text.HfTower:
         """The text tower of these settings, loaded once."""
@@ -51,11 +56,20 @@ class Encoder:
         runs.load_weights(runs.best_checkpoint(run.part(part)), model, self.device)
         return model
 
-    def captions(self, model: DualEncoder, run: Run, captions: Sequence[str]) -> np.ndarray:
-        """(C, v) vectors of captions; with a part weight they hold what captions say of parts too."""
-        trained, tower = text.trains(run.settings.text), self.tower(run.settings.text)
+    def bank(self, run: Run) -> text.CaptionBank:
+        """The training captions, ready for the models of a run; with a part weight what they say of parts too."""
+        key = run.settings.text, bool(run.part_weight)
+        if key not in self.banks:
+            self.banks[key] = self._make_bank(run, self.training)
+        return self.banks[key]
+
+    def _make_bank(self, run: Run, captions: Sequence[str]) -> text.CaptionBank:
         spoken = [*captions, *part_texts.listed(captions)] if run.part_weight else captions
-        bank = text.make_bank(spoken, tower, not trained, self.cache, self.device).to(self.device)
+        frozen = not text.trains(run.settings.text)
+        return text.make_bank(spoken, self.tower(run.settings.text), frozen, self.cache, self.device).to(self.device)
+
+    def captions(self, model: DualEncoder, run: Run, captions: Sequence[str], bank: text.CaptionBank) -> np.ndarray:
+        """(C, v) vectors of captions of a bank; with a part weight they hold what captions say of parts too."""
         vectors = fit.embed_captions(model, bank, bank.rows(captions).to(self.device), self.precision(run))
         if not run.part_weight:
             return vectors
@@ -74,19 +88,19 @@ class Encoder:
     def bank_of_fold(self, member: Member, fold: int, columns: dict[str, slice], captions: Sequence[str]) -> np.ndarray:
         """(C, v) what the model that has not seen a fold says of captions."""
         run = member.folds[fold]
-        return self.captions(self.model(run, fold, columns), run, captions)
+        return self.captions(self.model(run, fold, columns), run, captions, self.bank(run))
 
-    def test(self, member: Member, test: TestData, bank: Sequence[str]) -> list[Told]:
-        """What each model of a member says of the test, and of a bank (which may be empty)."""
+    def test(self, member: Member, test: TestData, with_bank: bool = False) -> list[Told]:
+        """What each model of a member says of the test, and of the bank of all training captions where it is asked for."""
         asked = [caption for query in test.queries for caption in query.captions]
         ends = np.cumsum([len(query.captions) for query in test.queries])[:-1]
         scales, found = members.scales(member), []
         for run, part in member.models:
             model = self.model(run, part, test.store.columns)
             motion = self.motions(model, run, test.store)
-            query = np.stack([own.mean(axis=0) for own in np.split(self.captions(model, run, asked), ends)])
-            said = self.captions(model, run, bank) if bank else np.empty((0, motion.shape[1]), np.float32)
-            found.append(Told(scales[part], motion, query, said))
+            query = self.captions(model, run, asked, self._make_bank(run, asked))
+            query = np.stack([own.mean(axis=0) for own in np.split(query, ends)])
+            found.append(Told(scales[part], motion, query, self.captions(model, run, self.training, self.bank(run)) if with_bank else None))
         return found
 
 

@@ -144,13 +144,18 @@ def can_ask(gathered: Sequence[Member | ForeignMember], weights: np.ndarray) -> 
 
 
 def _beta(tables: Sequence[dict[float | None, Standing]]) -> float | None:
-    """The beta that scores best on some galleries; None where it gains no more than the error of the difference."""
-    if not tables:
+    """The beta that scores best on some galleries, None for no normalisation.
+
+    It is normalised where that gains more than its error on each gallery by the beta that is best on the others.
+    """
+    if len(tables) < 2 or len(tables[0]) < 2:
         return None
-    plain = standing.values([table[None] for table in tables])
-    scores = {beta: standing.values([table[beta] for table in tables]) for beta in tables[0] if beta is not None}
-    if not scores:
-        return None
-    best = max(scores, key=lambda beta: scores[beta].mean())
-    gain = metrics.clustered(scores[best] - plain, standing.groups([table[None] for table in tables]))
-    return best if gain.mean > gain.error else None
+    scores = [{beta: own.values() for beta, own in table.items()} for table in tables]
+    chosen = [_best(scores[:place] + scores[place + 1 :]) for place in range(len(scores))]
+    differences = np.concatenate([own[beta] - own[None] for own, beta in zip(scores, chosen, strict=True)])
+    gain = metrics.clustered(differences, standing.groups([table[None] for table in tables]))
+    return _best(scores) if gain.mean > gain.error else None
+
+
+def _best(scores: Sequence[dict[float | None, np.ndarray]]) -> float | None:
+    return max(scores[0], key=lambda beta: np.concatenate([own[beta] for own in scores]).mean())
