@@ -494,8 +494,36 @@ class SubmissionSettings:
     """The folder of queries it answers; by default test/ in the data folder."""
     data_dir: Path = field(default_factory=partial(_path, "data_dir"))
     """The competition's data."""
+    top_k: int = 10
+    """Candidates that each query must be given."""
     verbose: bool = False
     """Also recall at each k."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSettings:
+    """Writes down what the leaderboard said of a submission."""
+
+    file: tyro.conf.Positional[Path]
+    """The submission: one that is kept, by path or name, or a copy of it."""
+    public_score: tyro.conf.Positional[float]
+    """The leaderboard's score."""
+    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    """Where submissions and their log are."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """Says how far two submissions differ."""
+
+    first: tyro.conf.Positional[Path]
+    """A submission."""
+    second: tyro.conf.Positional[Path]
+    """Another one of the same queries."""
     debug: bool = False
     """Show the traceback of an error."""
 

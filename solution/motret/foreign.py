@@ -8,7 +8,6 @@ out, by a model that has not seen them, motions in the order of folds.csv and th
 the hash in folds.json.
 """
 
-import csv
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from motret import files, submission
-from motret.challenge import Query, query_key, read_text
+from motret.challenge import Query, query_key
 from motret.dataset import TrainingData
 from motret.faults import DataFault
 from motret.folds import Folds
@@ -62,8 +61,7 @@ def save(path: Path, queries: Sequence[Query], similarities: Sequence[np.ndarray
 
 def _ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
     """-rank of each candidate; those that are not listed share the mean of the ranks that are left."""
-    listed = len(next(csv.reader([read_text(path).partition("\n")[0]]), [])) - 1
-    answers = submission.read_submission(path, queries, max(1, listed))
+    answers = submission.read_submission(path, queries, submission.columns(path))
     similarities = []
     for query in queries:
         order = {number: rank for rank, number in enumerate(answers[query_key(query.id)])}

@@ -1,25 +1,20 @@
-"""Submissions: the file, its similarities, what went into it, and the log of all of them."""
+"""Submissions: the file, its similarities, what went into it."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from motret import files, foreign, rank, runs, submission
+from motret import files, foreign, rank, runs, submission, submission_log
 from motret.blend import Similarities
 from motret.challenge import Query
 from motret.config import EnsembleSettings
-from motret.faults import DataFault, SettingFault
 from motret.foreign import Foreign
 from motret.fusion import Fusion
 from motret.holdout import MARKER
 from motret.members import ForeignMember, Member
 from motret.verdict import Verdict
-
-LOG_COLUMNS = ("time", "file", "local_score", "error", "members", "hash", "git", "public_score")
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def publish(
     if not validation:
         scores = (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
         row = (f"{now:%Y-%m-%d %H:%M:%S}", kept.name, *scores, " ".join(names), mixed, about["git"] or "", "")
-        append_row(settings.submissions_dir / "log.csv", row)
+        submission_log.append(settings.submissions_dir / "log.csv", row)
     return Published(file, kept)
 
 
@@ -94,52 +89,3 @@ def _members(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]]) -> list[dic
 def _belongs(fusion: Fusion) -> dict[str, str]:
     run = next(member.models[0][0] for member in fusion.members if not isinstance(member, ForeignMember))
     return {"data": run.data, "folds": run.folds}
-
-
-def append_row(path: Path, row: Sequence[str]) -> None:
-    """Adds a line to the log of submissions, which is written anew whole."""
-    write_log(path, [*read_log(path), dict(zip(LOG_COLUMNS, row, strict=True))])
-
-
-def record(log: Path, file: Path, public_score: float) -> None:
-    """Fills in what the leaderboard said of a submission: of the one that is named, or of the last that was written to that file.
-
-    DataFault where the log has no such submission.
-    """
-    if not 0 <= public_score <= 1:
-        raise SettingFault("public_score", f"is {public_score:g}", "give the leaderboard's score, from 0 to 1")
-    rows = read_log(log)
-    found = next((row for row in reversed(rows) if row["file"] in (file.name, same_content(file, log.parent))), None)
-    if found is None:
-        raise DataFault(log, f"has no row of {file.name}", "name a file of the log, or a copy of one")
-    found["public_score"] = f"{public_score:g}"
-    write_log(log, rows)
-
-
-def same_content(file: Path, folder: Path) -> str | None:
-    """Name of the kept submission in a folder that a file is a copy of; None where there is none."""
-    if not file.is_file():
-        return None
-    content = file.read_bytes()
-    return next((kept.name for kept in sorted(folder.glob("*_cv*.csv"), reverse=True) if kept.read_bytes() == content), None)
-
-
-def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of the log, none where there is no log yet. DataFault where its columns are not ours."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        rows = list(reader)
-    if tuple(reader.fieldnames or ()) != LOG_COLUMNS or any(None in row or None in row.values() for row in rows):
-        raise DataFault(path, f"its columns are not {','.join(LOG_COLUMNS)}", "mend it, or move it away: a new one is begun")
-    return rows
-
-
-def write_log(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Writes the log, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_whole(path, lambda beside: beside.write_text(text.getvalue(), encoding="utf-8"))
