@@ -152,7 +152,7 @@ def test_a_bank_is_asked_for_each_mixture_as_the_formula_has_it(tmp_path: Path, 
     asked = []
 
     class Told:
-        def bank_of_fold(self, member, fold, columns, captions):
+        def bank_of_fold(self, member, fold, captions):
             asked.append((fold, captions))
             return texts[member.name]
 

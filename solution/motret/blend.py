@@ -1,6 +1,6 @@
 """The members' similarities of queries and candidates, one by one and blended as the ensemble was fitted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from motret import bank, dataset, encode
 from motret.dataset import TestData
 from motret.encode import Encoder, Told
+from motret.features import FeatureSettings
 from motret.foreign import Foreign
 from motret.fusion import Fusion
 from motret.members import ForeignMember, Member
@@ -25,13 +26,14 @@ class Blend:
     together: Similarities
 
 
-def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], test: TestData, encoder: Encoder) -> Blend:
-    """Asks all models. fixed: foreign members with the share of the mean each is given."""
+def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], tests: Mapping[FeatureSettings, TestData], encoder: Encoder) -> Blend:
+    """Asks all models. fixed: foreign members with the share of the mean each is given; tests: the queries, by the models' features."""
+    test = next(iter(tests.values()))
     for member in fusion.members:
         if isinstance(member, Member):
             dataset.same_persons(test.store, member.models[0][0].persons, test.queries[0].paths[0].parent)
     bank_too = fusion.beta is not None
-    told = [encoder.test(member, test, bank_too) if isinstance(member, Member) else member for member in fusion.members]
+    told = [encoder.test(member, tests[member.features], bank_too) if isinstance(member, Member) else member for member in fusion.members]
     alone = [_of_member(one, test) for one in told] + [_of_file(one.similarities) for one, _ in fixed]
     own = _mean(alone, fusion.weights) if fusion.beta is None else _normalised(told, fusion, test)
     shares = [share for _, share in fixed]

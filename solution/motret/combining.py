@@ -45,16 +45,18 @@ class Combined:
 def combine(settings: EnsembleSettings, data: TrainingData, folds: Folds, test_dir: Path) -> Combined:
     """Fits the ensemble, ranks the test folder's candidates, writes the submission."""
     gathered = members.gather(settings, data, folds)
-    test = dataset.load_test(test_dir, data.store.settings, settings.data, settings.machine.jobs)
-    scored, fixed = _files(settings, test.queries, data, folds)
+    kinds = {member.features for member in gathered}
+    tests = {kind: dataset.load_test(test_dir, kind, settings.data, settings.machine.jobs) for kind in kinds}
+    queries = next(iter(tests.values())).queries
+    scored, fixed = _files(settings, queries, data, folds)
     encoder = Encoder(settings.machine, settings.data.work_dir, data.training.captions)
     fitted = fusion.fit([*gathered, *scored], data, folds, settings, encoder)
-    found = blend.blend(fitted, fixed, test, encoder)
+    found = blend.blend(fitted, fixed, tests, encoder)
     gt = test_dir / "gt.csv"
-    true = _true_scores(found, test.queries, submission.read_ground_truth(gt)) if gt.is_file() else None
+    true = _true_scores(found, queries, submission.read_ground_truth(gt)) if gt.is_file() else None
     judged = verdict.judge(fitted, [(one.name, share) for one, share in fixed], true, settings.machine.seed)
-    published = publish.publish(settings, fitted, fixed, test.queries, found.together, judged, test_dir)
-    return Combined(len(test.queries), fitted, judged, published)
+    published = publish.publish(settings, fitted, fixed, queries, found.together, judged, test_dir)
+    return Combined(len(queries), fitted, judged, published)
 
 
 def _files(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import fit, members, part_texts, runs, text, workplace
+from motret import features, fit, members, part_texts, runs, text, workplace
 from motret.batches import Motions
 from motret.config import MachineSettings, TextSettings
 from motret.dataset import TestData
@@ -50,8 +50,9 @@ class Encoder:
             self.towers[settings] = text.make_tower(settings)
         return self.towers[settings]
 
-    def model(self, run: Run, part: int | None, columns: dict[str, slice]) -> DualEncoder:
+    def model(self, run: Run, part: int | None) -> DualEncoder:
         """The model of one fold, or of all motions (None)."""
+        columns = features.layout(run.persons, run.features)
         model = fit.build_model(run.settings, run, columns, self.tower(run.settings.text), 0).to(self.device)
         runs.load_weights(runs.best_checkpoint(run.part(part)), model, self.device)
         return model
@@ -85,10 +86,10 @@ class Encoder:
         """What a run's models compute in."""
         return workplace.autocast(self.device, workplace.uses_bfloat16(run.settings, self.device))
 
-    def bank_of_fold(self, member: Member, fold: int, columns: dict[str, slice], captions: Sequence[str]) -> np.ndarray:
+    def bank_of_fold(self, member: Member, fold: int, captions: Sequence[str]) -> np.ndarray:
         """(C, v) what the model that has not seen a fold says of captions."""
         run = member.folds[fold]
-        return self.captions(self.model(run, fold, columns), run, captions, self.bank(run))
+        return self.captions(self.model(run, fold), run, captions, self.bank(run))
 
     def test(self, member: Member, test: TestData, with_bank: bool = False) -> list[Told]:
         """What each model of a member says of the test, and of the bank of all training captions where it is asked for."""
@@ -96,7 +97,7 @@ class Encoder:
         ends = np.cumsum([len(query.captions) for query in test.queries])[:-1]
         scales, found = members.scales(member), []
         for run, part in member.models:
-            model = self.model(run, part, test.store.columns)
+            model = self.model(run, part)
             motion = self.motions(model, run, test.store)
             query = self.captions(model, run, asked, self._make_bank(run, asked))
             query = np.stack([own.mean(axis=0) for own in np.split(query, ends)])

@@ -73,8 +73,7 @@ class Galleries:
         members = {number: member for number, member in enumerate(self.members) if any(weights[number] for weights in mixes)}
         told = {number: member.vectors(fold) for number, member in members.items()}
         scales = {number: Scale.of(text @ motion.T) for number, (text, motion) in told.items()}
-        columns = self.data.store.columns
-        banks = {number: encoder.bank_of_fold(member, fold, columns, captions) for number, member in members.items()}
+        banks = {number: encoder.bank_of_fold(member, fold, captions) for number, member in members.items()}
 
         def mixed(asked: dict[int, np.ndarray], weights: tuple[float, ...], motions: slice) -> np.ndarray:
             used = [number for number in members if weights[number]]

@@ -9,6 +9,7 @@ from motret import rank, runs
 from motret.config import EnsembleSettings
 from motret.dataset import TrainingData
 from motret.faults import RunFault
+from motret.features import FeatureSettings
 from motret.folds import Folds
 from motret.foreign import Foreign
 from motret.rank import Scale
@@ -30,6 +31,11 @@ class Member:
     folds: Mapping[int, Run]
     models: tuple[tuple[Run, int | None], ...]
     runs: tuple[str, ...]
+
+    @property
+    def features(self) -> FeatureSettings:
+        """How its models see motions."""
+        return self.models[0][0].features
 
     def vectors(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """(C, v) and (M, v) of the captions and motions that the fold holds out; their products are similarities."""
