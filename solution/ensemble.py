@@ -1,7 +1,8 @@
-"""Averages runs and writes the submission: `python solution/ensemble.py --runs runs/NAME`.
+"""Weighs runs and writes the submission: `python solution/ensemble.py`, or with `--runs NAME ...`.
 
-Every finished fold of every run ranks the candidates; their similarities are put on one scale and averaged. The submission goes
-to submissions/submission.csv, with a dated copy, a JSON that says what went in, and a row in submissions/log.csv.
+Weights and query-bank normalisation are chosen on motions that the models had not seen, and the local score is told by folds that
+had no part in the choice. The submission goes to submissions/submission.csv, with a dated copy, its similarities (.npz), a JSON that
+says what went in, and a row in submissions/log.csv.
 """
 
 import sys
@@ -15,7 +16,7 @@ from motret.faults import DataFault
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     settings = cli.parse(EnsembleSettings, argv, __doc__)
-    from motret import dataset, folds, publish, rank  # torch is slow to import: --help and a wrong flag answer without it
+    from motret import combining, dataset, folds  # torch is slow to import: --help and a wrong flag answer without it
 
     test_dir = settings.test_dir or settings.data.data_dir / "test"
     if settings.data.data_dir.is_dir() and not test_dir.is_dir():
@@ -23,19 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             test_dir, "no test folder, so there is nothing to rank", "local scores: `python solution/validate.py oof`; --test_dir DIR"
         )
     data = dataset.load_training(settings.data, settings.machine.jobs)
-    found = folds.read(data, settings.data.folds_dir)
-    chosen = rank.choose(settings.runs, settings.out_dir, data, found)
-    members = [rank.with_parts(run, found, settings.part_weight) for run in chosen]
-    local = rank.out_of_fold_score(members, found, settings.fold)
-    kinds = {run.features for run in members}
-    tests = {kind: dataset.load_test(test_dir, kind, settings.data, settings.machine.jobs) for kind in kinds}
-    test = tests[members[0].features]
-    similarities = rank.mean_similarities([rank.test_similarities(run, tests[run.features], settings) for run in members])
-    made = publish.publish(settings, members, test.queries, rank.ranking(test, similarities), local, test_dir)
-    print(f"{len(test.queries)} queries ranked by {', '.join(run.name for run in members)}: {made.file} (kept as {made.kept.name})")
-    print(local.line("local"))
-    if made.truth:
-        print(f"true score {made.truth} ({made.truth.motions} queries)")
+    made = combining.combine(settings, data, folds.read(data, settings.data.folds_dir), test_dir)
+    print("\n".join(made.lines()))
     return 0
 
 

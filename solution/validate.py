@@ -4,21 +4,28 @@ python solution/validate.py oof scores every run on the motions it had not seen;
 
 python solution/validate.py submission submissions/submission.csv checks its form, and scores it where the answers are known;
 
+python solution/validate.py record submissions/FILE.csv 0.78 writes the leaderboard's score into the log;
+
+python solution/validate.py compare A.csv B.csv says how far two submissions differ;
+
 python solution/validate.py make_batches draws queries in the test's own layout, from held-out motions.
 """
 
 import sys
 from collections.abc import Sequence
 
-from motret import challenge, cli, dataset, folds, holdout, metrics, submission
-from motret.config import BatchesSettings, OofSettings, SubmissionSettings
+from motret import challenge, cli, compare, dataset, folds, holdout, metrics, submission, submission_log
+from motret.config import BatchesSettings, CompareSettings, OofSettings, RecordSettings, SubmissionSettings
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    kinds = {"oof": OofSettings, "submission": SubmissionSettings, "make_batches": BatchesSettings}
-    settings = cli.parse_one_of(kinds, argv, __doc__)
-    {OofSettings: score_runs, SubmissionSettings: check_submission, BatchesSettings: make_batches}[type(settings)](settings)
+    kinds = {"oof": OofSettings, "submission": SubmissionSettings, "record": RecordSettings}
+    settings = cli.parse_one_of(kinds | {"compare": CompareSettings, "make_batches": BatchesSettings}, argv, __doc__)
+    does = {OofSettings: score_runs, SubmissionSettings: check_submission, BatchesSettings: make_batches}
+    does[RecordSettings] = lambda said: print(submission_log.record(said.submissions_dir / "log.csv", said.file, said.public_score))
+    does[CompareSettings] = lambda two: print(compare.compare(two.first, two.second).line())
+    does[type(settings)](settings)
     return 0
 
 
@@ -43,7 +50,7 @@ def score_runs(settings: OofSettings) -> None:
 
 def check_submission(settings: SubmissionSettings) -> None:
     folder = settings.test_dir or settings.data_dir / "test"
-    answers = submission.read_submission(settings.file, challenge.read_queries(folder))
+    answers = submission.read_submission(settings.file, challenge.read_queries(folder), settings.top_k)
     print(f"{settings.file}: form is right, {len(answers)} queries")
     gt = settings.gt or folder / "gt.csv"
     if settings.gt is None and not gt.is_file():

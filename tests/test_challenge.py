@@ -672,7 +672,10 @@ def test_faults_of_a_submission_name_row_and_column(tmp_path, name):
 def test_a_submission_that_is_not_utf8_is_a_fault(tmp_path):
     path = tmp_path / "submission.csv"
     path.write_bytes(f"{HEADER}\n1,{ROW}\n".encode("utf-16"))
-    faulty(lambda: read_submission(path), path, "not UTF-8 at byte 0", "save it as UTF-8")
+    faulty(lambda: read_submission(path), path, "line 1, column 1: not UTF-8 at byte 0", "save it as UTF-8")
+    path.write_bytes(f"{HEADER}\r\n1,{ROW}\r\n2,".encode() + b"7,\xe9")
+    byte = len(f"{HEADER}\r\n1,{ROW}\r\n2,7,")
+    faulty(lambda: read_submission(path), path, f"line 3, column 3: not UTF-8 at byte {byte}", "save it as UTF-8")
 
 
 # ---- the module itself

@@ -9,15 +9,22 @@ import ensemble
 import tiny
 import train
 import validate
-from motret import dataset, rank, runs
-from motret.config import EnsembleSettings
+from motret import dataset, encode, rank, runs
+from motret.encode import Encoder
 from motret.faults import RunFault
-from motret.runs import OutOfFold, part_similarity
+from motret.members import Member
+from motret.runs import OutOfFold
 from test_rank import FOLDS, made_run, unit
 
 
 def told(rng, count, parts=5, dim=6) -> np.ndarray:
     return unit(rng, count * parts, dim).reshape(count, parts, dim)
+
+
+def part_similarity(text, named, motion) -> np.ndarray:
+    """What the parts alone add at weight 1."""
+    nothing = [np.zeros((len(one), 2)) for one in (text, motion)]
+    return runs.with_named_parts(nothing[0], text, named, 1.0) @ runs.with_parts(nothing[1], motion).T
 
 
 def test_parts_are_compared_where_the_caption_names_them():
@@ -79,7 +86,7 @@ def test_out_of_fold_results_keep_their_parts(tmp_path):
     out = runs.load_out_of_fold(run, 0)
     assert out.named.all() and out.motion_parts.shape == (len(out.ids), 5, 6)
     whole = out.similarity()
-    np.testing.assert_allclose(out.similarity(0.5), whole + 0.5 * part_similarity(out.text_parts, out.named, out.motion_parts))
+    np.testing.assert_allclose(out.similarity(0.5), whole + 0.5 * part_similarity(out.text_parts, out.named, out.motion_parts), atol=1e-6)
 
 
 def test_the_difference_of_two_runs_is_paired(tmp_path):
@@ -99,7 +106,6 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
     drawn = ["make_batches", *tiny.places(data), "--queries", "6", "--candidates", "11", "--out", str(queries)]
     assert validate.main(drawn) == 0
     run = runs.open_run(tmp_path / "parts")
-    settings = EnsembleSettings(test_dir=queries, fold=0, data=run.settings.data, machine=run.settings.machine)
     training = dataset.load_training(run.settings.data, 1)
     test = dataset.load_test(queries, training.store.settings, run.settings.data, 1)
     out: OutOfFold = runs.load_out_of_fold(run, 0)
@@ -108,7 +114,11 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
     checked = 0
     for weight in (0.0, 2.0):
         asked = replace(run, part_weight=weight)
-        for query, found in zip(test.queries, rank.test_similarities(asked, test, settings), strict=True):
+        member = Member("parts", {0: asked}, ((asked, 0),), ("parts",))
+        told = encode.similarity(
+            Encoder(run.settings.machine, tmp_path, training.training.captions).test(member, test), "query", slice(None)
+        )
+        for query, found in zip(test.queries, (own[rows] for own, rows in zip(told, test.rows, strict=True)), strict=True):
             row = captions.index(query.captions[0])
             similarity = out.similarity(weight)
             names = [path.resolve().stem for path in query.paths]

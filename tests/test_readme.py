@@ -44,6 +44,7 @@ def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path,
         assert cli.parse_train(args, None)[0].variant in config.VARIANTS
     elif script.stem == "validate":
         kinds = {"oof": config.OofSettings, "submission": config.SubmissionSettings, "make_batches": config.BatchesSettings}
+        kinds |= {"record": config.RecordSettings, "compare": config.CompareSettings}
         assert type(cli.parse_one_of(kinds, args, None)) is kinds[args[0]]
     else:
         assert isinstance(cli.parse(KINDS[script.stem], args, None), KINDS[script.stem])

@@ -257,8 +257,10 @@ def test_an_ensemble_writes_the_submission_its_dated_copy_the_json_and_the_log(t
     assert rank_test(trained, tmp_path) == 0
     told = capsys.readouterr().out
     (kept,) = tmp_path.glob("*_cv*.csv")
-    found = re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_mean-of-2_cv(\d\.\d{4})_([0-9a-f]{6})\.csv", kept.name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kept.name, kept.stem + ".json", "log.csv", "submission.csv"])
+    found = re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_ensemble-of-2_cv(\d\.\d{4})_([0-9a-f]{6})\.csv", kept.name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [kept.name, kept.stem + ".json", kept.stem + ".npz", "log.csv", "submission.csv"]
+    )
     assert kept.read_bytes() == (tmp_path / "submission.csv").read_bytes()
     ranked = answers(kept)
     assert list(ranked) == ["1", "2", "3"]
@@ -333,7 +335,7 @@ def test_a_partial_run_is_left_out_unless_it_is_named(trained, tmp_path):
 
 def test_the_models_of_one_fold_alone_may_rank(trained, tmp_path, monkeypatch):
     loaded = loaded_folds(monkeypatch)
-    assert rank_test(trained, tmp_path / "fold", "--runs", "one", "--fold=0") == 0
+    assert rank_test(trained, tmp_path / "fold", "--runs", "one", "--fold=0", "--query_bank=off") == 0
     (kept,) = (tmp_path / "fold").glob("*.json")
     about = json.loads(kept.read_text())
     assert loaded == ["fold0"] and about["fold"] == 0 and list(about["local_score"]["by_fold"]) == ["0"]
@@ -343,7 +345,7 @@ def test_the_model_of_all_motions_ranks_with_its_folds(trained, tmp_path, monkey
     shutil.copytree(trained / "one", tmp_path / "one")
     assert tiny.run_training(tmp_path, "one", fold="full", resume="auto") == 0
     loaded = loaded_folds(monkeypatch)
-    assert rank_test(tmp_path, tmp_path / "submissions") == 0
+    assert rank_test(tmp_path, tmp_path / "submissions", "--query_bank=off") == 0
     assert loaded == ["fold0", "fold1", "full"]
 
 

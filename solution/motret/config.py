@@ -426,16 +426,27 @@ class FoldSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleSettings:
-    """Averages runs and writes the submission."""
+    """Weighs runs by what they earn out of fold, ranks the candidates and writes the submission."""
 
     runs: tuple[str, ...] = ()
-    """Run folders to average (a path, or a name inside --out_dir); by default every finished run of this data."""
+    """Run folders that take part (a path, or a name inside --out_dir); by default every finished run of this data."""
+    members: tuple[Path, ...] = ()
+    """Members made elsewhere: FILE.csv, ranks like a submission; FILE.npz, arrays query, candidate, similarity as kept beside one. To be
+    weighed by score an .npz also holds oof0, oof1, ... (captions x motions that the fold holds out) and folds (the hash in folds.json)."""
+    member_weight: tuple[float, ...] = ()
+    """Weight of each of --members without out-of-fold part, which no score can weigh: its share of the mean, below 1 in all."""
+    weights: Literal["auto", "equal"] = "auto"
+    """auto: by the out-of-fold score, equal ones where that gains no more than its error."""
+    query_bank: Literal["auto", "off"] = "auto"
+    """Query-bank normalisation by the training captions; auto: where it gains more than its error out of fold."""
     fold: int | None = None
-    """Use the models of this fold alone; by default those of all folds."""
+    """Use the models of this fold alone, weighed on the others; by default those of all folds."""
     test_dir: Path | None = None
     """Folder of queries to rank; by default test/ in the data folder."""
     out: Path | None = None
     """Where the submission goes; by default submissions/submission.csv."""
+    top_k: int = 10
+    """Candidates written for each query."""
     candidate_format: Literal["int", "name"] = "int"
     """How a candidate is written: 7, or motion_7."""
     part_weight: float | Literal["auto"] = 0.0
@@ -446,6 +457,11 @@ class EnsembleSettings:
     """Where submissions and their log go."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "top_k")
+        if not all(0 < share < 1 for share in self.member_weight) or sum(self.member_weight) >= 1:
+            raise SettingFault("--member_weight", "are shares of a mean", "give numbers above 0 that sum to less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -478,8 +494,36 @@ class SubmissionSettings:
     """The folder of queries it answers; by default test/ in the data folder."""
     data_dir: Path = field(default_factory=partial(_path, "data_dir"))
     """The competition's data."""
+    top_k: int = 10
+    """Candidates that each query must be given."""
     verbose: bool = False
     """Also recall at each k."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSettings:
+    """Writes down what the leaderboard said of a submission."""
+
+    file: tyro.conf.Positional[Path]
+    """The submission: one that is kept, by path or name, or a copy of it."""
+    public_score: tyro.conf.Positional[float]
+    """The leaderboard's score."""
+    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    """Where submissions and their log are."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """Says how far two submissions differ."""
+
+    first: tyro.conf.Positional[Path]
+    """A submission."""
+    second: tyro.conf.Positional[Path]
+    """Another one of the same queries."""
     debug: bool = False
     """Show the traceback of an error."""
 

@@ -1,76 +1,91 @@
-"""Submissions: the file, what went into it, and the log of all of them."""
+"""Submissions: the file, its similarities, what went into it."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from motret import files, runs, submission
+from motret import files, foreign, rank, runs, submission, submission_log
+from motret.blend import Similarities
 from motret.challenge import Query
 from motret.config import EnsembleSettings
-from motret.metrics import Score
-from motret.rank import LocalScore
-from motret.runs import Run
-
-LOG_COLUMNS = ("time", "file", "local_score", "error", "members", "hash", "git", "public_score")
+from motret.foreign import Foreign
+from motret.fusion import Fusion
+from motret.holdout import MARKER
+from motret.members import ForeignMember, Member
+from motret.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class Published:
-    """A submission written: the dated file, the file to upload, and its true score with error where the answers are known."""
+    """A submission written: the file to upload, and the dated one that is kept (the same where validation queries were ranked)."""
 
-    kept: Path
     file: Path
-    truth: Score | None
-
-
-def _member(run: Run) -> dict[str, object]:
-    return {"run": run.name, "folds": run.finished(), "full": run.full(), "settings": runs.settings_hash(run.settings)}
+    kept: Path
 
 
 def publish(
     settings: EnsembleSettings,
-    members: Sequence[Run],
+    fusion: Fusion,
+    fixed: Sequence[tuple[Foreign, float]],
     queries: Sequence[Query],
-    ranked: dict[str, list[int]],
-    local: LocalScore,
+    similarities: Similarities,
+    verdict: Verdict,
     test_dir: Path,
 ) -> Published:
-    """Writes the ranking as a dated submission, a JSON beside it, a row of the log, and the file to upload; its form is checked."""
-    now = datetime.now()
-    mixed = files.digest([(run.name, runs.settings_hash(run.settings)) for run in members], settings.fold, sorted(ranked.items()))[:6]
-    label = members[0].name if len(members) == 1 else f"mean-of-{len(members)}"
+    """Writes the ranking to the file to upload and, with its similarities (.npz) and what went into it (.json), as a dated one.
+
+    The log grows by a row. Validation queries (those of `validate.py make_batches`) are no submission: their ranking goes to --out, by
+    default ranked.csv beside them, and nowhere else.
+    """
+    now, local = datetime.now(), fusion.local
+    ranked = rank.ranking(queries, similarities)
+    entries = _members(fusion, fixed)
+    mixed = files.digest(entries, fusion.beta, settings.fold, sorted(ranked.items()))[:6]
+    validation = (test_dir / MARKER).is_file()
+    names = [str(entry["run"]) for entry in entries]
+    label = names[0].removesuffix(".npz").removesuffix(".csv") if len(names) == 1 else f"ensemble-of-{len(names)}"
+    file = settings.out or (test_dir / "ranked.csv" if validation else settings.submissions_dir / "submission.csv")
     kept = settings.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_cv{local.score.mean:.4f}_{mixed}.csv"
-    file = settings.out or settings.submissions_dir / "submission.csv"
-    for path in (kept, file):
-        submission.write_submission(path, ranked, settings.candidate_format)
-        answers = submission.read_submission(path, queries)
-    gt = test_dir / "gt.csv"
-    truth = submission.score(answers, submission.read_ground_truth(gt)) if gt.is_file() else None
+    kept = file if validation else kept
+    for path in dict.fromkeys((kept, file)):
+        submission.write_submission(path, ranked, settings.candidate_format, settings.top_k)
+        submission.read_submission(path, queries, settings.top_k)
+    foreign.save(kept.with_suffix(".npz"), queries, similarities)
+    true = next((row.true for row in verdict.rows[-1:] if row.true is not None), None)
     about = {
-        "members": [_member(run) for run in members],
+        "members": entries,
+        "query_bank": fusion.beta,
         "fold": settings.fold,
         "local_score": asdict(local.score) | {"by_fold": {fold: asdict(score) for fold, score in local.by_fold.items()}},
-        "true_score": asdict(truth) if truth else None,
-        "data": members[0].data,
-        "folds": members[0].folds,
+        "true_score": asdict(submission.mean(true)) if true is not None else None,
+        **verdict.about(),
+        **_belongs(fusion),
         "git": runs.git_commit(),
     }
     files.write_json(kept.with_suffix(".json"), about)
-    names = " ".join(run.name for run in members)
-    score = (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
-    append_row(settings.submissions_dir / "log.csv", (f"{now:%Y-%m-%d %H:%M:%S}", kept.name, *score, names, mixed, about["git"] or "", ""))
-    return Published(kept, file, truth)
+    if not validation:
+        scores = (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
+        row = (f"{now:%Y-%m-%d %H:%M:%S}", kept.name, *scores, " ".join(names), mixed, about["git"] or "", "")
+        submission_log.append(settings.submissions_dir / "log.csv", row)
+    return Published(file, kept)
 
 
-def append_row(path: Path, row: Sequence[str]) -> None:
-    """Adds a line to the log of submissions, which is written anew whole."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if not path.is_file():
-        writer.writerow(LOG_COLUMNS)
-    writer.writerow(row)
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    files.write_whole(path, lambda beside: beside.write_text(before + text.getvalue(), encoding="utf-8"))
+def _members(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]]) -> list[dict[str, Any]]:
+    """What took part, each with its weight."""
+    left = 1 - sum(share for _, share in fixed)
+    entries = []
+    for member, weight in zip(fusion.members, fusion.weights, strict=True):
+        entry: dict[str, Any] = {"run": member.name, "weight": round(float(weight) * left, 6)}
+        if isinstance(member, Member):
+            folds = [fold for _, fold in member.models if fold is not None]
+            entry |= {"folds": folds, "full": (None in [fold for _, fold in member.models]), "runs": list(member.runs)}
+            entry["settings"] = runs.settings_hash(member.models[0][0].settings)
+        entries.append(entry)
+    return entries + [{"run": one.name, "weight": share} for one, share in fixed]
+
+
+def _belongs(fusion: Fusion) -> dict[str, str]:
+    run = next(member.models[0][0] for member in fusion.members if not isinstance(member, ForeignMember))
+    return {"data": run.data, "folds": run.folds}

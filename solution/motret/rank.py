@@ -1,15 +1,14 @@
 """Similarities to rankings: members on one scale, their mean, the local score it earns, the rows of a submission."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from motret import dataset, fit, metrics, part_texts, runs, text, workplace
-from motret.batches import Motions
-from motret.config import EnsembleSettings
-from motret.dataset import TestData, TrainingData
+from motret import metrics, runs
+from motret.challenge import Query
+from motret.dataset import TrainingData
 from motret.faults import RunFault
 from motret.folds import Folds
 from motret.metrics import Score
@@ -49,6 +48,11 @@ class Scale:
     @classmethod
     def of(cls, similarity: np.ndarray) -> "Scale":
         return cls(float(similarity.mean()), max(float(similarity.std()), 1e-12))
+
+    @classmethod
+    def mean_of(cls, scales: Sequence["Scale"]) -> "Scale":
+        """For a model that has no gallery of its own."""
+        return cls(float(np.mean([scale.mean for scale in scales])), float(np.mean([scale.deviation for scale in scales])))
 
     def __call__(self, similarity: np.ndarray) -> np.ndarray:
         return (similarity - self.mean) / self.deviation
@@ -142,54 +146,7 @@ def out_of_fold_score(members: Sequence[Run], folds: Folds, only: int | None = N
     return LocalScore(metrics.clustered(np.concatenate(values), np.concatenate(groups)), by_fold, retrieval)
 
 
-def test_similarities(run: Run, test: TestData, ranking: EnsembleSettings) -> list[np.ndarray]:
-    """Similarity of each query to its candidates, averaged over the run's models: one (n_candidates,) per query.
-
-    Each fold's model is put on the scale of the gallery it had not seen; the model of all motions, which has no such gallery, takes
-    the mean scale of the folds. With `ranking.fold` only that fold's model is asked.
-    """
-    parts: list[int | None] = [*run.finished(), *([None] if run.full() else [])] if ranking.fold is None else [ranking.fold]
-    dataset.same_persons(test.store, run.persons, test.queries[0].paths[0].parent)
-    scales = {fold: Scale.of(runs.load_out_of_fold(run, fold).similarity(run.part_weight)) for fold in run.finished()}
-    shared = Scale(float(np.mean([scale.mean for scale in scales.values()])), float(np.mean([s.deviation for s in scales.values()])))
-    total = [np.zeros(len(candidates)) for candidates in test.rows]
-    for part, found in zip(parts, _similarities_by_model(run, parts, test, ranking), strict=True):
-        for query, similarity in enumerate(found):
-            total[query] += scales.get(part, shared)(similarity) / len(parts)
-    return total
-
-
-def _similarities_by_model(run: Run, parts: Sequence[int | None], test: TestData, ranking: EnsembleSettings) -> Iterator[list[np.ndarray]]:
-    """For each model of a run: similarity of each query to its candidates, the mean over the query's captions."""
-    settings, device = run.settings, workplace.choose_device(ranking.machine.device)
-    tower = text.make_tower(settings.text)
-    captions = [caption for query in test.queries for caption in query.captions]
-    asked = captions + (part_texts.listed(captions) if run.part_weight else [])
-    bank = text.make_bank(asked, tower, not text.trains(settings.text), ranking.data.work_dir / "text", device).to(device)
-    motions, every = Motions(test.store, settings.motion, device), np.arange(len(test.store.ids))
-    rows, ends = bank.rows(captions).to(device), np.cumsum([len(query.captions) for query in test.queries])
-    amp = workplace.uses_bfloat16(settings, device)
-    for part in parts:
-        model = fit.build_model(settings, run, test.store.columns, tower, 0).to(device)
-        runs.load_weights(runs.best_checkpoint(run.part(part)), model, device)
-        motion = fit.embed_motions(model, motions, every, workplace.autocast(device, amp))
-        pieces = np.split(fit.embed_captions(model, bank, rows, workplace.autocast(device, amp)), ends[:-1])
-        found = [(own @ motion[candidates].T).mean(axis=0) for own, candidates in zip(pieces, test.rows, strict=True)]
-        if run.part_weight:
-            told = fit.embed_caption_parts(model, bank, captions, workplace.autocast(device, amp))
-            motion_parts = fit.embed_motion_parts(model, motions, every, workplace.autocast(device, amp))
-            by_query = zip(*(np.split(one, ends[:-1]) for one in told), test.rows, strict=True)
-            in_parts = [runs.part_similarity(own, named, motion_parts[candidates]).mean(axis=0) for own, named, candidates in by_query]
-            found = [whole + run.part_weight * part for whole, part in zip(found, in_parts, strict=True)]
-        yield found
-
-
-def mean_similarities(members: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
-    """The members' mean, query by query."""
-    return [np.mean(own, axis=0) for own in zip(*members, strict=True)]
-
-
-def ranking(test: TestData, similarities: Sequence[np.ndarray]) -> dict[str, list[int]]:
+def ranking(queries: Sequence[Query], similarities: Sequence[np.ndarray]) -> dict[str, list[int]]:
     """Candidate numbers of each query, best first; ties keep the order of the files."""
     orders = (np.argsort(-similarity, kind="stable") for similarity in similarities)
-    return {query.id: [query.candidates[place] for place in order] for query, order in zip(test.queries, orders, strict=True)}
+    return {query.id: [query.candidates[place] for place in order] for query, order in zip(queries, orders, strict=True)}

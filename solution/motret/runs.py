@@ -103,19 +103,28 @@ class OutOfFold:
 
     def similarity(self, part_weight: float = 0.0) -> np.ndarray:
         """(C, M) captions x motions: cosines, and where parts are known, so many times those of the parts a caption names."""
-        whole = self.text @ self.motion.T
+        text, motion = self.vectors(part_weight)
+        return text @ motion.T
+
+    def vectors(self, part_weight: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """(C, v) and (M, v) vectors whose products are the similarities."""
         if not part_weight or self.named is None:
-            return whole
-        return whole + part_weight * part_similarity(self.text_parts, self.named, self.motion_parts)
+            return self.text, self.motion
+        return with_named_parts(self.text, self.text_parts, self.named, part_weight), with_parts(self.motion, self.motion_parts)
 
 
-def part_similarity(text: np.ndarray, named: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """(C, M) mean cosine over the parts that a caption names; 0 for a caption that names none.
+def with_named_parts(text: np.ndarray, parts: np.ndarray, named: np.ndarray, weight: float) -> np.ndarray:
+    """(C, d + P d) captions' vectors, whose product with `with_parts` adds `weight` times the mean cosine over the parts they name.
 
-    text: (C, P, d) and motion: (M, P, d) unit vectors; named: (C, P).
+    text: (C, d) and parts: (C, P, d) unit vectors; named: (C, P). A caption that names no part adds 0.
     """
-    share = (named / np.maximum(named.sum(axis=1, keepdims=True), 1))[..., None].astype(text.dtype)
-    return (text * share).reshape(len(text), -1) @ motion.reshape(len(motion), -1).T
+    share = (weight * named / np.maximum(named.sum(axis=1, keepdims=True), 1))[..., None].astype(text.dtype)
+    return np.concatenate([text, (parts * share).reshape(len(text), -1)], axis=1)
+
+
+def with_parts(motion: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """(M, d + P d) of unit vectors (M, d) of motions and (M, P, d) of their parts."""
+    return np.concatenate([motion, parts.reshape(len(motion), -1)], axis=1)
 
 
 def settings_hash(settings: TrainSettings) -> str:

@@ -96,6 +96,11 @@ def read_submission(path: Path, queries: Sequence[Query] | None = None, top_k: i
     return answers
 
 
+def columns(path: Path) -> int:
+    """How many candidates a submission gives each query, by its header."""
+    return max(1, len(next(csv_lines(path, read_text(path)), (1, []))[1]) - 1)
+
+
 def _header(top_k: int) -> list[str]:
     return ["query_id", *(f"candidate_{rank}" for rank in range(1, top_k + 1))]
 
@@ -113,10 +118,16 @@ def _candidate(path: Path, line: int, column: str, text: str) -> tuple[int, str]
 
 
 def _strict_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The file's rows with their line numbers; a byte order mark, which `read_text` forgives, is a fault here."""
-    if read_bytes(path).startswith(b"\xef\xbb\xbf"):
+    """The file's rows with their line numbers; other encodings and a byte order mark, which `read_text` forgives, are faults here."""
+    content = read_bytes(path)
+    if content.startswith(b"\xef\xbb\xbf"):
         raise DataFault(path, "line 1, column 1: a byte order mark stands before the header", "save it as UTF-8 without BOM")
-    return csv_lines(path, read_text(path))
+    try:
+        return csv_lines(path, content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        before = content[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        wrong = f"line {len(before)}, column {before[-1].count(b',') + 1}: not UTF-8 at byte {error.start}"
+        raise DataFault(path, wrong, "save it as UTF-8") from error
 
 
 def _check_header(path: Path, found: list[str], top_k: int) -> None:
@@ -169,4 +180,9 @@ def _read_candidates(path: Path, line: int, texts: list[str], form: str | None, 
 
 def score(answers: dict[str, tuple[int, ...]], truth: dict[str, int]) -> Score:
     """Competition score of a submission's answers and its standard error over queries; a query not answered scores 0."""
-    return metrics.clustered(metrics.submission_scores(answers, truth), np.arange(len(truth)))
+    return mean(metrics.submission_scores(answers, truth))
+
+
+def mean(scores: np.ndarray) -> Score:
+    """Mean of the scores of queries (Q,), and its standard error."""
+    return metrics.clustered(scores, np.arange(len(scores)))

@@ -1,0 +1,70 @@
+"""The members' similarities of queries and candidates, one by one and blended as the ensemble was fitted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from motret import bank, dataset, encode
+from motret.dataset import TestData
+from motret.encode import Encoder, Told
+from motret.features import FeatureSettings
+from motret.foreign import Foreign
+from motret.fusion import Fusion
+from motret.members import ForeignMember, Member
+from motret.rank import Scale
+
+Similarities = list[np.ndarray]
+"""Of each query to its own candidates, (n_candidates,) each."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """alone: of each member, and then of each file that was given its weight; together: of the ensemble."""
+
+    alone: tuple[Similarities, ...]
+    together: Similarities
+
+
+def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], tests: Mapping[FeatureSettings, TestData], encoder: Encoder) -> Blend:
+    """Asks all models. fixed: foreign members with the share of the mean each is given; tests: the queries, by the models' features."""
+    test = next(iter(tests.values()))
+    for member in fusion.members:
+        if isinstance(member, Member):
+            dataset.same_persons(test.store, member.models[0][0].persons, test.queries[0].paths[0].parent)
+    bank_too = fusion.beta is not None
+    told = [encoder.test(member, tests[member.features], bank_too) if isinstance(member, Member) else member for member in fusion.members]
+    alone = [_of_member(one, test) for one in told] + [_of_file(one.similarities) for one, _ in fixed]
+    own = _mean(alone, fusion.weights) if fusion.beta is None else _normalised(told, fusion, test)
+    shares = [share for _, share in fixed]
+    together = _mean([own, *alone[len(told) :]], [1 - sum(shares), *shares])
+    return Blend(tuple(alone), together)
+
+
+def _mean(parts: Sequence[Similarities], weights: Sequence[float] | np.ndarray) -> Similarities:
+    return [sum(weight * one for weight, one in zip(weights, own, strict=True)) for own in zip(*parts[: len(weights)], strict=True)]
+
+
+def _of_member(told: list[Told] | ForeignMember, test: TestData) -> Similarities:
+    if isinstance(told, ForeignMember):
+        scale = Scale.mean_of([Scale.of(told.similarity(fold)) for fold in told.folds])
+        return [scale(similarity) for similarity in told.told.similarities]
+    whole = encode.similarity(told, "query", slice(None))
+    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.rows, strict=True)]
+
+
+def _of_file(similarities: Sequence[np.ndarray]) -> Similarities:
+    """By mean and deviation over all pairs of the file, which has no gallery of held-out motions."""
+    scale = Scale.of(np.concatenate(similarities))
+    return [scale(similarity) for similarity in similarities]
+
+
+def _normalised(told: Sequence[list[Told]], fusion: Fusion, test: TestData) -> Similarities:
+    used = [(weight, own) for weight, own in zip(fusion.weights, told, strict=True) if weight]
+
+    def mixed(which: str, columns: slice) -> np.ndarray:
+        return sum(weight * encode.similarity(own, which, columns) for weight, own in used)
+
+    said = bank.ask(lambda columns: mixed("bank", columns), len(test.store.ids), (fusion.beta,))
+    whole = said.normalise(mixed("query", slice(None)), fusion.beta)
+    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.rows, strict=True)]

@@ -1,0 +1,83 @@
+"""An ensemble from beginning to end: members, weights, the test's candidates, the submission, and what it is worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motret import blend, dataset, foreign, fusion, members, metrics, publish, rank, submission, verdict
+from motret.blend import Blend
+from motret.challenge import Query, query_key
+from motret.config import EnsembleSettings
+from motret.dataset import TrainingData
+from motret.encode import Encoder
+from motret.faults import SettingFault
+from motret.folds import Folds
+from motret.foreign import Foreign
+from motret.fusion import Fusion
+from motret.members import ForeignMember
+from motret.publish import Published
+from motret.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What came of it."""
+
+    queries: int
+    fusion: Fusion
+    verdict: Verdict
+    published: Published
+
+    def lines(self) -> list[str]:
+        """For people: the submission, the table, the scores."""
+        took_part = ", ".join(row.name for row in self.verdict.rows[:-1] if row.weight)
+        file, kept = self.published.file, self.published.kept
+        beside = f" (kept as {kept.name})" if kept != file else ""
+        bank = f"query-bank normalisation with beta {self.fusion.beta:g}" if self.fusion.beta else "no query-bank normalisation"
+        said = [f"{self.queries} queries ranked by {took_part}, {bank}: {file}{beside}", *self.verdict.lines()]
+        said.append(self.fusion.local.line("local"))
+        true = self.verdict.rows[-1].true
+        return said if true is None else [*said, f"true score {submission.mean(true)} ({len(true)} queries)"]
+
+
+def combine(settings: EnsembleSettings, data: TrainingData, folds: Folds, test_dir: Path) -> Combined:
+    """Fits the ensemble, ranks the test folder's candidates, writes the submission."""
+    gathered = members.gather(settings, data, folds)
+    kinds = {member.features for member in gathered}
+    tests = {kind: dataset.load_test(test_dir, kind, settings.data, settings.machine.jobs) for kind in kinds}
+    queries = next(iter(tests.values())).queries
+    scored, fixed = _files(settings, queries, data, folds)
+    encoder = Encoder(settings.machine, settings.data.work_dir, data.training.captions)
+    fitted = fusion.fit([*gathered, *scored], data, folds, settings, encoder)
+    found = blend.blend(fitted, fixed, tests, encoder)
+    gt = test_dir / "gt.csv"
+    true = _true_scores(found, queries, submission.read_ground_truth(gt)) if gt.is_file() else None
+    judged = verdict.judge(fitted, [(one.name, share) for one, share in fixed], true, settings.machine.seed)
+    published = publish.publish(settings, fitted, fixed, queries, found.together, judged, test_dir)
+    return Combined(len(queries), fitted, judged, published)
+
+
+def _files(
+    settings: EnsembleSettings, queries: Sequence[Query], data: TrainingData, folds: Folds
+) -> tuple[list[ForeignMember], list[tuple[Foreign, float]]]:
+    """The members made elsewhere: those that a score can weigh, and the others with the weights they are given."""
+    told = [foreign.read(path, queries, data, folds) for path in settings.members]
+    scored = [ForeignMember(one.name, one) for one in told if one.out_of_fold]
+    rest = [one for one in told if not one.out_of_fold]
+    if len(rest) != len(settings.member_weight):
+        names = ", ".join(one.name for one in rest) or "none of --members"
+        wrong = f"{len(settings.member_weight)} weights, and {len(rest)} members without out-of-fold part ({names})"
+        raise SettingFault("--member_weight", wrong, "no score can weigh those: give each its share of the mean, as 0.2")
+    return scored, list(zip(rest, settings.member_weight, strict=True))
+
+
+def _true_scores(found: Blend, queries: Sequence[Query], truth: dict[str, int]) -> list[np.ndarray]:
+    """(Q,) score of each query, for each member alone and for the ensemble."""
+    scores = []
+    for similarities in (*found.alone, found.together):
+        ranked = rank.ranking(queries, similarities)
+        answers = {query_key(query): tuple(order[: metrics.TOP]) for query, order in ranked.items()}
+        scores.append(metrics.submission_scores(answers, truth))
+    return scores

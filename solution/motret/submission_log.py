@@ -1,0 +1,61 @@
+"""submissions/log.csv: a row for each submission, and what the leaderboard said of it."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from motret import files
+from motret.faults import DataFault, SettingFault
+
+COLUMNS = ("time", "file", "local_score", "error", "members", "hash", "git", "public_score")
+
+
+def append(path: Path, row: Sequence[str]) -> None:
+    """Adds a line to the log of submissions, which is written anew whole."""
+    write(path, [*read(path), dict(zip(COLUMNS, row, strict=True))])
+
+
+def record(log: Path, file: Path, public_score: float) -> str:
+    """Fills in what the leaderboard said of a submission: the kept one that is named, or that the named file is a copy of.
+
+    Returns a line that says so. DataFault where the log has no such submission.
+    """
+    if not 0 <= public_score <= 1:
+        raise SettingFault("public_score", f"is {public_score:g}", "give the leaderboard's score, from 0 to 1")
+    rows = read(log)
+    found = next((row for row in reversed(rows) if row["file"] in (file.name, _copied(file, log.parent))), None)
+    if found is None:
+        raise DataFault(log, f"has no row of {file.name}", "name a file of the log, or a copy of one")
+    found["public_score"] = f"{public_score:g}"
+    write(log, rows)
+    return f"{found['file']}: public score {public_score:g}, local score {found['local_score']} +- {found['error']}"
+
+
+def _copied(file: Path, folder: Path) -> str | None:
+    """Name of the kept submission in a folder that a file is a copy of; None where there is none."""
+    if not file.is_file():
+        return None
+    content = file.read_bytes()
+    return next((kept.name for kept in sorted(folder.glob("*_cv*.csv"), reverse=True) if kept.read_bytes() == content), None)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of the log, none where there is no log yet. DataFault where its columns are not ours."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        rows = list(reader)
+    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
+        raise DataFault(path, f"its columns are not {','.join(COLUMNS)}", "mend it, or move it away: a new one is begun")
+    return rows
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Writes the log, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_whole(path, lambda beside: beside.write_text(text.getvalue(), encoding="utf-8"))

@@ -1,0 +1,386 @@
+"""Members, their fusion and ensemble.py by its command line: what takes part, what it weighs, what is written."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ensemble
+import tiny
+import validate
+from motret import bank, config, folds, fusion, members, metrics, runs, standing, submission
+from motret.config import EnsembleSettings
+from motret.dataset import load_test, load_training
+from motret.encode import Encoder
+from motret.faults import RunFault
+from motret.foreign import Foreign
+from motret.fusion import Galleries
+from motret.members import ForeignMember
+from motret.rank import Scale
+from motret.weigh import Weigher
+from test_rank import made_run
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
+DATA, FOLDS = tiny.training_data(), tiny.folds(count=4)
+
+
+def settings(out_dir: Path, **values) -> EnsembleSettings:
+    return config.build(EnsembleSettings, {"out_dir": out_dir, "query_bank": "off", "device": "cpu"} | values)
+
+
+def run(folder: Path, name: str, seed: int = 0, alike: int | None = None, **made):
+    """A run of made-up embeddings; runs of one `alike` have the same settings."""
+    own = made_run(folder, name, seed, found=FOLDS, **{"folds": range(4)} | made)
+    about = json.loads((own.folder / "args.json").read_text())
+    about["settings"]["seed"] = seed if alike is None else alike
+    (own.folder / "args.json").write_text(json.dumps(about))
+    return runs.open_run(own.folder)
+
+
+def gathered(folder: Path, *named: str, **values) -> list[members.Member]:
+    return members.gather(settings(folder, runs=named, **values), DATA, FOLDS)
+
+
+def fit(folder: Path, *extra: ForeignMember, **values) -> fusion.Fusion:
+    chosen = settings(folder, **values)
+    encoder = Encoder(chosen.machine, folder, DATA.training.captions)
+    return fusion.fit([*members.gather(chosen, DATA, FOLDS), *extra], DATA, FOLDS, chosen, encoder)
+
+
+# ---- members
+
+
+def test_runs_of_the_same_settings_are_one_member(tmp_path: Path) -> None:
+    run(tmp_path, "a", 0), run(tmp_path, "b", 0, full=True), run(tmp_path, "c", 1)
+    first, second = gathered(tmp_path)
+    assert (first.name, first.runs, second.runs) == ("a", ("a", "b"), ("c",))
+    assert [(one.name, fold) for one, fold in first.models] == [("a", 0), ("a", 1), ("a", 2), ("a", 3), ("b", None)]
+
+
+def test_a_model_of_all_motions_takes_part_beside_the_folds_of_its_settings(tmp_path: Path) -> None:
+    run(tmp_path, "folds", 0), run(tmp_path, "whole", 0, folds=(), full=True), run(tmp_path, "stranger", 5, folds=(), full=True)
+    (member,) = gathered(tmp_path)
+    assert member.name == "folds" and [fold for _, fold in member.models] == [0, 1, 2, 3, None]
+
+
+def test_a_named_model_of_all_motions_ranks_alone_and_is_weighed_by_its_twin(tmp_path: Path) -> None:
+    run(tmp_path, "folds", 0), run(tmp_path, "whole", 0, folds=(), full=True)
+    (member,) = gathered(tmp_path, "whole")
+    assert member.name == "whole" and [(one.name, fold) for one, fold in member.models] == [("whole", None)]
+    (twin,) = gathered(tmp_path, "folds")
+    np.testing.assert_array_equal(member.similarity(2), twin.similarity(2))
+
+
+def test_a_model_of_all_motions_without_a_twin_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, "other", 1), run(tmp_path, "whole", 0, folds=(), full=True)
+    with pytest.raises(RunFault, match="whole: holds a model of all motions alone, and no run with the same settings"):
+        gathered(tmp_path, "whole")
+
+
+def test_a_run_without_a_finished_model_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, "begun", 0, folds=())
+    with pytest.raises(RunFault, match="begun: has no finished model"):
+        gathered(tmp_path, "begun")
+
+
+def test_the_models_of_one_fold_are_those_alone_and_a_member_without_it_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, "whole", 0), run(tmp_path, "part", 1, folds=(0, 1))
+    assert [[fold for _, fold in member.models] for member in gathered(tmp_path, "whole", "part", fold=1)] == [[1], [1]]
+    with pytest.raises(RunFault, match="part: has not finished fold 2"):
+        gathered(tmp_path, "whole", "part", fold=2)
+
+
+# ---- the fusion
+
+
+def test_each_fold_is_scored_by_weights_fitted_on_the_others(tmp_path: Path) -> None:
+    for name, seed, sharp in (("a", 0, 1.0), ("b", 1, 2.0), ("c", 2, 0.0)):
+        run(tmp_path, name, seed, sharp=sharp)
+    found = fit(tmp_path)
+    galleries = Galleries.open(gathered(tmp_path), range(4), DATA, FOLDS)
+    weigher = Weigher(galleries.contests)
+    for fold, own in zip(found.folds, found.together, strict=True):
+        weights = weigher.choose([other for other in range(4) if other != fold])
+        np.testing.assert_allclose(own.values(), galleries.contests[fold].standing(weights).values())
+        assert found.local.by_fold[fold].mean == pytest.approx(own.values().mean())
+    np.testing.assert_array_equal(found.weights, weigher.choose(range(4)))
+    assert found.local.score.mean == pytest.approx(standing.score(found.together).mean)
+
+
+def test_what_a_fold_says_does_not_change_the_weights_it_is_scored_by(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        run(tmp_path, name, seed, sharp=2 - 2 * seed)
+    before = fit(tmp_path, fold=3)
+    own = runs.open_run(tmp_path / "b")
+    out = runs.load_out_of_fold(own, 3)
+    runs.save_out_of_fold(own.part(3) / "oof.npz", replace(out, text=out.motion[out.owner]))  # a perfect member on that fold alone
+    after = fit(tmp_path, fold=3)
+    np.testing.assert_array_equal(before.weights, after.weights)
+    assert after.folds == (3,) and standing.values(after.alone[1]).mean() > 0.99
+
+
+def test_equal_similarities_are_one_member(tmp_path: Path) -> None:
+    run(tmp_path, "a", 0), run(tmp_path, "b", 1)
+    before = fit(tmp_path)
+    again = {fold: 3 * member.similarity(fold) + 1 for member in gathered(tmp_path, "a") for fold in range(4)}
+    after = fit(tmp_path, ForeignMember("again", Foreign("again", (), again)))
+    assert [member.name for member in after.members] == ["a", "b"]
+    np.testing.assert_array_equal(before.weights, after.weights)
+    assert before.local.score == after.local.score
+
+
+def test_equal_weights_may_be_asked_for(tmp_path: Path) -> None:
+    run(tmp_path, "a", 0, sharp=3.0), run(tmp_path, "b", 1, sharp=0.0)
+    assert list(fit(tmp_path, weights="equal").weights) == [0.5, 0.5]
+
+
+def test_one_common_fold_leaves_weights_equal(tmp_path: Path) -> None:
+    run(tmp_path, "a", 0, sharp=3.0), run(tmp_path, "b", 1, sharp=0.0, folds=(2,))
+    found = fit(tmp_path, runs=("a", "b"))
+    assert list(found.weights) == [0.5, 0.5] and found.folds == (2,)
+
+
+def test_a_bank_is_asked_for_each_mixture_as_the_formula_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        run(tmp_path, name, seed)
+    rng = np.random.default_rng(0)
+    texts = {name: rng.normal(size=(50, 6)) for name in ("a", "b")}
+    asked = []
+
+    class Told:
+        def bank_of_fold(self, member, fold, captions):
+            asked.append((fold, captions))
+            return texts[member.name]
+
+    galleries, weights = Galleries.open(gathered(tmp_path), range(4), DATA, FOLDS), (0.3, 0.7)
+    found = galleries.with_bank({weights}, 1, Told())[weights]
+    learned = {caption for row in FOLDS.training(1) for caption in DATA.training.captions[row]}
+    assert [fold for fold, _ in asked] == [1, 1] and set(asked[0][1]) == learned and len(asked[0][1]) == len(learned)
+    queries = captions = 0
+    for member, weight in zip(galleries.members, weights, strict=True):
+        text, motion = member.vectors(1)
+        scale = Scale.of(text @ motion.T)
+        queries, captions = queries + weight * scale(text @ motion.T), captions + weight * scale(texts[member.name] @ motion.T)
+    hubs = np.unique(captions.argmax(axis=1))
+    for beta in bank.BETAS:
+        normalised = np.exp(beta * queries) / np.exp(beta * captions).sum(axis=0)
+        whole = np.where(np.isin(queries.argmax(axis=1), hubs)[:, None], normalised, queries)
+        owner, _ = fusion.held_out(DATA, FOLDS, 1)
+        np.testing.assert_allclose(found[beta].values(), metrics.caption_scores(whole, owner))
+
+
+def test_a_bank_is_used_where_it_helps_on_galleries_that_did_not_choose_it() -> None:
+    def tables(gain: float, seeds: int = 4):
+        rng, listed = np.random.default_rng(0), []
+        for _ in range(seeds):
+            owner = np.arange(60)
+            plain = rng.normal(size=(60, 60)) + 1.5 * np.eye(60)
+            options = {None: plain} | {beta: plain + (gain if beta == 2.0 else -0.1) * np.eye(60) for beta in bank.BETAS}
+            listed.append({beta: standing.Standing.of(sim, owner, owner) for beta, sim in options.items()})
+        return listed
+
+    assert fusion._beta(tables(1.0)) == 2.0
+    assert fusion._beta(tables(0.0)) is None and fusion._beta(tables(1.0, seeds=1)) is None
+    assert fusion._beta([{None: table[None]} for table in tables(1.0)]) is None
+
+
+# ---- ensemble.py
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of two folds on the generated challenge, and one of all motions."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, seed, fold in (("one", 0, "all"), ("two", 1, "all"), ("whole", 1, "full")):
+        assert tiny.run_training(folder, name, seed=seed, fold=fold, epochs=1) == 0
+    return folder
+
+
+def rank_test(trained: Path, out: Path, *flags: str) -> int:
+    return ensemble.main([*tiny.places(), f"--out_dir={trained}", f"--submissions_dir={out}", *flags])
+
+
+def written(folder: Path) -> tuple[dict, dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
+    """The JSON, the similarities and the answers of the one submission in a folder."""
+    (about,) = folder.glob("*_cv*.json")
+    with np.load(about.with_suffix(".npz"), allow_pickle=False) as kept:
+        similarities = {name: kept[name] for name in kept.files}
+    return json.loads(about.read_text()), similarities, submission.read_submission(about.with_suffix(".csv"))
+
+
+def test_it_ends_with_a_table_and_keeps_all_similarities(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rank_test(trained, tmp_path) == 0
+    told = capsys.readouterr().out.splitlines()
+    about, kept, answers = written(tmp_path)
+    assert [(one["run"], one["runs"], one["full"]) for one in about["members"]] == [
+        ("one", ["one"], False),
+        ("two", ["two", "whole"], True),
+    ]
+    assert sum(one["weight"] for one in about["members"]) == pytest.approx(1, abs=1e-5)
+    head = next(number for number, line in enumerate(told) if line.startswith("member "))
+    assert told[head].split("  ")[0] == "member" and [line.split()[0] for line in told[head + 1 : head + 4]] == ["one", "two", "ensemble"]
+    assert f"{about['local_score']['mean']:.4f} +- " in told[head + 3]
+    assert f"{about['gain']['mean']:+.4f} +- {about['gain']['error']:.4f}" in told[head + 4] and about["gain"]["over"] in told[head + 4]
+    low, high = about["leaderboard_band"]
+    assert f"{low:.3f} to {high:.3f} in 9 of 10 cases" in told[head + 5] and low < about["local_score"]["mean"] < high
+    assert kept["query"].shape == kept["candidate"].shape == kept["similarity"].shape == (36,)
+    assert kept["query"].dtype.kind == "U" and kept["candidate"].dtype.kind == "i" and kept["similarity"].dtype == np.float32
+    for query, ranked in answers.items():
+        mine = kept["query"] == query
+        order = kept["candidate"][mine][np.argsort(-kept["similarity"][mine], kind="stable")]
+        assert tuple(order[:10]) == ranked
+
+
+def test_any_number_of_candidates_may_be_written(trained: Path, tmp_path: Path) -> None:
+    assert rank_test(trained, tmp_path, "--top_k=4", "--query_bank=off") == 0
+    check = [str(tmp_path / "submission.csv"), "--data_dir", str(tiny.challenge())]
+    assert validate.main(["submission", *check, "--top_k=4"]) == 0
+    assert validate.main(["submission", *check]) == 1
+
+
+def test_a_kept_similarity_file_is_a_foreign_member(trained: Path, tmp_path: Path) -> None:
+    """A file that is given nearly all the weight ranks as what it was made from."""
+    assert rank_test(trained, tmp_path / "two", "--runs", "two", "--query_bank=off") == 0
+    (file,) = (tmp_path / "two").glob("*.npz")
+    flags = ("--runs", "one", "--query_bank=off", f"--members={file}")
+    assert rank_test(trained, tmp_path / "both", *flags, "--member_weight=0.999") == 0
+    two, both = (written(tmp_path / name) for name in ("two", "both"))
+    assert two[2] == both[2]
+    assert [(one["run"], one["weight"]) for one in both[0]["members"]] == [("one", pytest.approx(0.001)), (file.name, 0.999)]
+
+
+def test_ranks_made_elsewhere_are_a_member(trained: Path, tmp_path: Path) -> None:
+    rows = {str(query): list(range(12, 0, -1)) for query in (1, 2, 3)}
+    submission.write_submission(tmp_path / "mine.csv", rows, "name", 12)
+    flags = ("--runs", "one", f"--members={tmp_path / 'mine.csv'}", "--member_weight=0.999")
+    assert rank_test(trained, tmp_path / "out", *flags) == 0
+    assert set(written(tmp_path / "out")[2].values()) == {tuple(range(12, 2, -1))}
+
+
+def test_a_foreign_member_with_out_of_fold_part_is_weighed_by_score(trained: Path, tmp_path: Path) -> None:
+    """One that knows every held-out motion takes all the weight, one that knows nothing gets none."""
+    data = load_training(config.build(config.DataSettings, vars(runs.open_run(trained / "one").settings.data)), 1)
+    found = folds.read(data, data_settings().folds_dir)
+    queries = load_test(tiny.challenge() / "test", data.store.settings, data_settings(), 1).queries
+    arrays = {
+        "query": np.repeat([query.id for query in queries], 12),
+        "candidate": np.tile(np.arange(1, 13), 3),
+        "similarity": np.tile(np.arange(12.0), 3),
+        "folds": np.array(found.hash),
+    }
+    rng = np.random.default_rng(0)
+    for name, sure in (("knows", 9.0), ("guesses", 0.0)):
+        for fold in range(2):
+            owner, group = fusion.held_out(data, found, fold)
+            arrays[f"oof{fold}"] = rng.normal(size=(len(owner), len(group)))
+            arrays[f"oof{fold}"][np.arange(len(owner)), owner] += sure
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    assert rank_test(trained, tmp_path / "out", "--members", str(tmp_path / "knows.npz"), str(tmp_path / "guesses.npz")) == 0
+    about, _, answers = written(tmp_path / "out")
+    weights = {one["run"]: one["weight"] for one in about["members"]}
+    assert weights == {"one": 0, "two": 0, "knows.npz": 1, "guesses.npz": 0}
+    assert set(answers.values()) == {tuple(range(12, 2, -1))} and about["query_bank"] is None
+    np.savez(tmp_path / "other.npz", **arrays | {"folds": np.array("other")})
+    assert rank_test(trained, tmp_path / "no", "--members", str(tmp_path / "other.npz")) == 1
+    np.savez(tmp_path / "short.npz", **arrays | {"oof1": arrays["oof1"][1:]})
+    assert rank_test(trained, tmp_path / "no", "--members", str(tmp_path / "short.npz")) == 1
+
+
+def data_settings() -> config.DataSettings:
+    data = tiny.challenge()
+    return config.DataSettings(data_dir=data, work_dir=Path(f"{data}-work"), folds_dir=Path(f"{data}-folds"))
+
+
+def similarity_file(path: Path, **changed: np.ndarray) -> Path:
+    arrays = {"query": np.repeat(["1", "2", "3"], 12), "candidate": np.tile(np.arange(1, 13), 3), "similarity": np.zeros(36)}
+    np.savez(path, **arrays | changed)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "said"),
+    [
+        ("a.npz", {"candidate": np.tile(np.arange(12), 3)}, "no similarity of candidate 12 of query 1"),
+        ("a.npz", {"candidate": np.ones(36, dtype=int)}, "row 1: candidate 1 of query 1 is there twice"),
+        ("a.npz", {"similarity": np.zeros(35)}, "arrays of different shapes"),
+        ("a.npz", {"similarity": np.full(36, np.nan)}, "similarities finite numbers"),
+        ("a.npz", {"query": np.array([object()])}, "cannot be read as .npz"),
+        ("a.txt", {}, "is neither .csv nor .npz"),
+    ],
+)
+def test_a_foreign_file_of_the_wrong_form_is_one_line(
+    trained: Path, tmp_path: Path, name: str, changed: dict, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = similarity_file(tmp_path / "a.npz", **changed).rename(tmp_path / name)
+    assert rank_test(trained, tmp_path / "out", f"--members={file}", "--member_weight=0.5") == 1
+    assert f"error: {file}: " in (err := capsys.readouterr().err) and said in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_member_that_nothing_weighs_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = similarity_file(tmp_path / "a.npz")
+    assert rank_test(trained, tmp_path / "out", f"--members={file}") == 1
+    assert "--member_weight: 0 weights, and 1 members without out-of-fold part (a.npz)" in capsys.readouterr().err
+
+
+def test_validation_queries_are_ranked_but_are_no_submission(trained: Path, tmp_path: Path) -> None:
+    val = tmp_path / "val"
+    drawn = ["make_batches", *tiny.places(), "--queries", "2", "--candidates", "12", "--fold", "0", "--out", str(val)]
+    assert validate.main(drawn) == 0
+    assert rank_test(trained, tmp_path / "subs", "--fold=0", f"--test_dir={val}") == 0
+    assert not (tmp_path / "subs").exists() and len(submission.read_submission(val / "ranked.csv")) == 2
+    assert rank_test(trained, tmp_path / "subs", "--fold=0", "--query_bank=off", f"--test_dir={val}", f"--out={tmp_path / 'mine.csv'}") == 0
+    assert not (tmp_path / "subs").exists() and (tmp_path / "mine.npz").is_file()
+
+
+# ---- validate.py record, compare
+
+
+def test_the_leaderboards_score_is_written_into_the_log(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        assert rank_test(trained, tmp_path, "--runs", name, "--query_bank=off") == 0
+    before = list(csv.DictReader((tmp_path / "log.csv").open()))
+    place = f"--submissions_dir={tmp_path}"
+    assert validate.main(["record", before[0]["file"], "0.61", place]) == 0
+    assert validate.main(["record", str(shutil.copy(tmp_path / "submission.csv", tmp_path.parent / "mine.csv")), "0.78", place]) == 0
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [row["public_score"] for row in rows] == ["0.61", "0.78"]
+    assert [row | {"public_score": ""} for row in rows] == before
+    assert f"{before[1]['file']}: public score 0.78, local score {before[1]['local_score']}" in capsys.readouterr().out
+    assert validate.main(["record", "nobody.csv", "0.5", place]) == 1
+    assert "log.csv: has no row of nobody.csv" in capsys.readouterr().err
+    assert validate.main(["record", before[0]["file"], "78", place]) == 1
+    assert "public_score: is 78" in capsys.readouterr().err
+    assert list(csv.DictReader((tmp_path / "log.csv").open())) == rows
+
+
+def test_a_log_of_other_columns_is_left_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.csv").write_text("time,mine\n1,2\n")
+    assert rank_test(trained, tmp_path, "--runs", "one", "--query_bank=off") == 1
+    assert "log.csv: its columns are not" in capsys.readouterr().err and (tmp_path / "log.csv").read_text() == "time,mine\n1,2\n"
+
+
+def answers(path: Path, *ranked: list[int]) -> Path:
+    submission.write_submission(path, {str(number): own for number, own in enumerate(ranked, 1)}, top_k=len(ranked[0]))
+    return path
+
+
+def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = answers(tmp_path / "a.csv", [1, 2, 3, 4], [5, 6, 7, 8])
+    same = answers(tmp_path / "b.csv", [1, 2, 3, 4], [5, 6, 7, 8])
+    assert validate.main(["compare", str(one), str(same)]) == 0
+    said = "rank correlation 1.0000, first candidate changed in 0.0% of 2 queries, 4.00 of 4 candidates in common\n"
+    assert capsys.readouterr().out == said
+    turned = answers(tmp_path / "c.csv", [4, 3, 2, 1], [5, 6, 9, 10])
+    assert validate.main(["compare", str(one), str(turned)]) == 0
+    ranks = [[0, 1, 2, 3, 4.5, 4.5], [0, 1, 4.5, 4.5, 2, 3]]  # of 5 6 7 8 9 10; what is not listed shares the places after the last
+    correlation = (-1 + np.corrcoef(*ranks)[0, 1]) / 2
+    said = f"rank correlation {correlation:.4f}, first candidate changed in 50.0% of 2 queries, 3.00 of 4 candidates in common\n"
+    assert capsys.readouterr().out == said
+    other = answers(tmp_path / "d.csv", [1, 2, 3, 4])
+    assert validate.main(["compare", str(one), str(other)]) == 1
+    assert "d.csv: answers other queries than a.csv: 2" in capsys.readouterr().err
