@@ -312,6 +312,23 @@ class FitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnapshotSettings:
+    """What is drawn while a model trains, into its fold's folder; nothing of it changes the model."""
+
+    save_attention: bool = False
+    """Draw what [CLS] and part tokens attend to: after the first epoch, every --attn_interval epochs and after the last."""
+    attn_interval: int = 10
+    """Epochs between pictures of attention."""
+    run_qualitative: bool = False
+    """Write the qualitative analysis of the held-out motions every --qualitative_interval epochs and after the last."""
+    qualitative_interval: int = 50
+    """Epochs between qualitative analyses."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "attn_interval", "qualitative_interval")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """All settings of a run."""
 
@@ -345,6 +362,7 @@ class TrainSettings:
     parts: tyro.conf.OmitArgPrefixes[PartSettings] = field(default_factory=PartSettings)
     augment: tyro.conf.OmitArgPrefixes[AugmentSettings] = field(default_factory=AugmentSettings)
     fit: tyro.conf.OmitArgPrefixes[FitSettings] = field(default_factory=FitSettings)
+    snapshots: tyro.conf.OmitArgPrefixes[SnapshotSettings] = field(default_factory=SnapshotSettings)
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -526,6 +544,29 @@ class CompareSettings:
     """Another one of the same queries."""
     debug: bool = False
     """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Draws what runs learned, into the report/ folder of each."""
+
+    run: tuple[str, ...] = ()
+    """Run folders (a path, or a name inside --out_dir); by default those of the latest submission, else every finished run of this data."""
+    fold: int | None = None
+    """Draw this fold alone; by default every finished one."""
+    attn_layer: int = -1
+    """Layer whose attention is drawn, counted from 0, or from the last one backwards: -1."""
+    pairs: int = 200
+    """Pairs of text and motion in the t-SNE picture."""
+    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    """Where run folders are."""
+    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    """Where submissions and their log are."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+    def __post_init__(self) -> None:
+        at_least(self, 3, "pairs")
 
 
 @dataclass(frozen=True, kw_only=True)

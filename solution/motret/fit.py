@@ -64,6 +64,8 @@ class Epoch:
     score: float = math.nan
     error: float = math.nan
     r1: float = math.nan
+    r5: float = math.nan
+    r10: float = math.nan
     spread: float = math.nan
     text_spread: float = math.nan
 
@@ -89,6 +91,24 @@ def build_model(
         layers.recompute(model.motion_tower, settings.motion.motion_tower)
         if trains:
             layers.recompute(model.text_tower, settings.text.text_tower)
+    return model
+
+
+Draw = Callable[[DualEncoder, int, bool], None]
+"""Is shown the model after each epoch, with the epoch's number and whether it is the last; may put it into evaluation mode."""
+
+
+def stream_of(settings: TrainSettings, fold: int | None) -> int:
+    """The number that all random choices of a fold's training follow from."""
+    return settings.machine.seed * 1000 + (999 if fold is None else fold)
+
+
+def fresh_model(
+    run: Run, data: TrainingData, motions: Motions, tower: text.ClipTower | text.HfTower, fold: int | None, learn: np.ndarray
+) -> DualEncoder:
+    """The model of a fold as its training begins, but for published weights; learn: rows of the motions it will learn from."""
+    model = build_model(run.settings, run, data.store.columns, tower, stream_of(run.settings, fold)).to(motions.device)
+    model.set_statistics(*motions.statistics(torch.from_numpy(learn).to(motions.device)))
     return model
 
 
@@ -131,9 +151,9 @@ def _fit(
         raise RunFault(run.folder, f"fold {fold} leaves {len(learn)} motions to learn from", "use fewer folds or more data")
     if wise.applies(settings.text):
         wise.shares(run, fold, folds)  # its faults come before the work
-    stream = settings.machine.seed * 1000 + (999 if fold is None else fold)
-    model = build_model(settings, run, data.store.columns, tower, stream).to(place.device)
-    model.set_statistics(*place.motions.statistics(torch.from_numpy(learn).to(place.device)))
+    stream = stream_of(settings, fold)
+    model = fresh_model(run, data, place.motions, tower, fold, learn)
+    draw = _pictures(run, data, folds, place, tower, fold)
     before = runs.load_weights(part / "last.pt", model, place.device) if (part / "last.pt").is_file() else None
     loaded = tuple(before.get("loaded", ())) if before else load_backbone(model, settings, log)
     if settings.fit.freeze_backbone:
@@ -178,6 +198,8 @@ def _fit(
             _write_metrics(part / "metrics.csv", history)
             if watch:
                 watch(line)
+            if draw:
+                draw(shown, line.epoch, line.epoch >= epochs or _stale(history, settings.fit))
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
     log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in history) - spent:.0f} s")
 
@@ -194,6 +216,17 @@ def _fit(
     score = score_out_of_fold(out, folds)
     runs.save_out_of_fold(part / "oof.npz", out)
     return score
+
+
+def _pictures(
+    run: Run, data: TrainingData, folds: Folds, place: Workplace, tower: text.ClipTower | text.HfTower, fold: int | None
+) -> Draw | None:
+    """What the flags ask to be drawn after epochs of a fold, if anything. The time that it takes counts for no time limit."""
+    if not run.settings.snapshots.save_attention and not run.settings.snapshots.run_qualitative:
+        return None
+    from motret import snapshots  # pictures are slow to import, and this module is what they draw with
+
+    return snapshots.drawer(run, data, folds, place, tower, fold)
 
 
 def _train_epoch(
@@ -371,11 +404,12 @@ def score_out_of_fold(out: OutOfFold, folds: Folds) -> Score:
 def validate(
     model: DualEncoder, place: Workplace, data: TrainingData, folds: Folds, held: np.ndarray, settings: TrainSettings, line: Epoch
 ) -> Epoch:
-    """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, R@1, spread."""
+    """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, R@k, spread."""
     out = out_of_fold(model, place, data, held)
     score = score_out_of_fold(out, folds)
     similarity = out.similarity()
     better, _ = metrics.count_better(similarity, out.owner)
+    found = {f"r{k}": float((better < k).mean()) for k in (1, 5, 10)}
     captions, owner = place.table.of(torch.from_numpy(held).to(place.device))
     motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)
     losses_of = []

@@ -25,16 +25,17 @@ SCRIPTS = {
     "train": config.TrainSettings,
     "ensemble": config.EnsembleSettings,
     "validate": config.SubmissionSettings,
+    "report": config.ReportSettings,
 }
 """The scripts of the way, in order, and the settings whose names are their flags."""
 TO_SCORES = SCRIPTS | {"validate": config.OofSettings}
 """The same where there are no queries: the way ends with local scores."""
 NOT_TUNED = {"max_minutes", "jobs", "fold", "tuned"}
 """Flags of train.py that say nothing to a trial, or that tune.py means otherwise."""
-OWN = {"data_dir", "preset", "run_name", "resume", "runs", "dry_run"}
+OWN = {"data_dir", "preset", "run_name", "resume", "runs", "run", "dry_run"}
 """Flags that the plan sets itself."""
 SCORES = "score the runs"
-"""Title of the last step where there are no queries."""
+"""Title of the step that stands for the submission where there are no queries."""
 DATA = "<data>"
 """Stands in a run's name for the data and folds it belongs to, until they are known."""
 EFFICIENCY = 0.15
@@ -96,7 +97,7 @@ def route(groups: Sequence[tuple[str, list[str]]], scripts: Mapping[str, type] =
             hint = f"did you mean {', '.join('--' + word for word in close)}?" if close else "see `python solution/train.py --help`"
             raise SettingFault(f"--{name}", "no script knows this flag", hint)
         for script in takers:
-            if (script, name) != ("ensemble", "fold") or _value(words).isdecimal():  # all and full are train.py's words
+            if name != "fold" or script == "train" or _value(words).isdecimal():  # all and full are train.py's words
                 routed[script] += words
     return routed
 
@@ -152,6 +153,7 @@ def make_plan(args: Sequence[str]) -> Plan:
         file = _given(routed["ensemble"], "out") or str(submissions / "submission.csv")
         steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *names, *routed["ensemble"])))
         steps.append(Step("check the submission", "validate", ("submission", file, *data, *routed["validate"])))
+    steps.append(Step("draw what was learned", "report", (*data, "--run", *names, *routed["report"])))
     folds_dir = Path(_given(routed["train"], "folds_dir") or config.names_of(config.DataSettings)["folds_dir"])
     return Plan(data_dir, preset, tuple(notes), tuple(steps), folds_dir, submissions)
 
@@ -216,12 +218,13 @@ def run(plan: Plan) -> int:
 
 def _result(plan: Plan) -> str:
     """The submission, its local score, and its true one where it is known, from the last row of the log; a word where there is none."""
-    if plan.steps[-1].title == SCORES:
+    (checked,) = (step for step in plan.steps if step.script == "validate")
+    if checked.title == SCORES:
         return "no queries to rank: the local scores are those above"
     with (plan.submissions_dir / "log.csv").open(encoding="utf-8", newline="") as log:
         kept = list(csv.DictReader(log))[-1]["file"]
     about = json.loads((plan.submissions_dir / kept).with_suffix(".json").read_text(encoding="utf-8"))
-    lines = [f"submission  {plan.steps[-1].args[1]}", "local score {mean:.4f} +- {error:.4f}".format(**about["local_score"])]
+    lines = [f"submission  {checked.args[1]}", "local score {mean:.4f} +- {error:.4f}".format(**about["local_score"])]
     if about["true_score"]:
         lines.append("true score  {mean:.4f} +- {error:.4f}".format(**about["true_score"]))
     return "\n".join(lines)

@@ -47,6 +47,10 @@ UNESSENTIAL = {
     "fold_jobs",
     "joblib_backend",
     "tuned",
+    "save_attention",
+    "attn_interval",
+    "run_qualitative",
+    "qualitative_interval",
 }
 """Settings that say where and when, not what: a run may be resumed with others."""
 

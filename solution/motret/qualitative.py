@@ -1,0 +1,266 @@
+"""The qualitative analysis of a fold: six files on what its model says of the motions it had not seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motret import categories, files, metrics, plots
+from motret.captions import normalise, words
+from motret.plots import Map2D
+from motret.runs import OutOfFold
+
+RANDOM_QUERIES, TOP = 10, 5
+FAILURES, ABOVE = 10, 3
+FEWEST = 4
+"""Held-out motions below which there is nothing to analyse."""
+SHOWN = 100
+"""Pairs in the heatmap."""
+FEWEST_OF_A_KIND = 3
+"""Pairs that share an action word to have a block of their own in the heatmap."""
+LEGEND = """R@k: share of captions whose motion is among the first k; rank: median of its places, 1 is best;
+score: the competition score a caption expects when its 31 wrong candidates are drawn from these motions;
+same word: share of captions whose top motion, right or not, has a caption with the action word.
+"""
+EMPTY_WORDS = frozenset(("a", "an", "the", "and", "of", "to", "is", "are", "with"))
+"""Words that tell no two captions apart."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Embeddings of some motions and of the first caption of each, by one model: (N, d) unit vectors."""
+
+    motion: np.ndarray
+    text: np.ndarray
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the analysis looks at.
+
+    name: of what is looked at; epoch: of the model; out: its embeddings of held-out motions; captions: (C,) their texts, in the order of
+    `out.text`; chosen: (N,) motions for the t-SNE; before: their pairs by the untrained model; seed: of everything drawn.
+    """
+
+    name: str
+    epoch: int
+    out: OutOfFold
+    captions: Sequence[str]
+    chosen: np.ndarray
+    before: Pairs
+    seed: int
+
+    def title(self, what: str) -> str:
+        return f"{what}: {self.name}, epoch {self.epoch}"
+
+    def first_caption(self) -> np.ndarray:
+        """(M,) place of each motion's first caption."""
+        return np.unique(self.out.owner, return_index=True)[1]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """sim_cm: (C, M) captions x motions; rank: (C,) 0-based rank of each caption's motion, ties counted half; score: (C,) expected."""
+
+    sim_cm: np.ndarray
+    rank: np.ndarray
+    score: np.ndarray
+
+    @classmethod
+    def of(cls, out: OutOfFold) -> "Ranks":
+        similarity = out.similarity()
+        better, tied = metrics.count_better(similarity, out.owner)
+        gallery = similarity.shape[1]
+        return cls(similarity, better + tied / 2, metrics.expected_score(better, tied, gallery, min(metrics.POOL, gallery)))
+
+
+def choose_pairs(motions: int, most: int, seed: int) -> np.ndarray:
+    """At most `most` of so many motions, in order; drawn."""
+    return np.sort(np.random.default_rng([seed, 1]).permutation(motions)[:most])
+
+
+def write(folder: Path, look: Look) -> np.ndarray:
+    """Writes the six files of `qualitative_epoch<N>/` into `folder`; returns the t-SNE of the trained pairs, (2N, 2), texts first."""
+    ranks, actions = Ranks.of(look.out), categories.action_words(look.captions)
+    after, n = Pairs(look.out.motion[look.chosen], look.out.text[look.first_caption()[look.chosen]]), look.epoch
+    _heatmap(folder / f"1_heatmap_epoch{n}.png", look, ranks, actions)
+    _write_text(folder / f"2_query_retrieval_epoch{n}.txt", query_retrieval(look, ranks))
+    _write_text(folder / f"3_category_analysis_epoch{n}.txt", category_analysis(look, ranks, actions))
+    flat = [flatten(pairs, look.seed) for pairs in (look.before, after)]
+    names = ("before training", f"after epoch {n}")
+    maps = [_map(name, pairs, points) for name, pairs, points in zip(names, (look.before, after), flat, strict=True)]
+    plots.tsne(folder / f"4_tsne_epoch{n}.png", look.title("t-SNE of texts and motions"), maps)
+    _similarity(folder / f"5_similarity_epoch{n}.png", look, ranks)
+    _write_text(folder / f"6_failure_analysis_epoch{n}.txt", failure_analysis(look, ranks))
+    return flat[1]
+
+
+def latent_space(path: Path, look: Look, points: np.ndarray) -> None:
+    """The t-SNE of the trained pairs alone, as `write` returned it."""
+    after = Pairs(look.out.motion[look.chosen], look.out.text[look.first_caption()[look.chosen]])
+    plots.tsne(path, look.title("t-SNE of texts and motions"), [_map("held-out pairs", after, points)])
+
+
+def flatten(pairs: Pairs, seed: int) -> np.ndarray:
+    """(2N, 2) t-SNE of texts, then motions, by cosine distance; N >= 2."""
+    from sklearn.manifold import TSNE  # slow to import, and training imports this module
+
+    both = np.concatenate([pairs.text, pairs.motion])
+    made = TSNE(metric="cosine", init="pca", perplexity=min(30, (len(both) - 1) / 3), max_iter=500, random_state=seed, n_jobs=1)
+    return made.fit_transform(both)
+
+
+def _map(name: str, pairs: Pairs, points: np.ndarray) -> Map2D:
+    cosine = float((pairs.text * pairs.motion).sum(axis=1).mean())
+    return Map2D(f"{name}: mean cosine of right pairs {cosine:.2f}", *np.split(points, 2))
+
+
+def _heatmap(path: Path, look: Look, ranks: Ranks, actions: dict[str, str]) -> None:
+    """A draw of pairs, sorted by the first action word of the caption (large groups first), then by how alike the motions are."""
+    chosen = choose_pairs(len(look.out.ids), SHOWN, look.seed + 1)
+    first = look.first_caption()[chosen]
+    said = [(*categories.found_in(look.captions[caption], actions), None)[0] for caption in first]
+    said = [name if said.count(name) >= FEWEST_OF_A_KIND else None for name in said]
+    size = {name: said.count(name) for name in said}
+    place = np.empty(len(chosen), dtype=int)
+    place[_chain(look.out.motion[chosen])] = np.arange(len(chosen))
+    order = sorted(range(len(chosen)), key=lambda row: (said[row] is None, -size[said[row]], str(said[row]), place[row]))
+    groups = [actions.get(said[row] or "", "other") for row in order]
+    shown = ranks.sim_cm[first[order]][:, chosen[order]]
+    plots.heatmap(path, look.title(f"{len(chosen)} texts and motions by action word"), shown, groups)
+
+
+def _chain(vectors: np.ndarray) -> np.ndarray:
+    """An order of (N, d) unit vectors in which neighbours are alike: along the main axis of what they differ in."""
+    centred = vectors - vectors.mean(axis=0)
+    return np.argsort(np.linalg.svd(centred, full_matrices=False)[0][:, 0], kind="stable")
+
+
+def _similarity(path: Path, look: Look, ranks: Ranks) -> None:
+    rows, owner = np.arange(len(look.out.owner)), look.out.owner
+    wrong = ranks.sim_cm.copy()
+    wrong[rows, owner] = -np.inf
+    beaten = 1 - ranks.rank.mean() / max(1, wrong.shape[1] - 1)
+    title = f"{look.title('Right and wrong pairs')}; a right pair beats a wrong one in {beaten:.1%}"
+    plots.similarities(path, title, ranks.sim_cm[rows, owner], wrong[np.isfinite(wrong)], wrong.max(axis=1))
+
+
+# ---- texts
+
+
+def query_retrieval(look: Look, ranks: Ranks) -> list[str]:
+    """What the model finds for some captions that are drawn: its top motions, and the right one wherever it stands."""
+    chosen = np.sort(np.random.default_rng([look.seed, 2]).permutation(len(look.captions))[:RANDOM_QUERIES])
+    gallery = len(look.out.ids)
+    lines = [look.title("Text to motion"), f"{len(chosen)} random captions, top {min(TOP, gallery)} of {gallery} held-out motions."]
+    lines += ["* marks the right motion; the number after the rank is the cosine.", ""]
+    for caption in chosen:
+        order, right = np.argsort(-ranks.sim_cm[caption], kind="stable"), look.out.owner[caption]
+        at = int(np.flatnonzero(order == right)[0])
+        lines.append(f'"{look.captions[caption]}"  (motion {look.out.ids[right]}, rank {at + 1} of {gallery})')
+        lines += [_row(look, ranks, caption, order, place) for place in range(min(TOP, gallery))]
+        if at >= TOP:
+            lines += ["        ...", _row(look, ranks, caption, order, at)]
+        lines.append("")
+    return lines
+
+
+def _row(look: Look, ranks: Ranks, caption: int, order: np.ndarray, place: int) -> str:
+    motion = order[place]
+    mark = "*" if motion == look.out.owner[caption] else " "
+    told = look.captions[look.first_caption()[motion]]
+    return f"  {mark} {place + 1:>4}  {ranks.sim_cm[caption, motion]:6.3f}  {look.out.ids[motion]}  {told}"
+
+
+def category_analysis(look: Look, ranks: Ranks, actions: dict[str, str]) -> list[str]:
+    """How well the captions with each action word are answered."""
+    said = [set(categories.found_in(caption, actions)) for caption in look.captions]
+    shown: list[set[str]] = [set() for _ in look.out.ids]
+    for owner, own in zip(look.out.owner, said, strict=True):
+        shown[owner] |= own
+    top = ranks.sim_cm.argmax(axis=1)
+    about = f"{len(look.captions)} captions, each against {len(look.out.ids)} held-out motions."
+    lines = [look.title("Accuracy by action word"), about, "", *LEGEND.splitlines(), ""]
+    lines.append(f"{'action word':<16}{'captions':>9}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'rank':>8}{'score':>8}{'same word':>11}")
+    table = []
+    for name, word in actions.items():
+        rows = np.array([row for row, own in enumerate(said) if name in own])
+        same = np.mean([name in shown[top[row]] for row in rows])
+        table.append((float(ranks.score[rows].mean()), _about(word, rows, ranks) + f"{same:>11.1%}"))
+    lines += [line for _, line in sorted(table, reverse=True)]
+    others = np.array([row for row, own in enumerate(said) if not own], dtype=int)
+    if len(others):
+        lines.append(_about("(none of them)", others, ranks))
+    return [*lines, "", _about("every caption", np.arange(len(said)), ranks)]
+
+
+def _about(name: str, rows: np.ndarray, ranks: Ranks) -> str:
+    found = [float((ranks.rank[rows] < k).mean()) for k in (1, 5, 10)]
+    recalled = "".join(f"{share:>8.1%}" for share in found)
+    return f"{name:<16}{len(rows):>9}{recalled}{np.median(ranks.rank[rows]) + 1:>8.1f}{ranks.score[rows].mean():>8.3f}"
+
+
+def failure_analysis(look: Look, ranks: Ranks) -> list[str]:
+    """The captions whose motion is ranked worst: what was ranked above, and which words tell them apart."""
+    worst = _worst(look, ranks)
+    gallery, missed = len(look.out.ids), np.flatnonzero(ranks.rank >= metrics.TOP)
+    share = len(missed) / len(look.captions)
+    twins = sum(any(_says_the_same(look, row, motion) for motion in _above(look, ranks, row)) for row in missed)
+    lines = [look.title("Worst failures"), ""]
+    lines.append(f"{len(missed)} of {len(look.captions)} captions ({share:.1%}) miss the top {metrics.TOP} of {gallery} motions.")
+    lines.append(f"Of these {len(missed)}, {twins} stand below a motion with a caption of the same words, which no text tells apart.")
+    lines += [f"The {len(worst)} worst, no motion and no text twice, with what was ranked first instead; the numbers are cosines.", ""]
+    for caption in worst:
+        lines += _failure(look, ranks, caption)
+    return lines
+
+
+def _worst(look: Look, ranks: Ranks) -> list[int]:
+    """The captions whose motions are ranked worst, no motion and no text twice."""
+    chosen: list[int] = []
+    motions: set[int] = set()
+    texts: set[str] = set()
+    for caption in np.argsort(-ranks.rank, kind="stable"):
+        motion, told = int(look.out.owner[caption]), normalise(look.captions[caption])
+        if len(chosen) < FAILURES and motion not in motions and told not in texts:
+            chosen.append(int(caption))
+            motions.add(motion)
+            texts.add(told)
+    return chosen
+
+
+def _above(look: Look, ranks: Ranks, caption: int) -> list[int]:
+    """The wrong motions that are ranked above a caption's own, or beside it, best first."""
+    similarity, right = ranks.sim_cm[caption], look.out.owner[caption]
+    return [int(motion) for motion in np.argsort(-similarity, kind="stable") if similarity[motion] >= similarity[right] and motion != right]
+
+
+def _told(look: Look, motion: int) -> list[str]:
+    return [look.captions[row] for row in np.flatnonzero(look.out.owner == motion)]
+
+
+def _says_the_same(look: Look, caption: int, motion: int) -> bool:
+    return normalise(look.captions[caption]) in map(normalise, _told(look, motion))
+
+
+def _failure(look: Look, ranks: Ranks, caption: int) -> list[str]:
+    right, told = look.out.owner[caption], look.captions[caption]
+    similarity, own = ranks.sim_cm[caption], set(words(told))
+    lines = [f'"{told}"', f"   motion {look.out.ids[right]} is {ranks.rank[caption] + 1:g} of {len(look.out.ids)}, {similarity[right]:.3f}"]
+    for place, motion in enumerate(_above(look, ranks, caption)[:ABOVE], start=1):
+        nearest = max(_told(look, motion), key=lambda other: len(own & set(words(other))) / len(own | set(words(other)) or {""}))
+        lines.append(f'   {place}. motion {look.out.ids[motion]}, {similarity[motion]:.3f}: "{nearest}"')
+        mine, theirs = _only(told, nearest), _only(nearest, told)
+        lines.append(f"      only the query: {mine or '-'}; only this: {theirs or '-'}" if mine or theirs else "      the same words")
+    return [*lines, ""]
+
+
+def _only(one: str, other: str) -> str:
+    """The words of one caption that another has not, in their order, but for empty ones."""
+    return ", ".join(dict.fromkeys(word for word in words(one) if word not in EMPTY_WORDS.union(words(other))))
+
+
+def _write_text(path: Path, lines: Sequence[str]) -> None:
+    text = "".join(f"{line.rstrip()}\n" for line in lines)
+    files.write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))

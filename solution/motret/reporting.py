@@ -1,0 +1,140 @@
+"""The report of finished runs: curves, attention, and the qualitative analysis, into report/ of each run.
+
+runs/<name>/report/curves.png                          all folds
+runs/<name>/report/fold<k>/ or full/                   curves.png, loss_curve.png, epoch<NNN>_probe_attn_*.png
+runs/<name>/report/fold<k>/                            qualitative_epoch<N>/, tsne_latent_space.png
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from motret import attention, dataset, files, fit, looks, plots, probe, qualitative, rank, runs, text, workplace
+from motret.batches import Motions
+from motret.config import ReportSettings, TrainSettings
+from motret.dataset import TrainingData
+from motret.faults import RunFault
+from motret.folds import Folds
+from motret.model import DualEncoder
+from motret.plots import History
+from motret.runs import Run
+
+
+def choose(settings: ReportSettings, data: TrainingData, folds: Folds) -> list[Run]:
+    """The runs to report: those named, else those of the latest submission of this data, else all with a finished fold."""
+    named = settings.run or latest_members(settings.submissions_dir, data, folds)
+    return rank.choose(named, settings.out_dir, data, folds, partial=True)
+
+
+def latest_members(submissions: Path, data: TrainingData, folds: Folds) -> tuple[str, ...]:
+    """Names of the runs in the latest submission; none where there is no submission, or it is of other data or folds."""
+    log = submissions / "log.csv"
+    if not log.is_file():
+        return ()
+    with log.open(encoding="utf-8", newline="") as stream:
+        kept = [row["file"] for row in csv.DictReader(stream)]
+    about = files.read_json((submissions / kept[-1]).with_suffix(".json")) if kept else None
+    if not about or (about["data"], about["folds"]) != (data.fingerprint, folds.hash):
+        return ()
+    return tuple(member["run"] for member in about["members"])
+
+
+def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) -> Path:
+    """Writes the figures and texts of a run and returns their folder."""
+    parts = _parts(run, settings.fold)
+    if run.settings.motion.features != data.store.settings.kind:
+        data = dataset.load_training(settings.data, settings.machine.jobs, run.settings.motion.features)
+    machine = replace(run.settings.machine, device=settings.machine.device, jobs=settings.machine.jobs)
+    run = replace(run, settings=replace(run.settings, data=settings.data, machine=machine))
+    folder = run.folder / "report"
+    device = workplace.choose_device(settings.machine.device)
+    motions, tower = Motions(data.store, run.settings.motion, device), text.make_tower(run.settings.text)
+    histories = []
+    for fold in parts:
+        place = folder / run.part(fold).name
+        model = fit.build_model(run.settings, run, data.store.columns, tower, 0).to(device)
+        epoch = runs.load_weights(runs.best_checkpoint(run.part(fold)), model, device)["epoch"]
+        history = read_history(run.part(fold) / "metrics.csv", epoch)
+        name, label = looks.name_of(run, fold), "training, with parts" if run.settings.parts.use_gar else "training"
+        plots.curves(place / "curves.png", name, [history], rates(run.settings, model), label)
+        plots.loss_curve(place / "loss_curve.png", f"Loss: {name}", history, label)
+        histories += [history] if fold is not None else []
+        _attention(place, run, model, motions, data, folds, fold, epoch, settings.attn_layer)
+        if fold is not None:
+            _analysis(place, run, data, folds, fold, epoch, motions, tower, settings.pairs)
+    if histories:
+        name = f"{run.name}, mean of {len(histories)} folds (thin: each)" if len(histories) > 1 else name
+        plots.curves(folder / "curves.png", name, histories, rates(run.settings, model), label)
+    return folder
+
+
+def _parts(run: Run, fold: int | None) -> list[int | None]:
+    """The finished folds that are asked for, and the model of all data where it is."""
+    done = [*run.finished(), *([None] if run.full() else [])]
+    if fold is not None:
+        done = [fold] if fold in done else []
+    if not done:
+        wrong = "no fold is finished" if fold is None else f"fold {fold} is not finished"
+        raise RunFault(run.folder, wrong, "train it, with --resume auto, or leave it out")
+    return done
+
+
+def read_history(path: Path, kept: int) -> History:
+    """What metrics.csv says; RunFault where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    except (OSError, ValueError, TypeError, IndexError) as broken:
+        raise RunFault(path, f"cannot be read ({broken})", "train the fold again") from broken
+    return History(columns, kept)
+
+
+def rates(settings: TrainSettings, model: DualEncoder) -> dict[str, float]:
+    """Groups of weights by their learning rate, as a multiple of the highest."""
+    found = {"all weights": 1.0}
+    if settings.motion.backbone_weights is not None and not settings.fit.freeze_backbone:
+        found["loaded backbone"] = settings.fit.backbone_lr_mult
+    if model.text_tower is not None and not text.from_scratch(settings.text):
+        found["text tower"] = settings.text.text_lr_mult
+    return found if len(found) == 1 else {"other weights" if name == "all weights" else name: rate for name, rate in found.items()}
+
+
+def _attention(
+    place: Path, run: Run, model: DualEncoder, motions: Motions, data: TrainingData, folds: Folds, fold: int | None, epoch: int, layer: int
+) -> None:
+    if not attention.token_names(model.motion_tower):
+        print(f"{run.part(fold)}: no picture of attention, since {run.settings.motion.motion_tower} is a tower of its own")
+        return
+    rows = np.arange(len(data.training.ids)) if fold is None else folds.held_out(fold)
+    probe.draw(place, epoch, looks.name_of(run, fold), model, motions, data, rows, layer)
+
+
+def _analysis(
+    place: Path,
+    run: Run,
+    data: TrainingData,
+    folds: Folds,
+    fold: int,
+    epoch: int,
+    motions: Motions,
+    tower: text.ClipTower | text.HfTower,
+    pairs: int,
+) -> None:
+    out = runs.load_out_of_fold(run, fold)
+    if len(out.ids) < qualitative.FEWEST:
+        print(f"{run.part(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions")
+        return
+    frozen, cache = not text.trains(run.settings.text), run.settings.data.work_dir / "text"
+    precision = partial(workplace.autocast, motions.device, workplace.uses_bfloat16(run.settings, motions.device))
+
+    def banker(captions: Sequence[str]) -> text.CaptionBank:
+        return text.make_bank(captions, tower, frozen, cache, motions.device).to(motions.device)
+
+    look = looks.look(run, data, folds, fold, epoch, out, motions, banker, tower, precision, pairs)
+    points = qualitative.write(place / f"qualitative_epoch{epoch}", look)
+    qualitative.latent_space(place / "tsne_latent_space.png", look, points)

@@ -1,0 +1,27 @@
+"""Draws what runs learned: `python solution/report.py --run NAME`.
+
+Writes to runs/<name>/report/: curves of the training, what [CLS] and part tokens attend to, and the qualitative analysis of the
+held-out motions (heatmap, retrieval, action words, t-SNE, similarities, failures). Needs the finished run and its data, no training.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from motret import cli
+from motret.config import ReportSettings
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = cli.parse(ReportSettings, argv, __doc__)
+    from motret import dataset, folds, reporting  # torch is slow to import: --help and a wrong flag answer without it
+
+    data = dataset.load_training(settings.data, settings.machine.jobs)
+    found = folds.read(data, settings.data.folds_dir)
+    for run in reporting.choose(settings, data, found):
+        print(f"{run.name}: report in {reporting.write(run, data, found, settings)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
