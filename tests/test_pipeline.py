@@ -20,6 +20,7 @@ KINDS = {
     "prepare": config.PrepareSettings,
     "make_folds": config.FoldSettings,
     "ensemble": config.EnsembleSettings,
+    "report": config.ReportSettings,
 }
 
 
@@ -57,7 +58,7 @@ def contents(folder: Path) -> set[str]:
 def test_without_data_it_runs_on_a_generated_challenge_quickly_and_says_so(home: Path) -> None:
     plan = make_plan([])
     assert (plan.data_dir, plan.preset) == (Path("work/sample"), "fast")
-    assert scripts(plan) == ["sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate"]
+    assert scripts(plan) == ["sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate", "report"]
     (note,) = plan.notes
     assert "\n" not in note and "no data/" in note and "work/sample" in note
     assert takers(plan, "--data_dir", "work/sample") == set(scripts(plan)) - {"sample"}
@@ -68,7 +69,7 @@ def test_with_data_it_runs_on_them_in_full(home: Path) -> None:
     (home / "data").mkdir()
     plan = make_plan([])
     assert (plan.data_dir, plan.preset, plan.notes) == (Path("data"), "full", ())
-    assert scripts(plan) == ["prepare", "make_folds", "tune", "train", "ensemble", "validate"]
+    assert scripts(plan) == ["prepare", "make_folds", "tune", "train", "ensemble", "validate", "report"]
     assert takers(plan, "--data_dir", "data") == set(scripts(plan))
     assert takers(plan, "--preset", "full") == {"tune", "train"}
 
@@ -101,6 +102,7 @@ def test_a_preset_that_is_named_wins(home: Path) -> None:
         (["--run_name", "mine"], SettingFault, "--run_name: run_all.sh sets it itself"),
         (["--resume", "auto"], SettingFault, "--resume: run_all.sh sets it itself"),
         (["--runs", "a", "b"], SettingFault, "--runs: run_all.sh sets it itself"),
+        (["--run", "a"], SettingFault, "--run: run_all.sh sets it itself"),
         (["--heads", "3"], SettingFault, "--heads: 3 heads do not divide"),
     ],
 )
@@ -113,7 +115,7 @@ def test_what_cannot_be_done_is_said_before_anything_is(home: Path, flags: list[
 # ---- flags
 
 
-DATA_SCRIPTS = {"prepare", "make_folds", "tune", "train", "ensemble"}
+DATA_SCRIPTS = {"prepare", "make_folds", "tune", "train", "ensemble", "report"}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,8 @@ DATA_SCRIPTS = {"prepare", "make_folds", "tune", "train", "ensemble"}
         (["--no_rotations"], DATA_SCRIPTS),
         (["--strict"], DATA_SCRIPTS),
         (["--folds", "4"], {"make_folds", "tune", "train"}),
-        (["--fold", "0"], {"train", "ensemble"}),
+        (["--fold", "0"], {"train", "ensemble", "report"}),
+        (["--pairs", "50"], {"report"}),
         (["--fold", "all"], {"train"}),
         (["--candidate_format", "name"], {"ensemble"}),
         (["--test_dir", "queries"], {"ensemble", "validate"}),
@@ -206,8 +209,9 @@ def test_the_same_command_finds_its_run_again_and_another_makes_another(home: Pa
     )
 
 
-def test_the_ensemble_averages_the_runs_that_are_trained(home: Path) -> None:
+def test_the_runs_that_are_trained_are_averaged_and_reported(home: Path) -> None:
     plan = make_plan([])
+    assert takers(plan, "--run", run_name()) == {"report"}
     assert takers(plan, "--runs", run_name()) == {"ensemble"} and DATA in run_name()
 
 
@@ -289,9 +293,9 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
     note, about, *steps = capsys.readouterr().out.splitlines()
     assert "no data/" in note and about == "data work/sample, preset fast"
     assert [line.split(":")[1].split()[1] for line in steps] == [
-        f"solution/{name}.py" for name in ("sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate")
+        f"solution/{name}.py" for name in ("sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate", "report")
     ]
-    assert steps[0].startswith("[1/7]") and steps[-1].startswith("[7/7]") and "--lr 3e-4" in steps[4]
+    assert steps[0].startswith("[1/8]") and steps[-1].startswith("[8/8]") and "--lr 3e-4" in steps[4]
     assert recorder.calls == [] and contents(home) == before
 
 

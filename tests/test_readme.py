@@ -14,6 +14,7 @@ KINDS = {
     "prepare": config.PrepareSettings,
     "make_folds": config.FoldSettings,
     "ensemble": config.EnsembleSettings,
+    "report": config.ReportSettings,
 }
 
 
@@ -35,7 +36,7 @@ def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path,
         if script.name == "run_all.sh":
             monkeypatch.setattr(config, "ROOT", tmp_path)  # no data folder there
             (tmp_path / "SETTINGS.json").write_text((README.parent / "SETTINGS.json").read_text())
-            assert len(pipeline.make_plan([arg for arg in args if arg != "--dry_run"]).steps) == 7
+            assert len(pipeline.make_plan([arg for arg in args if arg != "--dry_run"]).steps) == 8
         return
     assert (README.parent / script).is_file()
     if script.stem == "tune":

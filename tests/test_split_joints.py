@@ -384,12 +384,12 @@ def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path
     root = write_layout(tmp_path / "data", IDS)
     asked = ["--data_dir", str(root), "--preset", "fast", "--prefer_txt_split", "--verbose", "--candidate_format", "name"]
     plan = pipeline.make_plan(asked)
-    assert [step.script for step in plan.steps] == ["prepare", "make_folds", "train", "validate"]
-    assert plan.steps[-1].args[0] == "oof" and "--verbose" in plan.steps[-1].args
+    assert [step.script for step in plan.steps] == ["prepare", "make_folds", "train", "validate", "report"]
+    assert plan.steps[3].args[0] == "oof" and "--verbose" in plan.steps[3].args
     assert "--prefer_txt_split" in plan.steps[1].args and "--folds" not in plan.steps[1].args
     assert any("no test folder" in note for note in plan.notes)
     (root / "test").mkdir()
-    assert [step.script for step in pipeline.make_plan(asked).steps][-2:] == ["ensemble", "validate"]
+    assert [step.script for step in pipeline.make_plan(asked).steps][-3:] == ["ensemble", "validate", "report"]
 
 
 def test_the_forecast_knows_the_layout(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from motret.text import ClipTower, HfTower
 from motret.workplace import Workplace
 
 
-def drawer(
-    run: Run, data: TrainingData, folds: Folds, place: Workplace, tower: ClipTower | HfTower, fold: int | None
-) -> Draw | None:
+def drawer(run: Run, data: TrainingData, folds: Folds, place: Workplace, tower: ClipTower | HfTower, fold: int | None) -> Draw | None:
     """Draws after each epoch of a fold what the flags ask for; None where they ask for nothing."""
     chosen, part = run.settings.snapshots, run.part(fold)
     seen = folds.training(0) if fold is None else folds.held_out(fold)

@@ -1,0 +1,175 @@
+"""report.py by its command line, and train.py drawing the same while it trains."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ensemble
+import report
+import tiny
+from motret import fit, reporting, runs
+from motret.skeleton import PARTS
+from pictures import check
+
+PARTED = {"motion_tower": "motret.parts:PartTransformer", "use_gar": True}
+SET = {"1_heatmap": "png", "2_query_retrieval": "txt", "3_category_analysis": "txt", "4_tsne": "png", "5_similarity": "png"}
+SET["6_failure_analysis"] = "txt"
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def analysis(epoch: int) -> set[str]:
+    return {f"qualitative_epoch{epoch}/{name}_epoch{epoch}.{kind}" for name, kind in SET.items()}
+
+
+def attention(epoch: int, *parts: str) -> set[str]:
+    return {f"epoch{epoch:03d}_probe_attn_{name}.png" for name in ("cls", *(f"part_{part}" for part in parts))}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs: parts with fold 0 alone, and one that drew while it trained, of both folds."""
+    out_dir = tmp_path_factory.mktemp("runs")
+    assert tiny.run_training(out_dir, "parts", fold=0, **PARTED) == 0
+    drawing = {"save_attention": True, "attn_interval": 9, "run_qualitative": True, "qualitative_interval": 9}
+    assert tiny.run_training(out_dir, "drawn", fold=1, **drawing) == 0
+    return out_dir
+
+
+def draw(out_dir: Path, *flags: str) -> int:
+    return report.main([*tiny.places(), f"--out_dir={out_dir}", f"--submissions_dir={out_dir}/submissions", *flags])
+
+
+def test_the_report_of_a_run_has_all_its_files(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert draw(trained, "--run", str(trained / "parts"), "--pairs", "6") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"parts: report in {trained / 'parts' / 'report'}"
+    run = runs.open_run(trained / "parts")
+    epoch = runs.load_checkpoint(runs.best_checkpoint(run.part(0)), tiny.CPU)["epoch"]
+    folder = trained / "parts" / "report"
+    of_fold = {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(epoch) | attention(epoch, *PARTS)
+    assert names(folder) == {"curves.png"} | {f"fold0/{name}" for name in of_fold}
+    for path in folder.rglob("*.png"):
+        check(path)
+    held = (folder / f"fold0/qualitative_epoch{epoch}/2_query_retrieval_epoch{epoch}.txt").read_text()
+    out = runs.load_out_of_fold(run, 0)
+    caption = held.split('"')[1]
+    assert caption in (tiny.challenge() / "texts" / f"{held.split('(motion ')[1].split(',')[0]}.txt").read_text()
+    assert f"top 5 of {len(out.ids)} held-out motions" in held
+
+
+def test_training_that_draws_ends_in_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    assert tiny.run_training(tmp_path, "plain", fold=1) == 0
+    plain, drawn = (runs.load_checkpoint(out / "fold1" / "last.pt", tiny.CPU) for out in (tmp_path / "plain", trained / "drawn"))
+    assert plain["model"].keys() == drawn["model"].keys()
+    assert all(torch.equal(plain["model"][name], drawn["model"][name]) for name in plain["model"])
+    assert runs.settings_hash(runs.open_run(tmp_path / "plain").settings) == runs.settings_hash(runs.open_run(trained / "drawn").settings)
+
+
+def test_training_draws_after_its_first_and_last_epochs_under_the_names_of_the_description(trained: Path) -> None:
+    folder = trained / "drawn" / "fold1"
+    drawn = {name for name in names(folder) if name.endswith((".png", ".txt")) and name != "train_log.txt"}
+    assert drawn == attention(1) | attention(2) | analysis(2)
+    for path in folder.rglob("*.png"):
+        check(path)
+    first, last = (check(folder / name) for name in sorted(attention(1) | attention(2)))
+    assert not np.array_equal(first, last)
+
+
+@pytest.mark.parametrize(("interval", "epochs"), [(1, {1, 2, 3, 4, 5}), (2, {1, 2, 4, 5}), (9, {1, 5})])
+def test_the_intervals_say_at_which_epochs(interval: int, epochs: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from motret import snapshots
+
+    shown: dict[str, set[int]] = {"attention": set(), "analysis": set()}
+    monkeypatch.setattr(snapshots.probe, "draw", lambda part, epoch, *rest: shown["attention"].add(epoch))
+    monkeypatch.setattr(snapshots.looks, "look", lambda *rest: rest[4])
+    monkeypatch.setattr(snapshots.qualitative, "write", lambda folder, epoch: shown["analysis"].add(epoch))
+    asked = {"save_attention": True, "attn_interval": interval, "run_qualitative": True, "qualitative_interval": interval}
+    chosen, data = tiny.settings(epochs=5, **asked), tiny.training_data()
+    run = runs.Run(tmp_path / "run", chosen, {}, data.fingerprint, "folds-a", data.store.settings, data.store.persons)
+    place, folds = tiny.workplace(chosen, data), tiny.folds()
+    fit.fit(run, data, folds, place, tiny.NoTower(), 0)
+    assert shown == {"attention": epochs, "analysis": epochs - ({1} if interval > 1 else set())}
+
+
+def test_a_model_of_all_data_draws_attention_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tiny.run_training(tmp_path, "all", fold="full", epochs=1, save_attention=True, run_qualitative=True) == 0
+    assert "no qualitative analysis, since nothing is held out" in capsys.readouterr().out
+    assert {name for name in names(tmp_path / "all" / "full") if name.endswith(".png")} == attention(1)
+    assert draw(tmp_path, "--run", "all") == 0
+    assert names(tmp_path / "all" / "report") == {f"full/{name}" for name in {"curves.png", "loss_curve.png"} | attention(1)}
+
+
+def test_a_tower_of_ones_own_is_reported_without_attention(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporting.attention, "token_names", lambda tower: ())
+    monkeypatch.setattr(reporting, "_analysis", lambda *rest: None)
+    assert draw(trained, "--run", "drawn") == 0
+    assert "no picture of attention, since motret.motion:MotionTransformer is a tower of its own" in capsys.readouterr().out
+    assert not any("probe" in name for name in names(trained / "drawn" / "report"))
+
+
+# ---- which runs
+
+
+def chosen(trained: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> list[str]:
+    """The runs that would be reported."""
+    found: list[str] = []
+    monkeypatch.setattr(reporting, "write", lambda run, *rest: found.append(run.name))
+    assert draw(trained, *flags) == 0
+    return found
+
+
+def test_without_names_the_latest_submissions_runs_are_reported_else_all(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(trained, monkeypatch) == ["drawn", "parts"]
+    submissions = trained / "submissions"
+    for name in ("parts", "drawn"):
+        flags = [*tiny.places(), f"--out_dir={trained}", f"--submissions_dir={submissions}", "--runs", name]
+        assert ensemble.main(flags) == 0
+        assert chosen(trained, monkeypatch) == [name]
+    assert chosen(trained, monkeypatch, "--run", "parts", "drawn") == ["parts", "drawn"]
+    with (submissions / "log.csv").open(newline="") as log:
+        latest = (submissions / list(csv.DictReader(log))[-1]["file"]).with_suffix(".json")
+    latest.write_text(json.dumps(json.loads(latest.read_text()) | {"data": "other"}))
+    assert chosen(trained, monkeypatch) == ["drawn", "parts"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--run", "gone"], "gone: is no run"),
+        (["--run", "parts", "--fold", "1"], "parts: fold 1 is not finished"),
+        (["--run", "parts", "--attn_layer", "2"], "--attn_layer: there is no layer 2"),
+        (["--pairs", "2"], "--pairs: is 2"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_line(trained: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert draw(trained, *flags) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+
+
+def test_broken_metrics_are_a_fault(tmp_path: Path) -> None:
+    from motret.faults import RunFault
+
+    for content in ("", "epoch,lr\n1,x\n", "epoch,lr\n1\n"):
+        (tmp_path / "metrics.csv").write_text(content)
+        with pytest.raises(RunFault, match=r"metrics.csv: cannot be read"):
+            reporting.read_history(tmp_path / "metrics.csv", 1)
+
+
+def test_learning_rates_are_told_by_group(tmp_path: Path) -> None:
+    data = tiny.training_data()
+    plain = tiny.settings()
+    run = runs.Run(tmp_path, plain, {}, "", "", data.store.settings, 2)
+    model = fit.build_model(plain, run, data.store.columns, tiny.NoTower(), 0)
+    assert reporting.rates(plain, model) == {"all weights": 1.0}
+    loaded = tiny.settings(backbone_weights="file.pt", backbone_lr_mult=0.2)
+    assert reporting.rates(loaded, model) == {"other weights": 1.0, "loaded backbone": 0.2}
+    assert reporting.rates(tiny.settings(backbone_weights="file.pt", freeze_backbone=True), model) == {"all weights": 1.0}
