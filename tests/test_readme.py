@@ -14,6 +14,7 @@ KINDS = {
     "prepare": config.PrepareSettings,
     "make_folds": config.FoldSettings,
     "ensemble": config.EnsembleSettings,
+    "search": config.SearchSettings,
 }
 
 

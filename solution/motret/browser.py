@@ -28,7 +28,10 @@ WHOLE = 1000
 
 @dataclass(frozen=True)
 class FoldAnswers:
-    """similarity: (C, M) captions x motions that a fold held out; owner: (C,) motion of each caption; row: (M,) place in the training data."""
+    """Captions and motions that a fold held out.
+
+    similarity: (C, M); owner: (C,) motion of each caption; row: (M,) place of each motion in the training data.
+    """
 
     similarity: np.ndarray
     owner: np.ndarray
@@ -141,7 +144,7 @@ def choose(rank: np.ndarray) -> tuple[np.ndarray, str]:
     order = np.argsort(-rank, kind="stable")
     hard, rest = order[: MOST // 2], order[MOST // 2 :]
     spread = rest[np.linspace(0, len(rest) - 1, MOST - len(hard)).astype(int)]
-    note = f"Of the {len(rank)} queries {MOST} are listed: the {len(hard)} hardest, and {len(spread)} spread evenly over the others by rank."
+    note = f"Of the {len(rank)} queries {MOST} are listed: the {len(hard)} hardest, and {len(spread)} evenly from the others by rank."
     return np.sort(np.concatenate([hard, spread])), note
 
 

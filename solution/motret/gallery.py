@@ -10,7 +10,6 @@ import torch
 from motret import dataset, fit, folds, rank, runs, store, text, workplace
 from motret.batches import Motions
 from motret.config import SearchSettings
-from motret.dataset import TrainingData
 from motret.faults import DataFault, RunFault
 from motret.features import FeatureSettings
 from motret.model import DualEncoder
@@ -55,7 +54,9 @@ class Asked:
     def text(self, model: DualEncoder) -> np.ndarray:
         """(d,) unit vector of the text."""
         amp = workplace.uses_bfloat16(self.run.settings, self.device)
-        return fit.embed_captions(model, self.bank, torch.zeros(1, dtype=torch.long, device=self.device), workplace.autocast(self.device, amp))[0]
+        return fit.embed_captions(
+            model, self.bank, torch.zeros(1, dtype=torch.long, device=self.device), workplace.autocast(self.device, amp)
+        )[0]
 
     def motions(self, model: DualEncoder, packed: Store) -> np.ndarray:
         """(N, d) unit vectors of all motions of a store."""
@@ -86,7 +87,9 @@ def choose_run(settings: SearchSettings) -> Run:
         return run
     finished = [run for run in runs.find_runs(settings.out_dir) if run.finished()]
     if not finished:
-        raise RunFault(settings.out_dir, "holds no run with a finished fold", "train one: `python solution/train.py holistic`; or name one with --run")
+        raise RunFault(
+            settings.out_dir, "holds no run with a finished fold", "train one: `python solution/train.py holistic`; or name one with --run"
+        )
     return max(finished, key=lambda run: max((run.part(fold) / "oof.npz").stat().st_mtime_ns for fold in run.finished()))
 
 
@@ -118,7 +121,9 @@ def _in_training(asked: Asked, settings: SearchSettings) -> Found:
 def _in_test(asked: Asked, settings: SearchSettings) -> Found:
     folder = settings.data.data_dir / "test"
     test = dataset.load_test(folder, asked.run.features, settings.data, settings.machine.jobs)
-    path_of = {int(row): path for query, rows in zip(test.queries, test.rows, strict=True) for row, path in zip(rows, query.paths, strict=True)}
+    path_of = {
+        int(row): path for query, rows in zip(test.queries, test.rows, strict=True) for row, path in zip(rows, query.paths, strict=True)
+    }
     paths = tuple(path_of[row] for row in range(len(test.store.ids)))
     return _found(asked, test.store, paths, f"{len(paths)} candidates of {folder}", "")
 
@@ -141,8 +146,8 @@ def _in_folder(asked: Asked, settings: SearchSettings) -> Found:
         jobs=settings.machine.jobs,
     )
     paths = dict(zip(names, files, strict=True))
-    first = f", the first: {packed.skipped[0].file}: {packed.skipped[0].wrong}" if packed.skipped else ""
-    note = f"{len(packed.skipped)} files were left out{first}." if packed.skipped else ""
+    first = f"{packed.skipped[0].file}: {packed.skipped[0].wrong}" if packed.skipped else ""
+    note = f"Left out: {len(packed.skipped)}, the first {first}." if packed.skipped else ""
     return _found(asked, packed, tuple(paths[name] for name in packed.ids), f"{len(packed.ids)} motions of {folder}", note)
 
 

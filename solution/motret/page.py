@@ -6,7 +6,6 @@ file by jinja2, which writes every caption as text. The page's own policy forbid
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

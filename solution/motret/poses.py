@@ -23,7 +23,7 @@ LONGEST = 20.0
 
 @dataclass(frozen=True)
 class Packed:
-    """A motion as text. seconds: how long it is, which may be more than is kept; radius: metres on the floor from its middle that it needs."""
+    """A motion as text. seconds: its whole length, which may be more than is kept; radius: metres that it reaches from its middle."""
 
     frames: int
     persons: int
@@ -43,13 +43,6 @@ def pack(positions: np.ndarray, fps: float, up: str = "+y") -> Packed:
     return Packed(len(staged), staged.shape[1], round(len(positions) / fps, 2), round(radius, 2), text)
 
 
-def unpack(packed: Packed) -> np.ndarray:
-    """Positions (F, persons, 22, 3) in metres, `FPS` frames a second: what the page makes of the text."""
-    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed.data)), dtype=np.uint8).reshape(2, -1)
-    changes = np.ascontiguousarray(planes.T).view("<i2").reshape(packed.frames, packed.persons, -1, 3)
-    return np.cumsum(changes, axis=0, dtype=np.int16) * np.float32(STEP)
-
-
 def stage(positions: np.ndarray, fps: float) -> np.ndarray:
     """Positions (T, persons, 22, 3) y-up as a spectator sees them: (F, persons, 22, 3), `FPS` frames a second.
 
@@ -58,8 +51,8 @@ def stage(positions: np.ndarray, fps: float) -> np.ndarray:
     """
     times = np.arange(0, min(len(positions) / fps, LONGEST), 1 / FPS)
     body = positions[np.minimum(np.rint(times * fps).astype(int), len(positions) - 1)].astype(np.float64)
-    pelvis = body[:, :, JOINT["pelvis"]]
-    body = features.turn(body - _middle(pelvis), _facing(body, pelvis))
+    body = features.turn(body, _facing(body))
+    body -= _middle(body[:, :, JOINT["pelvis"]])
     body[..., 1] -= np.percentile(body[..., 1].min(axis=(1, 2)), 5)
     return body
 
@@ -70,10 +63,10 @@ def _middle(pelvis: np.ndarray) -> np.ndarray:
     return (low + high) / 2 * (1, 0, 1)
 
 
-def _facing(body: np.ndarray, pelvis: np.ndarray) -> float:
+def _facing(body: np.ndarray) -> float:
     """Angle, from +z towards +x, of the direction that is to become +z."""
     if body.shape[1] == 2:
-        apart = (pelvis[:, 1] - pelvis[:, 0]).mean(axis=0)
+        apart = (body[:, 1] - body[:, 0])[:, JOINT["pelvis"]].mean(axis=0)
         if np.hypot(apart[0], apart[2]) > 0.05:  # else they stand in one place, and the first person's heading has to do
             return float(np.arctan2(-apart[2], apart[0]))
     return float(features.heading(body[0, 0]))
