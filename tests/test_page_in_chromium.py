@@ -32,6 +32,21 @@ WORDS = ("two people wave", "they bow to each other", NASTY, "one of them squats
 TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 CANVAS = "#candidates li:nth-child({}) canvas"
 
+WHERE = """s => {
+    const canvas = document.querySelector(s), found = [[0, 0], [0, 0]];
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    for (let at = 0; at < data.length; at += 4) {
+        const warm = data[at] - data[at + 2];
+        if (data[at + 3] === 255 && Math.abs(warm) > 80) {
+            const person = found[warm > 0 ? 0 : 1];
+            person[0] += (at / 4) % canvas.width / canvas.width;
+            person[1] += 1;
+        }
+    }
+    return found.map(([sum, count]) => count && sum / count);
+}"""
+"""Where the figures of a canvas are from left (0) to right (1), by the two colours of the persons; both are far from grey."""
+
 
 def walk(seed: int, persons: int = 2) -> np.ndarray:
     """A raw motion of 2 s: persons 1 m apart, each in the rest pose, who walk 1 m to the right."""
@@ -262,26 +277,12 @@ def test_one_clock_moves_all_figures(show) -> None:
 
 @pytest.mark.parametrize(("name", "colours"), [("errors", 2), ("alone", 1)])
 def test_a_walk_to_the_right_goes_to_the_right(show, name: str, colours: int) -> None:
-    """The figures' pixels, by the two colours of the persons (both are far from grey), at the start and at the end."""
-    middle = """s => {
-        const canvas = document.querySelector(s), found = [[0, 0], [0, 0]];
-        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        for (let at = 0; at < data.length; at += 4) {
-            const warm = data[at] - data[at + 2];
-            if (data[at + 3] === 255 && Math.abs(warm) > 80) {
-                const person = found[warm > 0 ? 0 : 1];
-                person[0] += (at / 4) % canvas.width / canvas.width;
-                person[1] += 1;
-            }
-        }
-        return found.map(([sum, count]) => count && sum / count);
-    }"""
     view = show(f"{name}#query-0")
     old = until_painted(view)
-    start = view.evaluate(middle, CANVAS.format(1))
+    start = view.evaluate(WHERE, CANVAS.format(1))
     scrub(view, 1.9)
     until_other(view, old)
-    end = view.evaluate(middle, CANVAS.format(1))
+    end = view.evaluate(WHERE, CANVAS.format(1))
     assert len([place for place in start if place]) == colours
     assert all(after - before > 0.1 for before, after in zip(start[:colours], end[:colours], strict=True))
     if colours == 2:
@@ -303,6 +304,18 @@ def test_dragging_one_figure_turns_all_of_them_and_the_view_can_be_reset(show) -
     assert [until_other(view, old, place) for place, old in enumerate(turned, start=1)] == first
     view.get_by_role("button", name="Turn the view left").click()
     until_other(view, first[0])
+
+
+def test_a_camera_that_follows_keeps_a_walk_in_the_middle(show) -> None:
+    view = show("alone#query-0")
+    old = until_painted(view)
+    view.get_by_role("button", name="Follow").click()
+    assert view.get_by_role("button", name="Follow").get_attribute("aria-pressed") == "true"
+    followed = until_other(view, old)
+    start = view.evaluate(WHERE, CANVAS.format(1))[0]
+    scrub(view, 1.9)
+    until_other(view, followed)
+    assert view.evaluate(WHERE, CANVAS.format(1))[0] == pytest.approx(start, abs=0.02)
 
 
 # ---- keyboard, colours, sizes

@@ -76,7 +76,12 @@ def test_one_person_and_two_in_one_place_face_the_spectator() -> None:
     assert heading(poses.stage(np.repeat(alone, 2, axis=1), 30)[0, 0]) == pytest.approx(0, abs=1e-6)
 
 
-def test_the_radius_reaches_the_farthest_joint() -> None:
+def test_radius_and_reach_go_to_the_farthest_joint() -> None:
     motion = body(30)
-    farthest = np.hypot(*np.moveaxis(unpacked(poses.pack(motion, 30))[..., [0, 2]], -1, 0)).max()
-    assert poses.pack(motion, 30).radius == pytest.approx(farthest, abs=0.01)
+    motion[..., 0] += np.arange(30)[:, None, None] / 5
+    packed = poses.pack(motion, 30)
+    points = unpacked(packed)[..., [0, 2]]
+    assert packed.radius == pytest.approx(np.linalg.norm(points, axis=-1).max(), abs=0.01)
+    here = points[:, :, JOINT["pelvis"]].mean(axis=1)[:, None, None]
+    assert packed.reach == pytest.approx(np.linalg.norm(points - here, axis=-1).max(), abs=0.01)
+    assert packed.reach < packed.radius - 1

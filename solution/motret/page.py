@@ -6,7 +6,7 @@ file by jinja2, which writes every caption as text. The page's own policy forbid
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,7 @@ def content(report: Report, motions: dict[Path, Packed]) -> dict[str, Any]:
         "joint": {name: skeleton.JOINT[name] for name in ("head", "neck", "left_shoulder", "right_shoulder")},
         "fps": poses.FPS,
         "step": poses.STEP,
-        "motions": [
-            {"frames": own.frames, "persons": own.persons, "seconds": own.seconds, "radius": own.radius, "data": own.data}
-            for own in motions.values()
-        ],
+        "motions": [asdict(own) for own in motions.values()],
         "queries": [_query(query, number) for query in report.queries],
     }
 

@@ -23,12 +23,17 @@ LONGEST = 20.0
 
 @dataclass(frozen=True)
 class Packed:
-    """A motion as text. seconds: its whole length, which may be more than is kept; radius: metres that it reaches from its middle."""
+    """A motion as text.
+
+    seconds: its whole length, which may be more than is kept; radius: metres on the floor that it reaches from its middle; reach: the
+    same from where its persons are at the time.
+    """
 
     frames: int
     persons: int
     seconds: float
     radius: float
+    reach: float
     data: str
 
 
@@ -39,8 +44,9 @@ def pack(positions: np.ndarray, fps: float, up: str = "+y") -> Packed:
     changes = np.diff(steps, axis=0, prepend=0).astype("<i2")  # beyond int16 they wrap around, and so does the sum that undoes them
     planes = changes.reshape(-1).view(np.uint8).reshape(-1, 2).T
     text = base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 6)).decode("ascii")
-    radius = float(np.hypot(staged[..., 0], staged[..., 2]).max())
-    return Packed(len(staged), staged.shape[1], round(len(positions) / fps, 2), round(radius, 2), text)
+    here = staged[:, :, [JOINT["pelvis"]]].mean(axis=1, keepdims=True)
+    radius, reach = (float(np.hypot(*np.moveaxis(points[..., [0, 2]], -1, 0)).max()) for points in (staged, staged - here))
+    return Packed(len(staged), staged.shape[1], round(len(positions) / fps, 2), round(radius, 2), round(reach, 2), text)
 
 
 def stage(positions: np.ndarray, fps: float) -> np.ndarray:

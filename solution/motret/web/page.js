@@ -158,8 +158,10 @@ function show(number) {
     });
   }
   at("legend").hidden = !cards.some((own) => own.motion.persons === 2);
-  const radii = cards.map((own) => own.motion.radius).sort((a, b) => a - b);
-  usual = Math.min(2.5, Math.max(1, radii[radii.length >> 1]));
+  for (const name of ["radius", "reach"]) {
+    const sizes = cards.map((own) => own.motion[name]).sort((a, b) => a - b);
+    usual[name] = Math.min(2.5, Math.max(1, sizes[sizes.length >> 1]));
+  }
   duration = Math.max(...cards.map((own) => (own.motion.frames - 1) / data.fps), 0.1);
   at("scrub").max = duration.toFixed(1);
   camera = { ...START };
@@ -221,7 +223,8 @@ async function inflate(motion) {
 const START = { yaw: -0.35, pitch: 0.26 };
 let cards = [];
 let camera = { ...START };
-let usual = 1.5; // metres around the middle that most candidates of this query need
+let follows = false; // whether the camera goes along with the persons
+let usual = { radius: 1.5, reach: 1.5 }; // metres around the middle that most candidates of this query need, standing and going along
 let duration = 1;
 let time = 0;
 let playing = false;
@@ -318,7 +321,18 @@ function pose(own) {
   return joints;
 }
 
-function lens(canvas, radius) {
+function whereabouts(joints) {
+  // The middle [x, z] between the pelvises.
+  const sum = [0, 0];
+  const width = data.count * 3;
+  for (let place = 0; place < joints.length; place += width) {
+    sum[0] += joints[place];
+    sum[1] += joints[place + 2];
+  }
+  return sum.map((part) => (part * width) / joints.length);
+}
+
+function lens(canvas, radius, [centreX, centreZ]) {
   // World metres to pixels [x, y, pixels a metre, nearness], seen from a circle around the middle at hip height.
   const far = 2.5 * radius + 3;
   const wide = ((canvas.width / 2) * (far - 0.4 * radius)) / (radius + 0.1);
@@ -326,8 +340,8 @@ function lens(canvas, radius) {
   const focus = Math.min(wide, high);
   const [sinYaw, cosYaw, sinPitch, cosPitch] = [Math.sin(camera.yaw), Math.cos(camera.yaw), Math.sin(camera.pitch), Math.cos(camera.pitch)];
   return (x, y, z) => {
-    const across = cosYaw * x + sinYaw * z;
-    const deep = cosYaw * z - sinYaw * x;
+    const across = cosYaw * (x - centreX) + sinYaw * (z - centreZ);
+    const deep = cosYaw * (z - centreZ) - sinYaw * (x - centreX);
     const up = (y - 0.9) * cosPitch - deep * sinPitch;
     const near = (y - 0.9) * sinPitch + deep * cosPitch;
     const scale = focus / Math.max(far - near, 0.3);
@@ -343,33 +357,36 @@ function trace(pen, points) {
 function draw(own) {
   const pen = own.canvas.getContext("2d");
   const joints = pose(own);
-  const radius = Math.max(usual, own.motion.radius);
-  const project = lens(own.canvas, radius);
+  const need = follows ? "reach" : "radius";
+  const radius = Math.max(usual[need], own.motion[need]);
+  const middle = follows ? whereabouts(joints) : [0, 0];
+  const project = lens(own.canvas, radius, middle);
   pen.clearRect(0, 0, own.canvas.width, own.canvas.height);
   pen.lineCap = pen.lineJoin = "round";
-  floor(pen, project, radius);
+  floor(pen, project, radius, middle);
   const shapes = [];
   for (let person = 0; person < own.motion.persons; person++) shapes.push(...body(pen, joints, person, project));
   shapes.sort((a, b) => a.near - b.near);
   for (const shape of shapes) stroke(pen, shape);
 }
 
-function floor(pen, project, radius) {
-  // A round floor of half-metre squares.
+function floor(pen, project, radius, middle) {
+  // A round piece of floor, its lines half a metre apart and at rest when the camera moves.
   const reach = Math.ceil(2 * radius + 0.4) / 2;
   pen.strokeStyle = colours.floor;
   pen.lineWidth = Math.max(1, pen.canvas.width / 420);
   pen.beginPath();
-  for (let line = -reach + 0.5; line < reach; line += 0.5) {
-    const half = Math.sqrt(reach * reach - line * line);
-    for (const ends of [[[line, -half], [line, half]], [[-half, line], [half, line]]]) {
-      const [from, to] = ends.map(([x, z]) => project(x, 0, z));
-      pen.moveTo(from[0], from[1]);
-      pen.lineTo(to[0], to[1]);
+  for (const axis of [0, 1]) {
+    for (let line = Math.ceil(2 * (middle[axis] - reach)) / 2; line < middle[axis] + reach; line += 0.5) {
+      const half = Math.sqrt(Math.max(0, reach * reach - (line - middle[axis]) ** 2));
+      const ends = [middle[1 - axis] - half, middle[1 - axis] + half].map((end) => (axis ? project(end, 0, line) : project(line, 0, end)));
+      pen.moveTo(ends[0][0], ends[0][1]);
+      pen.lineTo(ends[1][0], ends[1][1]);
     }
   }
   for (let part = 0; part <= 48; part++) {
-    const [x, y] = project(reach * Math.cos((part * Math.PI) / 24), 0, reach * Math.sin((part * Math.PI) / 24));
+    const angle = (part * Math.PI) / 24;
+    const [x, y] = project(middle[0] + reach * Math.cos(angle), 0, middle[1] + reach * Math.sin(angle));
     if (part) pen.lineTo(x, y);
     else pen.moveTo(x, y);
   }
@@ -444,6 +461,11 @@ at("left").addEventListener("click", () => turn(-Math.PI / 8, 0));
 at("right").addEventListener("click", () => turn(Math.PI / 8, 0));
 at("reset").addEventListener("click", () => {
   camera = { ...START };
+  ask();
+});
+at("follow").addEventListener("click", () => {
+  follows = !follows;
+  at("follow").setAttribute("aria-pressed", follows);
   ask();
 });
 at("show").addEventListener("click", () => {
