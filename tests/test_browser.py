@@ -10,6 +10,7 @@ import tiny
 from motret import browser, metrics, rank
 from motret.browser import FoldAnswers
 from motret.challenge import Query
+from motret.faults import DataFault
 from motret.features import FeatureSettings
 from motret.page import Member
 from test_rank import made_run
@@ -27,13 +28,18 @@ def facts(report) -> dict[str, str]:
 
 def test_the_out_of_fold_report_tells_the_local_score(tmp_path: Path) -> None:
     members = [made_run(tmp_path, "one"), made_run(tmp_path, "other", seed=5)]
-    report = browser.of_folds("two", browser.answers_of_runs(members), [Member("one"), Member("other")], DATA, FOLDS)
+    report = browser.of_runs(members, DATA, FOLDS)
     score = rank.out_of_fold_score(members, FOLDS).score
     assert facts(report)["Local score, expected in pools of 10"] == f"{score.mean:.3f} ± {score.error:.3f}"
     assert facts(report)["Queries"] == f"{sum(map(len, CAPTIONS))} captions of 20 held-out motions"
     recall = np.array(report.overview.recall)
     assert recall[-1] == pytest.approx(1) and report.overview.chance[4] == 0.5  # ten motions a fold, each its own pool
-    assert [member.name for member in report.overview.members] == ["one", "other"]
+    alone = [rank.out_of_fold_score([run], FOLDS).score for run in members]
+    assert report.overview.members == tuple(
+        Member(name, 0.5, f"{own.mean:.3f} ± {own.error:.3f}") for name, own in zip(("one", "other"), alone, strict=True)
+    )
+    assert report.title == "mean of 2 runs, out of fold"
+    assert browser.of_runs(members[:1], DATA, FOLDS).overview.members == ()
 
 
 def test_each_caption_of_a_held_out_motion_is_a_query_against_its_fold(tmp_path: Path) -> None:
@@ -105,6 +111,21 @@ def test_a_ranked_test_with_its_truth_tells_score_recall_and_the_right_motion() 
     assert report.overview.recall[:2] == pytest.approx((1 / 3, 2 / 3)) and report.overview.chance[5] == pytest.approx(0.5)
     assert report.queries[0].candidates[1].captions == ("scene 1", "again") and report.queries[0].candidates[0].captions == ()
     assert (report.fps, report.up) == (20, "+z")
+
+
+def test_a_submission_is_shown_by_what_is_kept_beside_it(tmp_path: Path) -> None:
+    queries, kept = asked(2, 3), tmp_path / "kept.csv"
+    pairs = {"query": ["2", "2", "2", "1", "1", "1"], "candidate": [3, 1, 2, 1, 2, 3], "similarity": np.array([0.5, 0.1, 0.9, 3, 2, 1])}
+    np.savez(tmp_path / "kept.npz", **pairs)
+    (tmp_path / "kept.json").write_text('{"members": [{"run": "one", "weight": 0.75}, {"run": "two"}]}')
+    report = browser.of_submission(kept, queries, FeatureSettings(), {"2": 3})
+    assert [[candidate.motion for candidate in query.candidates] for query in report.queries] == [
+        ["motion_1", "motion_2", "motion_3"],
+        ["motion_2", "motion_3", "motion_1"],
+    ]
+    assert report.overview.members == (Member("one", 0.75), Member("two", None)) and report.queries[1].rank == 2
+    with pytest.raises(DataFault, match=r"kept\.npz: does not tell how each query fits"):
+        browser.of_submission(kept, asked(3, 3), FeatureSettings(), None)
 
 
 def test_a_test_without_truth_tells_none() -> None:

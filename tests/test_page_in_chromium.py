@@ -216,7 +216,7 @@ def test_a_query_shows_its_candidates_best_first_and_marks_the_right_one_in_word
     assert view.locator("#about").inner_text() == "q2: the right motion is ranked 3 of 32"
     assert view.locator("#candidates .rank").all_inner_texts() == ["1.", "2.", "3."]
     assert view.locator("#candidates .name").all_inner_texts() == ["m1", "m2", "m0"]
-    assert [card.inner_text().count("✓ right motion") for card in view.locator("#candidates > li").all()] == [0, 0, 1]
+    assert [card.inner_text().count("✓ match") for card in view.locator("#candidates > li").all()] == [0, 0, 1]
     assert view.get_by_role("img", name="Rank 3, the right motion: m0, two persons as stick figures, 2.0 seconds").count() == 1
     assert view.locator("#candidates .own").first.inner_text().split("\n") == ["they bow to each other", "and so on"]
     widths = [bar.evaluate("bar => bar.getBoundingClientRect().width / bar.parentNode.clientWidth") for bar in view.locator(".bar i").all()]

@@ -1,21 +1,22 @@
 """What the error browser shows: reports made of out-of-fold similarities, of a ranked test folder, of a search."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, metrics, runs
+from motret import challenge, files, metrics, runs
 from motret.challenge import query_key
 from motret.dataset import TrainingData
-from motret.faults import RunFault
+from motret.faults import DataFault
 from motret.features import FeatureSettings
 from motret.folds import Folds
 from motret.gallery import Found
 from motret.metrics import POOL, Score
 from motret.page import Candidate, Member, Overview, Query, Report
-from motret.rank import Scale
+from motret.rank import Scale, common_folds, out_of_fold_score
 from motret.runs import Run
 
 MOST = 200
@@ -40,16 +41,23 @@ class FoldAnswers:
 
 def answers_of_runs(members: Sequence[Run], weights: Sequence[float] | None = None) -> list[FoldAnswers]:
     """The members' mean similarity, each on its own scale, in every fold that all of them have finished. weights: by default equal ones."""
-    common = sorted(set.intersection(*(set(run.finished()) for run in members)))
-    if not common:
-        names = ", ".join(run.name for run in members)
-        raise RunFault(names, "no fold that all of them have finished", "train the same folds of each, with --resume auto")
     answers = []
-    for fold in common:
+    for fold in common_folds(members, set().union(*(run.finished() for run in members))):
         outs = [runs.load_out_of_fold(run, fold) for run in members]
-        similarity = np.average([Scale.of(out.similarity())(out.similarity()) for out in outs], axis=0, weights=weights)
+        told = [out.similarity(run.part_weight) for run, out in zip(members, outs, strict=True)]
+        similarity = np.average([Scale.of(own)(own) for own in told], axis=0, weights=weights)
         answers.append(FoldAnswers(similarity, outs[0].owner, outs[0].row))
     return answers
+
+
+def of_runs(members: Sequence[Run], data: TrainingData, folds: Folds, weights: Sequence[float] | None = None) -> Report:
+    """Out-of-fold report of a run, or of the weighted mean of several, as `of_folds`."""
+    title = f"{members[0].name if len(members) == 1 else f'mean of {len(members)} runs'}, out of fold"
+    shares = np.full(len(members), 1 / len(members)) if weights is None else np.array(weights) / np.sum(weights)
+    listed = [
+        Member(run.name, float(share), _score(out_of_fold_score([run], folds).score)) for run, share in zip(members, shares, strict=True)
+    ]
+    return of_folds(title, answers_of_runs(members, weights), listed if len(listed) > 1 else [], data, folds)
 
 
 def of_folds(title: str, answers: Sequence[FoldAnswers], members: Sequence[Member], data: TrainingData, folds: Folds) -> Report:
@@ -68,16 +76,16 @@ def of_folds(title: str, answers: Sequence[FoldAnswers], members: Sequence[Membe
         ranks.append(better + tied / 2 + 1)
         places += [(number, caption) for caption in range(len(own.owner))]
     score = metrics.clustered(np.concatenate(values), np.concatenate(groups))
-    rank = np.concatenate(ranks)
-    chosen, note = choose(rank)
+    standing = np.concatenate(ranks)
+    chosen, note = choose(standing)
     counts = sorted({own.similarity.shape[1] for own in answers})
     pools = sorted({min(POOL, count) for count in counts})
     overview = Overview(
         facts=(
             (f"Local score, expected in pools of {_span(pools)}", _score(score)),
-            ("Queries", f"{len(rank)} captions of {score.motions} held-out motions"),
+            ("Queries", f"{len(standing)} captions of {score.motions} held-out motions"),
             ("Gallery of a query", f"{_span(counts)} motions of its fold"),
-            ("Median rank", f"{np.median(rank):g}"),
+            ("Median rank", f"{np.median(standing):g}"),
         ),
         recall=tuple(np.concatenate(recall).mean(axis=0)),
         chance=_chance(pools[-1]),
@@ -111,18 +119,37 @@ def of_test(
     sizes = sorted({len(query.candidates) for query in queries})
     facts = [("Queries", f"{len(queries)}, each with {_span(sizes)} candidates"), ("Right answers", "not known")]
     recall: tuple[float, ...] = ()
-    rank = np.array([query.rank for query in asked if query.rank is not None])
-    if len(rank):
-        score = metrics.clustered(metrics.rank_value(rank - 1), np.arange(len(rank)))
-        recall = tuple((rank <= k).mean() for k in range(1, metrics.TOP + 1))
-        facts = [("Score", _score(score)), facts[0], ("Median rank", f"{np.median(rank):g}")]
+    standing = np.array([query.rank for query in asked if query.rank is not None])
+    if len(standing):
+        score = metrics.clustered(metrics.rank_value(standing - 1), np.arange(len(standing)))
+        recall = tuple((standing <= k).mean() for k in range(1, metrics.TOP + 1))
+        facts = [("Score", _score(score)), facts[0], ("Median rank", f"{np.median(standing):g}")]
     if whole:
         chosen, note = np.arange(len(asked)), ""
     else:
-        chosen, note = choose(np.array([query.rank or 0 for query in asked])) if len(rank) else _spread(len(asked))
+        chosen, note = choose(np.array([query.rank or 0 for query in asked])) if len(standing) else _spread(len(asked))
     chance = tuple(np.mean([_chance(len(query.candidates)) for query in queries], axis=0)) if recall else ()
     overview = Overview(tuple(facts), recall, chance, tuple(members), note)
     return Report(title, overview, tuple(asked[at] for at in chosen), settings.fps, settings.up)
+
+
+def of_submission(kept: Path, queries: Sequence[challenge.Query], settings: FeatureSettings, truth: Mapping[str, int] | None) -> Report:
+    """Report of a submission by what is kept beside it: the similarities in its .npz, the members in its .json; the rest as `of_test`."""
+    about = files.read_json(kept.with_suffix(".json")) or {}
+    members = [Member(member["run"], member.get("weight")) for member in about.get("members", ())]
+    return of_test(kept.stem, queries, read_similarities(kept.with_suffix(".npz"), queries), members, settings, truth)
+
+
+def read_similarities(path: Path, queries: Sequence[challenge.Query]) -> list[np.ndarray]:
+    """Similarity of each query to its candidates from an .npz of pairs: query (N,) text, candidate (N,) and similarity (N,) numbers."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            asked, numbers, told = (stored[name].tolist() for name in ("query", "candidate", "similarity"))
+        found = {(query_key(query), number): similarity for query, number, similarity in zip(asked, numbers, told, strict=True)}
+        return [np.array([found[query_key(query.id), number] for number in query.candidates]) for query in queries]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as broken:
+        wrong = f"does not tell how each query fits each of its candidates ({type(broken).__name__}: {broken})"
+        raise DataFault(path, wrong, "write the submission again: python solution/ensemble.py") from broken
 
 
 def of_search(caption: str, found: Found, top: int) -> Report:
@@ -137,14 +164,14 @@ def of_search(caption: str, found: Found, top: int) -> Report:
     return Report("Search", overview, (query,), found.settings.fps, found.settings.up)
 
 
-def choose(rank: np.ndarray) -> tuple[np.ndarray, str]:
+def choose(ranks: np.ndarray) -> tuple[np.ndarray, str]:
     """Which of the queries with these ranks (Q,) are shown, and the words that say so: all, or the hardest and some of the others."""
-    if len(rank) <= MOST:
-        return np.arange(len(rank)), ""
-    order = np.argsort(-rank, kind="stable")
+    if len(ranks) <= MOST:
+        return np.arange(len(ranks)), ""
+    order = np.argsort(-ranks, kind="stable")
     hard, rest = order[: MOST // 2], order[MOST // 2 :]
     spread = rest[np.linspace(0, len(rest) - 1, MOST - len(hard)).astype(int)]
-    note = f"Of the {len(rank)} queries {MOST} are listed: the {len(hard)} hardest, and {len(spread)} evenly from the others by rank."
+    note = f"Of the {len(ranks)} queries {MOST} are listed: the {len(hard)} hardest, and {len(spread)} evenly from the others by rank."
     return np.sort(np.concatenate([hard, spread])), note
 
 

@@ -108,7 +108,7 @@ function card(candidate) {
   const caption = make("figcaption");
   const who = make("div", "who");
   who.append(make("span", "rank", `${candidate.rank}.`), make("span", "name", candidate.motion));
-  if (candidate.right) who.append(make("span", "badge", "✓ right motion"));
+  if (candidate.right) who.append(make("span", "badge", "✓ match"));
   const kept = motion.frames / data.fps;
   who.append(make("span", "long", kept < motion.seconds - 0.2 ? `${kept.toFixed(0)} of ${motion.seconds.toFixed(1)} s` : `${motion.seconds.toFixed(1)} s`));
   const score = make("div", "score");
