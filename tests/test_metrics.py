@@ -1,5 +1,7 @@
 """What the scores say, each against a plain twin."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,3 +100,24 @@ def test_recalls_in_both_directions_against_brute_force():
         backward.append(first)  # captions above the best own one are all foreign
     assert table["motion_to_text"] == pytest.approx(metrics.recalls(np.array(backward)))
     assert metrics.recalls(np.array([0, 1, 5, 20])) == {"R@1": 0.25, "R@5": 0.5, "R@10": 0.75, "MeanR": 7.5, "MedR": 4.0}
+
+
+def test_expected_recall_is_the_mean_over_all_pools():
+    gallery, pool, top = 7, 4, 3
+    better, tied = np.array([0, 2, 1, 5]), np.array([0, 0, 2, 1])
+    found = metrics.expected_recall(better, tied, gallery, pool, top)
+    for query, (above, equal) in enumerate(zip(better, tied, strict=True)):
+        for k in range(1, top + 1):
+            hits = [
+                sum(other < beaters for other in others) < k
+                for beaters in range(above, above + equal + 1)  # each place among those tied is as likely
+                for others in itertools.combinations(range(gallery - 1), pool - 1)
+            ]
+            assert found[query, k - 1] == pytest.approx(np.mean(hits))
+
+
+def test_the_expected_score_weighs_the_expected_recalls():
+    better, tied = np.array([0, 3, 40, 99]), np.array([0, 2, 10, 0])
+    weights = 1 / np.arange(1, metrics.TOP + 1)
+    weighted = metrics.expected_recall(better, tied, 100) @ weights / weights.sum()
+    np.testing.assert_allclose(weighted, metrics.expected_score(better, tied, 100))

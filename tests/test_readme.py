@@ -15,6 +15,7 @@ KINDS = {
     "make_folds": config.FoldSettings,
     "ensemble": config.EnsembleSettings,
     "report": config.ReportSettings,
+    "search": config.SearchSettings,
 }
 
 

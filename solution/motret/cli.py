@@ -19,7 +19,8 @@ Settings = TypeVar("Settings")
 def parse(kind: type[Settings], argv: Sequence[str] | None, doc: str | None, defaults: dict[str, Any] | None = None) -> Settings:
     """Settings of this kind from flags (snake_case, dashes accepted) over `defaults`. `--help` and wrong flags exit as tyro does (0, 2)."""
     args = list(sys.argv[1:] if argv is None else argv)
-    return tyro.cli(kind, args=args, default=config.build(kind, defaults or {}), description=doc, use_underscores=True)
+    over = {"default": config.build(kind, defaults)} if defaults else {}
+    return tyro.cli(kind, args=args, description=doc, use_underscores=True, **over)
 
 
 def parse_one_of(kinds: dict[str, type], argv: Sequence[str] | None, doc: str | None) -> Any:

@@ -570,6 +570,31 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Ranks motions by how well they fit a text, and draws them on a page."""
+
+    text: tyro.conf.Positional[str]
+    """What happens in the motion that is looked for."""
+    gallery: str = "train"
+    """Motions to search: train (each by a model that has not seen it), test (all candidates), or a folder of .npy motions."""
+    top: int = 12
+    """Motions to show."""
+    run: str | None = None
+    """Run folder (a path, or a name inside --out_dir); by default the one that finished last."""
+    out: Path | None = None
+    """The page to write; by default report/search.html in the run's folder."""
+    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    """Where run folders are."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "top")
+        if not self.text.strip():
+            raise SettingFault("search.py", "the text is empty", 'say what happens: python solution/search.py "two people shake hands"')
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchesSettings:
     """Draws validation batches in the test's own layout, with gt.csv, from held-out motions."""
 

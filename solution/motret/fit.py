@@ -419,7 +419,7 @@ def validate(
             piece, scale = motion[start : start + settings.fit.step_size], model.logit_scale()
             loss = objective.contrast(piece, caption[mine], scale, captions[mine], owner[mine] - start, place, settings)
             losses_of.append(float(loss))
-    filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error, "r1": float((better == 0).mean())}
+    filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error} | found
     return Epoch(**asdict(line) | filled | {"spread": spread(out.motion), "text_spread": spread(out.text)})
 
 

@@ -34,10 +34,10 @@ def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
     return better, np.where(broken, 0, tied - 1)
 
 
-def pool_value(gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
-    """What a query expects when b of N - 1 wrong motions beat its right one and a pool is drawn at random: (N,) for b = 0..N-1.
+def beaters_in_pool(gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
+    """Probability that x of the b wrong motions that beat the right one are among a random pool: (top, N) for x = 0..top-1, b = 0..N-1.
 
-    f(b) = sum_{x<top} Hypergeometric(x; N - 1, b, pool - 1) * rank_value(x): of the pool - 1 wrong candidates, x are beaters.
+    Hypergeometric(x; N - 1, b, pool - 1): the pool draws pool - 1 of the gallery's N - 1 wrong motions. `gallery` is N, >= pool.
     """
     if gallery < pool:
         raise ValueError(f"a gallery of {gallery} holds no pool of {pool}")
@@ -48,13 +48,30 @@ def pool_value(gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
 
     wrong, drawn = gallery - 1, pool - 1
     b = np.arange(gallery)
-    value = np.zeros(gallery)
+    probability = np.zeros((top, gallery))
     for x in range(min(top, drawn + 1)):
         possible = (b >= x) & (wrong - b >= drawn - x)
         at = b[possible]
-        log_p = log_choose(at, x) + log_choose(wrong - at, drawn - x) - log_choose(wrong, drawn)
-        value[possible] += np.exp(log_p) * rank_value(np.array(x), top)
-    return value
+        probability[x, possible] = np.exp(log_choose(at, x) + log_choose(wrong - at, drawn - x) - log_choose(wrong, drawn))
+    return probability
+
+
+def pool_value(gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
+    """What a query expects when b of N - 1 wrong motions beat its right one and a pool is drawn at random: (N,) for b = 0..N-1.
+
+    f(b) = sum_{x<top} P(x beaters in the pool) * rank_value(x).
+    """
+    return (beaters_in_pool(gallery, pool, top) * rank_value(np.arange(top), top)[:, None]).sum(axis=0)
+
+
+def expected_recall(better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
+    """Recall@k, k = 1..top, that queries expect when each one's pool is drawn at random from the gallery: (Q, top).
+
+    better, tied: (Q,) as in `expected_score`, which is this with the weights (1/k) / H_top. The mean over rows is the recall curve.
+    """
+    found = np.cumsum(beaters_in_pool(gallery, pool, top), axis=0)  # (top, N): at most k - 1 beaters
+    total = np.concatenate([np.zeros((top, 1)), np.cumsum(found, axis=1)], axis=1)
+    return ((total[:, better + tied + 1] - total[:, better]) / (tied + 1)).T
 
 
 def expected_score(better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:

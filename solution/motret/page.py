@@ -1,0 +1,172 @@
+"""The error browser: what was asked, what was answered and how it moves, as one HTML page that needs nothing beside it.
+
+`write` turns a `Report` into the page; the report is made by `browser`. Markup, style and script stand in web/ and are put into one
+file by jinja2, which writes every caption as text. The page's own policy forbids it the network and any script but its own.
+"""
+
+import base64
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from tqdm import tqdm
+
+from motret import challenge, files, poses, skeleton
+from motret.poses import Packed
+
+WEB = Path(__file__).parent / "web"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A part of an ensemble: its name, its weight (None: not known) and what it scores alone, in words."""
+
+    name: str
+    weight: float | None = None
+    score: str = ""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The head of a report.
+
+    facts: what is known, as (name, value); recall: share of queries found at rank <= k, for k = 1, 2, ... (empty: not known);
+    chance: the same for a random order; note: what a reader should know about the choice of queries.
+    """
+
+    facts: tuple[tuple[str, str], ...] = ()
+    recall: tuple[float, ...] = ()
+    chance: tuple[float, ...] = ()
+    members: tuple[Member, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A motion in the answer to a query: rank from 1; score: larger is better; captions: its own, where they are known."""
+
+    motion: str
+    path: Path
+    rank: int
+    score: float
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question and its answer: candidates best first, of `gallery` that were ranked; truth: the right motion, where it is known."""
+
+    id: str
+    captions: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    gallery: int
+    truth: str | None = None
+
+    @property
+    def rank(self) -> int | None:
+        """Rank of the right motion, from 1; None where it is not known or not among the candidates."""
+        return next((candidate.rank for candidate in self.candidates if candidate.motion == self.truth), None)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page shows. fps, up: of the raw motions."""
+
+    title: str
+    overview: Overview
+    queries: tuple[Query, ...]
+    fps: float = 30.0
+    up: str = "+y"
+
+
+def write(path: Path, report: Report) -> int:
+    """Writes the page, whole or not at all; returns its size in bytes. A motion that cannot be read is a DataFault."""
+    text = render(report, pack_all(report))
+    files.write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    return path.stat().st_size
+
+
+def pack_all(report: Report) -> dict[Path, Packed]:
+    """Every motion of the report, packed once."""
+    paths = dict.fromkeys(candidate.path for query in report.queries for candidate in query.candidates)
+    return {path: read(path, report.fps, report.up) for path in tqdm(paths, desc="motions of the page", mininterval=0.5, disable=None)}
+
+
+def read(path: Path, fps: float, up: str) -> Packed:
+    """The motion in a file, packed."""
+    return poses.pack(skeleton.split_columns(challenge.read_motion(path))[0], fps, up)
+
+
+def render(report: Report, motions: dict[Path, Packed]) -> str:
+    """The page as HTML."""
+    around = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    script = (WEB / "page.js").read_text(encoding="utf-8")
+    return around.get_template("page.html.j2").render(
+        title=report.title,
+        overview=report.overview,
+        curve=curve(report.overview),
+        queries=len(report.queries),
+        data=content(report, motions),
+        style=Markup((WEB / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+
+
+def content(report: Report, motions: dict[Path, Packed]) -> dict[str, Any]:
+    """The data that the page's script reads: queries, and motions by number, each once."""
+    number = {path: place for place, path in enumerate(motions)}
+    return {
+        "count": skeleton.N_JOINTS,
+        "chains": list(skeleton.PARTS.values()),
+        "joint": {name: skeleton.JOINT[name] for name in ("head", "neck", "left_shoulder", "right_shoulder")},
+        "fps": poses.FPS,
+        "step": poses.STEP,
+        "motions": [asdict(own) for own in motions.values()],
+        "queries": [_query(query, number) for query in report.queries],
+    }
+
+
+def _query(query: Query, number: dict[Path, int]) -> dict[str, Any]:
+    shown = [
+        {
+            "motion": candidate.motion,
+            "at": number[candidate.path],
+            "rank": candidate.rank,
+            "score": round(candidate.score, 4),
+            "captions": candidate.captions,
+            "right": candidate.motion == query.truth,
+        }
+        for candidate in query.candidates
+    ]
+    return {"id": query.id, "captions": query.captions, "gallery": query.gallery, "rank": query.rank, "candidates": shown}
+
+
+def curve(overview: Overview) -> dict[str, Any] | None:
+    """Where the lines and points of the recall curve stand, in the units of its drawing; None where recall is not known."""
+    if not overview.recall:
+        return None
+    left, right, high, low = 52, 580, 28, 196
+
+    def across(place: int) -> float:
+        return round(left + 24 + place * (right - left - 48) / max(1, len(overview.recall) - 1), 1)
+
+    def up(share: float) -> float:
+        return round(low - share * (low - high), 1)
+
+    points = [{"k": k, "x": across(k - 1), "y": up(share), "label": f"{share:.0%}"} for k, share in enumerate(overview.recall, start=1)]
+    return {
+        "width": 600,
+        "height": 232,
+        "left": left,
+        "right": right,
+        "points": points,
+        "recall": " ".join(f"{point['x']},{point['y']}" for point in points),
+        "chance": " ".join(f"{across(place)},{up(share)}" for place, share in enumerate(overview.chance)),
+        "lines": [{"y": up(share), "label": f"{share:.0%}"} for share in (0, 0.25, 0.5, 0.75, 1)],
+    }

@@ -1,0 +1,32 @@
+"""Looks for motions by what happens in them: `python solution/search.py "two people shake hands"`.
+
+Prints the best of them and writes a page that shows how they move. The gallery is the training motions, each ranked by a model that
+has not seen it; with `--gallery test` all candidates of the test; with `--gallery DIR` the .npy motions of a folder.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from motret import cli
+from motret.config import SearchSettings
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = cli.parse(SearchSettings, argv, __doc__)
+    from motret import browser, gallery, page  # torch is slow to import: --help and a wrong flag answer without it
+
+    run, found = gallery.search(settings)
+    report = browser.of_search(settings.text, found, settings.top)
+    print(f"{found.about}, ranked by {found.model}{'. ' + found.note if found.note else ''}")
+    for candidate in report.queries[0].candidates:
+        captions = f"  {' / '.join(candidate.captions)}" if candidate.captions else ""
+        print(f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}")
+    out = settings.out or run.folder / "report" / "search.html"
+    page.write(out, report)
+    print(f"page {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
