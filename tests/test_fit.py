@@ -117,6 +117,10 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
     assert sorted(path.name for path in part.iterdir()) == sorted(
         [runs.best_checkpoint(part).name, "last.pt", "metrics.csv", "oof.npz", "train_log.txt"]
     )
+    out = runs.load_out_of_fold(run, 0)
+    better, _ = metrics.count_better(out.similarity(), out.owner)
+    kept = lines[best(run)["epoch"] - 1]
+    assert [float(kept[f"r{k}"]) for k in (1, 5, 10)] == pytest.approx([(better < k).mean() for k in (1, 5, 10)])
     highest = max(float(row["score"]) for row in lines)
     assert best(run)["score"] == highest == pytest.approx(score.mean)
     assert [float(row["score"]) for row in lines].index(highest) + 1 == best(run)["epoch"]

@@ -384,8 +384,8 @@ def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path
     root = write_layout(tmp_path / "data", IDS)
     asked = ["--data_dir", str(root), "--preset", "fast", "--prefer_txt_split", "--verbose", "--candidate_format", "name"]
     plan = pipeline.make_plan(asked)
-    assert [step.script for step in plan.steps] == ["prepare", "make_folds", "train", "validate", "report"]
-    assert plan.steps[3].args[0] == "oof" and "--verbose" in plan.steps[3].args
+    assert [step.script for step in plan.steps] == ["prepare", "make_folds", "tune", "train", "validate", "report"]
+    assert plan.steps[4].args[0] == "oof" and "--verbose" in plan.steps[4].args
     assert "--prefer_txt_split" in plan.steps[1].args and "--folds" not in plan.steps[1].args
     assert any("no test folder" in note for note in plan.notes)
     (root / "test").mkdir()

@@ -30,7 +30,7 @@ SCRIPTS = {
 """The scripts of the way, in order, and the settings whose names are their flags."""
 TO_SCORES = SCRIPTS | {"validate": config.OofSettings}
 """The same where there are no queries: the way ends with local scores."""
-NOT_TUNED = {"max_minutes", "jobs", "fold", "tuned"}
+NOT_TUNED = {"max_minutes", "jobs", "fold", "tuned", *config.names_of(config.SnapshotSettings)}
 """Flags of train.py that say nothing to a trial, or that tune.py means otherwise."""
 OWN = {"data_dir", "preset", "run_name", "resume", "runs", "run", "dry_run"}
 """Flags that the plan sets itself."""
