@@ -1,7 +1,8 @@
 """Draws what runs learned: `python solution/report.py --run NAME`.
 
-Writes to runs/<name>/report/: curves of the training, what [CLS] and part tokens attend to, and the qualitative analysis of the
-held-out motions (heatmap, retrieval, action words, t-SNE, similarities, failures). Needs the finished run and its data, no training.
+Writes to runs/<name>/report/: index.html, which shows queries and how their ranked motions move; curves of the training; what [CLS]
+and part tokens attend to; the qualitative analysis of the held-out motions (heatmap, retrieval, action words, t-SNE, similarities,
+failures). Needs the finished run and its data, no training.
 """
 
 import sys
@@ -20,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = folds.read(data, settings.data.folds_dir)
     for run in reporting.choose(settings, data, found):
         print(f"{run.name}: report in {reporting.write(run, data, found, settings)}")
+    if (submitted := reporting.write_submission(settings, data, found)) is not None:
+        print(f"latest submission: {submitted}")
     return 0
 
 

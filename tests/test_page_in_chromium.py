@@ -284,6 +284,7 @@ def test_a_walk_to_the_right_goes_to_the_right(show, name: str, colours: int) ->
     until_other(view, old)
     end = view.evaluate(WHERE, CANVAS.format(1))
     assert len([place for place in start if place]) == colours
+    assert np.mean([start[:colours], end[:colours]]) == pytest.approx(0.5, abs=0.03)  # the middle of the way is that of the picture
     assert all(after - before > 0.1 for before, after in zip(start[:colours], end[:colours], strict=True))
     if colours == 2:
         assert start[0] < start[1]  # the first person stands on the left

@@ -53,7 +53,7 @@ def test_the_report_of_a_run_has_all_its_files(trained: Path, capsys: pytest.Cap
     epoch = runs.load_checkpoint(runs.best_checkpoint(run.part(0)), tiny.CPU)["epoch"]
     folder = trained / "parts" / "report"
     of_fold = {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(epoch) | attention(epoch, *PARTS)
-    assert names(folder) == {"curves.png"} | {f"fold0/{name}" for name in of_fold}
+    assert names(folder) == {"curves.png", "index.html"} | {f"fold0/{name}" for name in of_fold}
     for path in folder.rglob("*.png"):
         check(path)
     held = (folder / f"fold0/qualitative_epoch{epoch}/2_query_retrieval_epoch{epoch}.txt").read_text()
@@ -173,3 +173,22 @@ def test_learning_rates_are_told_by_group(tmp_path: Path) -> None:
     loaded = tiny.settings(backbone_weights="file.pt", backbone_lr_mult=0.2)
     assert reporting.rates(loaded, model) == {"other weights": 1.0, "loaded backbone": 0.2}
     assert reporting.rates(tiny.settings(backbone_weights="file.pt", freeze_backbone=True), model) == {"all weights": 1.0}
+
+
+def test_the_latest_submission_gets_a_page_where_its_similarities_are_kept(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [*tiny.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}"]
+    assert ensemble.main([*places, "--runs", "parts"]) == 0
+    monkeypatch.setattr(reporting, "write", lambda run, *rest: run.folder)
+    (kept,) = tmp_path.glob("*_cv*.csv")
+    kept.with_suffix(".npz").unlink(missing_ok=True)
+    assert report.main([*places, "--run", "parts"]) == 0
+    assert not (tmp_path / "report").exists()
+    pairs = [(query, number) for query in ("1", "2", "3") for number in range(1, 13)]
+    told = {"query": [pair[0] for pair in pairs], "candidate": [pair[1] for pair in pairs], "similarity": np.arange(36.0)}
+    np.savez(kept.with_suffix(".npz"), **told)
+    assert report.main([*places, "--run", "parts"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"latest submission: {tmp_path / 'report' / 'index.html'}"
+    html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert kept.stem in html and (tiny.challenge() / "test" / "1" / "text.txt").read_text().strip().splitlines()[0] in html

@@ -1,5 +1,6 @@
 """The report of finished runs: curves, attention, and the qualitative analysis, into report/ of each run.
 
+runs/<name>/report/index.html                          the error browser, of all finished folds
 runs/<name>/report/curves.png                          all folds
 runs/<name>/report/fold<k>/ or full/                   curves.png, loss_curve.png, epoch<NNN>_probe_attn_*.png
 runs/<name>/report/fold<k>/                            qualitative_epoch<N>/, tsne_latent_space.png
@@ -10,10 +11,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from motret import attention, dataset, files, fit, looks, plots, probe, qualitative, rank, runs, text, workplace
+from motret import (
+    attention,
+    browser,
+    challenge,
+    dataset,
+    files,
+    fit,
+    looks,
+    page,
+    plots,
+    probe,
+    qualitative,
+    rank,
+    runs,
+    submission,
+    text,
+    workplace,
+)
 from motret.batches import Motions
 from motret.config import ReportSettings, TrainSettings
 from motret.dataset import TrainingData
@@ -32,15 +51,34 @@ def choose(settings: ReportSettings, data: TrainingData, folds: Folds) -> list[R
 
 def latest_members(submissions: Path, data: TrainingData, folds: Folds) -> tuple[str, ...]:
     """Names of the runs in the latest submission; none where there is no submission, or it is of other data or folds."""
+    found = latest(submissions, data, folds)
+    return tuple(member["run"] for member in found[1]["members"]) if found else ()
+
+
+def latest(submissions: Path, data: TrainingData, folds: Folds) -> tuple[Path, dict[str, Any]] | None:
+    """The latest submission and what its JSON says; None where there is none, or it is of other data or folds."""
     log = submissions / "log.csv"
     if not log.is_file():
-        return ()
+        return None
     with log.open(encoding="utf-8", newline="") as stream:
         kept = [row["file"] for row in csv.DictReader(stream)]
     about = files.read_json((submissions / kept[-1]).with_suffix(".json")) if kept else None
     if not about or (about["data"], about["folds"]) != (data.fingerprint, folds.hash):
-        return ()
-    return tuple(member["run"] for member in about["members"])
+        return None
+    return submissions / kept[-1], about
+
+
+def write_submission(settings: ReportSettings, data: TrainingData, folds: Folds) -> Path | None:
+    """Writes the error browser of the latest submission, where its similarities are kept, to report/ beside it; returns the page."""
+    found, test_dir = latest(settings.submissions_dir, data, folds), settings.data.data_dir / "test"
+    if found is None or not found[0].with_suffix(".npz").is_file() or not test_dir.is_dir():
+        return None
+    gt = test_dir / "gt.csv"
+    truth = submission.read_ground_truth(gt) if gt.is_file() else None
+    report = browser.of_submission(found[0], challenge.read_queries(test_dir), data.store.settings, truth)
+    path = settings.submissions_dir / "report" / "index.html"
+    page.write(path, report)
+    return path
 
 
 def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) -> Path:
@@ -69,6 +107,7 @@ def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) 
     if histories:
         name = f"{run.name}, mean of {len(histories)} folds (thin: each)" if len(histories) > 1 else name
         plots.curves(folder / "curves.png", name, histories, rates(run.settings, model), label)
+        page.write(folder / "index.html", browser.of_runs([run], data, folds))
     return folder
 
 
