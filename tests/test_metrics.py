@@ -51,6 +51,20 @@ def test_nan_never_wins():
     assert scores[4] == 1
 
 
+@pytest.mark.parametrize("block", [1, 7, 30, 512])
+def test_counting_in_blocks_is_counting_in_the_whole_matrix(block, monkeypatch):
+    """Whole numbers, so that products are exact and many similarities are equal; one query says NaN."""
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    gallery, query = rng.integers(-2, 3, (12, 4)).astype(np.float32), rng.integers(-2, 3, (30, 4)).astype(np.float32)
+    right = rng.integers(0, 12, 30)
+    query[17, 2] = np.nan
+    whole = metrics.count_better(query @ gallery.T, right)
+    assert whole[1].any() and whole[0][17] == 11
+    for found, wanted in zip(metrics.count_better_in_blocks(query, gallery, right), whole, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_closed_form_agrees_with_drawing_pools(levels):
     rng = np.random.default_rng(0)

@@ -213,7 +213,7 @@ def _fit(
     if out is None:
         files.write_json(part / "done.json", {"epoch": kept["epoch"]})
         return None
-    score = score_out_of_fold(out, folds)
+    score, _ = score_out_of_fold(out, folds)
     runs.save_out_of_fold(part / "oof.npz", out)
     return score
 
@@ -396,9 +396,11 @@ def out_of_fold(model: DualEncoder, place: Workplace, data: TrainingData, held: 
     return replace(out, motion_parts=motion_parts, text_parts=text_parts, named=named)
 
 
-def score_out_of_fold(out: OutOfFold, folds: Folds) -> Score:
-    """The local score of one fold: expected competition score within its own gallery."""
-    return metrics.clustered(metrics.caption_scores(out.similarity(), out.owner), folds.group[out.row])
+def score_out_of_fold(out: OutOfFold, folds: Folds) -> tuple[Score, np.ndarray]:
+    """The local score of one fold, expected competition score within its own gallery; and how many motions beat each caption's own."""
+    better, tied = metrics.count_better_in_blocks(out.text, out.motion, out.owner)
+    values = metrics.motion_scores(better, tied, out.owner, len(out.motion))
+    return metrics.clustered(values, folds.group[out.row]), better
 
 
 def validate(
@@ -406,9 +408,7 @@ def validate(
 ) -> Epoch:
     """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, R@k, spread."""
     out = out_of_fold(model, place, data, held)
-    score = score_out_of_fold(out, folds)
-    similarity = out.similarity()
-    better, _ = metrics.count_better(similarity, out.owner)
+    score, better = score_out_of_fold(out, folds)
     found = {f"r{k}": float((better < k).mean()) for k in (1, 5, 10)}
     captions, owner = place.table.of(torch.from_numpy(held).to(place.device))
     motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)

@@ -9,6 +9,8 @@ import numpy as np
 
 TOP = 10
 POOL = 32
+BLOCK = 512
+"""Queries that are compared with a gallery at a time, where their similarities are not held whole."""
 
 
 def rank_value(rank: np.ndarray, top: int = TOP) -> np.ndarray:
@@ -32,6 +34,14 @@ def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
     broken = np.isnan(own[:, 0])
     better = np.where(broken, gallery - 1, gallery - below - tied)
     return better, np.where(broken, 0, tied - 1)
+
+
+def count_better_in_blocks(query: np.ndarray, gallery: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `count_better` says of `query @ gallery.T`, a block of it held at a time. query: (Q, d); gallery: (N, d); right: (Q,)."""
+    blocks = (slice(start, start + BLOCK) for start in range(0, len(query), BLOCK))
+    counts = [count_better(query[block] @ gallery.T, right[block]) for block in blocks]
+    better, tied = (np.concatenate(found) for found in zip(*counts, strict=True))
+    return better, tied
 
 
 def beaters_in_pool(gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
@@ -121,8 +131,12 @@ def caption_scores(sim_qn: np.ndarray, owner: np.ndarray, pool: int = POOL, top:
     sim_qn: (Q, N) captions x motions; owner: (Q,) column each caption belongs to; every motion has a caption. A gallery smaller
     than the pool is its own pool.
     """
-    gallery = sim_qn.shape[1]
-    values = expected_score(*count_better(sim_qn, owner), gallery, min(pool, gallery), top)
+    return motion_scores(*count_better(sim_qn, owner), owner, sim_qn.shape[1], pool, top)
+
+
+def motion_scores(better: np.ndarray, tied: np.ndarray, owner: np.ndarray, gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
+    """`caption_scores` of captions that were counted: better, tied as `count_better` gives them, gallery motions in all."""
+    values = expected_score(better, tied, gallery, min(pool, gallery), top)
     return np.bincount(owner, weights=values, minlength=gallery) / np.bincount(owner, minlength=gallery)
 
 
