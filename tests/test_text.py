@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from motret import config, text
+from motret import config, precision, text
 from motret.config import TextSettings
 from motret.faults import WeightsFault
 from motret.text import ClipTower, HfTower
@@ -264,12 +264,23 @@ def test_a_tower_that_trains_gets_tokens_instead(tmp_path):
 
 
 def test_embedding_keeps_the_order_of_the_captions_whatever_batches_they_went_in(monkeypatch, bert):
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: False)
     whole = text.embed(bert, CAPTIONS, CPU)
     monkeypatch.setattr(text, "EMBED_BATCH", 2)
     np.testing.assert_allclose(text.embed(bert, CAPTIONS, CPU), whole, **CLOSE)
     ids, lengths = bert.tokenize(CAPTIONS)
     with torch.inference_mode():
         np.testing.assert_allclose(whole, bert(ids, lengths).numpy(), **CLOSE)
+
+
+def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_their_own(monkeypatch, tmp_path, bert):
+    found = {}
+    for halved in (False, True):
+        monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device, halved=halved: halved)
+        found[halved] = text.make_bank(CAPTIONS, bert, True, tmp_path, CPU).vectors
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not torch.equal(found[True], found[False])
+    assert torch.nn.functional.cosine_similarity(found[True], found[False]).min() > 0.999
 
 
 # ---- weights that cannot be had

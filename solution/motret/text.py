@@ -3,7 +3,6 @@
 open_clip and transformers take seconds to import, so they are imported where a tower is made.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motret import files
+from motret import files, precision
 from motret.config import TextSettings
 from motret.faults import WeightsFault
 
@@ -236,7 +235,7 @@ def make_bank(captions: Sequence[str], tower: ClipTower | HfTower, frozen: bool,
     if not frozen:
         ids, lengths = tower.tokenize(distinct)
         return CaptionBank(index, ids=ids, lengths=lengths)
-    file = cache / f"{_key(tower, distinct)}.npy"
+    file = cache / f"{_key(tower, distinct, precision.computes_in_bfloat16(device))}.npy"
     if not file.is_file():
         vectors = embed(tower, distinct, device)
         files.write_whole(file, lambda beside: np.save(beside, vectors))
@@ -250,21 +249,17 @@ def embed(tower: ClipTower | HfTower, captions: Sequence[str], device: torch.dev
     tower = tower.to(device).eval()
     out = torch.empty(len(captions), tower.dim)
     order = lengths.argsort(stable=True)
-    with _autocast(device):
+    with precision.autocast(device, precision.computes_in_bfloat16(device)):
         for rows in tqdm(order.split(EMBED_BATCH), desc="embedding captions", unit="batch", mininterval=0.5, disable=len(order) < 2000):
             longest = int(lengths[rows].max())
             out[rows] = tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
     return out.numpy()
 
 
-def _autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    return torch.autocast(device.type, dtype=torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
-
-
-def _key(tower: ClipTower | HfTower, captions: Sequence[str]) -> str:
-    """Changes with any weight of the tower, any token of the captions and any caption."""
+def _key(tower: ClipTower | HfTower, captions: Sequence[str], halved: bool) -> str:
+    """Changes with any weight of the tower, any token of the captions, any caption, and with whether bfloat16 is computed in."""
     content = hashlib.blake2b(digest_size=16)
     for value in (*tower.state_dict().values(), *tower.tokenize(captions)):
         content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     shapes = [(name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()]
-    return files.digest(type(tower).__name__, shapes, content.hexdigest(), captions)
+    return files.digest(type(tower).__name__, shapes, content.hexdigest(), captions, halved)

@@ -15,6 +15,7 @@ from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import SettingFault
 from motret.gar import Parts
+from motret.precision import autocast, computes_in_bfloat16
 from motret.skeleton import PARTS
 from motret.text import CaptionBank
 
@@ -41,24 +42,11 @@ class Workplace:
         return autocast(self.device, self.amp)
 
 
-def autocast(device: torch.device, amp: bool) -> contextlib.AbstractContextManager:
-    """Matrix products in bfloat16 where `amp`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if amp else contextlib.nullcontext()
-
-
 def choose_device(wanted: str) -> torch.device:
     """The device to compute on. SettingFault where a GPU is asked for and none is there."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise SettingFault("--device", "cuda: torch sees no GPU", "use --device auto or cpu, or mend the driver")
     return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies matrices in bfloat16. On a CPU asked of torch, where it knows (torch >= 2.12)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
