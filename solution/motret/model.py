@@ -85,7 +85,7 @@ class DualEncoder(nn.Module):
     def _standardised(self, batch: MotionBatch) -> MotionBatch:
         if not self.standardises:
             return batch
-        frames = ((batch.frames - self.mean) * self.scale).clamp(-CLIP_AT, CLIP_AT)
+        frames = (batch.frames - self.mean).mul_(self.scale).clamp_(-CLIP_AT, CLIP_AT)  # one copy, not three
         if batch.generator is not None and self.augment.noise:
             frames = augment.add_noise(frames, self.augment.noise, batch.generator)
         if batch.generator is not None and self.augment.frame_mask:

@@ -88,15 +88,18 @@ class MotionTransformer(nn.Module):
         whole = batch.frames[:, : count * self.patch]
         if whole.shape[1] < self.patch:
             whole = torch.cat([whole, whole[:, -1:].expand(-1, self.patch - whole.shape[1], -1, -1)], dim=1)
-        patches = whole.view(size, count, self.patch, persons, features).permute(0, 3, 1, 2, 4).reshape(size, persons, count, -1)
+        patches = whole.view(size, count, self.patch, persons, features)
         real = (batch.lengths // self.patch).clamp(min=1, max=count)
         places = torch.arange(count, device=real.device).expand(size, count)
         if batch.generator is not None and self.drop > 0:
             luck = torch.rand(size, count, generator=batch.generator, device=real.device)
             order = luck.masked_fill(places >= real[:, None], 2.0).argsort(dim=1)
             places = order[:, : math.ceil((1 - self.drop) * count)]
-            patches = patches.gather(2, places[:, None, :, None].expand(-1, persons, -1, patches.shape[-1]))
+            patches = patches[torch.arange(size, device=real.device)[:, None], places]  # before the copies below
             real = ((1 - self.drop) * real).ceil().long()
+        if torch.is_autocast_enabled(patches.device.type):  # the projection would round them as well, after the copy
+            patches = patches.to(torch.get_autocast_dtype(patches.device.type))
+        patches = patches.permute(0, 3, 1, 2, 4).reshape(size, persons, places.shape[1], -1)
         mask = torch.arange(places.shape[1], device=real.device) < real[:, None]
         return patches, places, mask
 
