@@ -132,7 +132,7 @@ def test_queries_that_break_off_leave_the_older_ones(own_challenge: Path, monkey
     def breaks(*args, **kwargs):
         raise RuntimeError("broken off")
 
-    monkeypatch.setattr("motret.holdout._link", breaks)
+    monkeypatch.setattr("motret.files.link", breaks)
     with pytest.raises(RuntimeError):
         draw(own_challenge, "--queries", "1", "--candidates", "2")
     assert contents(own_challenge) == before and not [path for path in own_challenge.iterdir() if path.name.startswith(".")]

@@ -16,6 +16,7 @@ KINDS = {
     "ensemble": config.EnsembleSettings,
     "report": config.ReportSettings,
     "search": config.SearchSettings,
+    "bench": config.BenchSettings,
 }
 
 

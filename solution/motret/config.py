@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 
@@ -644,6 +644,30 @@ class SampleSettings(SceneSettings):
     """Make the sample anew even if the same one is there."""
     debug: bool = False
     """Show the traceback of an error."""
+
+
+BenchPart = Literal["throughput", "time_to_score", "inference", "preparation", "memory", "validation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Measures how near the machine's own limit things run."""
+
+    only: tuple[BenchPart, ...] = get_args(BenchPart)
+    """Parts to measure."""
+    quick: bool = False
+    """Tiny sizes, to see that everything runs: the readings mean nothing."""
+    target: float = 0.70
+    """True score at which time to score ends."""
+    rival: str | None = None
+    """A command that trains and ranks, its true score put beside ours at its wall time; {data} and {out} in it: a folder and a csv."""
+    out: Path | None = None
+    """The page to write; by default docs/benchmarks.md."""
+    data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
+    machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
+    motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)
+    text: tyro.conf.OmitArgPrefixes[TextSettings] = field(default_factory=TextSettings)
+    fit: tyro.conf.OmitArgPrefixes[FitSettings] = field(default_factory=FitSettings)
 
 
 @dataclass(frozen=True)

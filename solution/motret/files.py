@@ -42,6 +42,14 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def link(source: Path, target: Path) -> None:
+    """Puts a file under another name too; a copy where the disk has no links."""
+    try:
+        target.symlink_to(source.resolve())  # a hard link would change the times of the source, and so its cache key
+    except OSError:
+        shutil.copy(source, target)
+
+
 @contextmanager
 def whole_folder(out: Path, marker: str) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `out` at the end; after an error `out` is as it was.

@@ -1,7 +1,6 @@
 """Validation batches in the test's own layout, drawn from motions that a fold holds out."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,17 +39,10 @@ def make_batches(data: TrainingData, folds: Folds, fold: int, queries: int, cand
             captions = data.training.captions[rows[right]]
             (folder / "text.txt").write_text(captions[int(rng.integers(len(captions)))] + "\n", encoding="utf-8")
             for number, row in enumerate(rows, start=1):
-                _link(data.training.paths[row], folder / f"motion_{number}.npy")
+                files.link(data.training.paths[row], folder / f"motion_{number}.npy")
             truth.append((str(query), str(right + 1)))
         with (building / "gt.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows(truth)
         about = {"fold": fold, "queries": queries, "candidates": candidates, "seed": seed, "data": data.fingerprint, "folds": folds.hash}
         files.write_json(building / MARKER, about)
     return disjoint
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.symlink_to(source.resolve())  # a hard link would change the times of the training file, and so its cache key
-    except OSError:  # a disk without links
-        shutil.copy(source, target)
