@@ -102,14 +102,13 @@ class DualEncoder(nn.Module):
         distinct, back = rows.unique(return_inverse=True)
         lengths = bank.lengths[distinct]
         order = lengths.argsort(stable=True)
-        told = torch.cat([self._told(bank.ids[distinct[own]], lengths[own], generator) for own in order.tensor_split(TEXT_PIECES)])
+        pieces = order.tensor_split(min(TEXT_PIECES, len(order)))
+        told = torch.cat([self._told(bank.ids[distinct[own]], lengths[own], generator) for own in pieces])
         place = order.argsort()[back]
         return told.index_select(0, place)  # unlike [place], its gradient adds up in one order: runs repeat bit for bit
 
     def _told(self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
         """(C, proj_dim) unit vectors of captions of like length, token ids (C, L) of which `lengths` (C,) are real."""
-        if not len(lengths):
-            return ids.new_zeros(0, self.size, dtype=torch.float32)
         ids = ids[:, : int(lengths.max())]
         if generator is not None and self.augment.word_dropout:
             ids, lengths = text.drop_words(ids, lengths, self.augment.word_dropout, generator)
