@@ -64,10 +64,14 @@ def test_parts_change_their_columns_in_the_mirror() -> None:
         assert torch.equal(heights[..., list(joints)], there[..., other])
 
 
-def test_rotations_that_nobody_understands_are_a_fault_of_the_flag(tmp_path) -> None:
+def test_motions_whose_rotations_nobody_understands_are_not_mirrored_and_a_warning_says_so(tmp_path) -> None:
     data = load(write_data(tmp_path / "data", ["a", "b", "c"]))
     with pytest.raises(SettingFault, match=r"--mirror: .*no_rotations"):
-        augment.prepare(tiny.settings(mirror=0.5), data, tiny.CPU)
+        augment.find_mirror(data, "--mirror")
+    with pytest.warns(UserWarning, match=r"nothing is mirrored: --mirror: .*no_rotations"):
+        left = augment.prepare(tiny.settings(mirror=0.5, speed=1.2), data, tiny.CPU)
+    view = left.draw(torch.arange(3), torch.full((3,), 9), torch.Generator())
+    assert left.mirror is None and view.mirrored is None and view.pace is not None
     assert augment.prepare(tiny.settings(noise=0.5, frame_mask=0.5), data, tiny.CPU) is None
     without = load(write_data(tmp_path / "other", ["a", "b"]), rotations=False)
     assert augment.prepare(tiny.settings(mirror=0.5), without, tiny.CPU).mirror is not None
@@ -137,7 +141,7 @@ def drawn(**values):
     data = tiny.training_data(CAPTIONS)
     said = [caption for own in CAPTIONS for caption in own]
     bank = text.CaptionBank({caption: row for row, caption in enumerate(sorted({*said, *map(sides.mirror, said)}))})
-    chosen = AugmentSettings(**values)
+    chosen = AugmentSettings(**{"mirror": 0.0, "speed": 1.0} | values)
     told = torch.tensor([any("first" in caption for caption in own) for own in CAPTIONS])
     ready = augment.Augmentation(chosen, augment.make_mirror(COLUMNS, CONTIGUOUS), ~told)
     table, gallery = CaptionTable(CAPTIONS, bank, tiny.CPU, mirrored=True), Motions(data.store, tiny.settings().motion, tiny.CPU)
@@ -182,7 +186,7 @@ def test_speeds_are_drawn_evenly_around_one_and_lengths_follow() -> None:
 def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()
-    ready = augment.Augmentation(AugmentSettings(), None, torch.ones(3, dtype=torch.bool))
+    ready = augment.Augmentation(AugmentSettings(mirror=0.0, speed=1.0), None, torch.ones(3, dtype=torch.bool))
     assert ready.draw(torch.arange(3), torch.tensor([5, 6, 7]), generator) == View()
     assert torch.equal(generator.get_state(), state)
     assert View().lengths(torch.tensor([5])).tolist() == [5]

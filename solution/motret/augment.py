@@ -3,6 +3,7 @@
 `Mirror` and the speeds of `Motions.gather` are plain functions of a batch; `Augmentation` draws them for training.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -113,14 +114,14 @@ class Augmentation:
 
         pace = chosen.speed ** (2 * luck() - 1) if chosen.speed > 1 else None
         window = cut_out(whole, chosen.crop, luck(), luck()) if chosen.crop else None
-        mirrored = luck() < chosen.mirror if chosen.mirror else None
+        mirrored = luck() < chosen.mirror if self.mirror is not None else None
         swapped = (luck() < chosen.person_swap) & self.swappable[rows] if chosen.person_swap else None
         return View(pace, window, mirrored, swapped)
 
     def show(self, batch: MotionBatch, view: View) -> MotionBatch:
         """The batch with some motions mirrored and some with their persons swapped, as the view has it (pace and window: `gather`)."""
         frames = batch.frames
-        if view.mirrored is not None and self.mirror is not None:
+        if view.mirrored is not None:
             frames = _changed(frames, view.mirrored, self.mirror)
         if view.swapped is not None:
             frames = _changed(frames, view.swapped, swap_persons)
@@ -128,13 +129,21 @@ class Augmentation:
 
 
 def prepare(settings: TrainSettings, data: TrainingData, device: torch.device) -> Augmentation | None:
-    """What the training batches are drawn with; None where they are shown as they are. SettingFault where a flag does not fit the data."""
+    """What the training batches are drawn with; None where they are shown as they are. SettingFault where a flag does not fit the data.
+
+    Motions whose rotations cannot be mirrored are not, which a warning says: --mirror is on unless it is turned off.
+    """
     chosen = settings.augment
     if not (chosen.mirror or chosen.person_swap or chosen.crop or chosen.speed > 1):
         return None
     if chosen.person_swap and data.store.persons < 2:
         raise SettingFault("--person_swap", "these motions are of one person", "leave it out")
-    mirror = find_mirror(data, "--mirror").to(device) if chosen.mirror else None
+    mirror = None
+    if chosen.mirror:
+        try:
+            mirror = find_mirror(data, "--mirror").to(device)
+        except SettingFault as unfit:
+            warnings.warn(f"nothing is mirrored: {unfit}", stacklevel=2)
     told = [any(map(captions.tells_order, own)) for own in data.training.captions]
     return Augmentation(chosen, mirror, ~torch.tensor(told, device=device))
 

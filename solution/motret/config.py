@@ -217,11 +217,11 @@ class PartSettings:
 class AugmentSettings:
     """How training batches are changed at random; motions that are embedded or validated never are."""
 
-    mirror: float = 0.0
-    """Share of motions shown in a mirror, left and right exchanged in their captions and part texts too."""
+    mirror: float = 0.5
+    """Share of motions shown in a mirror, left and right exchanged in their captions and part texts too; 0: off."""
     person_swap: float = 0.0
     """Share of motions whose persons change places, where no caption tells them by order; for towers that tell them apart, ours do not."""
-    speed: float = 1.0
+    speed: float = 1.25
     """Motions run up to so many times faster or slower, evenly in the logarithm; 1: as they are."""
     crop: float = 0.0
     """A contiguous piece of each motion is shown, shorter by up to this share."""
@@ -267,7 +267,7 @@ class FitSettings:
     """The learning rate follows its cosine by steps, or stays the same within an epoch."""
     beta2: float = 0.98
     """AdamW's memory of squared gradients."""
-    ema: float = 0.0
+    ema: float = 0.99
     """Decay of a moving average of all weights, which is what is validated and kept; less in the first steps; 0: off."""
     grad_checkpoint: bool = False
     """Compute the layers of both towers again in the backward pass instead of keeping what they computed: less memory, more time."""
@@ -370,7 +370,7 @@ class TrainSettings:
         if self.fold not in ("all", "full") and not self.fold.isdecimal():
             raise SettingFault("--fold", f"{self.fold!r} is no fold", "give a number, all or full")
         if self.augment.mirror and self.motion.features == "raw":
-            raise SettingFault("--mirror", "raw columns are not mirrored", "take --features canonical, or leave it out")
+            raise SettingFault("--mirror", "raw columns are not mirrored", "take --features canonical, or give --mirror 0")
         if self.parts.use_gar and self.motion.features == "raw":
             raise SettingFault("--features", "raw columns have no parts", "take --features canonical, or leave out --use_gar")
         if self.fold_jobs == 0:
@@ -685,8 +685,11 @@ class Preset:
 VARIANTS: dict[str, dict[str, Any]] = {
     "holistic": {},
     "sgar": {"motion_tower": "motret.parts:PartTransformer", "use_gar": True},
-    "clip": {"unfreeze_text": True, "freeze_text_epochs": 1, "layer_decay": 0.8, "ema": 0.99},
+    "clip": {"unfreeze_text": True, "captions": "random", "freeze_text_epochs": 1, "layer_decay": 0.8},
     "clip_readme": {  # the challenge README's recipe, its defaults being those of the libraries it names
+        "mirror": 0.0,
+        "speed": 1.0,
+        "ema": 0.0,
         "motion_tower": "motret.frames:FrameTransformer",
         "features": "raw",
         "width": 512,
