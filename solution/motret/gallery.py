@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from motret import dataset, fit, folds, rank, runs, store, text, workplace
-from motret.batches import Motions
+from motret import dataset, folds, rank, runs, store
 from motret.config import SearchSettings
+from motret.encode import Encoder
 from motret.faults import DataFault, RunFault
 from motret.features import FeatureSettings
 from motret.model import DualEncoder
@@ -41,37 +40,26 @@ class Asked:
     """The models of a run, ready to be asked about one text."""
 
     run: Run
-    tower: text.ClipTower | text.HfTower
-    bank: text.CaptionBank
-    device: torch.device
+    encoder: Encoder
+    said: str
 
-    def model(self, part: int | None, columns: dict[str, slice]) -> DualEncoder:
+    def model(self, part: int | None) -> DualEncoder:
         """The model of one fold, or of all motions (None)."""
-        model = fit.build_model(self.run.settings, self.run, columns, self.tower, 0).to(self.device)
-        runs.load_weights(runs.best_checkpoint(self.run.part(part)), model, self.device)
-        return model
+        return self.encoder.model(self.run, part)
 
     def text(self, model: DualEncoder) -> np.ndarray:
         """(d,) unit vector of the text."""
-        amp = workplace.uses_bfloat16(self.run.settings, self.device)
-        return fit.embed_captions(
-            model, self.bank, torch.zeros(1, dtype=torch.long, device=self.device), workplace.autocast(self.device, amp)
-        )[0]
+        return self.encoder.captions(model, self.run, [self.said], self.encoder.bank(self.run))[0]
 
     def motions(self, model: DualEncoder, packed: Store) -> np.ndarray:
         """(N, d) unit vectors of all motions of a store."""
-        amp = workplace.uses_bfloat16(self.run.settings, self.device)
-        motions = Motions(packed, self.run.settings.motion, self.device)
-        return fit.embed_motions(model, motions, np.arange(len(packed.ids)), workplace.autocast(self.device, amp))
+        return self.encoder.motions(model, self.run, packed)
 
 
 def search(settings: SearchSettings) -> tuple[Run, Found]:
     """Ranks the gallery that the settings name by their text."""
     run = choose_run(settings)
-    device = workplace.choose_device(settings.machine.device)
-    tower = text.make_tower(run.settings.text)
-    bank = text.make_bank([settings.text], tower, not text.trains(run.settings.text), settings.data.work_dir / "text", device).to(device)
-    asked = Asked(run, tower, bank, device)
+    asked = Asked(run, Encoder(settings.machine, settings.data.work_dir, [[settings.text]]), settings.text)
     if settings.gallery == "train":
         return run, _in_training(asked, settings)
     return run, _in_test(asked, settings) if settings.gallery == "test" else _in_folder(asked, settings)
@@ -100,7 +88,7 @@ def _in_training(asked: Asked, settings: SearchSettings) -> Found:
     rows, similarities = [], []
     for fold in asked.run.finished():
         out = runs.load_out_of_fold(asked.run, fold)
-        similarities.append(Scale.of(out.similarity())(out.motion @ asked.text(asked.model(fold, data.store.columns))))
+        similarities.append(Scale.of(out.similarity())(out.motion @ asked.text(asked.model(fold))))
         rows.append(out.row)
     row = np.concatenate(rows)
     training = data.training
@@ -156,11 +144,11 @@ def _found(asked: Asked, packed: Store, paths: tuple[Path, ...], about: str, not
     run = asked.run
     dataset.same_persons(packed, run.persons, paths[0].parent)
     scales = {fold: Scale.of(runs.load_out_of_fold(run, fold).similarity()) for fold in run.finished()}
-    shared = Scale(*np.mean([(scale.mean, scale.deviation) for scale in scales.values()], axis=0).tolist())
+    shared = Scale.mean_of(list(scales.values()))
     parts: list[int | None] = [*run.finished(), *([None] if run.full() else [])]
     similarities = []
     for part in parts:
-        model = asked.model(part, packed.columns)
+        model = asked.model(part)
         similarities.append(scales.get(part, shared)(asked.motions(model, packed) @ asked.text(model)))
     return Found(packed.ids, paths, ((),) * len(paths), np.mean(similarities, axis=0), _told(run, parts), about, note, packed.settings)
 
