@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tiny
-from motret import accumulation, batches, fit, text
+from motret import accumulation, batches, builder, text
 from motret.config import TrainSettings
 from motret.features import FeatureSettings
 from motret.gar import Parts
@@ -32,7 +32,7 @@ def gradients(tmp_path, chosen: TrainSettings, accumulated: int) -> tuple[float,
     parts = part_texts(20) if chosen.parts.use_gar else None
     place = set_up(chosen, data, tiny.bank(data), parts)
     run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureSettings(), 2)
-    model = fit.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0).train()
+    model = builder.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0).train()
     noise = torch.Generator().manual_seed(3)
     batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=6)))
     model.motion_tower.norm = nn.Sequential(model.motion_tower.norm, nn.Dropout(0.3))  # a layer that draws from torch's own generator
@@ -92,7 +92,7 @@ def test_a_text_tower_that_trains_learns_alike(tmp_path):
     run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureSettings(), 2)
     found = []
     for accumulated in (1, 3):
-        model = fit.build_model(chosen, run, data.store.columns, tower, 0).train()
+        model = builder.build_model(chosen, run, data.store.columns, tower, 0).train()
         batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), torch.Generator(), 6)))
         accumulation.backward(model, batch, place, replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated)))
         found.append({name: weight.grad for name, weight in model.text_tower.named_parameters() if weight.grad is not None})

@@ -542,7 +542,7 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(fit.runs, "save_checkpoint", killed)
+        patched.setattr(runs, "save_checkpoint", killed)
         assert train.main(flags(tmp_path, "killed", *extra, **common)) == 130
     path.unlink()
     assert train.main(flags(tmp_path, "killed", "--resume=auto", *extra, **common)) == 0

@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny
 import train
-from motret import average, batches, config, features, finetune, fit, layers, metrics, runs, text, wise
+from motret import average, batches, builder, config, features, finetune, fit, layers, metrics, objective, runs, text, validation, wise
 from motret.config import TextSettings
 from motret.faults import RunFault, SettingFault
 from motret.folds import Folds
@@ -67,7 +67,7 @@ def test_the_optimiser_takes_a_smaller_rate_from_layer_to_layer_downwards(bert):
     data = tiny.training_data()
     chosen = tiny.settings(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-2, text_lr_mult=0.5, layer_decay=0.1)
     run = runs.Run(None, chosen, {}, "", "", data.store.settings, 2)
-    model = fit.build_model(chosen, run, data.store.columns, bert, 0)
+    model = builder.build_model(chosen, run, data.store.columns, bert, 0)
     highest = {id(weight): group["highest"] for group in fit.make_optimiser(model, chosen).param_groups for weight in group["params"]}
     rates = {name: highest[id(weight)] for name, weight in model.named_parameters()}
     place = "text_tower.encoder"
@@ -81,7 +81,7 @@ def test_the_optimiser_takes_a_smaller_rate_from_layer_to_layer_downwards(bert):
 def test_a_tower_learns_with_all_its_weights_or_with_its_layers_alone(bert, unfrozen, learn):
     chosen = tiny.settings(text_tower="hf:somewhere", unfreeze_text=True, unfrozen=unfrozen, freeze_text_epochs=2)
     data = tiny.training_data()
-    model = fit.build_model(chosen, runs.Run(None, chosen, {}, "", "", data.store.settings, 2), data.store.columns, bert, 0).train()
+    model = builder.build_model(chosen, runs.Run(None, chosen, {}, "", "", data.store.settings, 2), data.store.columns, bert, 0).train()
     places = ("encoder.layer", "embeddings", "pooler")
 
     def learning():
@@ -122,7 +122,7 @@ def test_clip_trains_from_scratch(tmp_path):
     assert (tmp_path / "scratch" / "fold0" / "oof.npz").is_file()
     run = runs.open_run(tmp_path / "scratch")
     tower = text.make_tower(run.settings.text)
-    fresh = fit.build_model(run.settings, run, features.layout(run.persons, run.features), tower, seed=0).state_dict()
+    fresh = builder.build_model(run.settings, run, features.layout(run.persons, run.features), tower, seed=0).state_dict()
     learned = checkpoint(tmp_path / "scratch", "ckpt_epoch1.pt")["model"]
     weight = "text_tower.text.transformer.resblocks.0.mlp.c_fc.weight"
     assert learned.keys() == fresh.keys() and not torch.equal(learned[weight], fresh[weight])  # random weights are not held back
@@ -268,7 +268,7 @@ def loss_and_gradients(again, tower=None, **values):
         captions = [caption for own in data.training.captions for caption in own]
         place = replace(place, bank=text.make_bank(captions, tower, False, None, tiny.CPU))
     run = runs.Run(None, chosen, {}, "", "", data.store.settings, 2)
-    model = fit.build_model(chosen, run, data.store.columns, tower or tiny.NoTower(), 0).train()
+    model = builder.build_model(chosen, run, data.store.columns, tower or tiny.NoTower(), 0).train()
     calls = {"motion_tower": 0, "text_tower": 0}
     for half in calls:
         if hasattr(found := getattr(model, half), "named_modules"):
@@ -278,7 +278,7 @@ def loss_and_gradients(again, tower=None, **values):
     draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
     batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 6, *draws)))
     torch.manual_seed(5)
-    loss = fit.objective.loss_of(model, batch, place, chosen)
+    loss = objective.loss_of(model, batch, place, chosen)
     loss.backward()
     return loss.item(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}, calls
 
@@ -314,18 +314,18 @@ def test_a_tower_without_layers_cannot_compute_them_again():
 def test_embeddings_that_have_become_all_alike_stop_the_run_and_it_says_what_to_change(tmp_path, field, what):
     chosen = tiny.settings(text_tower="hf:x", unfreeze_text=True)
     sane = {"spread": 0.5, "text_spread": 0.5}
-    fit.stop_collapse(line(2, **sane), tmp_path, chosen)
-    fit.stop_collapse(line(2, **sane | {field: 0.011}), tmp_path, chosen)
-    fit.stop_collapse(line(1, **sane | {field: 0.009}), tmp_path, chosen)  # in the warm-up
+    validation.stop_collapse(line(2, **sane), tmp_path, chosen)
+    validation.stop_collapse(line(2, **sane | {field: 0.011}), tmp_path, chosen)
+    validation.stop_collapse(line(1, **sane | {field: 0.009}), tmp_path, chosen)  # in the warm-up
     with pytest.raises(RunFault, match=rf"embeddings of {what} have collapsed in epoch 2: .* 0\.991 \(lower --text_lr_mult or --lr, raise"):
-        fit.stop_collapse(line(2, **sane | {field: 0.009}), tmp_path, chosen)
+        validation.stop_collapse(line(2, **sane | {field: 0.009}), tmp_path, chosen)
     with pytest.raises(RunFault, match=r"\(lower --lr, or raise"):
-        fit.stop_collapse(line(2, **sane | {field: 0.009}), tmp_path, tiny.settings())
+        validation.stop_collapse(line(2, **sane | {field: 0.009}), tmp_path, tiny.settings())
 
 
 def test_a_collapsed_run_leaves_no_result(tmp_path, capsys, monkeypatch):
-    real = fit.validate
-    monkeypatch.setattr(fit, "validate", lambda *args: replace(real(*args), text_spread=0.001))
+    real = validation.validate
+    monkeypatch.setattr(validation, "validate", lambda *args: replace(real(*args), text_spread=0.001))
     assert run_clip(tmp_path, "run") == 1
     assert "fold0: the embeddings of captions have collapsed in epoch 2" in capsys.readouterr().err
     assert not (tmp_path / "run" / "fold0" / "oof.npz").exists()

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import tiny
-from motret import batches, fit, metrics, objective, runs, workplace
+from motret import batches, builder, fit, history, metrics, objective, runs, validation, workplace
 from motret.faults import RunFault, SettingFault
-from motret.fit import Epoch
+from motret.history import Epoch
 from motret.runs import Run
 
 FIT = tiny.settings().fit
@@ -30,7 +30,7 @@ def fit_fold(folder, fold=0, data=None, **values):
     return run, score
 
 
-def history(run, fold=0):
+def kept_lines(run, fold=0):
     with (run.part(fold) / "metrics.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))
 
@@ -68,7 +68,7 @@ def test_without_warm_up_the_first_step_is_at_the_highest_rate():
 
 
 def test_without_a_time_limit_all_epochs_are_planned():
-    assert fit.planned_epochs(replace(FIT, epochs=7), [line(seconds=1e6)]) == 7
+    assert history.planned_epochs(replace(FIT, epochs=7), [line(seconds=1e6)]) == 7
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_without_a_time_limit_all_epochs_are_planned():
 )
 def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
     past = [line(epoch, spent) for epoch, spent in enumerate(seconds, start=1)]
-    assert fit.planned_epochs(replace(FIT, epochs=40, max_minutes=1.0), past) == planned
+    assert history.planned_epochs(replace(FIT, epochs=40, max_minutes=1.0), past) == planned
 
 
 def test_heads_learn_at_a_rate_of_their_own():
     data, chosen = tiny.training_data(), tiny.settings(lr=1e-3, head_lr_mult=3.0)
-    model = fit.build_model(chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, tiny.NoTower(), 0)
+    model = builder.build_model(chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, tiny.NoTower(), 0)
     rates = {id(weight): group["highest"] for group in fit.make_optimiser(model, chosen).param_groups for weight in group["params"]}
     found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
     heads = {name for name in found if name.startswith(("motion_head.", "text_head."))}
@@ -102,7 +102,7 @@ def test_a_watcher_is_told_of_each_epoch_and_what_it_raises_ends_the_training(tm
     run = make_run(tmp_path, chosen, data)
     with pytest.raises(KeyError, match="enough"):
         fit.fit(run, data, tiny.folds(), tiny.workplace(chosen, data), tiny.NoTower(), 0, watch)
-    assert told == [1, 2] and [row["epoch"] for row in history(run)] == ["1", "2"]
+    assert told == [1, 2] and [row["epoch"] for row in kept_lines(run)] == ["1", "2"]
 
 
 # ---- what a fold leaves behind
@@ -111,7 +111,7 @@ def test_a_watcher_is_told_of_each_epoch_and_what_it_raises_ends_the_training(tm
 def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings(tmp_path):
     run, score = fit_fold(tmp_path, epochs=4, lr=3e-3)
     part = run.part(0)
-    lines = history(run)
+    lines = kept_lines(run)
     assert [row["epoch"] for row in lines] == ["1", "2", "3", "4"]
     assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"]) - 0.2
     assert sorted(path.name for path in part.iterdir()) == sorted(
@@ -147,7 +147,7 @@ def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_pat
 def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
     run, _ = fit_fold(tmp_path)
     data = tiny.training_data()
-    model = fit.build_model(run.settings, run, data.store.columns, tiny.NoTower(), seed=99)
+    model = builder.build_model(run.settings, run, data.store.columns, tiny.NoTower(), seed=99)
     model.load_state_dict(best(run)["model"])
     out = runs.load_out_of_fold(run, 0)
     place = tiny.workplace(run.settings, data)
@@ -179,14 +179,14 @@ def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path):
     assert score is None and run.full() and run.finished() == []
     assert not (run.folder / "full" / "oof.npz").exists()
     assert best(run, None)["epoch"] == 3
-    assert all(row["score"] == "nan" for row in history(run, None))
+    assert all(row["score"] == "nan" for row in kept_lines(run, None))
 
 
 def test_folds_and_the_full_model_start_differently_and_by_seed(tmp_path):
     data = tiny.training_data()
     run = make_run(tmp_path, tiny.settings(), data)
     first, again, other = (
-        fit.build_model(run.settings, run, data.store.columns, tiny.NoTower(), seed).state_dict() for seed in (1000, 1000, 1001)
+        builder.build_model(run.settings, run, data.store.columns, tiny.NoTower(), seed).state_dict() for seed in (1000, 1000, 1001)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["motion_tower.backbone.project.weight"], other["motion_tower.backbone.project.weight"])
@@ -215,7 +215,7 @@ def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
     tower.dim = tiny.TEXT_DIM
     data = tiny.training_data()
     run = make_run(tmp_path, tiny.settings(text_tower="hf:somewhere", unfreeze_text=True), data)
-    models = [fit.build_model(run.settings, run, data.store.columns, tower, seed) for seed in (0, 1)]
+    models = [builder.build_model(run.settings, run, data.store.columns, tower, seed) for seed in (0, 1)]
     assert models[0].text_tower is not models[1].text_tower
     before = tower.weight.clone()
     with torch.no_grad():
@@ -231,7 +231,7 @@ def test_a_checkpoint_is_kept_every_so_many_epochs_where_asked(tmp_path):
 @pytest.mark.parametrize("fold", [0, None])
 def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
     run, _ = fit_fold(tmp_path, fold=fold, epochs=5, eval_interval=3)
-    scored = [row["epoch"] for row in history(run, fold) if row["score"] != "nan"]
+    scored = [row["epoch"] for row in kept_lines(run, fold) if row["score"] != "nan"]
     assert scored == ([] if fold is None else ["3", "5"])
     assert len(runs.load_checkpoint(run.part(fold) / "last.pt", tiny.CPU)["history"]) == 5
 
@@ -239,7 +239,7 @@ def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
 @pytest.mark.parametrize("fold", [0, None])
 def test_a_time_limit_ends_with_a_validated_model_whatever_the_interval(tmp_path, fold):
     run, score = fit_fold(tmp_path, fold=fold, epochs=40, eval_interval=10, max_minutes=1e-9)
-    assert len(history(run, fold)) == 1
+    assert len(kept_lines(run, fold)) == 1
     assert (score is None) == (fold is None)
     assert best(run, fold)["epoch"] == 1
 
@@ -254,20 +254,20 @@ def scored(monkeypatch, scores):
     def validate(*args):
         return replace(args[-1], val_loss=1.0, score=next(left), error=0.1, r1=0.5, spread=0.5)
 
-    monkeypatch.setattr(fit, "validate", validate)
+    monkeypatch.setattr(validation, "validate", validate)
 
 
 def test_training_stops_early_after_so_many_validations_without_a_better_one(tmp_path, monkeypatch):
     scored(monkeypatch, [0.2, 0.5, 0.4, 0.5, 0.45, 0.9, 0.9, 0.9])
     run, _ = fit_fold(tmp_path, epochs=8, early_stop_patience=3)
-    assert [float(row["score"]) for row in history(run)] == [0.2, 0.5, 0.4, 0.5, 0.45]
+    assert [float(row["score"]) for row in kept_lines(run)] == [0.2, 0.5, 0.4, 0.5, 0.45]
     assert best(run)["epoch"] == 2  # the first of equals
 
 
 def test_without_patience_training_goes_on(tmp_path, monkeypatch):
     scored(monkeypatch, [0.9, *[0.1] * 5])
     run, _ = fit_fold(tmp_path, epochs=6)
-    assert len(history(run)) == 6 and best(run)["epoch"] == 1
+    assert len(kept_lines(run)) == 6 and best(run)["epoch"] == 1
 
 
 def test_the_checkpoint_may_be_chosen_by_r1(tmp_path, monkeypatch):
@@ -277,7 +277,7 @@ def test_the_checkpoint_may_be_chosen_by_r1(tmp_path, monkeypatch):
         score, r1 = next(values)
         return replace(args[-1], score=score, r1=r1)
 
-    monkeypatch.setattr(fit, "validate", validate)
+    monkeypatch.setattr(validation, "validate", validate)
     run, _ = fit_fold(tmp_path, epochs=3, select="r1")
     assert best(run)["epoch"] == 2
 
@@ -289,7 +289,7 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_do(tmp_path, monkeypatc
         steps.append(1)
         return real(*args) * (math.nan if len(steps) == 4 else 1.0)  # once is enough: the sum of the epoch stays NaN
 
-    monkeypatch.setattr(fit, "validate", lambda *args: args[-1])
+    monkeypatch.setattr(validation, "validate", lambda *args: args[-1])
     monkeypatch.setattr(objective, "contrast", broken)
     with pytest.raises(RunFault, match=r"fold0: the loss is nan in epoch 2 \(lower --lr"):
         fit_fold(tmp_path, epochs=9, batch_size=3)
@@ -322,7 +322,7 @@ def killed_after(monkeypatch, name, count):
         if left[0] == 0:
             raise KilledError
 
-    monkeypatch.setattr(fit.runs, "save_checkpoint", save)
+    monkeypatch.setattr(runs, "save_checkpoint", save)
 
 
 def same(one, other):
@@ -352,7 +352,7 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     assert same(best(resumed), best(whole))
     last_whole, last = (runs.load_checkpoint(run.part(0) / "last.pt", tiny.CPU) for run in (whole, resumed))
     assert same(last["model"], last_whole["model"]) and same(last["optimiser"], last_whole["optimiser"])
-    kept = [[{**row, "seconds": ""} for row in history(run)] for run in (whole, resumed)]
+    kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1] and len(kept[0]) == 5
     outs = [runs.load_out_of_fold(run, 0) for run in (whole, resumed)]
     for field in ("ids", "row", "motion", "text", "owner"):
@@ -368,7 +368,7 @@ def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
     chosen = tiny.settings(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25)
     tower = torch.nn.Linear(3, tiny.TEXT_DIM)
     tower.dim = tiny.TEXT_DIM
-    model = fit.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0)
+    model = builder.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0)
     optimiser = fit.make_optimiser(model, chosen)
     of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
     for name, weight in model.named_parameters():
@@ -384,7 +384,7 @@ def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
         chosen = tiny.settings(grad_clip=limit)
         place = tiny.workplace(chosen, data)
         run = make_run(tmp_path, chosen, data)
-        model = fit.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0)
+        model = builder.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0)
         draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
         batch = next(iter(batches.epoch(place.motions, place.table, np.arange(20), 6, *draws)))
         fit.train_step(model, fit.make_optimiser(model, chosen), batch, place, chosen, 1.0)
@@ -421,9 +421,9 @@ def test_spread_is_one_minus_the_mean_cosine_of_pairs():
     vectors = rng.normal(size=(7, 4))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = [vectors[a] @ vectors[b] for a in range(7) for b in range(7) if a != b]
-    assert fit.spread(vectors) == pytest.approx(1 - np.mean(pairs))
-    assert fit.spread(np.repeat(vectors[:1], 5, axis=0)) == pytest.approx(0)
-    assert math.isnan(fit.spread(vectors[:1]))
+    assert validation.spread(vectors) == pytest.approx(1 - np.mean(pairs))
+    assert validation.spread(np.repeat(vectors[:1], 5, axis=0)) == pytest.approx(0)
+    assert math.isnan(validation.spread(vectors[:1]))
 
 
 def test_asking_for_a_gpu_that_is_not_there_is_a_fault(monkeypatch):

@@ -12,7 +12,7 @@ import conftest
 import ensemble
 import tiny
 import train
-from motret import batches, config, features, fit, runs, skeleton
+from motret import batches, builder, config, features, fit, runs, skeleton
 from motret.config import MotionSettings
 from motret.faults import SettingFault
 from motret.features import FeatureSettings
@@ -147,7 +147,7 @@ def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_
     chosen = tiny.settings(**readme_values, token_drop=0.0, batch_size=4)
     place = tiny.workplace(chosen, data)
     run = runs.Run(None, chosen, {}, "", "", data.store.settings, 2)
-    model = fit.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0).eval()
+    model = builder.build_model(chosen, run, data.store.columns, tiny.NoTower(), 0).eval()
     assert not any(weight.requires_grad for name, weight in model.named_parameters() if name == "log_scale")
     batch = next(
         iter(batches.epoch(place.motions, place.table, np.arange(4), 4, np.random.default_rng(0), torch.Generator().manual_seed(1)))

@@ -11,7 +11,7 @@ import torch
 import ensemble
 import report
 import tiny
-from motret import fit, reporting, runs
+from motret import builder, fit, reporting, runs
 from motret.skeleton import PARTS
 from pictures import check
 
@@ -168,7 +168,7 @@ def test_learning_rates_are_told_by_group(tmp_path: Path) -> None:
     data = tiny.training_data()
     plain = tiny.settings()
     run = runs.Run(tmp_path, plain, {}, "", "", data.store.settings, 2)
-    model = fit.build_model(plain, run, data.store.columns, tiny.NoTower(), 0)
+    model = builder.build_model(plain, run, data.store.columns, tiny.NoTower(), 0)
     assert reporting.rates(plain, model) == {"all weights": 1.0}
     loaded = tiny.settings(backbone_weights="file.pt", backbone_lr_mult=0.2)
     assert reporting.rates(loaded, model) == {"other weights": 1.0, "loaded backbone": 0.2}

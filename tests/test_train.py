@@ -13,7 +13,7 @@ import ensemble
 import tiny
 import train
 import validate
-from motret import fit, metrics, runs
+from motret import builder, fit, metrics, runs
 
 EQUAL = {"rtol": 0, "atol": 0}
 
@@ -118,7 +118,7 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_unbroken_one_does(tr
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(fit.runs, "save_checkpoint", killed)
+        patched.setattr(runs, "save_checkpoint", killed)
         assert tiny.run_training(tmp_path, "one") == 130
     assert "finished is kept" in capsys.readouterr().err
     left = tmp_path / "one" / "fold0"
@@ -314,7 +314,7 @@ def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_pat
     for number, query in enumerate(test.queries):
         total = 0
         for fold in (0, 1):
-            model = fit.build_model(run.settings, run, test.store.columns, tower, 0).eval()
+            model = builder.build_model(run.settings, run, test.store.columns, tower, 0).eval()
             model.load_state_dict(best(run.folder, fold)["model"])
             bank = text.make_bank(query.captions, tower, False, tmp_path, tiny.CPU)
             with torch.inference_mode():

@@ -20,8 +20,8 @@ import tune
 import waiting_tower
 from motret import cli, config, fit, metrics, runs, search_space, tuned, tuning
 from motret.faults import SettingFault
-from motret.fit import Epoch
 from motret.folds import Folds
+from motret.history import Epoch
 
 ROOT = Path(__file__).parents[1]
 RESULTS = {"best.json", "history.png", "importance.png", "journal.log", "parallel.png", "trials.csv"}

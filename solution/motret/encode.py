@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import features, fit, members, part_texts, runs, text, workplace
+from motret import builder, embedding, features, members, part_texts, runs, text, workplace
 from motret.batches import Motions
 from motret.config import MachineSettings, TextSettings
 from motret.dataset import TestData
@@ -53,9 +53,7 @@ class Encoder:
     def model(self, run: Run, part: int | None) -> DualEncoder:
         """The model of one fold, or of all motions (None)."""
         columns = features.layout(run.persons, run.features)
-        model = fit.build_model(run.settings, run, columns, self.tower(run.settings.text), 0).to(self.device)
-        runs.load_weights(runs.best_checkpoint(run.part(part)), model, self.device)
-        return model
+        return builder.open_model(run, part, columns, self.tower(run.settings.text), self.device)[0]
 
     def bank(self, run: Run) -> text.CaptionBank:
         """The training captions, ready for the models of a run; with a part weight what they say of parts too."""
@@ -71,16 +69,18 @@ class Encoder:
 
     def captions(self, model: DualEncoder, run: Run, captions: Sequence[str], bank: text.CaptionBank) -> np.ndarray:
         """(C, v) vectors of captions of a bank; with a part weight they hold what captions say of parts too."""
-        vectors = fit.embed_captions(model, bank, bank.rows(captions).to(self.device), self.precision(run))
+        vectors = embedding.embed_captions(model, bank, bank.rows(captions).to(self.device), self.precision(run))
         if not run.part_weight:
             return vectors
-        return runs.with_named_parts(vectors, *fit.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
+        return runs.with_named_parts(vectors, *embedding.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
 
     def motions(self, model: DualEncoder, run: Run, store: Store) -> np.ndarray:
         """(M, v) vectors of all motions of a store."""
         motions, every = Motions(store, run.settings.motion, self.device), np.arange(len(store.ids))
-        vectors = fit.embed_motions(model, motions, every, self.precision(run))
-        return runs.with_parts(vectors, fit.embed_motion_parts(model, motions, every, self.precision(run))) if run.part_weight else vectors
+        vectors = embedding.embed_motions(model, motions, every, self.precision(run))
+        if not run.part_weight:
+            return vectors
+        return runs.with_parts(vectors, embedding.embed_motion_parts(model, motions, every, self.precision(run)))
 
     def precision(self, run: Run) -> contextlib.AbstractContextManager:
         """What a run's models compute in."""

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 
-from motret import fit, qualitative
+from motret import builder, embedding, qualitative
 from motret.batches import Motions
 from motret.dataset import TrainingData
 from motret.folds import Folds
@@ -37,12 +37,12 @@ def look(
     """What the analysis of one fold looks at; out: by the model of this epoch; most: pairs for the t-SNE."""
     seed = run.settings.machine.seed
     chosen = qualitative.choose_pairs(len(out.row), most, seed)
-    model = fit.fresh_model(run, data, motions, tower, fold, folds.training(fold))
+    model = builder.fresh_model(run, data, motions, tower, fold, folds.training(fold))
     told = [data.training.captions[row][0] for row in out.row[chosen]]
     bank = banker(told)
     before = Pairs(
-        fit.embed_motions(model, motions, out.row[chosen], precision()),
-        fit.embed_captions(model, bank, bank.rows(told).to(motions.device), precision()),
+        embedding.embed_motions(model, motions, out.row[chosen], precision()),
+        embedding.embed_captions(model, bank, bank.rows(told).to(motions.device), precision()),
     )
     captions = [caption for row in out.row for caption in data.training.captions[row]]
     return Look(name_of(run, fold), epoch, out, captions, chosen, before, seed)

@@ -18,10 +18,10 @@ import numpy as np
 from motret import (
     attention,
     browser,
+    builder,
     challenge,
     dataset,
     files,
-    fit,
     looks,
     page,
     plots,
@@ -94,8 +94,7 @@ def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) 
     histories = []
     for fold in parts:
         place = folder / run.part(fold).name
-        model = fit.build_model(run.settings, run, data.store.columns, tower, 0).to(device)
-        epoch = runs.load_weights(runs.best_checkpoint(run.part(fold)), model, device)["epoch"]
+        model, epoch = builder.open_model(run, fold, data.store.columns, tower, device)
         history = read_history(run.part(fold) / "metrics.csv", epoch)
         name, label = looks.name_of(run, fold), "training, with parts" if run.settings.parts.use_gar else "training"
         plots.curves(place / "curves.png", name, [history], rates(run.settings, model), label)

@@ -1,10 +1,10 @@
 """What `train.py --save_attention --run_qualitative` draws while a fold trains: the report's own pictures, at some epochs."""
 
-from motret import fit, looks, probe, qualitative
+from motret import embedding, looks, probe, qualitative
 from motret.config import ReportSettings
 from motret.dataset import TrainingData
-from motret.fit import Draw
 from motret.folds import Folds
+from motret.history import Draw
 from motret.model import DualEncoder
 from motret.runs import Run
 from motret.text import ClipTower, HfTower
@@ -26,7 +26,7 @@ def drawer(run: Run, data: TrainingData, folds: Folds, place: Workplace, tower: 
         if shows and (epoch == 1 or last or epoch % chosen.attn_interval == 0):
             probe.draw(part, epoch, looks.name_of(run, fold), model, place.motions, data, seen)
         if analyses and (last or epoch % chosen.qualitative_interval == 0):
-            out = fit.out_of_fold(model, place, data, seen)
+            out = embedding.out_of_fold(model, place, data, seen)
             parts = (place.motions, lambda captions: place.bank, tower, place.autocast)
             look = looks.look(run, data, folds, fold, epoch, out, *parts, ReportSettings.pairs)
             qualitative.write(part / f"qualitative_epoch{epoch}", look)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, children, config, dataset, fit, metrics, rank, runs, submission, text, workplace
+from motret import builder, challenge, children, config, dataset, embedding, metrics, rank, runs, submission, text, workplace
 from motret.batches import Motions
 from motret.benchmarks import Reading
 from motret.config import BenchSettings
@@ -77,13 +77,13 @@ def true_scores(settings: BenchSettings, run: Run, checkpoints: list[Path]) -> l
     captions = [caption for query in test.queries for caption in query.captions]
     bank = text.make_bank(captions, tower, not text.trains(run.settings.text), work_dir / "text", device).to(device)
     motions, precision = Motions(test.store, run.settings.motion, device), workplace.uses_bfloat16(run.settings, device)
-    model = fit.build_model(run.settings, run, test.store.columns, tower, 0).to(device)
+    model = builder.build_model(run.settings, run, test.store.columns, tower, 0).to(device)
     ends = np.cumsum([len(query.captions) for query in test.queries])[:-1]
     scores = []
     for file in checkpoints:
         runs.load_weights(file, model, device)
-        motion = fit.embed_motions(model, motions, np.arange(len(test.store.ids)), workplace.autocast(device, precision))
-        caption = fit.embed_captions(model, bank, bank.rows(captions).to(device), workplace.autocast(device, precision))
+        motion = embedding.embed_motions(model, motions, np.arange(len(test.store.ids)), workplace.autocast(device, precision))
+        caption = embedding.embed_captions(model, bank, bank.rows(captions).to(device), workplace.autocast(device, precision))
         by_query = zip(np.split(caption, ends), test.rows, strict=True)
         ranked = rank.ranking(test.queries, [(own @ motion[rows].T).mean(axis=0) for own, rows in by_query])
         answers = {challenge.query_key(name): tuple(order) for name, order in ranked.items()}

@@ -6,7 +6,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, part_texts, rank, runs, sides, text, workplace
+from motret import dataset, fit, folds, history, part_texts, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -125,7 +125,7 @@ def _fit_alone(run: Run, fold: int | None, threads: int) -> None:
     found = folds.read(data, run.settings.data.folds_dir)
     place, tower = set_up(run.settings, data)
     name = run.part(fold).name
-    score = fit.fit(run, data, found, place, tower, fold, lambda line: print(f"{name} {fit.describe(line)}", flush=True))
+    score = fit.fit(run, data, found, place, tower, fold, lambda line: print(f"{name} {history.describe(line)}", flush=True))
     _tell(run, fold, score)
 
 

@@ -33,8 +33,8 @@ from motret import config, dataset, files, fit, folds, metrics, runs, search_spa
 from motret.config import TrainSettings, TuneSettings
 from motret.dataset import TrainingData
 from motret.faults import RunFault, SettingFault
-from motret.fit import Epoch
 from motret.folds import Folds
+from motret.history import Epoch
 from motret.metrics import Score
 from motret.runs import Run
 

@@ -1,0 +1,83 @@
+"""The epochs of a fold's training: what each came to, how many there will be, what a checkpoint is chosen by, metrics.csv."""
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from motret import files
+from motret.config import FitSettings
+from motret.model import DualEncoder
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due."""
+
+    epoch: int
+    seconds: float
+    lr: float
+    tau: float
+    train_loss: float
+    val_loss: float = math.nan
+    score: float = math.nan
+    error: float = math.nan
+    r1: float = math.nan
+    r5: float = math.nan
+    r10: float = math.nan
+    spread: float = math.nan
+    text_spread: float = math.nan
+
+
+Watch = Callable[[Epoch], None]
+"""Is told of each epoch as it ends, in place of a bar; what it raises ends the training."""
+
+Draw = Callable[[DualEncoder, int, bool], None]
+"""Is shown the model after each epoch, with the epoch's number and whether it is the last; may put it into evaluation mode."""
+
+
+def planned_epochs(settings: FitSettings, history: list[Epoch]) -> int:
+    """Epochs in all: --epochs, or what still fits into --max_minutes at the pace so far."""
+    if settings.max_minutes is None or not history:
+        return settings.epochs
+    spent = sum(line.seconds for line in history)
+    left = settings.max_minutes * 60 - spent
+    return min(settings.epochs, len(history) + max(0, int(left / (spent / len(history)))))
+
+
+def describe(line: Epoch) -> str:
+    """An epoch as a line of the log."""
+    told = f"epoch {line.epoch}: {line.seconds:.1f} s, lr {line.lr:.2e}, tau {line.tau:.4f}, train loss {line.train_loss:.4f}"
+    if not math.isfinite(line.score):
+        return told
+    told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.r1:.4f}"
+    return f"{told}, spread {line.spread:.3f} text {line.text_spread:.3f}"
+
+
+def worth(line: Epoch, settings: FitSettings) -> float:
+    """What a checkpoint is chosen by; NaN without a validation."""
+    if settings.select == "last":
+        return float(line.epoch) if math.isfinite(line.score) else math.nan
+    return line.r1 if settings.select == "r1" else line.score
+
+
+def stale(history: list[Epoch], settings: FitSettings) -> bool:
+    """Whether as many validations as the patience allows have gone by without a better one."""
+    by_score = replace(settings, select="score") if settings.select == "last" else settings
+    worths = [worth(line, by_score) for line in history if math.isfinite(line.score)]
+    if not settings.early_stop_patience or not worths:
+        return False
+    return len(worths) - 1 - int(np.argmax(worths)) >= settings.early_stop_patience
+
+
+def write(path: Path, history: list[Epoch]) -> None:
+    """Writes metrics.csv, a line an epoch."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(asdict(history[0])), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(line) for line in history)
+    files.write_whole(path, lambda beside: beside.write_text(table.getvalue()))
