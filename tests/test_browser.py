@@ -124,7 +124,7 @@ def test_a_submission_is_shown_by_what_is_kept_beside_it(tmp_path: Path) -> None
         ["motion_2", "motion_3", "motion_1"],
     ]
     assert report.overview.members == (Member("one", 0.75), Member("two", None)) and report.queries[1].rank == 2
-    with pytest.raises(DataFault, match=r"kept\.npz: does not tell how each query fits"):
+    with pytest.raises(DataFault, match=r"kept\.npz: no similarity of candidate 1 of query 3"):
         browser.of_submission(kept, asked(3, 3), FeatureSettings(), None)
 
 

@@ -150,6 +150,8 @@ def test_a_named_run_of_other_data_or_folds_is_refused(tmp_path):
     for name, there in (("data", "data-b"), ("folds", "folds-b")):
         with pytest.raises(RunFault, match=rf"{name}: was trained on other {name} \({there}, now {name}-a\)"):
             choose(tmp_path, name)
+    with pytest.raises(RunFault, match="leave it out of --run, or"):
+        rank.choose(["data"], tmp_path, DATA, FOLDS, flag="--run")
 
 
 def test_no_run_to_take_is_a_fault_that_says_why(tmp_path):

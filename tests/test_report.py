@@ -133,6 +133,8 @@ def test_without_names_the_latest_submissions_runs_are_reported_else_all(trained
         flags = [*tiny.places(), f"--out_dir={trained}", f"--submissions_dir={submissions}", "--runs", name]
         assert ensemble.main(flags) == 0
         assert chosen(trained, monkeypatch) == [name]
+    assert ensemble.main([*flags, f"--members={submissions / 'submission.csv'}", "--member_weight=0.5"]) == 0
+    assert chosen(trained, monkeypatch) == ["drawn"]  # a file made elsewhere is no run
     assert chosen(trained, monkeypatch, "--run", "parts", "drawn") == ["parts", "drawn"]
     with (submissions / "log.csv").open(newline="") as log:
         latest = (submissions / list(csv.DictReader(log))[-1]["file"]).with_suffix(".json")

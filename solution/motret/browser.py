@@ -1,22 +1,20 @@
 """What the error browser shows: reports made of out-of-fold similarities, of a ranked test folder, of a search."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, files, metrics, runs
+from motret import challenge, files, foreign, metrics
 from motret.challenge import query_key
 from motret.dataset import TrainingData
-from motret.faults import DataFault
 from motret.features import FeatureSettings
 from motret.folds import Folds
 from motret.gallery import Found
 from motret.metrics import POOL, Score
 from motret.page import Candidate, Member, Overview, Query, Report
-from motret.rank import Scale, common_folds, out_of_fold_score
+from motret.rank import fold_similarity, folds_of_runs, out_of_fold_score
 from motret.runs import Run
 
 MOST = 200
@@ -42,11 +40,9 @@ class FoldAnswers:
 def answers_of_runs(members: Sequence[Run], weights: Sequence[float] | None = None) -> list[FoldAnswers]:
     """The members' mean similarity, each on its own scale, in every fold that all of them have finished. weights: by default equal ones."""
     answers = []
-    for fold in common_folds(members, set().union(*(run.finished() for run in members))):
-        outs = [runs.load_out_of_fold(run, fold) for run in members]
-        told = [out.similarity(run.part_weight) for run, out in zip(members, outs, strict=True)]
-        similarity = np.average([Scale.of(own)(own) for own in told], axis=0, weights=weights)
-        answers.append(FoldAnswers(similarity, outs[0].owner, outs[0].row))
+    for fold in folds_of_runs(members, members[0].finished()):
+        similarity, out = fold_similarity(members, fold, weights)
+        answers.append(FoldAnswers(similarity, out.owner, out.row))
     return answers
 
 
@@ -137,19 +133,7 @@ def of_submission(kept: Path, queries: Sequence[challenge.Query], settings: Feat
     """Report of a submission by what is kept beside it: the similarities in its .npz, the members in its .json; the rest as `of_test`."""
     about = files.read_json(kept.with_suffix(".json")) or {}
     members = [Member(member["run"], member.get("weight")) for member in about.get("members", ())]
-    return of_test(kept.stem, queries, read_similarities(kept.with_suffix(".npz"), queries), members, settings, truth)
-
-
-def read_similarities(path: Path, queries: Sequence[challenge.Query]) -> list[np.ndarray]:
-    """Similarity of each query to its candidates from an .npz of pairs: query (N,) text, candidate (N,) and similarity (N,) numbers."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            asked, numbers, told = (stored[name].tolist() for name in ("query", "candidate", "similarity"))
-        found = {(query_key(query), number): similarity for query, number, similarity in zip(asked, numbers, told, strict=True)}
-        return [np.array([found[query_key(query.id), number] for number in query.candidates]) for query in queries]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as broken:
-        wrong = f"does not tell how each query fits each of its candidates ({type(broken).__name__}: {broken})"
-        raise DataFault(path, wrong, "write the submission again: python solution/ensemble.py") from broken
+    return of_test(kept.stem, queries, foreign.read_similarities(kept.with_suffix(".npz"), queries), members, settings, truth)
 
 
 def of_search(caption: str, found: Found, top: int) -> Report:

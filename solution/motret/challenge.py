@@ -18,14 +18,10 @@ import numpy as np
 
 from motret import arrays
 from motret.faults import DataFault
+from motret.metrics import POOL, TOP
 from motret.skeleton import N_JOINTS, PERSONS_BY_COLUMNS
 
 Text = TypeVar("Text")
-
-POOL = 32
-"""Candidates of a query in the competition."""
-TOP_K = 10
-"""Candidates of a query that a submission names."""
 
 NO_DATA = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
 RESAVE = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
@@ -418,11 +414,11 @@ def _warn_of_pools(folder: Path, queries: Sequence[Query]) -> None:
     """One warning for each kind of unusual candidate numbering."""
     sizes = {query.id: len(query.candidates) for query in queries}
     other = [name for name, size in sizes.items() if size != POOL]
-    few = [name for name, size in sizes.items() if size < TOP_K]
+    few = [name for name, size in sizes.items() if size < TOP]
     gaps = [query.id for query in queries if query.candidates[-1] != len(query.candidates)]
     for names, kind, mend in (
         (other, f"not {POOL} candidates", "ranked as they are"),
-        (few, f"fewer than {TOP_K} candidates", f"they can be ranked, but submission.csv needs {TOP_K}"),
+        (few, f"fewer than {TOP} candidates", f"they can be ranked, but submission.csv needs {TOP}"),
         (gaps, "gaps in the numbers of motion_<k>.npy", "ranked by the numbers they have"),
     ):
         if names:

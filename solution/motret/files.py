@@ -1,11 +1,13 @@
 """Files and folders written whole or not at all, and short hashes of content."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_json(path: Path, content: object) -> None:
     """Writes indented JSON, whole or not at all."""
     write_whole(path, lambda beside: beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8"))
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
+    """Writes a CSV file, whole or not at all. columns: by default those of the first row."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, lambda beside: beside.write_text(table.getvalue(), encoding="utf-8"))
 
 
 def read_json(path: Path) -> Any:

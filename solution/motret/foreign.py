@@ -40,12 +40,13 @@ def read(path: Path, queries: Sequence[Query], data: TrainingData, folds: Folds)
         return Foreign(path.name, _ranks(path, queries))
     if path.suffix != ".npz":
         raise DataFault(path, "is neither .csv nor .npz", "give ranks like a submission, or similarities as kept beside one")
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in kept.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as broken:
-        raise DataFault(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from broken
+    arrays = _arrays(path)
     return Foreign(path.name, _similarities(path, arrays, queries), _out_of_fold(path, arrays, data, folds))
+
+
+def read_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
+    """What `save` wrote: similarities of each query to its candidates; DataFault where one is missing."""
+    return _similarities(path, _arrays(path), queries)
 
 
 def save(path: Path, queries: Sequence[Query], similarities: Sequence[np.ndarray]) -> None:
@@ -57,6 +58,14 @@ def save(path: Path, queries: Sequence[Query], similarities: Sequence[np.ndarray
         "similarity": np.concatenate(similarities).astype(np.float32),
     }
     files.write_whole(path, lambda beside: np.savez(beside, **arrays))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as broken:
+        raise DataFault(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from broken
 
 
 def _ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:

@@ -68,8 +68,7 @@ def search(settings: SearchSettings) -> tuple[Run, Found]:
 def choose_run(settings: SearchSettings) -> Run:
     """The run that is named, or the one of which a fold finished last. RunFault where it has no finished fold."""
     if settings.run is not None:
-        named = Path(settings.run)
-        run = runs.open_run(named if (named / "args.json").is_file() else settings.out_dir / named)
+        run = runs.open_named(settings.run, settings.out_dir)
         if not run.finished():
             raise RunFault(run.folder, "has no finished fold", "train it again with --resume auto")
         return run
@@ -84,7 +83,7 @@ def choose_run(settings: SearchSettings) -> Run:
 def _in_training(asked: Asked, settings: SearchSettings) -> Found:
     """Each training motion as the model sees it that was not trained on it: by the out-of-fold embeddings, which are there already."""
     data = dataset.load_training(settings.data, settings.machine.jobs)
-    rank.must_belong(asked.run, data, folds.read(data, settings.data.folds_dir))
+    rank.must_belong(asked.run, data, folds.read(data, settings.data.folds_dir), "--run")
     rows, similarities = [], []
     for fold in asked.run.finished():
         out = runs.load_out_of_fold(asked.run, fold)

@@ -1,7 +1,5 @@
 """The epochs of a fold's training: what each came to, how many there will be, what a checkpoint is chosen by, metrics.csv."""
 
-import csv
-import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -76,8 +74,4 @@ def stale(history: list[Epoch], settings: FitSettings) -> bool:
 
 def write(path: Path, history: list[Epoch]) -> None:
     """Writes metrics.csv, a line an epoch."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(asdict(history[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(line) for line in history)
-    files.write_whole(path, lambda beside: beside.write_text(table.getvalue()))
+    files.write_table(path, [asdict(line) for line in history])

@@ -111,11 +111,7 @@ def _weigh_parts(member: Member, folds: Folds, wanted: float | str) -> Member:
 
 def common_folds(members: Sequence[Member | ForeignMember], count: int) -> list[int]:
     """Folds that all members tell out-of-fold similarities of. RunFault where there is none."""
-    common = sorted(set.intersection(*(set(member.folds) for member in members)) & set(range(count)))
-    if not common:
-        names = ", ".join(member.name for member in members)
-        raise RunFault(names, "no fold that all of them have finished", "train the same folds of each, with --resume auto")
-    return common
+    return rank.common_folds([member.name for member in members], [member.folds for member in members], range(count))
 
 
 def alike(similarities: Sequence[np.ndarray]) -> np.ndarray:

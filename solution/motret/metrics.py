@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 TOP = 10
+"""Candidates of a query that a submission names."""
 POOL = 32
+"""Candidates of a query in the competition."""
 BLOCK = 512
 """Queries that are compared with a gallery at a time, where their similarities are not held whole."""
 

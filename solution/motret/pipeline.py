@@ -1,7 +1,6 @@
 """The whole way from data to submission as a list of script calls: planned, forecast, run one by one."""
 
 import contextlib
-import csv
 import difflib
 import json
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, config, dataset, features, files, split_joints, tuned
+from motret import challenge, cli, config, dataset, features, files, split_joints, submission_log, tuned
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
 from motret.skeleton import POSITION_COLUMNS, persons_of
@@ -221,9 +220,7 @@ def _result(plan: Plan) -> str:
     (checked,) = (step for step in plan.steps if step.script == "validate")
     if checked.title == SCORES:
         return "no queries to rank: the local scores are those above"
-    with (plan.submissions_dir / "log.csv").open(encoding="utf-8", newline="") as log:
-        kept = list(csv.DictReader(log))[-1]["file"]
-    about = json.loads((plan.submissions_dir / kept).with_suffix(".json").read_text(encoding="utf-8"))
+    about = json.loads(submission_log.latest(plan.submissions_dir).with_suffix(".json").read_text(encoding="utf-8"))
     lines = [f"submission  {checked.args[1]}", "local score {mean:.4f} +- {error:.4f}".format(**about["local_score"])]
     if about["true_score"]:
         lines.append("true score  {mean:.4f} +- {error:.4f}".format(**about["true_score"]))

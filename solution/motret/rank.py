@@ -58,51 +58,58 @@ class Scale:
         return (similarity - self.mean) / self.deviation
 
 
-def must_belong(run: Run, data: TrainingData, folds: Folds) -> None:
-    """RunFault where a run was trained on other data or folds: its out-of-fold score would not be one."""
+def must_belong(run: Run, data: TrainingData, folds: Folds, flag: str = "--runs") -> None:
+    """RunFault where a run was trained on other data or folds: its out-of-fold score would not be one. flag: that named it."""
     for what, there, here in (("data", run.data, data.fingerprint), ("folds", run.folds, folds.hash)):
         if there != here:
-            raise RunFault(run.folder, f"was trained on other {what} ({there}, now {here})", "leave it out of --runs, or train it again")
+            raise RunFault(run.folder, f"was trained on other {what} ({there}, now {here})", f"leave it out of {flag}, or train it again")
 
 
-def choose(named: Sequence[str], out_dir: Path, data: TrainingData, folds: Folds, partial: bool = False) -> list[Run]:
+def choose(named: Sequence[str], out_dir: Path, data: TrainingData, folds: Folds, partial: bool = False, flag: str = "--runs") -> list[Run]:
     """The runs that are named (by path, or by name in `out_dir`), or all of this data and these folds that are finished.
 
-    partial: one finished fold is enough.
+    partial: one finished fold is enough; flag: that names them.
     """
     if named:
-        chosen = [runs.open_run(Path(name) if (Path(name) / "args.json").is_file() else out_dir / name) for name in named]
+        chosen = [runs.open_named(name, out_dir) for name in named]
         for run in chosen:
-            must_belong(run, data, folds)
+            must_belong(run, data, folds, flag)
         return chosen
     found, least = runs.find_runs(out_dir), 1 if partial else folds.count
     chosen = [run for run in found if (run.data, run.folds) == (data.fingerprint, folds.hash) and len(run.finished()) >= least]
     if not chosen:
         wrong = f"none of its {len(found)} runs is finished and of this data and these folds" if found else "holds no run"
-        raise RunFault(out_dir, wrong, "train one: `python solution/train.py holistic`; or name partial ones with --runs")
+        raise RunFault(out_dir, wrong, f"train one: `python solution/train.py holistic`; or name partial ones with {flag}")
     return chosen
 
 
-def common_folds(members: Sequence[Run], among: Collection[int]) -> list[int]:
-    """The folds that all members have finished. RunFault where there is none."""
-    common = sorted(set.intersection(*(set(run.finished()) for run in members)) & set(among))
+def common_folds(names: Sequence[str], finished: Sequence[Collection[int]], among: Collection[int]) -> list[int]:
+    """The folds that all have finished who are called so. RunFault where there is none."""
+    common = sorted(set(among).intersection(*finished))
     if not common:
-        names = ", ".join(run.name for run in members)
-        raise RunFault(names, "no fold that all of them have finished", "train the same folds of each, with --resume auto")
+        raise RunFault(", ".join(names), "no fold that all of them have finished", "train the same folds of each, with --resume auto")
     return common
 
 
-def fold_similarity(members: Sequence[Run], fold: int) -> tuple[np.ndarray, OutOfFold]:
-    """The members' mean similarity (C, M) over one fold's gallery, and whose captions and motions they are."""
+def folds_of_runs(members: Sequence[Run], among: Collection[int]) -> list[int]:
+    """The folds that all of these runs have finished, as `common_folds`."""
+    return common_folds([run.name for run in members], [run.finished() for run in members], among)
+
+
+def fold_similarity(members: Sequence[Run], fold: int, weights: Sequence[float] | None = None) -> tuple[np.ndarray, OutOfFold]:
+    """The members' mean similarity (C, M) over one fold's gallery, each on its own scale, and whose captions and motions they are.
+
+    weights: by default equal ones.
+    """
     outs = [runs.load_out_of_fold(run, fold) for run in members]
     found = [out.similarity(run.part_weight) for run, out in zip(members, outs, strict=True)]
-    return np.mean([Scale.of(similarity)(similarity) for similarity in found], axis=0), outs[0]
+    return np.average([Scale.of(similarity)(similarity) for similarity in found], axis=0, weights=weights), outs[0]
 
 
 def difference(run: Run, other: Run, folds: Folds) -> Score:
     """How much better a run's local score is than another's, motion by motion over the folds that both have finished."""
     values, groups = [], []
-    for fold in common_folds([run, other], range(folds.count)):
+    for fold in folds_of_runs([run, other], range(folds.count)):
         one, out = fold_similarity([run], fold)
         two, _ = fold_similarity([other], fold)
         values.append(metrics.caption_scores(one, out.owner) - metrics.caption_scores(two, out.owner))
@@ -129,7 +136,7 @@ def with_parts(run: Run, folds: Folds, wanted: float | str) -> Run:
 
 def out_of_fold_score(members: Sequence[Run], folds: Folds, only: int | None = None) -> LocalScore:
     """The local score of the members' mean similarity, over the folds they all have (or one); each fold is a gallery of its own."""
-    common = common_folds(members, range(folds.count) if only is None else [only])
+    common = folds_of_runs(members, range(folds.count) if only is None else [only])
     values, groups, tables, weights, by_fold = [], [], [], [], {}
     for fold in common:
         similarity, out = fold_similarity(members, fold)

@@ -30,6 +30,7 @@ from motret import (
     rank,
     runs,
     submission,
+    submission_log,
     text,
     workplace,
 )
@@ -46,26 +47,22 @@ from motret.runs import Run
 def choose(settings: ReportSettings, data: TrainingData, folds: Folds) -> list[Run]:
     """The runs to report: those named, else those of the latest submission of this data, else all with a finished fold."""
     named = settings.run or latest_members(settings.submissions_dir, data, folds)
-    return rank.choose(named, settings.out_dir, data, folds, partial=True)
+    return rank.choose(named, settings.out_dir, data, folds, partial=True, flag="--run")
 
 
 def latest_members(submissions: Path, data: TrainingData, folds: Folds) -> tuple[str, ...]:
     """Names of the runs in the latest submission; none where there is no submission, or it is of other data or folds."""
     found = latest(submissions, data, folds)
-    return tuple(member["run"] for member in found[1]["members"]) if found else ()
+    return tuple(member["run"] for member in found[1]["members"] if "settings" in member) if found else ()  # others are files
 
 
 def latest(submissions: Path, data: TrainingData, folds: Folds) -> tuple[Path, dict[str, Any]] | None:
     """The latest submission and what its JSON says; None where there is none, or it is of other data or folds."""
-    log = submissions / "log.csv"
-    if not log.is_file():
-        return None
-    with log.open(encoding="utf-8", newline="") as stream:
-        kept = [row["file"] for row in csv.DictReader(stream)]
-    about = files.read_json((submissions / kept[-1]).with_suffix(".json")) if kept else None
+    kept = submission_log.latest(submissions)
+    about = files.read_json(kept.with_suffix(".json")) if kept else None
     if not about or (about["data"], about["folds"]) != (data.fingerprint, folds.hash):
         return None
-    return submissions / kept[-1], about
+    return kept, about
 
 
 def write_submission(settings: ReportSettings, data: TrainingData, folds: Folds) -> Path | None:

@@ -184,6 +184,11 @@ def open_run(folder: Path) -> Run:
         raise RunFault(folder / "args.json", f"cannot be read ({broken})", "remove the run and train it again") from broken
 
 
+def open_named(name: str, out_dir: Path) -> Run:
+    """Opens the run that a flag names: by its path, or by its name in `out_dir`."""
+    return open_run(Path(name) if (Path(name) / "args.json").is_file() else out_dir / name)
+
+
 def find_runs(out_dir: Path) -> list[Run]:
     """All runs in a folder, by name; one that cannot be opened is left out, with a warning."""
     found = []

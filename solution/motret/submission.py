@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from motret import metrics
-from motret.challenge import TOP_K, Query, csv_lines, query_key, read_bytes, read_table, read_text, some
+from motret.challenge import Query, csv_lines, query_key, read_bytes, read_table, read_text, some
 from motret.faults import DataFault, SettingFault
-from motret.metrics import Score
+from motret.metrics import TOP, Score
 
 FORMATS = {"int": "{}", "name": "motion_{}"}
 """How a submission writes candidate k: as the integer, or as the name of its file."""
@@ -34,7 +34,7 @@ def read_ground_truth(path: Path) -> dict[str, int]:
     return truth
 
 
-def write_submission(path: Path, rows: dict[str, Sequence[int]], candidate_format: str = "int", top_k: int = TOP_K) -> None:
+def write_submission(path: Path, rows: dict[str, Sequence[int]], candidate_format: str = "int", top_k: int = TOP) -> None:
     """Writes the first `top_k` candidates of each query, in the order of `rows`; an older file stays until the new one is whole.
 
     rows: query id -> candidate numbers k >= 1, best first, distinct, at least top_k. candidate_format: "int" | "name".
@@ -69,7 +69,7 @@ def write_submission(path: Path, rows: dict[str, Sequence[int]], candidate_forma
             unfinished.unlink()
 
 
-def read_submission(path: Path, queries: Sequence[Query] | None = None, top_k: int = TOP_K) -> dict[str, tuple[int, ...]]:
+def read_submission(path: Path, queries: Sequence[Query] | None = None, top_k: int = TOP) -> dict[str, tuple[int, ...]]:
     """The ranked candidates of each query, by query key, of a file in exactly the form that the competition takes.
 
     With `queries` each of them must be there once, no other, and every candidate must be in its folder.

@@ -1,7 +1,6 @@
 """submissions/log.csv: a row for each submission, and what the leaderboard said of it."""
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +31,12 @@ def record(log: Path, file: Path, public_score: float) -> str:
     return f"{found['file']}: public score {public_score:g}, local score {found['local_score']} +- {found['error']}"
 
 
+def latest(folder: Path) -> Path | None:
+    """The kept submission that was written last to a folder of submissions; None where its log has none."""
+    rows = read(folder / "log.csv")
+    return folder / rows[-1]["file"] if rows else None
+
+
 def _copied(file: Path, folder: Path) -> str | None:
     """Name of the kept submission in a folder that a file is a copy of; None where there is none."""
     if not file.is_file():
@@ -54,8 +59,4 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Writes the log, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_whole(path, lambda beside: beside.write_text(text.getvalue(), encoding="utf-8"))
+    files.write_table(path, rows, COLUMNS)

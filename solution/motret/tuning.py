@@ -5,9 +5,7 @@ configuration; what a later one draws follows from the seed and its number alone
 or not. The per-motion scores of a finished trial are kept in the study, so that any worker can compare it with the default.
 """
 
-import csv
 import functools
-import io
 import os
 import shutil
 import socket
@@ -352,11 +350,7 @@ def _write(search: Search, study: Study, found: Found, anew: bool) -> None:
         "epochs": search.base.fit.epochs,
     }
     files.write_json(search.folder / "best.json", about)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=next(iter(rows := list(_rows(search, study)))), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_whole(search.folder / "trials.csv", lambda beside: beside.write_text(table.getvalue(), encoding="utf-8"))
+    files.write_table(search.folder / "trials.csv", list(_rows(search, study)))
     if anew or not (search.folder / "parallel.png").is_file():
         tuning_plots.draw(study.get_trials(deepcopy=False), search.space, search.default, found.default_score, search.folder)
 
