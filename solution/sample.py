@@ -1,7 +1,6 @@
 """Writes a generated challenge in the competition's layout, with its right answers, so that everything runs with no download.
 
-python solution/sample.py
-python solution/sample.py --out work/small --motions 60 --queries 10 --seed 1
+In work/sample: `python solution/sample.py`; a small one: `python solution/sample.py --out work/small --motions 60 --queries 10`.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Every setting, every variant and every preset: frozen dataclasses whose fields are the flags, and two tables of defaults.
+"""The settings of every script, every variant and every preset: frozen dataclasses whose fields are the flags, and two tables.
 
 A value comes from the first of: a flag, a tuned value, the preset, the variant, the default written here. Default paths stand
-in SETTINGS.json alone.
+in SETTINGS.json alone. What a model is and how it learns is set by the groups in `settings`.
 """
 
 import json
@@ -14,6 +14,18 @@ from typing import Any, Literal, get_args
 import tyro
 
 from motret.faults import SettingFault
+from motret.settings import (
+    AugmentSettings,
+    FitSettings,
+    LossSettings,
+    MotionSettings,
+    PartSettings,
+    SnapshotSettings,
+    TextSettings,
+    above_zero,
+    at_least,
+    some_processes,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository: paths in SETTINGS.json are relative to it, paths in flags to the current folder."""
@@ -23,13 +35,6 @@ def _path(name: str) -> Path:
     listed = json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))
     path, here = ROOT / listed[name], Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def at_least(settings: Any, low: int, *names: str) -> None:
-    """SettingFault where one of these settings is below `low`."""
-    for name in names:
-        if not getattr(settings, name) >= low:
-            raise SettingFault(f"--{name}", f"is {getattr(settings, name):g}", f"give {low} or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,7 @@ class DataSettings:
     fps: float = 30.0
     """Frames a second of the raw motions."""
     min_frames: int = 6
-    """Shorter motions are faults."""
+    """Shorter motions are left out of the training; in the test they are an error."""
     rotations: bool = True
     """Whether joint rotations are among the features."""
     strict: bool = False
@@ -55,8 +60,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "min_frames")
-        if not self.fps > 0:
-            raise SettingFault("--fps", f"is {self.fps:g}", "give a number above 0")
+        above_zero(self, "fps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,264 +72,14 @@ class MachineSettings:
     seed: int = 0
     """Every random choice follows from it."""
     jobs: int = -1
-    """Worker processes; -1: one per core."""
+    """Processes that read and pack motions; -1: one per core."""
     debug: bool = False
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        if self.jobs == 0:
-            raise SettingFault("--jobs", "0 processes do nothing", "give 1 or more, or -1 for one per core")
+        some_processes(self, "jobs")
         if not 0 <= self.seed < 2**32:
             raise SettingFault("--seed", f"is {self.seed}", "give a whole number from 0 to 4294967295")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MotionSettings:
-    """The motion tower."""
-
-    motion_tower: str = "motret.motion:MotionTransformer"
-    """Class of the tower, as module:Class; docs/own_model.md shows how to add one."""
-    features: Literal["canonical", "raw"] = "canonical"
-    """What it sees: each person in the own heading frame, or the raw columns, standardised over each motion by itself."""
-    backbone: Literal["transformer", "motiondiffuse"] = "transformer"
-    """Layers of the tower: softmax attention, or MotionDiffuse's linear attention under its parameter names."""
-    backbone_weights: str | None = None
-    """Published weights to start from: a MotionDiffuse file for --backbone motiondiffuse, an MDM file for transformer."""
-    width: int = 256
-    """Channels of a token."""
-    layers: int = 4
-    """Transformer layers."""
-    heads: int = 4
-    """Attention heads; they divide the width."""
-    mlp_ratio: float = 4.0
-    """Hidden width of a layer's feed-forward part, as a multiple of --width."""
-    joint_layers: int = 1
-    """How many of the layers, the last ones, let the two persons attend to each other."""
-    patch: int = 6
-    """Frames that make one token."""
-    max_frames: int = 300
-    """Longest motion the tower sees."""
-    long_motions: Literal["subsample", "crop", "start"] = "subsample"
-    """What is done with a longer one: frames left out evenly, or its middle kept, or its beginning."""
-    mask: bool = True
-    """Keep padding out of attention and mean; off (clip_readme alone): zeros up to --max_frames count as frames, as in that recipe."""
-    token_drop: float = 0.5
-    """Share of motion tokens left out of each training step; regularises and saves their work."""
-    projection: Literal["mlp", "none"] = "mlp"
-    """Each tower's way into the shared space: a small network, or none: its output itself (texts of another size: a linear map)."""
-    proj_dim: int = 256
-    """Size of the space that texts and motions share; with --projection none it is the motion tower's."""
-    part_encoders: bool = False
-    """With --use_gar: besides part tokens, encode each part's own stream through the shared layers; four times the work."""
-    part_token_drop: float = 0.5
-    """Share of the tokens that dropping leaves which the part encoders leave out as well."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "width", "layers", "heads", "patch", "max_frames", "proj_dim")
-        if self.width % self.heads:
-            raise SettingFault("--heads", f"{self.heads} heads do not divide a width of {self.width}", "choose a divisor of --width")
-        if not 0 <= self.token_drop < 1:
-            raise SettingFault("--token_drop", f"{self.token_drop} is no share below 1", "give a number from 0 to 0.9")
-        if not 0 <= self.joint_layers <= self.layers:
-            raise SettingFault("--joint_layers", f"{self.joint_layers} of {self.layers} layers", "give at most --layers")
-        if not 1 <= self.mlp_ratio * self.width < float("inf"):
-            raise SettingFault("--mlp_ratio", f"is {self.mlp_ratio:g}", "give a number above 0; 4 is usual")
-
-    def hidden(self) -> int:
-        """Hidden width of a layer's feed-forward part."""
-        return round(self.mlp_ratio * self.width)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextSettings:
-    """The text tower."""
-
-    text_tower: str = "ViT-B-32"
-    """An open_clip model name, or hf:<name or folder> for any Hugging Face encoder."""
-    text_weights: str = "openai"
-    """open_clip weights: a tag, a local checkpoint, or none (from scratch, trained with the motion tower)."""
-    unfreeze_text: bool = False
-    """Train a pretrained text tower too (on in clip); a tower from scratch always is."""
-    unfrozen: Literal["all", "layers"] = "all"
-    """Which of its weights learn then: all, or its layers alone (no embeddings, last norm, projection), as in the challenge README."""
-    freeze_text_epochs: int = 0
-    """Epochs at the beginning in which the pretrained weights stay as they are, while the rest learns."""
-    text_width: int = 128
-    """Channels of a text tower from scratch."""
-    text_layers: int = 2
-    """Layers of a text tower from scratch."""
-    text_hidden: int = 512
-    """Hidden width of the projection from the text tower into the shared space."""
-    text_lr_mult: float = 0.1
-    """Learning rate of pretrained text weights, as a multiple of --lr."""
-    layer_decay: float = 1.0
-    """The rate of the l-th pretrained text layer from the top (l = 0, 1, ...) is times this to the l; embeddings are lowest; 1: off."""
-    wise_alpha: float | Literal["auto"] = 1.0
-    """Share of the fine-tuned in the final text tower, the rest is pretrained (WiSE-FT); 1: off. auto: the best of five on the held-out
-    motions; the out-of-fold embeddings are made with the share chosen on the half of the motions that they do not stand in."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 0, "text_lr_mult", "freeze_text_epochs")
-        if not 0 < self.layer_decay <= 1:
-            raise SettingFault("--layer_decay", f"is {self.layer_decay:g}", "give a number above 0, at most 1; 1 is off")
-        if self.wise_alpha != "auto" and not 0 <= self.wise_alpha <= 1:
-            raise SettingFault("--wise_alpha", f"is {self.wise_alpha:g}", "give a number from 0 to 1, or auto")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossSettings:
-    """What is minimised."""
-
-    tau: float = 0.07
-    """Temperature of the contrastive loss (its first value when it is learned)."""
-    learn_tau: bool = True
-    """Learn the temperature, clamped so that 1 / tau <= 100."""
-    negative_threshold: float = 0.9
-    """Texts at least this similar (cosine of the pretrained tower) are no negatives of each other; above 1, or without such a tower:
-    only equal texts are not; 0: all are."""
-    captions: Literal["all", "random"] = "all"
-    """Positives of a motion in a step: all its captions, or one of them, drawn anew each time."""
-    label_smoothing: float = 0.0
-    """Share of the caption's target spread over all motions of the batch."""
-
-    def __post_init__(self) -> None:
-        if self.tau <= 0:
-            raise SettingFault("--tau", f"{self.tau} is no temperature", "give a number above 0; 0.07 is usual")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartSettings:
-    """What is learned from the parts of the body."""
-
-    use_gar: bool = False
-    """Learn from part descriptions too (on in sgar); off: the parts are not used."""
-    part_text: Literal["auto", "gar", "motion", "caption"] = "auto"
-    """Source of part texts: texts/gar_train.json, the motion itself, or captions that name a part; auto: the file, else the motion."""
-    lambda_part: float = 1.0
-    """Weight of the soft part contrast."""
-    lambda_mix: float = 0.0
-    """Weight of motions with parts of other motions, and their mixed texts."""
-    lambda_direction: float = 0.0
-    """Weight of the directional relation between whole and parts."""
-    tau_prime: float = 0.05
-    """Temperature of the soft targets."""
-    part_reduce: Literal["mean", "sum"] = "mean"
-    """The part contrast is a mean over parts, or their sum."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentSettings:
-    """How training batches are changed at random; motions that are embedded or validated never are."""
-
-    mirror: float = 0.5
-    """Share of motions shown in a mirror, left and right exchanged in their captions and part texts too; 0: off."""
-    person_swap: float = 0.0
-    """Share of motions whose persons change places, where no caption tells them by order; for towers that tell them apart, ours do not."""
-    speed: float = 1.25
-    """Motions run up to so many times faster or slower, evenly in the logarithm; 1: as they are."""
-    crop: float = 0.0
-    """A contiguous piece of each motion is shown, shorter by up to this share."""
-    frame_mask: float = 0.0
-    """Share of frames that are hidden: all features at their mean."""
-    noise: float = 0.0
-    """Deviation of the noise added to each feature, in units of the feature's own."""
-    caption_mix: float = 0.0
-    """Share of captions replaced by the mean of all captions of their motion."""
-    word_dropout: float = 0.0
-    """Share of the words left out of captions; only for a text tower that trains."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "speed")
-        at_least(self, 0, "noise")
-        for name in ("mirror", "person_swap", "caption_mix"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingFault(f"--{name}", f"{getattr(self, name)} is no share", "give a number from 0 to 1")
-        for name in ("crop", "frame_mask", "word_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingFault(f"--{name}", f"{getattr(self, name)} is no share below 1", "give a number from 0 to 0.9")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitSettings:
-    """How long and how fast to train."""
-
-    batch_size: int = 64
-    """Motions that are computed at a time, each with all its captions; a step has --grad_accum times as many."""
-    grad_accum: int = 1
-    """Batches that make one step, with the same loss and gradients as one batch so much larger, in the memory of one; computed twice."""
-    epochs: int = 12
-    """Passes over the training folds; with --max_minutes the most there will be."""
-    max_minutes: float | None = None
-    """Time limit of a fold's training; the schedule is fitted to the epochs that the first ones say will fit."""
-    lr: float = 5e-4
-    """Highest learning rate."""
-    weight_decay: float = 0.05
-    """AdamW's decoupled decay of weight matrices."""
-    warmup_epochs: float = 1.0
-    """Epochs over which the learning rate rises from 0."""
-    schedule: Literal["step", "epoch"] = "step"
-    """The learning rate follows its cosine by steps, or stays the same within an epoch."""
-    beta2: float = 0.98
-    """AdamW's memory of squared gradients."""
-    ema: float = 0.99
-    """Decay of a moving average of all weights, which is what is validated and kept; less in the first steps; 0: off."""
-    grad_checkpoint: bool = False
-    """Compute the layers of both towers again in the backward pass instead of keeping what they computed: less memory, more time."""
-    head_lr_mult: float = 1.0
-    """Learning rate of the projections into the shared space, as a multiple of --lr."""
-    backbone_lr_mult: float = 0.1
-    """Learning rate of weights that came from --backbone_weights, as a multiple of --lr."""
-    freeze_backbone: bool = False
-    """Leave the layers as --backbone_weights gave them (or as they started); input projection, special tokens and heads still learn."""
-    grad_clip: float = 1.0
-    """Largest norm of the gradient; 0: no limit."""
-    amp: Literal["auto", "on", "off"] = "auto"
-    """bfloat16 autocast; auto: where the hardware computes in it."""
-    eval_interval: int = 1
-    """Epochs between validations."""
-    early_stop_patience: int = 0
-    """Stop after this many validations without a better one; 0: never."""
-    select: Literal["score", "r1", "last"] = "score"
-    """Keep the checkpoint with the best local score, or the best text-to-motion R@1, or the last one."""
-    save_halves: bool = False
-    """Also write the weights of the kept model as motion_encoder.pt and clip_model_finetuned.pt."""
-    save_every: int = 0
-    """Also keep a checkpoint every so many epochs; 0: none."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 2, "batch_size")
-        at_least(self, 1, "epochs", "eval_interval", "grad_accum")
-        at_least(self, 0, "weight_decay", "head_lr_mult", "backbone_lr_mult", "warmup_epochs", "grad_clip")
-        at_least(self, 0, "early_stop_patience", "save_every")
-        if not self.lr > 0:
-            raise SettingFault("--lr", f"is {self.lr:g}", "give a number above 0")
-        for name in ("beta2", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingFault(f"--{name}", f"is {getattr(self, name):g}", "give a number from 0 to below 1")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise SettingFault("--max_minutes", f"is {self.max_minutes:g}", "give a number above 0, or leave it out")
-
-    @property
-    def step_size(self) -> int:
-        """Motions in a step."""
-        return self.batch_size * self.grad_accum
-
-
-@dataclass(frozen=True, kw_only=True)
-class SnapshotSettings:
-    """What is drawn while a model trains, into its fold's folder; nothing of it changes the model."""
-
-    save_attention: bool = False
-    """Draw what [CLS] and part tokens attend to: after the first epoch, every --attn_interval epochs and after the last."""
-    attn_interval: int = 10
-    """Epochs between pictures of attention."""
-    run_qualitative: bool = False
-    """Write the qualitative analysis of the held-out motions every --qualitative_interval epochs and after the last."""
-    qualitative_interval: int = 50
-    """Epochs between qualitative analyses."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "attn_interval", "qualitative_interval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,8 +127,7 @@ class TrainSettings:
             raise SettingFault("--mirror", "raw columns are not mirrored", "take --features canonical, or give --mirror 0")
         if self.parts.use_gar and self.motion.features == "raw":
             raise SettingFault("--features", "raw columns have no parts", "take --features canonical, or leave out --use_gar")
-        if self.fold_jobs == 0:
-            raise SettingFault("--fold_jobs", "0 processes do nothing", "give 1 or more, or -1 for one per core")
+        some_processes(self, "fold_jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,10 +161,8 @@ class TuneSettings:
         at_least(self, 1, "trials", "tune_folds", "trial_epochs")
         if unknown := sorted(set(self.variants) - set(VARIANTS)):
             raise SettingFault("tune.py", f"no variant is called {unknown[0]!r}", f"choose from {', '.join(VARIANTS)}")
-        if self.jobs == 0:
-            raise SettingFault("--jobs", "0 processes do nothing", "give 1 or more, or -1 for one per core")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise SettingFault("--max_minutes", f"is {self.max_minutes:g}", "give a number above 0, or leave it out")
+        some_processes(self, "jobs")
+        above_zero(self, "max_minutes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -449,8 +200,8 @@ class EnsembleSettings:
     runs: tuple[str, ...] = ()
     """Run folders that take part (a path, or a name inside --out_dir); by default every finished run of this data."""
     members: tuple[Path, ...] = ()
-    """Members made elsewhere: FILE.csv, ranks like a submission; FILE.npz, arrays query, candidate, similarity as kept beside one. To be
-    weighed by score an .npz also holds oof0, oof1, ... (captions x motions that the fold holds out) and folds (the hash in folds.json)."""
+    """Members made elsewhere: FILE.csv, ranks like a submission; FILE.npz, arrays query, candidate, similarity as kept beside one.
+    To be weighed by score an .npz also holds oof0, oof1, ... (captions x held-out motions of a fold) and folds (the hash in folds.json)."""
     member_weight: tuple[float, ...] = ()
     """Weight of each of --members without out-of-fold part, which no score can weigh: its share of the mean, below 1 in all."""
     weights: Literal["auto", "equal"] = "auto"
@@ -462,7 +213,7 @@ class EnsembleSettings:
     test_dir: Path | None = None
     """Folder of queries to rank; by default test/ in the data folder."""
     out: Path | None = None
-    """Where the submission goes; by default submissions/submission.csv."""
+    """Where the submission goes; by default submissions/submission.csv (of validation queries ranked.csv beside them)."""
     top_k: int = 10
     """Candidates written for each query."""
     candidate_format: Literal["int", "name"] = "int"
@@ -487,7 +238,7 @@ class OofSettings:
     """Scores runs on the motions they had not seen."""
 
     runs: tuple[str, ...] = ()
-    """Run folders (a path, or a name inside --out_dir); by default every run of this data."""
+    """Run folders (a path, or a name inside --out_dir); by default every run of this data with a finished fold."""
     verbose: bool = False
     """Also each fold, and plain recalls in both directions."""
     against: str | None = None
@@ -551,7 +302,7 @@ class ReportSettings:
     """Draws what runs learned, into the report/ folder of each."""
 
     run: tuple[str, ...] = ()
-    """Run folders (a path, or a name inside --out_dir); by default those of the latest submission, else every finished run of this data."""
+    """Run folders (a path, or a name inside --out_dir); by default those of the latest submission, else every run with a finished fold."""
     fold: int | None = None
     """Draw this fold alone; by default every finished one."""
     attn_layer: int = -1
@@ -599,7 +350,7 @@ class BatchesSettings:
     """Draws validation batches in the test's own layout, with gt.csv, from held-out motions."""
 
     fold: int = 0
-    """The fold whose held-out motions are drawn from."""
+    """The fold from whose held-out motions queries are drawn."""
     queries: int = 30
     """Number of queries."""
     candidates: int = 32
@@ -626,10 +377,9 @@ class SceneSettings:
     """Frames a second."""
 
     def __post_init__(self) -> None:
-        least = {"motions": 1, "queries": 1, "candidates": 2, "seed": 0, "fps": 5}
-        for name, low in least.items():
-            if not getattr(self, name) >= low:
-                raise SettingFault(f"--{name}", f"is {getattr(self, name)}", f"{low} or more is needed")
+        at_least(self, 1, "motions", "queries")
+        for name, low in (("candidates", 2), ("seed", 0), ("fps", 5)):
+            at_least(self, low, name)
         if self.motions > 99_999:
             raise SettingFault("--motions", f"is {self.motions}", "an id has five digits")
 
