@@ -1,8 +1,6 @@
 """Measures how near the machine's own limit things run, and writes docs/benchmarks.md.
 
-python solution/bench.py
-python solution/bench.py --only throughput validation
-python solution/bench.py --data_dir DIR --text_tower hf:FOLDER --epochs 5
+All of it: `python solution/bench.py`; some: `--only throughput validation`; your data: `--data_dir DIR --text_tower hf:FOLDER --epochs 5`.
 
 throughput: training against the machine's matrix products. time_to_score: from raw files to a model of a given true score; needs
 test/gt.csv. inference and preparation: against importing the libraries and reading the files. memory: at 4,000 and 40,000 motions.

@@ -30,9 +30,7 @@ class Standing:
 
     def values(self) -> np.ndarray:
         """Expected score (M,) of each motion, the mean over its captions: `metrics.caption_scores`, from ranks."""
-        gallery = len(self.group)
-        scores = metrics.expected_score(self.better, self.tied, gallery, min(metrics.POOL, gallery))
-        return np.bincount(self.owner, weights=scores, minlength=gallery) / np.bincount(self.owner, minlength=gallery)
+        return metrics.motion_scores(self.better, self.tied, self.owner, len(self.group))
 
 
 def values(standings: Sequence[Standing]) -> np.ndarray:
