@@ -17,7 +17,7 @@ from motret.model import DualEncoder
 from motret.rank import Scale
 from motret.runs import Run
 from motret.store import Store
-from motret.views import Seen, Shown, TestView
+from motret.views import Seen, Showing, Shown
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Encoder:
             return vectors
         return runs.with_named_parts(vectors, *fit.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
 
-    def in_view(self, model: DualEncoder, run: Run, captions: Sequence[str], plain: np.ndarray, view: TestView, known: bool) -> np.ndarray:
+    def in_view(self, model: DualEncoder, run: Run, captions: Sequence[str], plain: np.ndarray, view: Showing, known: bool) -> np.ndarray:
         """(C, v) vectors of captions as a view tells them. plain: (C, v) theirs; known: they are training captions."""
         turned = _mirrored(captions) if view.mirror else {}
         if not turned:
@@ -105,7 +105,7 @@ class Encoder:
         return views.weighed([plain, *told], member.deviations(part))
 
     def motions(
-        self, model: DualEncoder, run: Run, store: Store, view: TestView | None = None, rows: np.ndarray | None = None
+        self, model: DualEncoder, run: Run, store: Store, view: Showing | None = None, rows: np.ndarray | None = None
     ) -> np.ndarray:
         """(M, v) vectors of the motions of a store, all or those in `rows` (M,), as they are or in a view."""
         settings, rows = run.settings.motion, np.arange(len(store.ids)) if rows is None else rows

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from typing import TypeVar
 
 import numpy as np
@@ -73,10 +73,12 @@ class Galleries:
         distinct = {fold: contest.only(kept) for fold, contest in contests.items()}
         return cls(tuple(gathered[number] for number in kept), distinct, data, folds)
 
-    def standing(self, weights: np.ndarray, fold: int) -> Standing:
-        """Where the right motions of a gallery stand under some weights (members,)."""
-        used = [(weight, member) for weight, member in zip(weights, self.members, strict=True) if weight]
-        return Standing.of(sum(weight * standardised(member, fold) for weight, member in used), *held_out(self.data, self.folds, fold))
+    def standings(self, mixes: Collection[tuple[float, ...]], fold: int) -> dict[tuple[float, ...], Standing]:
+        """Where the right motions of a gallery stand, for each mixture."""
+        used = [number for number in range(len(self.members)) if any(weights[number] for weights in mixes)]
+        told = {number: standardised(self.members[number], fold) for number in used}
+        mixed = {weights: sum(weights[number] * told[number] for number in used if weights[number]) for weights in mixes}
+        return {weights: Standing.of(similarity, *held_out(self.data, self.folds, fold)) for weights, similarity in mixed.items()}
 
     def with_bank(
         self, mixes: Collection[tuple[float, ...]], fold: int, encoder: Encoder
@@ -123,25 +125,28 @@ def fit(
     due = [(own, fold) for own in weights for fold in {*own, *scored}]
     shown = {(): galleries} | in_views(galleries, list(weights.values()), settings, encoder)
     seen: dict = {(own, fold): {(): contests[fold].standing(weights[own])} for own, fold in due}
-    for own, fold in due:
-        seen[own, fold] |= {option: shown[option].standing(weights[own], fold) for option in shown if option}
+    for option, fold in product([option for option in shown if option], common):
+        asked = [own for own in weights if (own, fold) in seen]
+        found = shown[option].standings({tuple(weights[own]) for own in asked}, fold)
+        for own in asked:
+            seen[own, fold][option] = found[tuple(weights[own])]
     named = max(shown, key=len) if showing.is_named(settings) else None
-    option = {own: named or _helpful([seen[own, fold] for fold in own], ()) for own in weights}
+    views = {own: named or _helpful([seen[own, fold] for fold in own], ()) for own in weights}
     asks = encoder if settings.query_bank == "auto" else None
-    table: dict = {(own, fold): {None: seen[own, fold][option[own]]} for own, fold in due}
+    table: dict = {(own, fold): {None: seen[own, fold][views[own]]} for own, fold in due}
     for fold in common:
         asked = [own for own in weights if asks and own and (own, fold) in table and can_ask(gathered, weights[own])]
-        for views in {option[own] for own in asked}:
-            mine = [own for own in asked if option[own] == views]
-            found = shown[views].with_bank({tuple(weights[own]) for own in mine}, fold, asks)
+        for option in {views[own] for own in asked}:
+            mine = [own for own in asked if views[own] == option]
+            found = shown[option].with_bank({tuple(weights[own]) for own in mine}, fold, asks)
             for own in mine:
                 table[own, fold] |= found[tuple(weights[own])]
     beta = {own: _helpful([table[own, fold] for fold in own], None) for own in weights}
     single = np.eye(len(gathered))
     return Fusion(
-        shown[option[whole]].members,
+        shown[views[whole]].members,
         weights[whole],
-        option[whole],
+        views[whole],
         beta[whole],
         tuple(tuple(contests[fold].standing(one) for fold in scored) for one in single),
         tuple(table[learned[fold], fold][beta[learned[fold]]] for fold in scored),

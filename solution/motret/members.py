@@ -14,7 +14,7 @@ from motret.folds import Folds
 from motret.foreign import Foreign
 from motret.rank import Scale
 from motret.runs import Run
-from motret.views import TestView
+from motret.views import Showing
 
 SAME = 1e-4
 """Standardised similarities that differ by no more are equal."""
@@ -32,7 +32,7 @@ class Member:
     folds: Mapping[int, Run]
     models: tuple[tuple[Run, int | None], ...]
     runs: tuple[str, ...]
-    views: tuple[TestView, ...] = ()
+    views: tuple[Showing, ...] = ()
 
     @property
     def features(self) -> FeatureSettings:

@@ -11,9 +11,9 @@ from motret.faults import SettingFault
 from motret.features import FeatureSettings
 from motret.folds import Folds
 from motret.members import ForeignMember, Member
-from motret.views import TestView
+from motret.views import Showing
 
-Found = dict[str, tuple[TestView, ...]]
+Found = dict[str, tuple[Showing, ...]]
 """Of a member: kind -> its views of that kind; those it does not have are not there."""
 
 
@@ -26,7 +26,7 @@ def find(
     """
     kinds = wanted(settings)
     seen_as: dict[FeatureSettings, TrainingData] = {}
-    mirrors: dict[FeatureSettings, tuple[TestView, ...]] = {}
+    mirrors: dict[FeatureSettings, tuple[Showing, ...]] = {}
     found: list[Found] = []
     for member in members:
         own: Found = {}

@@ -30,7 +30,7 @@ FLAG = "--views"
 
 
 @dataclass(frozen=True, eq=False)
-class TestView:
+class Showing:
     """How motions are shown once more. pace: how many times as fast they run; mirror: of their features, and of their captions too."""
 
     name: str
@@ -42,7 +42,7 @@ class TestView:
 class Shown(Motions):
     """The motions of a store as a view shows them."""
 
-    def __init__(self, store: Store, settings: MotionSettings, device: torch.device, view: TestView):
+    def __init__(self, store: Store, settings: MotionSettings, device: torch.device, view: Showing):
         super().__init__(store, settings, device)
         self.pace, self.swapped = view.pace, view.swapped
         self.mirror = None if view.mirror is None else view.mirror.to(device)
@@ -68,17 +68,17 @@ class Seen:
     of: str
 
 
-def speed() -> tuple[TestView, ...]:
+def speed() -> tuple[Showing, ...]:
     """Motions faster and slower, their captions as they are."""
-    return tuple(TestView(f"speed{pace:g}", pace=pace) for pace in PACES)
+    return tuple(Showing(f"speed{pace:g}", pace=pace) for pace in PACES)
 
 
-def swap(run: Run) -> tuple[TestView, ...]:
+def swap(run: Run) -> tuple[Showing, ...]:
     """The second person first; nothing where there is one person, or the tower takes persons alike."""
-    return () if run.persons < 2 or motion.takes_persons_alike(run.settings.motion) else (TestView("swap", swapped=True),)
+    return () if run.persons < 2 or motion.takes_persons_alike(run.settings.motion) else (Showing("swap", swapped=True),)
 
 
-def mirror(data: TrainingData, named: bool) -> tuple[TestView, ...]:
+def mirror(data: TrainingData, named: bool) -> tuple[Showing, ...]:
     """Left and right exchanged, in captions too; raw features have no mirror. data: the training motions as a model sees them.
 
     Where rotations cannot be mirrored the view is left out, aloud, or if it is named that is a SettingFault.
@@ -86,7 +86,7 @@ def mirror(data: TrainingData, named: bool) -> tuple[TestView, ...]:
     if data.store.settings.kind == "raw":
         return ()
     try:
-        return (TestView("mirror", mirror=augment.find_mirror(data, FLAG)),)
+        return (Showing("mirror", mirror=augment.find_mirror(data, FLAG)),)
     except SettingFault as fault:
         if named:
             raise
@@ -113,7 +113,7 @@ def origin(run: Run, fold: int, text: np.ndarray, motions: np.ndarray) -> str:
     return files.digest(runs.best_checkpoint(run.part(fold)).name, content.hexdigest())
 
 
-def load(run: Run, fold: int, view: TestView) -> Seen | None:
+def load(run: Run, fold: int, view: Showing) -> Seen | None:
     """What is kept of a view; None where there is nothing, or half a file."""
     try:
         with np.load(run.part(fold) / f"oof_{view.name}.npz", allow_pickle=False) as kept:
@@ -122,6 +122,6 @@ def load(run: Run, fold: int, view: TestView) -> Seen | None:
         return None
 
 
-def save(run: Run, fold: int, view: TestView, seen: Seen) -> None:
+def save(run: Run, fold: int, view: Showing, seen: Seen) -> None:
     """Keeps what a fold's model says in a view."""
     files.write_whole(run.part(fold) / f"oof_{view.name}.npz", lambda beside: np.savez(beside, **vars(seen)))
