@@ -18,6 +18,7 @@ from motret.config import EnsembleSettings, MotionSettings
 from motret.encode import Encoder
 from motret.members import Member
 from motret.rank import Scale
+from motret.standing import Standing
 from motret.views import Seen, Showing, Shown
 from test_rank import made_run, unit
 
@@ -76,6 +77,17 @@ def test_a_view_that_does_not_help_is_left_out(tmp_path: Path, monkeypatch: pyte
     assert found.views == () and [member.views for member in found.members] == [(), ()]
     without = fit(tmp_path / "again", monkeypatch, (0.0, 0.0), views="none")
     assert found.local == without.local
+
+
+def test_a_gain_within_its_error_is_none() -> None:
+    """Four galleries where a view as good as the plain similarity happens to score a little better."""
+    rng, owner = np.random.default_rng(8), np.arange(40)
+    tables = [
+        {option: Standing.of(rng.normal(size=(40, 40)) + 2 * np.eye(40), owner, owner) for option in ("plain", "view")} for _ in range(4)
+    ]
+    pooled = {option: np.mean([table[option].values() for table in tables]) for option in ("plain", "view")}
+    assert 0 < pooled["view"] - pooled["plain"] < 0.02
+    assert fusion._helpful(tables, "plain") == "plain"
 
 
 def test_a_view_that_is_named_is_taken_whatever_it_earns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def fit(
     weigher, equal = Weigher(contests), np.full(len(gathered), 1 / len(gathered))
     weights = {own: weigher.choose(own) if own and settings.weights == "auto" else equal for own in {*learned.values(), whole}}
     due = [(own, fold) for own in weights for fold in {*own, *scored}]
-    shown = {(): galleries} | in_views(galleries, list(weights.values()), settings, encoder)
+    shown = {(): galleries} | in_views(galleries, weights, settings, encoder)
     seen: dict = {(own, fold): {(): contests[fold].standing(weights[own])} for own, fold in due}
     for option, fold in product([option for option in shown if option], common):
         asked = [own for own in weights if (own, fold) in seen]
@@ -154,14 +154,16 @@ def fit(
     )
 
 
-def in_views(galleries: Galleries, weights: Sequence[np.ndarray], settings: EnsembleSettings, encoder: Encoder) -> dict[Views, Galleries]:
+def in_views(
+    galleries: Galleries, weights: Mapping[tuple[int, ...], np.ndarray], settings: EnsembleSettings, encoder: Encoder
+) -> dict[Views, Galleries]:
     """The galleries by the views that members are asked for: those that are named, or each set of the kinds that members have (auto).
 
-    Members without weight are not asked. With one gallery alone nothing can be chosen.
+    weights: by the folds that they were fitted on; members without any are not asked. On one fold alone nothing can be chosen.
     """
-    if settings.views == "none" or (settings.views == "auto" and len(galleries.contests) < 2):
+    if settings.views == "none" or (settings.views == "auto" and all(len(own) < 2 for own in weights)):
         return {}
-    used = np.any(weights, axis=0)
+    used = np.any(list(weights.values()), axis=0)
     asked = [member for member, taken in zip(galleries.members, used, strict=True) if taken]
     found = iter(showing.find(asked, galleries.data, galleries.folds, settings, encoder))
     own = [next(found) if taken else {} for taken in used]
