@@ -29,7 +29,7 @@ DATA, FOLDS = tiny.training_data(), tiny.folds(count=4)
 
 
 def settings(out_dir: Path, **values) -> EnsembleSettings:
-    return config.build(EnsembleSettings, {"out_dir": out_dir, "query_bank": "off", "device": "cpu"} | values)
+    return config.build(EnsembleSettings, {"out_dir": out_dir, "query_bank": "off", "views": "none", "device": "cpu"} | values)
 
 
 def run(folder: Path, name: str, seed: int = 0, alike: int | None = None, **made):
@@ -183,9 +183,9 @@ def test_a_bank_is_used_where_it_helps_on_galleries_that_did_not_choose_it() -> 
             listed.append({beta: standing.Standing.of(sim, owner, owner) for beta, sim in options.items()})
         return listed
 
-    assert fusion._beta(tables(1.0)) == 2.0
-    assert fusion._beta(tables(0.0)) is None and fusion._beta(tables(1.0, seeds=1)) is None
-    assert fusion._beta([{None: table[None]} for table in tables(1.0)]) is None
+    assert fusion._helpful(tables(1.0), None) == 2.0
+    assert fusion._helpful(tables(0.0), None) is None and fusion._helpful(tables(1.0, seeds=1), None) is None
+    assert fusion._helpful([{None: table[None]} for table in tables(1.0)], None) is None
 
 
 # ---- ensemble.py

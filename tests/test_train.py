@@ -23,7 +23,7 @@ def ensemble_flags(out_dir, submissions, *extra):
 
 
 def rank_test(out_dir, submissions, *extra):
-    return ensemble.main(ensemble_flags(out_dir, submissions, *extra))
+    return ensemble.main(ensemble_flags(out_dir, submissions, "--views=none", *extra))
 
 
 def embeddings(folder, fold):

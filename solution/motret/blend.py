@@ -34,11 +34,12 @@ def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], tests: Mapping
             dataset.same_persons(test.store, member.models[0][0].persons, test.queries[0].paths[0].parent)
     bank_too = fusion.beta is not None
     told = [encoder.test(member, tests[member.features], bank_too) if isinstance(member, Member) else member for member in fusion.members]
-    alone = [_of_member(one, test) for one in told] + [_of_file(one.similarities) for one, _ in fixed]
-    own = _mean(alone, fusion.weights) if fusion.beta is None else _normalised(told, fusion, test)
+    plain = [encode.without_views(one, own) if isinstance(own, Member) else one for one, own in zip(told, fusion.members, strict=True)]
+    files = [_of_file(one.similarities) for one, _ in fixed]
+    own = _mean([_of_member(one, test) for one in told], fusion.weights) if fusion.beta is None else _normalised(told, fusion, test)
     shares = [share for _, share in fixed]
-    together = _mean([own, *alone[len(told) :]], [1 - sum(shares), *shares])
-    return Blend(tuple(alone), together)
+    together = _mean([own, *files], [1 - sum(shares), *shares])
+    return Blend((*(_of_member(one, test) for one in plain), *files), together)
 
 
 def _mean(parts: Sequence[Similarities], weights: Sequence[float] | np.ndarray) -> Similarities:

@@ -36,7 +36,8 @@ class Combined:
         file, kept = self.published.file, self.published.kept
         beside = f" (kept as {kept.name})" if kept != file else ""
         bank = f"query-bank normalisation with beta {self.fusion.beta:g}" if self.fusion.beta else "no query-bank normalisation"
-        said = [f"{self.queries} queries ranked by {took_part}, {bank}: {file}{beside}", *self.verdict.lines()]
+        views = f"views {', '.join(self.fusion.views)}" if self.fusion.views else "no further views"
+        said = [f"{self.queries} queries ranked by {took_part}, {views}, {bank}: {file}{beside}", *self.verdict.lines()]
         said.append(self.fusion.local.line("local"))
         true = self.verdict.rows[-1].true
         return said if true is None else [*said, f"true score {submission.mean(true)} ({len(true)} queries)"]

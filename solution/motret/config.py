@@ -193,6 +193,10 @@ class FoldSettings:
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
 
 
+VIEWS = ("mirror", "speed", "swap")
+"""Kinds of test-time views."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnsembleSettings:
     """Weighs runs by what they earn out of fold, ranks the candidates and writes the submission."""
@@ -208,6 +212,9 @@ class EnsembleSettings:
     """auto: by the out-of-fold score, equal ones where that gains no more than its error."""
     query_bank: Literal["auto", "off"] = "auto"
     """Query-bank normalisation by the training captions; auto: where it gains more than its error out of fold."""
+    views: str = "auto"
+    """Further views of the motions that are asked for, parted by commas: mirror (captions too), speed, swap (of the persons), or none;
+    auto: those that gain more than their error out of fold."""
     fold: int | None = None
     """Use the models of this fold alone, weighed on the others; by default those of all folds."""
     test_dir: Path | None = None
@@ -231,6 +238,8 @@ class EnsembleSettings:
         at_least(self, 1, "top_k")
         if not all(0 < share < 1 for share in self.member_weight) or sum(self.member_weight) >= 1:
             raise SettingFault("--member_weight", "are shares of a mean", "give numbers above 0 that sum to less than 1")
+        if self.views not in ("auto", "none") and (unknown := [view for view in self.views.split(",") if view not in VIEWS]):
+            raise SettingFault("--views", f"there is no view {unknown[0]!r}", f"give auto, none, or some of {','.join(VIEWS)}")
 
 
 @dataclass(frozen=True, kw_only=True)

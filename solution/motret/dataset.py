@@ -69,6 +69,13 @@ def load_training(data: DataSettings, jobs: int = -1, kind: str = "canonical") -
     return TrainingData(training, packed, files.digest(*print_in), reused)
 
 
+def as_seen(data: TrainingData, kind: FeatureSettings, settings: DataSettings, jobs: int = -1) -> TrainingData:
+    """The same training motions with other features."""
+    if data.store.settings == kind:
+        return data
+    return load_training(replace(settings, fps=kind.fps, rotations=kind.rotations), jobs, kind.kind)
+
+
 def load_test(folder: Path, settings: FeatureSettings, data: DataSettings, jobs: int = -1) -> TestData:
     """Reads, checks and packs a test folder with the feature settings of the training motions. Any fault is fatal."""
     queries = challenge.read_queries(folder)

@@ -2,20 +2,22 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from motret import builder, embedding, features, members, part_texts, runs, text, workplace
+from motret import builder, embedding, features, members, part_texts, runs, sides, text, views, workplace
 from motret.batches import Motions
 from motret.config import MachineSettings, TextSettings
-from motret.dataset import TestData
+from motret.dataset import TestData, TrainingData
+from motret.folds import Folds
 from motret.members import Member
 from motret.model import DualEncoder
 from motret.rank import Scale
 from motret.runs import Run
 from motret.store import Store
+from motret.views import Seen, Showing, Shown
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Told:
     motion: np.ndarray
     query: np.ndarray
     bank: np.ndarray | None
+
+    def plain(self, count: int, scale: Scale) -> "Told":
+        """The same without its `count` views, on the scale of the plain similarities."""
+        size = self.motion.shape[1] // (1 + count)
+        return Told(scale, self.motion[:, :size], self.query[:, :size], None)
 
     def similarity(self, which: str, columns: slice) -> np.ndarray:
         """Of the queries or the bank ("query" | "bank") to some motions, on the member's scale."""
@@ -42,7 +49,7 @@ class Encoder:
         self.device, self.cache = workplace.choose_device(machine.device), work_dir / "text"
         self.training = distinct(captions)
         self.towers: dict[TextSettings, text.ClipTower | text.HfTower] = {}
-        self.banks: dict[tuple[TextSettings, bool], text.CaptionBank] = {}
+        self.banks: dict[tuple[TextSettings, bool, bool], text.CaptionBank] = {}
 
     def tower(self, settings: TextSettings) -> text.ClipTower | text.HfTower:
         """The text tower of these settings, loaded once."""
@@ -55,11 +62,14 @@ class Encoder:
         columns = features.layout(run.persons, run.features)
         return builder.open_model(run, part, columns, self.tower(run.settings.text), self.device)[0]
 
-    def bank(self, run: Run) -> text.CaptionBank:
-        """The training captions, ready for the models of a run; with a part weight what they say of parts too."""
-        key = run.settings.text, bool(run.part_weight)
+    def bank(self, run: Run, mirrored: bool = False) -> text.CaptionBank:
+        """The training captions, ready for the models of a run; with a part weight what they say of parts too.
+
+        mirrored: what those of them that speak of sides say in the mirror, instead.
+        """
+        key = run.settings.text, bool(run.part_weight), mirrored
         if key not in self.banks:
-            self.banks[key] = self._make_bank(run, self.training)
+            self.banks[key] = self._make_bank(run, list(_mirrored(self.training).values()) if mirrored else self.training)
         return self.banks[key]
 
     def _make_bank(self, run: Run, captions: Sequence[str]) -> text.CaptionBank:
@@ -74,13 +84,36 @@ class Encoder:
             return vectors
         return runs.with_named_parts(vectors, *embedding.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
 
-    def motions(self, model: DualEncoder, run: Run, store: Store) -> np.ndarray:
-        """(M, v) vectors of all motions of a store."""
-        motions, every = Motions(store, run.settings.motion, self.device), np.arange(len(store.ids))
-        vectors = embedding.embed_motions(model, motions, every, self.precision(run))
-        if not run.part_weight:
-            return vectors
-        return runs.with_parts(vectors, embedding.embed_motion_parts(model, motions, every, self.precision(run)))
+    def in_view(self, model: DualEncoder, run: Run, captions: Sequence[str], plain: np.ndarray, view: Showing, known: bool) -> np.ndarray:
+        """(C, v) vectors of captions as a view tells them. plain: (C, v) theirs; known: they are training captions."""
+        turned = _mirrored(captions) if view.mirror else {}
+        if not turned:
+            return plain
+        bank = self.bank(run, mirrored=True) if known else self._make_bank(run, list(turned.values()))
+        vectors, which = plain.copy(), [caption in turned for caption in captions]
+        vectors[which] = self.captions(model, run, [turned[caption] for caption in captions if caption in turned], bank)
+        return vectors
+
+    def with_views(
+        self, model: DualEncoder, run: Run, part: int | None, member: Member, captions: Sequence[str], known: bool = True
+    ) -> np.ndarray:
+        """(C, v) vectors of captions, and what they say in the views of a member. known: they are training captions."""
+        plain = self.captions(model, run, captions, self.bank(run) if known else self._make_bank(run, captions))
+        told = [self.in_view(model, run, captions, plain, view, known) for view in member.views]
+        return views.weighed([plain, *told], member.deviations(part))
+
+    def motions(
+        self, model: DualEncoder, run: Run, store: Store, view: Showing | None = None, rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(M, v) vectors of the motions of a store, all or those in `rows` (M,), as they are or in a view."""
+        settings, rows = run.settings.motion, np.arange(len(store.ids)) if rows is None else rows
+        motions = Motions(store, settings, self.device) if view is None else Shown(store, settings, self.device, view)
+        vectors = embedding.embed_motions(model, motions, rows, self.precision(run))
+        return (
+            runs.with_parts(vectors, embedding.embed_motion_parts(model, motions, rows, self.precision(run)))
+            if run.part_weight
+            else vectors
+        )
 
     def precision(self, run: Run) -> contextlib.AbstractContextManager:
         """What a run's models compute in."""
@@ -89,7 +122,25 @@ class Encoder:
     def bank_of_fold(self, member: Member, fold: int, captions: Sequence[str]) -> np.ndarray:
         """(C, v) what the model that has not seen a fold says of captions."""
         run = member.folds[fold]
-        return self.captions(self.model(run, fold), run, captions, self.bank(run))
+        return self.with_views(self.model(run, fold), run, fold, member, captions)
+
+    def keep_views(self, member: Member, data: TrainingData, folds: Folds) -> None:
+        """Makes and keeps what a member's models say of the motions they had not seen in its views, but for what is kept already.
+
+        data: the training motions as the member sees them.
+        """
+        for fold, run in member.folds.items():
+            plain = member.plain_vectors(fold)
+            of = views.origin(run, fold, *plain)
+            stale = [view for view in member.views if (kept := views.load(run, fold, view)) is None or kept.of != of]
+            model = self.model(run, fold) if stale else None
+            rows = folds.held_out(fold)
+            captions = [caption for row in rows for caption in data.training.captions[row]]
+            for view in stale:
+                told = self.in_view(model, run, captions, plain[0], view, known=True)
+                shown = self.motions(model, run, data.store, view, rows)
+                deviation = Scale.of(told @ shown.T).deviation / Scale.of(plain[0] @ plain[1].T).deviation
+                views.save(run, fold, view, Seen(told, shown, deviation, of))
 
     def test(self, member: Member, test: TestData, with_bank: bool = False) -> list[Told]:
         """What each model of a member says of the test, and of the bank of all training captions where it is asked for."""
@@ -98,16 +149,29 @@ class Encoder:
         scales, found = members.scales(member), []
         for run, part in member.models:
             model = self.model(run, part)
-            motion = self.motions(model, run, test.store)
-            query = self.captions(model, run, asked, self._make_bank(run, asked))
+            motion = np.concatenate([self.motions(model, run, test.store, view) for view in (None, *member.views)], axis=1)
+            query = self.with_views(model, run, part, member, asked, known=False)
             query = np.stack([own.mean(axis=0) for own in np.split(query, ends)])
-            found.append(Told(scales[part], motion, query, self.captions(model, run, self.training, self.bank(run)) if with_bank else None))
+            found.append(Told(scales[part], motion, query, self.with_views(model, run, part, member, self.training) if with_bank else None))
         return found
 
 
 def similarity(told: Sequence[Told], which: str, columns: slice) -> np.ndarray:
     """A member's similarity, the mean over its models, of the queries or the bank to some motions of the gallery."""
     return np.mean([one.similarity(which, columns) for one in told], axis=0)
+
+
+def without_views(told: Sequence[Told], member: Member) -> list[Told]:
+    """What the models of a member say plainly."""
+    if not member.views:
+        return list(told)
+    scales = members.scales(replace(member, views=()))
+    return [one.plain(len(member.views), scales[part]) for one, (_, part) in zip(told, member.models, strict=True)]
+
+
+def _mirrored(captions: Sequence[str]) -> dict[str, str]:
+    """Those captions that are told otherwise in the mirror, and how."""
+    return {caption: told for caption in captions if (told := sides.mirror(caption)) != caption}
 
 
 def distinct(captions: Sequence[Sequence[str]]) -> list[str]:

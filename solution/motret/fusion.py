@@ -1,12 +1,14 @@
-"""An ensemble fitted out of fold: weights and query-bank normalisation, and a score from folds that had no part in choosing them."""
+"""An ensemble fitted out of fold: weights, views, query-bank normalisation, and a score from folds that had no part in choosing them."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations, product
+from typing import TypeVar
 
 import numpy as np
 
-from motret import bank, encode, members, metrics, standing
+from motret import bank, encode, members, metrics, showing, standing
 from motret.config import EnsembleSettings
 from motret.dataset import TrainingData
 from motret.encode import Encoder
@@ -17,17 +19,23 @@ from motret.rank import LocalScore, Scale
 from motret.standing import Standing
 from motret.weigh import Contest, Weigher
 
+Views = tuple[str, ...]
+"""Kinds of views that an ensemble's members are asked for."""
+Option = TypeVar("Option")
+
 
 @dataclass(frozen=True)
 class Fusion:
     """What the ensemble is and what it earns.
 
-    members, weights: (members,); beta: of the query-bank normalisation, None without. alone: where the right motions stand for each
-    member, a gallery each; together: the same for the ensemble, by weights and beta chosen on other folds; folds: of the galleries.
+    members, weights: (members,); views: that the members are asked for; beta: of the query-bank normalisation, None without. alone:
+    where the right motions stand for each member without views, a gallery each; together: the same for the ensemble, by weights, views
+    and beta chosen on other folds; folds: of the galleries.
     """
 
     members: tuple[Member | ForeignMember, ...]
     weights: np.ndarray
+    views: Views
     beta: float | None
     alone: tuple[tuple[Standing, ...], ...]
     together: tuple[Standing, ...]
@@ -65,6 +73,13 @@ class Galleries:
         distinct = {fold: contest.only(kept) for fold, contest in contests.items()}
         return cls(tuple(gathered[number] for number in kept), distinct, data, folds)
 
+    def standings(self, mixes: Collection[tuple[float, ...]], fold: int) -> dict[tuple[float, ...], Standing]:
+        """Where the right motions of a gallery stand, for each mixture."""
+        used = [number for number in range(len(self.members)) if any(weights[number] for weights in mixes)]
+        told = {number: standardised(self.members[number], fold) for number in used}
+        mixed = {weights: sum(weights[number] * told[number] for number in used if weights[number]) for weights in mixes}
+        return {weights: Standing.of(similarity, *held_out(self.data, self.folds, fold)) for weights, similarity in mixed.items()}
+
     def with_bank(
         self, mixes: Collection[tuple[float, ...]], fold: int, encoder: Encoder
     ) -> dict[tuple[float, ...], dict[float | None, Standing]]:
@@ -91,10 +106,11 @@ class Galleries:
 def fit(
     gathered: Sequence[Member | ForeignMember], data: TrainingData, folds: Folds, settings: EnsembleSettings, encoder: Encoder
 ) -> Fusion:
-    """Weighs the members and tries query-bank normalisation: for each fold on the others, to score it; for the ensemble on all.
+    """Weighs the members, tries views and then query-bank normalisation: for each fold on the others, to score it; for the ensemble on all.
 
     With `settings.fold` that fold is the one that is scored and ranked by, and has no part in the choice. Where there is but one fold,
-    weights are equal and nothing is normalised. Of members that say the same the first is taken.
+    weights are equal, nothing is normalised, and there are no views but those that are named. Of members that say the same the first is
+    taken.
     """
     common = members.common_folds(gathered, folds.count)
     if settings.fold is not None and settings.fold not in common:
@@ -106,23 +122,57 @@ def fit(
     whole = learned[scored[0]] if settings.fold is not None else tuple(common) if len(common) > 1 else ()
     weigher, equal = Weigher(contests), np.full(len(gathered), 1 / len(gathered))
     weights = {own: weigher.choose(own) if own and settings.weights == "auto" else equal for own in {*learned.values(), whole}}
+    due = [(own, fold) for own in weights for fold in {*own, *scored}]
+    shown = {(): galleries} | in_views(galleries, weights, settings, encoder)
+    seen: dict = {(own, fold): {(): contests[fold].standing(weights[own])} for own, fold in due}
+    for option, fold in product([option for option in shown if option], common):
+        asked = [own for own in weights if (own, fold) in seen]
+        found = shown[option].standings({tuple(weights[own]) for own in asked}, fold)
+        for own in asked:
+            seen[own, fold][option] = found[tuple(weights[own])]
+    named = max(shown, key=len) if showing.is_named(settings) else None
+    views = {own: named or _helpful([seen[own, fold] for fold in own], ()) for own in weights}
     asks = encoder if settings.query_bank == "auto" else None
-    table = {(own, fold): {None: contests[fold].standing(weights[own])} for own in weights for fold in {*own, *scored}}
+    table: dict = {(own, fold): {None: seen[own, fold][views[own]]} for own, fold in due}
     for fold in common:
         asked = [own for own in weights if asks and own and (own, fold) in table and can_ask(gathered, weights[own])]
-        found = galleries.with_bank({tuple(weights[own]) for own in asked}, fold, asks) if asked else {}
-        for own in asked:
-            table[own, fold] |= found[tuple(weights[own])]
-    beta = {own: _beta([table[own, fold] for fold in own]) for own in weights}
+        for option in {views[own] for own in asked}:
+            mine = [own for own in asked if views[own] == option]
+            found = shown[option].with_bank({tuple(weights[own]) for own in mine}, fold, asks)
+            for own in mine:
+                table[own, fold] |= found[tuple(weights[own])]
+    beta = {own: _helpful([table[own, fold] for fold in own], None) for own in weights}
     single = np.eye(len(gathered))
     return Fusion(
-        gathered,
+        shown[views[whole]].members,
         weights[whole],
+        views[whole],
         beta[whole],
         tuple(tuple(contests[fold].standing(one) for fold in scored) for one in single),
         tuple(table[learned[fold], fold][beta[learned[fold]]] for fold in scored),
         tuple(scored),
     )
+
+
+def in_views(
+    galleries: Galleries, weights: Mapping[tuple[int, ...], np.ndarray], settings: EnsembleSettings, encoder: Encoder
+) -> dict[Views, Galleries]:
+    """The galleries by the views that members are asked for: those that are named, or each set of the kinds that members have (auto).
+
+    weights: by the folds that they were fitted on; members without any are not asked. On one fold alone nothing can be chosen.
+    """
+    if settings.views == "none" or (settings.views == "auto" and all(len(own) < 2 for own in weights)):
+        return {}
+    used = np.any(list(weights.values()), axis=0)
+    asked = [member for member, taken in zip(galleries.members, used, strict=True) if taken]
+    found = iter(showing.find(asked, galleries.data, galleries.folds, settings, encoder))
+    own = [next(found) if taken else {} for taken in used]
+    there = tuple(kind for kind in showing.wanted(settings) if any(kind in one for one in own))
+    options = [there] if showing.is_named(settings) else [views for size in range(1, len(there) + 1) for views in combinations(there, size)]
+    return {
+        option: replace(galleries, members=tuple(showing.shown(*one, option) for one in zip(galleries.members, own, strict=True)))
+        for option in options
+    }
 
 
 def held_out(data: TrainingData, folds: Folds, fold: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,19 +192,19 @@ def can_ask(gathered: Sequence[Member | ForeignMember], weights: np.ndarray) -> 
     return all(isinstance(member, Member) for member, weight in zip(gathered, weights, strict=True) if weight)
 
 
-def _beta(tables: Sequence[dict[float | None, Standing]]) -> float | None:
-    """The beta that scores best on some galleries, None for no normalisation.
+def _helpful(tables: Sequence[Mapping[Option, Standing]], plain: Option) -> Option:
+    """The option (a beta, a set of views) that scores best on some galleries; `plain`, which is one of them, where none helps.
 
-    It is normalised where that gains more than its error on each gallery by the beta that is best on the others.
+    One helps where on each gallery that which is best on the others gains more than the error of this gain.
     """
     if len(tables) < 2 or len(tables[0]) < 2:
-        return None
-    scores = [{beta: own.values() for beta, own in table.items()} for table in tables]
+        return plain
+    scores = [{option: own.values() for option, own in table.items()} for table in tables]
     chosen = [_best(scores[:place] + scores[place + 1 :]) for place in range(len(scores))]
-    differences = np.concatenate([own[beta] - own[None] for own, beta in zip(scores, chosen, strict=True)])
-    gain = metrics.clustered(differences, standing.groups([table[None] for table in tables]))
-    return _best(scores) if gain.mean > gain.error else None
+    differences = np.concatenate([own[option] - own[plain] for own, option in zip(scores, chosen, strict=True)])
+    gain = metrics.clustered(differences, standing.groups([table[plain] for table in tables]))
+    return _best(scores) if gain.mean > gain.error else plain
 
 
-def _best(scores: Sequence[dict[float | None, np.ndarray]]) -> float | None:
-    return max(scores[0], key=lambda beta: np.concatenate([own[beta] for own in scores]).mean())
+def _best(scores: Sequence[Mapping[Option, np.ndarray]]) -> Option:
+    return max(scores[0], key=lambda option: np.concatenate([own[option] for own in scores]).mean())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from motret import rank, runs
+from motret import rank, runs, views
 from motret.config import EnsembleSettings
 from motret.dataset import TrainingData
 from motret.faults import RunFault
@@ -14,6 +14,7 @@ from motret.folds import Folds
 from motret.foreign import Foreign
 from motret.rank import Scale
 from motret.runs import Run
+from motret.views import Showing
 
 SAME = 1e-4
 """Standardised similarities that differ by no more are equal."""
@@ -24,13 +25,14 @@ class Member:
     """Runs of the same settings, data and folds, which count as one.
 
     folds: fold -> the run that has its model and its out-of-fold similarities; models: the models that rank queries, as run and fold
-    (None: the model of all motions); runs: names of all runs in it.
+    (None: the model of all motions); runs: names of all runs in it; views: what its models are shown besides.
     """
 
     name: str
     folds: Mapping[int, Run]
     models: tuple[tuple[Run, int | None], ...]
     runs: tuple[str, ...]
+    views: tuple[Showing, ...] = ()
 
     @property
     def features(self) -> FeatureSettings:
@@ -39,7 +41,16 @@ class Member:
 
     def vectors(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """(C, v) and (M, v) of the captions and motions that the fold holds out; their products are similarities."""
+        return views.joined(*self.plain_vectors(fold), [views.load(self.folds[fold], fold, view) for view in self.views])
+
+    def plain_vectors(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same without views."""
         return runs.load_out_of_fold(self.folds[fold], fold).vectors(self.folds[fold].part_weight)
+
+    def deviations(self, part: int | None) -> list[float]:
+        """Of each view's similarities, as a multiple of the plain ones'; for the model of all motions (None) the folds' mean."""
+        folds = list(self.folds) if part is None else [part]
+        return [float(np.mean([views.load(self.folds[fold], fold, view).deviation for fold in folds])) for view in self.views]
 
     def similarity(self, fold: int) -> np.ndarray:
         """(C, M) captions and motions that the fold holds out, on the member's own scale."""
@@ -51,7 +62,7 @@ class Member:
         models = tuple(model for model in self.models if model[1] == fold)
         if not models:
             raise RunFault(self.name, f"has not finished fold {fold}", "leave it out of --runs, or train that fold of it")
-        return Member(self.name, self.folds, models, self.runs)
+        return replace(self, models=models)
 
 
 @dataclass(frozen=True)

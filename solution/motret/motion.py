@@ -33,6 +33,8 @@ class MotionTransformer(nn.Module):
     No token carries which person it belongs to, so swapping the persons changes nothing.
     """
 
+    takes_persons_alike = True
+
     def __init__(self, settings: MotionSettings, persons: int, columns: dict[str, slice]):
         super().__init__()
         del persons  # any number: all go through the same layers
@@ -106,11 +108,19 @@ class MotionTransformer(nn.Module):
 
 def make_tower(settings: MotionSettings, persons: int, columns: dict[str, slice]) -> nn.Module:
     """The tower that `settings.motion_tower` names: a class called with these arguments, with a `dim` and a forward of `MotionBatch`."""
+    return _tower_class(settings)(settings, persons, columns)
+
+
+def takes_persons_alike(settings: MotionSettings) -> bool:
+    """Whether the tower promises that swapping the persons changes nothing: its class says `takes_persons_alike = True`."""
+    return getattr(_tower_class(settings), "takes_persons_alike", False)
+
+
+def _tower_class(settings: MotionSettings) -> type[nn.Module]:
     module, _, name = settings.motion_tower.partition(":")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as missing:
         raise SettingFault(
             "--motion_tower", f"{settings.motion_tower!r}: {missing}", "write it as module:Class, see docs/own_model.md"
         ) from missing
-    return kind(settings, persons, columns)

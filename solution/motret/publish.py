@@ -56,6 +56,7 @@ def publish(
     true = next((row.true for row in verdict.rows[-1:] if row.true is not None), None)
     about = {
         "members": entries,
+        "views": list(fusion.views),
         "query_bank": fusion.beta,
         "fold": settings.fold,
         "local_score": asdict(local.score) | {"by_fold": {fold: asdict(score) for fold, score in local.by_fold.items()}},

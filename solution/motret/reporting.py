@@ -51,9 +51,12 @@ def choose(settings: ReportSettings, data: TrainingData, folds: Folds) -> list[R
 
 
 def latest_members(submissions: Path, data: TrainingData, folds: Folds) -> tuple[str, ...]:
-    """Names of the runs in the latest submission; none where there is no submission, or it is of other data or folds."""
+    """Names of the runs in the latest submission (a member made elsewhere is none, and has no settings).
+
+    None where there is no submission, or it is of other data or folds.
+    """
     found = latest(submissions, data, folds)
-    return tuple(member["run"] for member in found[1]["members"] if "settings" in member) if found else ()  # others are files
+    return tuple(member["run"] for member in found[1]["members"] if "settings" in member) if found else ()
 
 
 def latest(submissions: Path, data: TrainingData, folds: Folds) -> tuple[Path, dict[str, Any]] | None:

@@ -1,0 +1,257 @@
+"""Test-time views: what they are a mean of, where they are taken, what is kept of them, and ensemble.py --views."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import conftest
+import ensemble
+import tiny
+import train
+import validate
+from motret import config, dataset, encode, folds, fusion, members, metrics, motion, rank, reporting, runs, showing, sides, views
+from motret.config import EnsembleSettings, MotionSettings
+from motret.encode import Encoder
+from motret.members import Member
+from motret.rank import Scale
+from motret.standing import Standing
+from motret.views import Seen, Showing, Shown
+from test_rank import made_run, unit
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
+DATA, FOLDS = tiny.training_data(), tiny.folds(count=4)
+VIEW = Showing("speed0.9", pace=0.9)
+
+
+# ---- the mean over views
+
+
+def constructed(folder: Path, name: str, seed: int, loud: float) -> Member:
+    """A member of four folds whose captions say in the view where their motions are, `loud` times as loud as noise."""
+    run, rng = made_run(folder, name, seed, folds=range(4), found=FOLDS), np.random.default_rng([seed, 7])
+    for fold in range(4):
+        out = runs.load_out_of_fold(run, fold)
+        told = unit(rng, *out.motion.shape)
+        text = loud * told[out.owner] + unit(rng, *out.text.shape)
+        deviation = (text @ told.T).std() / (out.text @ out.motion.T).std()
+        views.save(run, fold, VIEW, Seen(text, told, float(deviation), "made up"))
+    return Member(name, dict.fromkeys(range(4), run), tuple((run, fold) for fold in range(4)), (name,))
+
+
+def test_a_member_with_a_view_is_the_mean_of_both_on_one_scale(tmp_path: Path) -> None:
+    member = constructed(tmp_path, "one", 0, loud=3.0)
+    for fold in range(4):
+        out, seen = runs.load_out_of_fold(member.folds[fold], fold), views.load(member.folds[fold], fold, VIEW)
+        both = [out.text.astype(float) @ out.motion.T, seen.text.astype(float) @ seen.motion.T]
+        mean = np.mean([(similarity - similarity.mean()) / similarity.std() for similarity in both], axis=0)
+        shown = fusion.standardised(replace(member, views=(VIEW,)), fold)
+        np.testing.assert_allclose(shown, mean / mean.std(), atol=1e-5)
+        assert not np.allclose(shown, fusion.standardised(member, fold), atol=0.1)
+
+
+def fit(folder: Path, monkeypatch: pytest.MonkeyPatch, louds: tuple[float, ...], **values) -> fusion.Fusion:
+    """The fusion of constructed members, all of which have the view."""
+    gathered = [constructed(folder, f"member{number}", number, loud) for number, loud in enumerate(louds)]
+    monkeypatch.setattr(showing, "find", lambda asked, *rest: [{"speed": (VIEW,)}] * len(asked))
+    chosen = config.build(EnsembleSettings, {"query_bank": "off", "weights": "equal", "device": "cpu"} | values)
+    return fusion.fit(gathered, DATA, FOLDS, chosen, Encoder(chosen.machine, folder, DATA.training.captions))
+
+
+def test_a_view_that_helps_is_taken_and_scored_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fit(tmp_path, monkeypatch, (3.0, 3.0))
+    assert found.views == ("speed",) and [member.views for member in found.members] == [(VIEW,)] * 2
+    for fold, own in zip(found.folds, found.together, strict=True):
+        mean = np.mean([fusion.standardised(member, fold) for member in found.members], axis=0)
+        np.testing.assert_allclose(own.values(), metrics.caption_scores(mean, fusion.held_out(DATA, FOLDS, fold)[0]))
+    plain = [fusion.standardised(replace(member, views=()), 2) for member in found.members]  # what a member earns alone it earns plainly
+    owner = fusion.held_out(DATA, FOLDS, 2)[0]
+    np.testing.assert_allclose([own[2].values() for own in found.alone], [metrics.caption_scores(own, owner) for own in plain])
+
+
+def test_a_view_that_does_not_help_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fit(tmp_path, monkeypatch, (0.0, 0.0))
+    assert found.views == () and [member.views for member in found.members] == [(), ()]
+    without = fit(tmp_path / "again", monkeypatch, (0.0, 0.0), views="none")
+    assert found.local == without.local
+
+
+def test_a_gain_within_its_error_is_none() -> None:
+    """Four galleries where a view as good as the plain similarity happens to score a little better."""
+    rng, owner = np.random.default_rng(8), np.arange(40)
+    tables = [
+        {option: Standing.of(rng.normal(size=(40, 40)) + 2 * np.eye(40), owner, owner) for option in ("plain", "view")} for _ in range(4)
+    ]
+    pooled = {option: np.mean([table[option].values() for table in tables]) for option in ("plain", "view")}
+    assert 0 < pooled["view"] - pooled["plain"] < 0.02
+    assert fusion._helpful(tables, "plain") == "plain"
+
+
+def test_a_view_that_is_named_is_taken_whatever_it_earns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fit(tmp_path, monkeypatch, (0.0,), views="speed").views == ("speed",)
+
+
+def test_a_fold_has_no_part_in_choosing_the_view_it_is_scored_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The view is useless but on fold 3, where it knows all: the ensemble would take it for fold 0, never for fold 3."""
+    member = constructed(tmp_path, "one", 0, loud=0.0)
+    seen = views.load(member.folds[3], 3, VIEW)
+    out = runs.load_out_of_fold(member.folds[3], 3)
+    views.save(member.folds[3], 3, VIEW, replace(seen, text=9 * seen.motion[out.owner], deviation=1e-3))
+    monkeypatch.setattr(showing, "find", lambda asked, *rest: [{"speed": (VIEW,)}] * len(asked))
+    chosen = config.build(EnsembleSettings, {"query_bank": "off", "device": "cpu", "fold": 3})
+    found = fusion.fit([member], DATA, FOLDS, chosen, Encoder(chosen.machine, tmp_path, DATA.training.captions))
+    assert found.views == () and found.local.score == rank.out_of_fold_score([member.folds[3]], FOLDS, 3).score
+
+
+# ---- what members have
+
+
+def test_towers_that_take_persons_alike_have_nothing_to_swap(tmp_path: Path) -> None:
+    towers = {"motret.motion:MotionTransformer": True, "motret.parts:PartTransformer": True, "motret.frames:FrameTransformer": False}
+    run = made_run(tmp_path, "one")
+    for tower, alike in towers.items():
+        assert motion.takes_persons_alike(config.build(MotionSettings, {"motion_tower": tower})) == alike
+        own = replace(run, settings=tiny.settings(motion_tower=tower))
+        assert [view.name for view in views.swap(own)] == ([] if alike else ["swap"]) and views.swap(replace(own, persons=1)) == ()
+
+
+def test_motions_are_shown_faster_mirrored_or_swapped() -> None:
+    chosen, rows = tiny.settings().motion, torch.tensor([3, 5])
+    plain = Shown(DATA.store, chosen, tiny.CPU, Showing("plain")).gather(rows)
+    fast = Shown(DATA.store, chosen, tiny.CPU, Showing("fast", pace=2.0)).gather(rows)
+    assert fast.lengths.tolist() == [(length - 1) // 2 + 1 for length in plain.lengths.tolist()]
+    (mirror,) = views.mirror(DATA_ALONE, named=True)
+    turned = Shown(DATA_ALONE.store, chosen, tiny.CPU, mirror).gather(rows).frames
+    alone = Shown(DATA_ALONE.store, chosen, tiny.CPU, Showing("plain")).gather(rows).frames
+    assert torch.equal(turned, mirror.mirror(alone)) and not torch.equal(turned, alone)
+    swapped = Shown(DATA.store, chosen, tiny.CPU, Showing("swap", swapped=True)).gather(rows)
+    assert torch.equal(swapped.frames, plain.frames.flip(2)) and not torch.equal(swapped.frames, plain.frames)
+
+
+def without_rotations() -> dataset.TrainingData:
+    """Made-up motions whose features have no rotations, and so are mirrored without a look at the files."""
+    settings = replace(DATA.store.settings, rotations=False)
+    width = max(part.stop for part in replace(DATA.store, settings=settings).columns.values())
+    return replace(DATA, store=replace(DATA.store, settings=settings, features=DATA.store.features[..., :width]))
+
+
+DATA_ALONE = without_rotations()
+
+
+# ---- ensemble.py --views
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without rotations, and one of raw columns, whose tower tells the persons apart."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert tiny.run_training(folder, "canonical", no_rotations=True, epochs=1) == 0
+    readme = {"width": 16, "heads": 2, "layers": 1, "max_frames": 60, "epochs": 1, "batch_size": 6, "text_width": 64, "text_layers": 1}
+    flags = tiny.flags(out_dir=folder, run_name="raw", folds=2, text_weights="none", **readme)
+    assert train.main(["clip_readme", *tiny.places(), *flags]) == 0
+    return folder
+
+
+def rank_test(trained: Path, out: Path, *flags: str, data: Path | None = None) -> dict:
+    """What the JSON of the submission says."""
+    assert ensemble.main([*tiny.places(data), f"--out_dir={trained}", f"--submissions_dir={out}", *flags]) == 0
+    (about,) = out.glob("*_cv*.json")
+    return json.loads(about.read_text())
+
+
+def kept(trained: Path, name: str) -> dict[str, int]:
+    return {path.stem: path.stat().st_mtime_ns for path in (trained / name / "fold0").glob("oof_*.npz")}
+
+
+def test_each_member_is_asked_for_the_views_it_has_and_once(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = rank_test(trained, tmp_path / "one", "--views=mirror,speed,swap")
+    assert first["views"] == ["mirror", "speed", "swap"] and "views mirror, speed, swap" in capsys.readouterr().out
+    before = [kept(trained, name) for name in ("canonical", "raw")]
+    assert [sorted(own) for own in before] == [
+        ["oof_mirror", "oof_speed0.9", "oof_speed1.1"],
+        ["oof_speed0.9", "oof_speed1.1", "oof_swap"],
+    ]
+    again = rank_test(trained, tmp_path / "two", "--views=mirror,speed,swap")
+    assert again["local_score"] == first["local_score"] and [kept(trained, name) for name in ("canonical", "raw")] == before
+    (checkpoint,) = (trained / "canonical" / "fold0").glob("best_epoch*.pt")
+    newer = checkpoint.rename(checkpoint.with_name("best_epoch77.pt"))
+    (trained / "raw" / "fold0" / "oof_swap.npz").write_bytes(b"half a file")
+    rank_test(trained, tmp_path / "three", "--views=mirror,speed,swap")
+    newer.rename(checkpoint)
+    after = kept(trained, "canonical")
+    assert all(after[name] > before[0][name] for name in after)
+    assert kept(trained, "raw")["oof_swap"] > before[1]["oof_swap"]
+    assert kept(trained, "raw")["oof_speed0.9"] == before[1]["oof_speed0.9"]
+
+
+def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(trained: Path, tmp_path: Path) -> None:
+    """The held-out motions as queries of a test folder: what is said of them in views, and of the bank, is the same as out of fold."""
+    drawn = ["make_batches", *tiny.places(), "--queries", "4", "--candidates", "11", "--fold", "0", "--out", str(tmp_path / "val")]
+    assert validate.main(drawn) == 0
+    chosen = config.build(EnsembleSettings, place() | {"out_dir": trained, "runs": ("canonical",), "views": "mirror,speed", "fold": 0})
+    data = dataset.load_training(chosen.data, 1)
+    found = folds.read(data, chosen.data.folds_dir)
+    (plain,) = members.gather(chosen, data, found)
+    encoder = Encoder(chosen.machine, tmp_path, data.training.captions)
+    (own,) = showing.find([plain], data, found, chosen, encoder)
+    member = showing.shown(plain, own, ("mirror", "speed"))
+    test = dataset.load_test(tmp_path / "val", plain.features, chosen.data, 1)
+    told = encoder.test(member, test, with_bank=True)
+    captions = [caption for row in found.held_out(0) for caption in data.training.captions[row]]
+    ids = [data.training.ids[row] for row in found.held_out(0)]
+    assert len(member.views) == 3 and any(sides.mirror(caption) != caption for caption in captions)
+    known = [encoder.training.index(caption) for caption in captions]
+    for asked, shown in ((member, told), (plain, encode.without_views(told, member))):
+        scale = Scale.of(asked.similarity(0))
+        wanted, whole = scale(asked.similarity(0)), encode.similarity(shown, "query", slice(None))
+        for number, query in enumerate(test.queries):
+            columns = [ids.index(path.resolve().stem) for path in query.paths]
+            rows = [captions.index(caption) for caption in query.captions]
+            np.testing.assert_allclose(whole[number][test.rows[number]], wanted[rows][:, columns].mean(axis=0), atol=1e-3)
+    said = told[0].bank[known] @ member.vectors(0)[1].T
+    np.testing.assert_allclose(said, member.similarity(0), atol=1e-3)
+
+
+def place() -> dict[str, object]:
+    data = tiny.challenge()
+    return {"data_dir": data, "work_dir": Path(f"{data}-work"), "folds_dir": Path(f"{data}-folds"), "device": "cpu", "jobs": 1}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--runs=raw", "--views=mirror"], "error: --views: no member has the view mirror"),
+        (["--runs=canonical", "--views=speed,swap"], "error: --views: no member has the view swap"),
+        (["--views=speed,sideways"], "error: --views: there is no view 'sideways'"),
+    ],
+)
+def test_a_view_that_nobody_has_is_one_line(
+    trained: Path, tmp_path: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ensemble.main([*tiny.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}", *flags]) == 1
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_motions_of_one_person_are_seen_in_the_mirror_but_not_swapped(tmp_path: Path) -> None:
+    told = {f"{number:05d}": (f"person {number} raises the {side} hand",) for number, side in enumerate(["left", "right"] * 6)}
+    root = conftest.write_data(tmp_path / "data", {name: conftest.motion(14 + row, 1, row) for row, name in enumerate(told)}, told)
+    (root / "test" / "1").mkdir(parents=True)
+    (root / "test" / "1" / "text.txt").write_text("a person raises the left hand\n")
+    for number in range(1, 13):
+        np.save(root / "test" / "1" / f"motion_{number}.npy", conftest.motion(20 + number, 1, 50 + number))
+    assert tiny.run_training(tmp_path / "runs", "one", root, no_rotations=True, epochs=1) == 0
+    rank_test(tmp_path / "runs", tmp_path / "out", "--query_bank=off", data=root)
+    assert sorted(kept(tmp_path / "runs", "one")) == ["oof_mirror", "oof_speed0.9", "oof_speed1.1"]
+
+
+def test_a_member_made_elsewhere_is_none_of_the_runs_to_report(trained: Path, tmp_path: Path) -> None:
+    alone = ("--runs=canonical", "--views=none", "--query_bank=off")
+    rank_test(trained, tmp_path / "one", *alone)
+    (file,) = (tmp_path / "one").glob("*.npz")
+    rank_test(trained, tmp_path / "two", *alone, f"--members={file}", "--member_weight=0.5")
+    data = dataset.load_training(config.build(EnsembleSettings, place()).data, 1)
+    found = folds.read(data, Path(f"{tiny.challenge()}-folds"))
+    assert reporting.latest_members(tmp_path / "two", data, found) == ("canonical",)
