@@ -14,8 +14,9 @@ python solution/validate.py make_batches draws queries in the test's own layout,
 import sys
 from collections.abc import Sequence
 
-from motret import challenge, cli, compare, dataset, folds, holdout, metrics, submission, submission_log
+from motret import cli, compare, dataset, folds, holdout, metrics, submission, submission_log
 from motret.config import BatchesSettings, CompareSettings, OofSettings, RecordSettings, SubmissionSettings
+from motret.queries import read_queries
 
 
 @cli.command
@@ -50,7 +51,7 @@ def score_runs(settings: OofSettings) -> None:
 
 def check_submission(settings: SubmissionSettings) -> None:
     folder = settings.test_dir or settings.data_dir / "test"
-    answers = submission.read_submission(settings.file, challenge.read_queries(folder), settings.top_k)
+    answers = submission.read_submission(settings.file, read_queries(folder), settings.top_k)
     print(f"{settings.file}: form is right, {len(answers)} queries")
     gt = settings.gt or folder / "gt.csv"
     if settings.gt is None and not gt.is_file():

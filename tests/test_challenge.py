@@ -23,10 +23,10 @@ from motret.challenge import (
     query_key,
     read_captions,
     read_motion,
-    read_queries,
     read_training,
 )
 from motret.faults import DataFault, SettingFault
+from motret.queries import read_queries
 from motret.submission import read_ground_truth, read_submission, write_submission
 
 

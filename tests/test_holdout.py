@@ -11,7 +11,7 @@ import pytest
 import validate
 from conftest import data_flags, load, write_data
 from motret import folds, submission
-from motret.challenge import read_queries
+from motret.queries import read_queries
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import sample
-from motret import challenge, submission
+from motret import submission
+from motret.queries import read_queries
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -48,7 +49,7 @@ def test_one_command_goes_from_data_to_a_submission_and_a_second_run_reuses_it(t
     assert first.returncode == 0, first.stdout + first.stderr
     for said in ("forecast: about", "local score", "true score", f"submission  {tmp_path / 'submissions_dir' / 'submission.csv'}"):
         assert said in first.stdout
-    answers = submission.read_submission(tmp_path / "submissions_dir" / "submission.csv", challenge.read_queries(data / "test"))
+    answers = submission.read_submission(tmp_path / "submissions_dir" / "submission.csv", read_queries(data / "test"))
     assert set(answers) == {"1", "2"}
 
     again = run_all("--data_dir", str(data), *SMALL, *places)

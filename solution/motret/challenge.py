@@ -1,4 +1,4 @@
-"""Reads the competition's input: ids, captions, motions, the training set, the queries; every check on it and its error.
+"""Reads the competition's input: ids, captions, motions, the training set (`queries` reads the test); every check and its error.
 
 Whatever is wrong is a `DataFault` that names the file, the fault and the mend. Nothing is ever unpickled, and no path is built
 from what a data file says: ids are looked up among the files that a folder holds.
@@ -18,7 +18,6 @@ import numpy as np
 
 from motret import arrays
 from motret.faults import DataFault
-from motret.metrics import POOL, TOP
 from motret.skeleton import N_JOINTS, PERSONS_BY_COLUMNS
 
 Text = TypeVar("Text")
@@ -102,7 +101,7 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdecimal()
 
 
-def _id_order(name: str) -> tuple[bool, int, str]:
+def id_order(name: str) -> tuple[bool, int, str]:
     """Sorting key: numbers by value, then names."""
     return (False, len(query_key(name)), query_key(name)) if _is_number(name) else (True, 0, name)
 
@@ -257,7 +256,7 @@ def pair(
     listed = [name for ids in lists.values() for name in ids]
     before = list(faults)
     faults = [*before, *(_unusable(lists, width, motions, texts) if lists else _unpaired(root, motions, texts, list(sides)))]
-    wanted = dict.fromkeys(canonical_ids(listed, width)) if lists else sorted(motions, key=_id_order)
+    wanted = dict.fromkeys(canonical_ids(listed, width)) if lists else sorted(motions, key=id_order)
     paired = [name for name in wanted if name in motions and name in texts]
     if not paired:
         raise _empty_dataset(root, sides, listed, before)
@@ -353,77 +352,8 @@ def _read_groups(path: Path, ids: Collection[str], width: int) -> dict[str, str]
         if groups.setdefault(canonical_ids([raw], width)[0], group) != group:
             raise DataFault(path, f"line {line}: id {raw} is in two groups", "keep one of them")
     if alone := [name for name in ids if name not in groups]:
-        _warn(path, f"no group for {len(alone)} of {len(ids)} training ids: {some(alone)}", "each gets a group of its own")
+        warn(path, f"no group for {len(alone)} of {len(ids)} training ids: {some(alone)}", "each gets a group of its own")
     return {name: groups.get(name, f"own:{name}") for name in ids}
-
-
-# ---- the queries
-
-
-def read_queries(folder: Path) -> tuple[Query, ...]:
-    """The queries of data/test, or of any folder of its form: numbered ones by number, then named ones.
-
-    Any fault in a query is fatal. Pools of other than 32, or of fewer than 10, gaps in their numbering and folders that are no
-    queries give one warning of each kind. Candidates' motions are not opened.
-    """
-    if not folder.is_dir():
-        raise DataFault(folder, "no such folder", NO_DATA)
-    folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
-    queries, ignored = [], []
-    for path in sorted(folders, key=lambda path: _id_order(path.name)):
-        query = _read_query(path)
-        (ignored.append(path.name) if query is None else queries.append(query))
-    if not queries:
-        raise DataFault(folder, "no query folder in it", "each query is a folder with text.txt and motion_<k>.npy")
-    names: dict[str, str] = {}
-    for query in queries:
-        if (first := names.setdefault(query_key(query.id), query.id)) != query.id:
-            raise DataFault(folder / query.id, f"the same query id as {first}", "take one of the two folders away")
-    if ignored:
-        _warn(folder, f"folders without text and motions: {some(ignored)}", "ignored")
-    _warn_of_pools(folder, queries)
-    return tuple(queries)
-
-
-def _read_query(folder: Path) -> Query | None:
-    """One query folder; None where it holds neither a text nor a motion."""
-    texts = [folder / name for name in ("text.txt", "query.txt") if (folder / name).exists()]
-    files: dict[int, Path] = {}
-    for path in sorted(folder.glob("motion_*.npy")):
-        named = re.fullmatch(r"motion_0*([1-9][0-9]{0,8})", path.stem)
-        if not named:
-            raise DataFault(path, "not a candidate's name", "name candidates motion_<k>.npy, k = 1, 2, ...")
-        number = int(named[1])
-        if number in files:
-            raise DataFault(path, f"the same candidate {number} as {files[number].name}", "take one of the two files away")
-        files[number] = path
-    if not texts and not files:
-        return None
-    if not texts:
-        raise DataFault(folder, "no text.txt", "each query folder needs its text")
-    if not files:
-        raise DataFault(folder, "no motion_<k>.npy", "each query folder needs its candidates")
-    captions = read_captions(texts[0])
-    if len(texts) > 1 and read_captions(texts[1]) != captions:
-        raise DataFault(folder, "text.txt and query.txt differ", "keep the right one")
-    numbers = tuple(sorted(files))
-    return Query(folder.name, captions, numbers, tuple(files[number] for number in numbers))
-
-
-def _warn_of_pools(folder: Path, queries: Sequence[Query]) -> None:
-    """One warning for each kind of unusual candidate numbering."""
-    sizes = {query.id: len(query.candidates) for query in queries}
-    other = [name for name, size in sizes.items() if size != POOL]
-    few = [name for name, size in sizes.items() if size < TOP]
-    gaps = [query.id for query in queries if query.candidates[-1] != len(query.candidates)]
-    for names, kind, mend in (
-        (other, f"not {POOL} candidates", "ranked as they are"),
-        (few, f"fewer than {TOP} candidates", f"they can be ranked, but submission.csv needs {TOP}"),
-        (gaps, "gaps in the numbers of motion_<k>.npy", "ranked by the numbers they have"),
-    ):
-        if names:
-            examples = some(f"{name} ({sizes[name]} candidates)" for name in names)
-            _warn(folder, f"{len(names)} of {len(queries)} queries have {kind}: {examples}", mend)
 
 
 # ---- words
@@ -431,11 +361,11 @@ def _warn_of_pools(folder: Path, queries: Sequence[Query]) -> None:
 
 def some(names: Iterable[str], limit: int = 3) -> str:
     """The first few names and how many more there are."""
-    ordered = sorted(names, key=_id_order)
+    ordered = sorted(names, key=id_order)
     more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
     return ", ".join(ordered[:limit]) + more
 
 
-def _warn(file: Path, wrong: str, mend: str) -> None:
+def warn(file: Path, wrong: str, mend: str) -> None:
     """A warning in the form of a fault."""
     warnings.warn(f"{file}: {wrong} ({mend})", stacklevel=2)  # our own file: `cli` tells our warnings by it

@@ -10,6 +10,7 @@ from motret.challenge import Query, TrainingSet
 from motret.config import DataSettings
 from motret.faults import DataFault
 from motret.features import FeatureSettings
+from motret.queries import read_queries
 from motret.store import Store
 
 
@@ -78,7 +79,7 @@ def as_seen(data: TrainingData, kind: FeatureSettings, settings: DataSettings, j
 
 def load_test(folder: Path, settings: FeatureSettings, data: DataSettings, jobs: int = -1) -> TestData:
     """Reads, checks and packs a test folder with the feature settings of the training motions. Any fault is fatal."""
-    queries = challenge.read_queries(folder)
+    queries = read_queries(folder)
     row_of: dict[tuple[int, int], int] = {}
     names, paths, rows = [], [], []
     for query in queries:

@@ -19,7 +19,6 @@ from motret import (
     attention,
     browser,
     builder,
-    challenge,
     dataset,
     files,
     looks,
@@ -41,6 +40,7 @@ from motret.faults import RunFault
 from motret.folds import Folds
 from motret.model import DualEncoder
 from motret.plots import History
+from motret.queries import read_queries
 from motret.runs import Run
 
 
@@ -75,7 +75,7 @@ def write_submission(settings: ReportSettings, data: TrainingData, folds: Folds)
         return None
     gt = test_dir / "gt.csv"
     truth = submission.read_ground_truth(gt) if gt.is_file() else None
-    report = browser.of_submission(found[0], challenge.read_queries(test_dir), data.store.settings, truth)
+    report = browser.of_submission(found[0], read_queries(test_dir), data.store.settings, truth)
     path = settings.submissions_dir / "report" / "index.html"
     page.write(path, report)
     return path

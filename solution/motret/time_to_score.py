@@ -12,6 +12,7 @@ from motret.batches import Motions
 from motret.benchmarks import Reading
 from motret.config import BenchSettings
 from motret.faults import DataFault
+from motret.queries import read_queries
 from motret.runs import Run
 
 GOAL_SECONDS = 90
@@ -96,7 +97,7 @@ def against(settings: BenchSettings, scratch: Path, scores: list[float], ends: l
     test_dir, out = settings.data.data_dir / "test", scratch / "rival.csv"
     command = [word.replace("{data}", str(settings.data.data_dir)).replace("{out}", str(out)) for word in shlex.split(settings.rival)]
     seconds = children.timed(command).seconds
-    answers = submission.read_submission(out, challenge.read_queries(test_dir))
+    answers = submission.read_submission(out, read_queries(test_dir))
     theirs = submission.score(answers, submission.read_ground_truth(test_dir / "gt.csv"))
     ours = max((score for score, end in zip(scores, ends, strict=True) if end <= seconds), default=None)
     told = "none yet" if ours is None else f"{ours:.4f}"
