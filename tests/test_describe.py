@@ -17,6 +17,11 @@ FPS = 30
 SIDES = {"left": "right", "right": "left"}
 
 
+def described(positions: np.ndarray, fps: float) -> Parts:
+    """What is said of one motion (T, persons, 22, 3)."""
+    return describe.describe(positions, np.array([0]), fps)[0]
+
+
 def move(*acts: Act, seconds: float = 0.0) -> np.ndarray:
     """Positions (T, 22, 3) of a person who starts at the origin facing +z and does these acts."""
     whole = max(seconds, 1.5, sum(acting.duration(act) + acting.PAUSE for act in acts) + 0.5)
@@ -25,7 +30,7 @@ def move(*acts: Act, seconds: float = 0.0) -> np.ndarray:
 
 
 def told(action: str, side: str | None = None, count: int | None = None, speed: str = "normal") -> Parts:
-    return describe.describe_motion(move(Act(action, side, speed, count))[:, None], FPS)
+    return described(move(Act(action, side, speed, count))[:, None], FPS)
 
 
 def posed(curve: Callable[[np.ndarray], np.ndarray], **degrees: tuple[float, float, float]) -> np.ndarray:
@@ -108,17 +113,17 @@ def test_a_squat_goes_down_and_comes_up(count: int) -> None:
 def test_up_and_down_are_told_apart() -> None:
     raised = move(Act("raise", "left"))
     top = int(raised[:, skeleton.JOINT["left_wrist"], 1].argmax())
-    assert describe.describe_motion(raised[: top + 1, None], FPS)["left_arm"].endswith("raised above the head")
-    assert describe.describe_motion(raised[top:, None], FPS)["left_arm"].endswith("lowered from above the head")
-    assert describe.describe_motion(np.repeat(raised[top : top + 1, None], FPS, axis=0), FPS)["left_arm"].endswith("is held above the head")
+    assert described(raised[: top + 1, None], FPS)["left_arm"].endswith("raised above the head")
+    assert described(raised[top:, None], FPS)["left_arm"].endswith("lowered from above the head")
+    assert described(np.repeat(raised[top : top + 1, None], FPS, axis=0), FPS)["left_arm"].endswith("is held above the head")
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_front_and_side_are_told_apart(side: str) -> None:
     out = 88.0 if side == "left" else -88.0
-    aside = describe.describe_motion(posed(acting.plateau, **{f"{side}_shoulder": (0, 0, out)})[:, None], FPS)
+    aside = described(posed(acting.plateau, **{f"{side}_shoulder": (0, 0, out)})[:, None], FPS)
     assert aside[f"{side}_arm"] == f"the {side} arm is raised to shoulder height to the side and lowered again"
-    ahead = describe.describe_motion(posed(acting.plateau, **{f"{side}_shoulder": (-88, 0, 0)})[:, None], FPS)
+    ahead = described(posed(acting.plateau, **{f"{side}_shoulder": (-88, 0, 0)})[:, None], FPS)
     assert ahead[f"{side}_arm"] == f"the {side} arm is raised to shoulder height to the front and lowered again"
 
 
@@ -127,7 +132,7 @@ def test_only_hands_that_meet_before_the_chest_clap() -> None:
     for motion, claps in ((low, False), (move(Act("clap")), True)):
         gap = np.linalg.norm(motion[:, skeleton.JOINT["left_wrist"]] - motion[:, skeleton.JOINT["right_wrist"]], axis=-1)
         assert gap.min() < 0.1
-        assert ("claps" in describe.describe_motion(motion[:, None], FPS)["left_arm"]) == claps
+        assert ("claps" in described(motion[:, None], FPS)["left_arm"]) == claps
 
 
 def test_a_hand_that_never_reaches_out_does_not_punch() -> None:
@@ -136,7 +141,7 @@ def test_a_hand_that_never_reaches_out_does_not_punch() -> None:
     for opened, punches in ((54, False), (110, True)):
         angles = guard + acting.by(acting.bumps(u, 5) * acting.plateau(u), acting.pose(left_elbow=(opened, 0, 0)))
         motion = acting.perform(acting.Drive(angles), acting.REST_OFFSETS)[0]
-        assert ("punches" in describe.describe_motion(motion[:, None], FPS)["left_arm"]) == punches
+        assert ("punches" in described(motion[:, None], FPS)["left_arm"]) == punches
 
 
 def test_one_who_falls_goes_down_to_the_floor() -> None:
@@ -144,7 +149,7 @@ def test_one_who_falls_goes_down_to_the_floor() -> None:
     angle = np.zeros((len(still), 3))
     angle[:, 0] = np.radians(85) * acting.ease(np.linspace(0, 1, len(still)))
     fall = np.einsum("tij,tkj->tki", acting.rotation_matrices(angle), still)
-    assert "goes down to the floor" in describe.describe_motion(fall[:, None], FPS)["torso"]
+    assert "goes down to the floor" in described(fall[:, None], FPS)["torso"]
 
 
 def test_one_who_stands_is_still() -> None:
@@ -170,7 +175,7 @@ def test_turns_leans_and_sidesteps_have_a_direction(side: str) -> None:
 def test_a_walk_has_a_direction_whichever_way_the_room_lies(way: str) -> None:
     walk = move(Act(f"walk_{way}"))
     for yaw in (0.0, 1.0, 2.5, -2.0):
-        parts = describe.describe_motion(acting.placed(walk, yaw, 3.0, -1.0)[:, None], FPS)
+        parts = described(acting.placed(walk, yaw, 3.0, -1.0)[:, None], FPS)
         assert parts["torso"].startswith(f"the body walks {way}")
         assert f"steps {way}" in parts["left_leg"]
         assert f"steps {way}" in parts["right_leg"]
@@ -200,27 +205,27 @@ def test_slow_and_quick_are_told_apart() -> None:
 
 
 def test_one_text_covers_both_persons() -> None:
-    parts = describe.describe_motion(pair(Act("kick", "left", count=2), Act("stand")), FPS)
+    parts = described(pair(Act("kick", "left", count=2), Act("stand")), FPS)
     assert parts["left_leg"] == "one person's left leg kicks forward twice, the other's stays planted"
-    both = describe.describe_motion(pair(Act("stand"), Act("stand")), FPS)
+    both = described(pair(Act("stand"), Act("stand")), FPS)
     assert both["torso"] == "each person's body stays still"
 
 
 def test_the_order_of_the_stored_persons_changes_nothing() -> None:
     for motion in (*scenes(8), pair(Act("turn", "left"), Act("turn", "right"))):
-        assert describe.describe_motion(motion, FPS) == describe.describe_motion(motion[:, ::-1], FPS)
+        assert described(motion, FPS) == described(motion[:, ::-1], FPS)
 
 
 def test_a_mirror_changes_left_for_right_and_nothing_else() -> None:
     for motion in scenes(12):
         for person in (0, 1):
             alone = motion[:, person : person + 1]
-            assert describe.describe_motion(mirrored(alone), FPS) == other_way(describe.describe_motion(alone, FPS))
+            assert described(mirrored(alone), FPS) == other_way(described(alone, FPS))
     leftwards = move(Act("turn", "left"), Act("squat", count=1), seconds=5.0)
     rightwards = move(Act("turn", "right"), Act("bow"), seconds=5.0)
     both = np.stack([leftwards, rightwards + np.array([0.0, 0.0, 3.0])], axis=1)
-    assert re.search("right.*bends.*left.*crouches", describe.describe_motion(both, FPS)["torso"])
-    assert describe.describe_motion(mirrored(both), FPS) == other_way(describe.describe_motion(both, FPS))
+    assert re.search("right.*bends.*left.*crouches", described(both, FPS)["torso"])
+    assert described(mirrored(both), FPS) == other_way(described(both, FPS))
 
 
 def test_a_motion_is_told_the_same_alone_and_among_others() -> None:
@@ -228,38 +233,38 @@ def test_a_motion_is_told_the_same_alone_and_among_others() -> None:
     together = describe.describe(*laid_end_to_end(motions), FPS)
     assert together == describe.describe(*laid_end_to_end(motions), FPS)
     for row in (0, 1, 50, len(motions) - 1):
-        assert together[row] == describe.describe_motion(motions[row], FPS)
+        assert together[row] == described(motions[row], FPS)
         held = np.concatenate([motions[row], np.repeat(motions[row][-1:], FPS, axis=0)])
-        assert together[row] == describe.describe_motion(held, FPS)
+        assert together[row] == described(held, FPS)
     assert len({parts["right_arm"] for parts in together}) > 20
 
 
 def test_the_kind_of_numbers_and_where_the_floor_lies_change_nothing() -> None:
     motion = pair(Act("jump", count=2), Act("raise", "right"))
-    parts = describe.describe_motion(motion, FPS)
+    parts = described(motion, FPS)
     assert "jumps twice" in parts["torso"]
-    assert describe.describe_motion(motion.astype(np.float32), FPS) == parts
-    assert describe.describe_motion(motion + np.array([5.0, -0.9, 2.0]), FPS) == parts
+    assert described(motion.astype(np.float32), FPS) == parts
+    assert described(motion + np.array([5.0, -0.9, 2.0]), FPS) == parts
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
 @pytest.mark.parametrize("persons", [1, 2])
 def test_nothing_is_said_of_a_moment(frames: int, persons: int) -> None:
     motion = np.repeat(move(Act("raise", "left"))[30 : 30 + frames, None], persons, axis=1)
-    assert describe.describe_motion(motion, FPS) == dict.fromkeys(skeleton.PARTS)
+    assert described(motion, FPS) == dict.fromkeys(skeleton.PARTS)
     long = pair(Act("raise", "left"), Act("stand"))[:, :persons]
-    assert describe.describe(*laid_end_to_end([motion, long]), FPS) == [dict.fromkeys(skeleton.PARTS), describe.describe_motion(long, FPS)]
+    assert describe.describe(*laid_end_to_end([motion, long]), FPS) == [dict.fromkeys(skeleton.PARTS), described(long, FPS)]
 
 
 def test_nothing_is_said_of_what_is_not_there() -> None:
     motion = pair(Act("kick", "left", count=1), Act("stand"))
     no_hand = motion.copy()
     no_hand[:, :, skeleton.JOINT["right_wrist"]] = no_hand[:, :, skeleton.JOINT["right_elbow"]]
-    assert describe.describe_motion(no_hand, FPS) == describe.describe_motion(motion, FPS) | {"right_arm": None}
-    assert describe.describe_motion(np.zeros_like(motion), FPS) == dict.fromkeys(skeleton.PARTS)
+    assert described(no_hand, FPS) == described(motion, FPS) | {"right_arm": None}
+    assert described(np.zeros_like(motion), FPS) == dict.fromkeys(skeleton.PARTS)
     broken = motion.copy()
     broken[7, 1, 4, 2] = np.nan
-    assert describe.describe_motion(broken, FPS)["left_leg"] == "one person's left leg kicks forward once"
+    assert described(broken, FPS)["left_leg"] == "one person's left leg kicks forward once"
 
 
 def test_no_motions_have_no_texts() -> None:
@@ -297,4 +302,4 @@ def test_prepare_writes_the_parts_of_every_training_motion_to_read_and_edit(own_
     training = challenge.read_training(own_challenge)
     assert tuple(written.parts) == training.ids
     for name, path in zip(training.ids, training.paths, strict=True):
-        assert written.parts[name] == describe.describe_motion(skeleton.split_columns(challenge.read_motion(path))[0], 30.0)
+        assert written.parts[name] == described(skeleton.split_columns(challenge.read_motion(path))[0], 30.0)

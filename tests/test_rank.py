@@ -96,11 +96,6 @@ def test_recalls_are_weighed_by_captions(tmp_path):
     assert local.retrieval["text_to_motion"]["R@1"] == pytest.approx(np.dot(tables, weights) / sum(weights))
 
 
-def test_one_fold_alone_may_be_scored(tmp_path):
-    run = made_run(tmp_path, "one")
-    assert rank.out_of_fold_score([run], FOLDS, only=1).by_fold.keys() == {1}
-
-
 def test_a_mean_of_equal_members_scores_what_the_member_does(tmp_path):
     one, again, other = made_run(tmp_path, "one"), made_run(tmp_path, "again"), made_run(tmp_path, "other", seed=5)
     alone = rank.out_of_fold_score([one], FOLDS)

@@ -40,11 +40,6 @@ def describe(positions: np.ndarray, starts: np.ndarray, fps: float) -> list[Part
     return found
 
 
-def describe_motion(positions: np.ndarray, fps: float) -> Parts:
-    """`describe` of one motion (T, persons, 22, 3)."""
-    return describe(positions, np.array([0]), fps)[0]
-
-
 def describe_training(training: TrainingSet, settings: FeatureSettings, jobs: int = -1) -> Iterator[tuple[str, str, Parts]]:
     """(id, first caption, part texts) of every training motion, as `gar.write_gar` takes them; read and described side by side."""
     pieces = [training.paths[start : start + CHUNK] for start in range(0, len(training.paths), CHUNK)]

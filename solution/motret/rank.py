@@ -134,9 +134,9 @@ def with_parts(run: Run, folds: Folds, wanted: float | str) -> Run:
     return tried[best] if gains[best].mean > gains[best].error else run
 
 
-def out_of_fold_score(members: Sequence[Run], folds: Folds, only: int | None = None) -> LocalScore:
-    """The local score of the members' mean similarity, over the folds they all have (or one); each fold is a gallery of its own."""
-    common = folds_of_runs(members, range(folds.count) if only is None else [only])
+def out_of_fold_score(members: Sequence[Run], folds: Folds) -> LocalScore:
+    """The local score of the members' mean similarity, over the folds they all have; each fold is a gallery of its own."""
+    common = folds_of_runs(members, range(folds.count))
     values, groups, tables, weights, by_fold = [], [], [], [], {}
     for fold in common:
         similarity, out = fold_similarity(members, fold)
