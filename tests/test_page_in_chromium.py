@@ -15,6 +15,7 @@ from motret.page import Candidate, Member, Overview, Query, Report
 from motret.skeleton import join_columns
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -r tests/requirements.txt")
+expect = playwright.expect  # waits until it is so
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: install chromium, or run bash tests/run.sh --install_browser")
 
@@ -325,11 +326,13 @@ def test_a_camera_that_follows_keeps_a_walk_in_the_middle(show) -> None:
 def test_arrows_go_through_the_list_and_space_plays(show) -> None:
     view = show()
     view.keyboard.press("ArrowRight")
-    assert view.locator("#place").inner_text() == "1 of 4" and view.locator("#previous").is_disabled()
+    expect(view.locator("#place")).to_have_text("1 of 4")
+    assert view.locator("#previous").is_disabled()
     view.keyboard.press("ArrowRight")
-    assert view.locator("#caption").inner_text() == NASTY
+    expect(view.locator("#caption")).to_have_text(NASTY)
     assert view.locator("#said").inner_text().startswith("Query 2 of 4: </script>")
     view.keyboard.press("ArrowLeft")
+    expect(view.locator("#place")).to_have_text("1 of 4")
     view.keyboard.press("ArrowLeft")  # there is none before the first
     assert view.locator("#caption").inner_text() == "they bow to each other"
     view.keyboard.press(" ")
@@ -337,7 +340,7 @@ def test_arrows_go_through_the_list_and_space_plays(show) -> None:
     view.keyboard.press(" ")
     assert view.locator("#play").inner_text() == "Play"
     view.get_by_role("button", name="Next").click()
-    assert view.locator("#place").inner_text() == "2 of 4"
+    expect(view.locator("#place")).to_have_text("2 of 4")
     view.keyboard.press("Escape")
     view.locator("#overview").wait_for()
 

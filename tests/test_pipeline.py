@@ -11,7 +11,7 @@ import pytest
 
 import run_all
 from conftest import motion, write_data
-from motret import cli, config, pipeline
+from motret import cli, config, pipeline, submission_log
 from motret.faults import DataFault, SettingFault
 from motret.pipeline import DATA, Plan, Step, make_plan
 
@@ -313,7 +313,9 @@ def test_help_is_the_scripts_own(home: Path, capsys: pytest.CaptureFixture[str])
 def write_log(home: Path, true_score: dict | None) -> None:
     (home / "submissions").mkdir()
     with (home / "submissions" / "log.csv").open("w", newline="") as log:
-        csv.writer(log).writerows([("time", "file"), ("1", "old.csv"), ("2", "new.csv")])
+        csv.writer(log).writerows(
+            [submission_log.COLUMNS, *((str(time), name, *[""] * 6) for time, name in enumerate(("old.csv", "new.csv")))]
+        )
     about = {"local_score": {"mean": 0.71234, "error": 0.02}, "true_score": true_score}
     (home / "submissions" / "new.json").write_text(json.dumps(about))
 

@@ -494,7 +494,7 @@ PRESETS: dict[str, Preset] = {
         },
         tuning={"trials": 6, "max_minutes": 0.75, "trial_epochs": 8},
     ),
-    "full": Preset(variants=("holistic",), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
+    "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
 }
 
 

@@ -30,6 +30,8 @@ CAPTIONS = 3
 SHAPE = {"width": 512, "layers": 4, "heads": 8, "mlp_ratio": 4.0, "token_drop": 0.0}
 TINY = {"width": 32, "layers": 1, "heads": 2}
 """Instead, with --quick."""
+AS_THEY_ARE = {"mirror": 0.0, "speed": 1.0}
+"""Motions keep their lengths, which are what is asked for."""
 STEPS, REPEATS = 4, 3
 SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 """Sides of the square matrices whose product is timed."""
@@ -49,7 +51,7 @@ def measure(settings: BenchSettings, scratch: Path) -> list[Reading]:
     longest = TOKENS[1] * MotionSettings().patch
     sizes = [("width 512", 64), ("width 512", 256), ("default model", 64)]
     for name, size in [("width 512", 4)] if settings.quick else sizes:
-        values = shapes[name] | {"max_frames": longest, "batch_size": size, "device": device.type}
+        values = shapes[name] | AS_THEY_ARE | {"max_frames": longest, "batch_size": size, "device": device.type}
         flops, seconds = epoch_cost(config.build(TrainSettings, values), now)
         found, goal = share(flops, seconds, rate), GOALS[device.type]
         what = f"training, {name}, batches of {size}: share of that rate"
