@@ -28,4 +28,5 @@ fi
 environment requirements.txt tests/requirements.txt
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
-exec "$PYTHON" -m pytest "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a test process on each core, which is quicker than all cores for one
+exec "$PYTHON" -m pytest -n auto "$@"

@@ -222,3 +222,20 @@ def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin(before: str | 
 def test_raw_columns_are_not_mirrored():
     with pytest.raises(SettingFault, match="--mirror: raw columns are not mirrored"):
         cli.parse_train(["clip_readme", "--mirror", "0.5"], None)
+
+
+def test_the_commands_of_the_sgar_description_are_understood():
+    first = "--use_gar --lambda_part 1.0 --batch_size 64 --epochs 1000 --lr 1e-4 --eval_interval 10"
+    more = (
+        " --backbone_lr_mult 0.1 --weight_decay 1e-4 --warmup_epochs 5 --grad_clip 1.0 --grad_accum 1 --tau 0.07 --tau_prime 0.05"
+        " --proj_dim 512 --save_attention --attn_interval 10 --run_qualitative --qualitative_interval 50 --amp --prefer_txt_split"
+        " --out_dir ./outputs --max_frames 196 --freeze_backbone --early_stop_patience 5 --save_every 50 --id_width 5"
+    )
+    for command in (first, first + more, f"--resume ./outputs/run_1/best_epoch100.pt {first}"):
+        settings, sources = cli.parse_train(command.split(), None)
+        assert settings.variant == "sgar" and settings.parts.use_gar and settings.fit.epochs == 1000
+        assert settings.motion.motion_tower.endswith("PartTransformer") and sources["use_gar"] == "flag"
+    whole, _ = cli.parse_train((first + more).split(), None)
+    assert whole.fit.amp == "on" and whole.prefer_txt_split and whole.motion.max_frames == 196 and whole.snapshots.save_attention
+    assert cli.parse_train(["holistic", "--amp"], None)[0].fit.amp == "on" and cli.parse_train(["--amp", "off"], None)[0].fit.amp == "off"
+    assert cli.parse_train(["holistic", "--epochs", "3"], None)[0].variant == "holistic"

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union
 
@@ -35,11 +36,15 @@ def parse_one_of(kinds: dict[str, type], argv: Sequence[str] | None, doc: str | 
 def parse_train(
     argv: Sequence[str] | None, doc: str | None, tuned: dict[str, Any] | None = None
 ) -> tuple[config.TrainSettings, dict[str, str]]:
-    """Training settings and the source of each: flag > tuned > preset > variant > default."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    """Training settings and the source of each: flag > tuned > preset > variant > default.
+
+    Without a variant --use_gar means sgar, and --amp without a value is on, as in the SGAR description's own commands.
+    """
+    args = _amp_is_on(sys.argv[1:] if argv is None else argv)
     known = config.names_of(config.TrainSettings)
     named = {place + 1 for place, arg in enumerate(args) if arg.replace("-", "_") in ("__run_name", "__resume")}  # may be called like one
-    variant = next((arg for place, arg in enumerate(args) if arg in config.VARIANTS and place not in named), known["variant"])
+    plain = "sgar" if args.count("--use_gar") else known["variant"]
+    variant = next((arg for place, arg in enumerate(args) if arg in config.VARIANTS and place not in named), plain)
     layers = {f"variant {variant}": config.VARIANTS[variant] | {"variant": variant}}
     if preset := _value_of("preset", args):
         if preset not in config.PRESETS:
@@ -56,6 +61,14 @@ def parse_train(
     settings = parse(config.TrainSettings, args, f"{doc}\nVariants: {', '.join(config.VARIANTS)}.", values)
     sources.update(dict.fromkeys(given(args) & set(known), "flag"))
     return settings, sources
+
+
+def _amp_is_on(args: Sequence[str]) -> list[str]:
+    """The arguments with `on` after an --amp that stands alone."""
+    words: list[str] = []
+    for arg, following in zip_longest(args, args[1:], fillvalue="--"):
+        words += [arg, "on"] if arg == "--amp" and following.startswith("--") else [arg]
+    return words
 
 
 def parse_tune(argv: Sequence[str] | None, doc: str | None) -> tuple[config.TuneSettings, list[str]]:

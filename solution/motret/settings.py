@@ -228,7 +228,7 @@ class FitSettings:
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0: no limit."""
     amp: Literal["auto", "on", "off"] = "auto"
-    """bfloat16 autocast; auto: where the hardware computes in it."""
+    """bfloat16 autocast; auto: where the hardware computes in it; --amp alone is on."""
     eval_interval: int = 1
     """Epochs between validations."""
     early_stop_patience: int = 0
