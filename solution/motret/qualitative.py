@@ -142,7 +142,7 @@ def _similarity(path: Path, look: Look, ranks: Ranks) -> None:
     wrong = ranks.sim_cm.copy()
     wrong[rows, owner] = -np.inf
     beaten = 1 - ranks.rank.mean() / max(1, wrong.shape[1] - 1)
-    title = f"{look.title('Right and wrong pairs')}; a right pair beats a wrong one in {beaten:.1%}"
+    title = f"{look.title('Right and wrong pairs')}\nA right pair beats a wrong one in {beaten:.1%}"
     plots.similarities(path, title, ranks.sim_cm[rows, owner], wrong[np.isfinite(wrong)], wrong.max(axis=1))
 
 
