@@ -1,5 +1,6 @@
 """What the error browser is told: queries, their candidates, and the numbers of its overview."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,13 +118,14 @@ def test_a_submission_is_shown_by_what_is_kept_beside_it(tmp_path: Path) -> None
     queries, kept = asked(2, 3), tmp_path / "kept.csv"
     pairs = {"query": ["2", "2", "2", "1", "1", "1"], "candidate": [3, 1, 2, 1, 2, 3], "similarity": np.array([0.5, 0.1, 0.9, 3, 2, 1])}
     np.savez(tmp_path / "kept.npz", **pairs)
-    (tmp_path / "kept.json").write_text('{"members": [{"run": "one", "weight": 0.75}, {"run": "two"}]}')
+    alone = {"mean": 0.7, "error": 0.01, "motions": 9, "groups": 3}
+    (tmp_path / "kept.json").write_text(json.dumps({"members": [{"run": "one", "weight": 0.75, "local_score": alone}, {"run": "two"}]}))
     report = browser.of_submission(kept, queries, FeatureSettings(), {"2": 3})
     assert [[candidate.motion for candidate in query.candidates] for query in report.queries] == [
         ["motion_1", "motion_2", "motion_3"],
         ["motion_2", "motion_3", "motion_1"],
     ]
-    assert report.overview.members == (Member("one", 0.75), Member("two", None)) and report.queries[1].rank == 2
+    assert report.overview.members == (Member("one", 0.75, "0.700 ± 0.010"), Member("two", None)) and report.queries[1].rank == 2
     with pytest.raises(DataFault, match=r"kept\.npz: no similarity of candidate 1 of query 3"):
         browser.of_submission(kept, asked(3, 3), FeatureSettings(), None)
 

@@ -132,7 +132,10 @@ def of_test(
 def of_submission(kept: Path, queries: Sequence[challenge.Query], settings: FeatureSettings, truth: Mapping[str, int] | None) -> Report:
     """Report of a submission by what is kept beside it: the similarities in its .npz, the members in its .json; the rest as `of_test`."""
     about = files.read_json(kept.with_suffix(".json")) or {}
-    members = [Member(member["run"], member.get("weight")) for member in about.get("members", ())]
+    members = [
+        Member(member["run"], member.get("weight"), _score(Score(**member["local_score"])) if "local_score" in member else "")
+        for member in about.get("members", ())
+    ]
     return of_test(kept.stem, queries, foreign.read_similarities(kept.with_suffix(".npz"), queries), members, settings, truth)
 
 

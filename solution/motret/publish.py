@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from motret import files, foreign, rank, runs, submission, submission_log
+from motret import files, foreign, rank, runs, standing, submission, submission_log
 from motret.blend import Similarities
 from motret.challenge import Query
 from motret.config import EnsembleSettings
@@ -74,11 +74,11 @@ def publish(
 
 
 def _members(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]]) -> list[dict[str, Any]]:
-    """What took part, each with its weight."""
+    """What took part, each with its weight and the local score it earns alone."""
     left = 1 - sum(share for _, share in fixed)
     entries = []
-    for member, weight in zip(fusion.members, fusion.weights, strict=True):
-        entry: dict[str, Any] = {"run": member.name, "weight": round(float(weight) * left, 6)}
+    for member, weight, alone in zip(fusion.members, fusion.weights, fusion.alone, strict=True):
+        entry: dict[str, Any] = {"run": member.name, "weight": round(float(weight) * left, 6), "local_score": asdict(standing.score(alone))}
         if isinstance(member, Member):
             folds = [fold for _, fold in member.models if fold is not None]
             entry |= {"folds": folds, "full": (None in [fold for _, fold in member.models]), "runs": list(member.runs)}
