@@ -444,7 +444,7 @@ class Preset:
 VARIANTS: dict[str, dict[str, Any]] = {
     "holistic": {},
     "sgar": {"motion_tower": "motret.parts:PartTransformer", "use_gar": True},
-    "clip": {"unfreeze_text": True, "captions": "random", "freeze_text_epochs": 1, "layer_decay": 0.8},
+    "clip": {"unfreeze_text": True, "freeze_text_epochs": 1, "layer_decay": 0.8},
     "clip_readme": {  # the challenge README's recipe, its defaults being those of the libraries it names
         "mirror": 0.0,
         "speed": 1.0,
