@@ -38,7 +38,7 @@ def scripts(plan: Plan) -> list[str]:
 
 
 def args_of(plan: Plan, script: str) -> tuple[str, ...]:
-    (step,) = (step for step in plan.steps if step.script == script)
+    step = next(step for step in plan.steps if step.script == script)  # of several, as of several variants, the first
     return step.args
 
 
@@ -69,7 +69,8 @@ def test_with_data_it_runs_on_them_in_full(home: Path) -> None:
     (home / "data").mkdir()
     plan = make_plan([])
     assert (plan.data_dir, plan.preset, plan.notes) == (Path("data"), "full", ())
-    assert scripts(plan) == ["prepare", "make_folds", "tune", "train", "ensemble", "validate", "report"]
+    assert scripts(plan) == ["prepare", "make_folds", "tune", "train", "train", "train", "ensemble", "validate", "report"]
+    assert [step.args[0] for step in plan.steps if step.script == "train"] == ["holistic", "sgar", "clip"]
     assert takers(plan, "--data_dir", "data") == set(scripts(plan))
     assert takers(plan, "--preset", "full") == {"tune", "train"}
 
@@ -378,10 +379,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_time_limit_bounds_the_forecast(home: Path, slow: None) -> None:
     write_data(home / "data", ["1", "2", "3", "4"])
     limit = ["--max_minutes", "2"]
-    for flags, told in (
-        ([*limit, "--folds", "3", "--tuned", "none"], "6 min"),
-        ([*limit, "--fold", "0", "--tuned", "none"], "2 min"),
-        ([*limit, "--fold", "0"], f"{2 + config.PRESETS['full'].tuning['max_minutes']:.0f} min"),
+    for flags, told in (  # for three variants
+        ([*limit, "--folds", "3", "--tuned", "none"], "18 min"),
+        ([*limit, "--fold", "0", "--tuned", "none"], "6 min"),
+        ([*limit, "--fold", "0"], f"{6 + config.PRESETS['full'].tuning['max_minutes']:.0f} min"),
     ):
         assert pipeline.forecast(make_plan(flags)).startswith(f"forecast: about {told} on this machine, ")
     assert " h on this machine" in pipeline.forecast(make_plan([]))
