@@ -224,7 +224,8 @@ def test_it_ends_with_a_table_and_keeps_all_similarities(trained: Path, tmp_path
     head = next(number for number, line in enumerate(told) if line.startswith("member "))
     assert told[head].split("  ")[0] == "member" and [line.split()[0] for line in told[head + 1 : head + 4]] == ["one", "two", "ensemble"]
     assert f"{about['local_score']['mean']:.4f} +- " in told[head + 3]
-    assert f"{about['gain']['mean']:+.4f} +- {about['gain']['error']:.4f}" in told[head + 4] and about["gain"]["over"] in told[head + 4]
+    (gain,) = about["gains"]
+    assert f"{gain['mean']:+.4f} +- {gain['error']:.4f}" in told[head + 4] and gain["over"] in told[head + 4]
     low, high = about["leaderboard_band"]
     assert f"{low:.3f} to {high:.3f} in 9 of 10 cases" in told[head + 5] and low < about["local_score"]["mean"] < high
     assert kept["query"].shape == kept["candidate"].shape == kept["similarity"].shape == (36,)

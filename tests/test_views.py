@@ -70,11 +70,13 @@ def test_a_view_that_helps_is_taken_and_scored_as_it_is(tmp_path: Path, monkeypa
     plain = [fusion.standardised(replace(member, views=()), 2) for member in found.members]  # what a member earns alone it earns plainly
     owner = fusion.held_out(DATA, FOLDS, 2)[0]
     np.testing.assert_allclose([own[2].values() for own in found.alone], [metrics.caption_scores(own, owner) for own in plain])
+    best = fusion.standardised(found.members[found.best()], 2)  # so that what the views bring is told from what the ensemble does
+    np.testing.assert_allclose(found.viewed[2].values(), metrics.caption_scores(best, owner))
 
 
 def test_a_view_that_does_not_help_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = fit(tmp_path, monkeypatch, (0.0, 0.0))
-    assert found.views == () and [member.views for member in found.members] == [(), ()]
+    assert found.views == () and found.viewed is None and [member.views for member in found.members] == [(), ()]
     without = fit(tmp_path / "again", monkeypatch, (0.0, 0.0), views="none")
     assert found.local == without.local
 
@@ -168,7 +170,10 @@ def kept(trained: Path, name: str) -> dict[str, int]:
 
 def test_each_member_is_asked_for_the_views_it_has_and_once(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = rank_test(trained, tmp_path / "one", "--views=mirror,speed,swap")
-    assert first["views"] == ["mirror", "speed", "swap"] and "views mirror, speed, swap" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert first["views"] == ["mirror", "speed", "swap"] and "views mirror, speed, swap" in told
+    best, viewed = (gain["over"] for gain in first["gains"])
+    assert viewed == f"{best} in the same views" and f"\n{viewed}  0." in told and f"gain over the best single, {viewed}: " in told
     before = [kept(trained, name) for name in ("canonical", "raw")]
     assert [sorted(own) for own in before] == [
         ["oof_mirror", "oof_speed0.9", "oof_speed1.1"],

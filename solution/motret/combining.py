@@ -75,9 +75,9 @@ def _files(
 
 
 def _true_scores(found: Blend, queries: Sequence[Query], truth: dict[str, int]) -> list[np.ndarray]:
-    """(Q,) score of each query, for each member alone and for the ensemble."""
+    """(Q,) score of each query, for each member alone, for the best one in views where there are any, and for the ensemble."""
     scores = []
-    for similarities in (*found.alone, found.together):
+    for similarities in (*found.alone, *([] if found.viewed is None else [found.viewed]), found.together):
         ranked = rank.ranking(queries, similarities)
         answers = {query_key(query): tuple(order[: metrics.TOP]) for query, order in ranked.items()}
         scores.append(metrics.submission_scores(answers, truth))

@@ -30,7 +30,8 @@ class Fusion:
 
     members, weights: (members,); views: that the members are asked for; beta: of the query-bank normalisation, None without. alone:
     where the right motions stand for each member without views, a gallery each; together: the same for the ensemble, by weights, views
-    and beta chosen on other folds; folds: of the galleries.
+    and beta chosen on other folds; viewed: for the best member in those views, None where there are no views or it has no weight;
+    folds: of the galleries.
     """
 
     members: tuple[Member | ForeignMember, ...]
@@ -38,6 +39,7 @@ class Fusion:
     views: Views
     beta: float | None
     alone: tuple[tuple[Standing, ...], ...]
+    viewed: tuple[Standing, ...] | None
     together: tuple[Standing, ...]
     folds: tuple[int, ...]
 
@@ -49,7 +51,7 @@ class Fusion:
 
     def best(self) -> int:
         """The member with the highest score."""
-        return int(np.argmax([standing.values(own).mean() for own in self.alone]))
+        return _highest(self.alone)
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,18 @@ def fit(
             for own in mine:
                 table[own, fold] |= found[tuple(weights[own])]
     beta = {own: _helpful([table[own, fold] for fold in own], None) for own in weights}
-    single = np.eye(len(gathered))
+    single = [tuple(own) for own in np.eye(len(gathered))]
+    alone = tuple(tuple(contests[fold].standing(np.array(one)) for fold in scored) for one in single)
+    best, viewed = _highest(alone), None
+    if views[whole] and weights[whole][best]:
+        viewed = tuple(shown[views[learned[fold]]].standings({single[best]}, fold)[single[best]] for fold in scored)
     return Fusion(
         shown[views[whole]].members,
         weights[whole],
         views[whole],
         beta[whole],
-        tuple(tuple(contests[fold].standing(one) for fold in scored) for one in single),
+        alone,
+        viewed,
         tuple(table[learned[fold], fold][beta[learned[fold]]] for fold in scored),
         tuple(scored),
     )
@@ -204,6 +211,10 @@ def _helpful(tables: Sequence[Mapping[Option, Standing]], plain: Option) -> Opti
     differences = np.concatenate([own[option] - own[plain] for own, option in zip(scores, chosen, strict=True)])
     gain = metrics.clustered(differences, standing.groups([table[plain] for table in tables]))
     return _best(scores) if gain.mean > gain.error else plain
+
+
+def _highest(alone: Sequence[Sequence[Standing]]) -> int:
+    return int(np.argmax([standing.values(own).mean() for own in alone]))
 
 
 def _best(scores: Sequence[Mapping[Option, np.ndarray]]) -> Option:

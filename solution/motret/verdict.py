@@ -29,48 +29,68 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """rows: the members, the ensemble last. gain, true_gain: over the best member by local score; band: of a leaderboard's score."""
+class Gain:
+    """By how much the ensemble is better than a member; true: on the queries, where the answers are known."""
 
-    rows: tuple[Row, ...]
-    best: str
-    gain: Score
-    true_gain: Score | None
-    band: tuple[float, float]
+    over: str
+    local: Score
+    true: Score | None
 
-    def lines(self) -> list[str]:
-        """The table and the two lines under it."""
-        head = ["member", "local score", "weight", "true score"]
-        cells = [row.cells() for row in self.rows]
-        cells = [[cell for place, cell in enumerate(line) if place < 3 or self.true_gain] for line in [head, *cells]]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-        true = f"; true {self.true_gain.mean:+.4f} +- {self.true_gain.error:.4f}" if self.true_gain else ""
-        gain = f"gain over the best single, {self.best}: {self.gain.mean:+.4f} +- {self.gain.error:.4f}{true}"
-        low, high = self.band
-        band = f"a leaderboard of {LEADERBOARD} queries: {self.rows[-1].local.mean:.3f} expected, {low:.3f} to {high:.3f} in 9 of 10 cases"
-        return [*table, gain, band]
+    def line(self) -> str:
+        """For people."""
+        true = f"; true {self.true.mean:+.4f} +- {self.true.error:.4f}" if self.true else ""
+        return f"gain over the best single, {self.over}: {self.local.mean:+.4f} +- {self.local.error:.4f}{true}"
 
     def about(self) -> dict[str, Any]:
         """The same for a JSON file."""
-        return {
-            "gain": {"over": self.best, "mean": self.gain.mean, "error": self.gain.error},
-            "true_gain": {"mean": self.true_gain.mean, "error": self.true_gain.error} if self.true_gain else None,
-            "leaderboard_band": list(self.band),
-        }
+        told = {"over": self.over, "mean": self.local.mean, "error": self.local.error}
+        return told | ({"true": {"mean": self.true.mean, "error": self.true.error}} if self.true else {})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """rows: the members, the ensemble last. gains: over the best member by local score, and over that one in the ensemble's views where
+    it has any; band: of a leaderboard's score."""
+
+    rows: tuple[Row, ...]
+    gains: tuple[Gain, ...]
+    band: tuple[float, float]
+
+    def lines(self) -> list[str]:
+        """The table and the lines under it."""
+        head = ["member", "local score", "weight", "true score"]
+        cells = [row.cells() for row in self.rows]
+        cells = [[cell for place, cell in enumerate(line) if place < 3 or self.gains[0].true] for line in [head, *cells]]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+        low, high = self.band
+        band = f"a leaderboard of {LEADERBOARD} queries: {self.rows[-1].local.mean:.3f} expected, {low:.3f} to {high:.3f} in 9 of 10 cases"
+        return [*table, *(gain.line() for gain in self.gains), band]
+
+    def about(self) -> dict[str, Any]:
+        """The same for a JSON file."""
+        return {"gains": [gain.about() for gain in self.gains], "leaderboard_band": list(self.band)}
 
 
 def judge(fusion: Fusion, fixed: Sequence[tuple[str, float]], true: Sequence[np.ndarray] | None, seed: int) -> Verdict:
-    """fixed: name and share of the members that no score weighs; true: (Q,) scores of each member, of those, and of the ensemble."""
+    """fixed: name and share of the members that no score weighs; true: (Q,) scores of each member, of those, of the best member in the
+    ensemble's views where it has any, and of the ensemble."""
     rng = np.random.default_rng(seed)
     left = 1 - sum(share for _, share in fixed)
     names = [member.name for member in fusion.members]
     entries = [(name, standing.score(own), weight * left) for name, own, weight in zip(names, fusion.alone, fusion.weights, strict=True)]
-    entries += [(name, None, share) for name, share in fixed] + [("ensemble", fusion.local.score, None)]
+    entries += [(name, None, share) for name, share in fixed]
+    best = fusion.best()
+    rivals = [(best, names[best], fusion.alone[best])]
+    if fusion.viewed is not None:
+        rivals.append((len(entries), f"{names[best]} in the same views", fusion.viewed))
+        entries.append((rivals[-1][1], standing.score(fusion.viewed), None))
+    entries.append(("ensemble", fusion.local.score, None))
     told = true or [None] * len(entries)
     rows = tuple(Row(*entry, own) for entry, own in zip(entries, told, strict=True))
-    best = fusion.best()
-    differences = standing.values(fusion.together) - standing.values(fusion.alone[best])
-    gain = standing.bootstrap(differences, standing.groups(fusion.together), rng)
-    true_gain = standing.bootstrap(true[-1] - true[best], np.arange(len(true[-1])), rng) if true else None
-    return Verdict(rows, names[best], gain, true_gain, standing.leaderboard_band(fusion.together, fusion.local.score.error, rng))
+    gains = []
+    for row, name, own in rivals:
+        local = standing.bootstrap(standing.values(fusion.together) - standing.values(own), standing.groups(fusion.together), rng)
+        on_queries = standing.bootstrap(true[-1] - true[row], np.arange(len(true[-1])), rng) if true else None
+        gains.append(Gain(name, local, on_queries))
+    return Verdict(rows, tuple(gains), standing.leaderboard_band(fusion.together, fusion.local.score.error, rng))
