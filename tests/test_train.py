@@ -13,7 +13,7 @@ import ensemble
 import tiny
 import train
 import validate
-from motret import builder, fit, metrics, runs
+from motret import builder, fit, metrics, runs, training
 
 EQUAL = {"rtol": 0, "atol": 0}
 
@@ -167,6 +167,12 @@ def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(trai
     told = capfd.readouterr().out.splitlines()
     assert "2 folds side by side, 1 thread each" in told
     assert sum(line.startswith(("fold0 epoch ", "fold1 epoch ")) for line in told) == 4
+
+
+def test_folds_side_by_side_share_the_threads_and_the_last_ones_among_fewer():
+    assert training.share_threads(3, jobs=2, threads=2) == [1, 1, 2]
+    assert training.share_threads(5, jobs=3, threads=8) == [2, 2, 2, 4, 4]
+    assert training.share_threads(2, jobs=4, threads=1) == [1, 1]
 
 
 def test_what_is_wrong_in_one_of_the_folds_side_by_side_is_one_line(tmp_path, capfd):

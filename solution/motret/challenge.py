@@ -166,12 +166,12 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
 
 
 def read_motion(path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion of a file, (frames, 192 | 384, or 66) float32; faults as in `parse_motion`."""
-    return parse_motion(read_bytes(path), path, min_frames)
+    """The raw motion of a file, (frames, 192 | 384, or 66) float32, writable; faults as in `parse_motion`."""
+    return np.array(parse_motion(read_bytes(path), path, min_frames))
 
 
 def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, writable and contiguous; (frames, 66) of a `BODY_FILE`.
+    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, contiguous; (frames, 66) of a `BODY_FILE`.
 
     path names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
     2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32.
@@ -182,7 +182,7 @@ def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
         raise DataFault(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
     raw = arrays.values(data, header).reshape(header.shape[0], -1)
     with np.errstate(over="ignore", invalid="ignore"):
-        motion = raw.astype(np.float32, order="C")
+        motion = raw.astype(np.float32, order="C", copy=False)
     if not (finite := np.isfinite(motion)).all():
         frame, column = np.argwhere(~finite)[0]
         value = raw[frame, column]

@@ -426,6 +426,7 @@ class BenchSettings:
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
     motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)
     text: tyro.conf.OmitArgPrefixes[TextSettings] = field(default_factory=TextSettings)
+    augment: tyro.conf.OmitArgPrefixes[AugmentSettings] = field(default_factory=AugmentSettings)
     fit: tyro.conf.OmitArgPrefixes[FitSettings] = field(default_factory=FitSettings)
 
 

@@ -1,4 +1,7 @@
-"""Folds: which motions are held out together, and the sidecar that says of which data they are."""
+"""Folds: which motions are held out together, and the sidecar that says of which data they are.
+
+SciPy and scikit-learn are slow to import, and every script reads folds: they are imported where folds are made.
+"""
 
 import json
 from collections import Counter
@@ -8,9 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 
 from motret import files, gar
 from motret.captions import normalise
@@ -50,6 +50,9 @@ class Folds:
 def group_motions(data: TrainingData) -> np.ndarray:
     """Label of each motion (M,): groups.csv where there is one; else motions with the same set of captions, or nearly the same
     motion, share a label. A caption met in more than `COMMON` motions joins nothing."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     training = data.training
     if training.groups is not None:
         return np.array([training.groups[name] for name in training.ids])
@@ -71,6 +74,8 @@ def split(group: np.ndarray, lengths: np.ndarray, count: int, seed: int) -> np.n
     groups = len(np.unique(group))
     if groups < count:
         raise FoldFault("--folds", f"{count} folds of {groups} groups", f"give at most {groups}, or look at groups.csv")
+    from sklearn.model_selection import StratifiedGroupKFold
+
     strata = _length_bins(lengths, count)
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     fold = np.empty(len(group), dtype=int)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import joblib
 import numpy as np
@@ -127,9 +128,9 @@ def open_store(folder: Path) -> Store:
     return Store(folder, settings, ids, offsets, lengths, digests, mapped, tuple(Skip(**skip) for skip in about["skipped"]))
 
 
-def workers(jobs: int, pieces: int) -> joblib.Parallel:
-    """Processes that take pieces of work and give results in order; -1 jobs: one per core; never more than there are pieces."""
-    return joblib.Parallel(n_jobs=min(joblib.cpu_count() if jobs < 0 else jobs, pieces), return_as="generator")
+def workers(jobs: int, pieces: int, prefer: Literal["threads", "processes"] = "processes") -> joblib.Parallel:
+    """What takes pieces of work and gives results in order; -1 jobs: one per core; never more than there are pieces."""
+    return joblib.Parallel(n_jobs=min(joblib.cpu_count() if jobs < 0 else jobs, pieces), prefer=prefer, return_as="generator")
 
 
 def _build(
@@ -157,13 +158,12 @@ def _build(
         raise DataFault(paths[0].parent, "positions alone, no joint rotations", "give --no_rotations")
     columns = max(part.stop for part in features.layout(persons, settings).values())
     shape = (int(lengths.sum()), persons, columns)
-    np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).flush()
+    first = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).offset
     pieces = [slice(start, start + CHUNK) for start in range(0, len(kept), CHUNK)]
-    parallel = workers(jobs, len(pieces))
+    parallel = workers(jobs, len(pieces), "threads")  # nearly all of it is NumPy's and the disk's work; processes take a second to start
+    places = first + offsets * persons * columns * 2
     work = (
-        joblib.delayed(_fill)(
-            folder / "features.npy", [paths[k] for k in kept[piece]], lengths[piece], offsets[piece], settings, min_frames
-        )
+        joblib.delayed(_fill)(folder / "features.npy", [paths[k] for k in kept[piece]], lengths[piece], places[piece], settings, min_frames)
         for piece in pieces
     )
     results: list[str | DataFault] = []
@@ -185,12 +185,12 @@ def _build(
 
 
 def _fill(
-    target: Path, paths: list[Path], lengths: np.ndarray, offsets: np.ndarray, settings: FeatureSettings, min_frames: int
+    target: Path, paths: list[Path], lengths: np.ndarray, places: np.ndarray, settings: FeatureSettings, min_frames: int
 ) -> list[str | DataFault]:
-    """Reads a run of motions and writes their features in place; a content hash or a fault for each."""
+    """Reads a run of motions and writes their features in place, at these bytes of the file; a content hash or a fault for each."""
     results: list[str | DataFault] = []
-    raw, places = [], []
-    for path, length, offset in zip(paths, lengths, offsets, strict=True):
+    raw, kept = [], []
+    for path, length, place in zip(paths, lengths, places, strict=True):
         try:
             content = path.read_bytes()
             motion = challenge.parse_motion(content, path, min_frames)
@@ -201,18 +201,16 @@ def _fill(
             continue
         results.append(hashlib.blake2b(content, digest_size=16).hexdigest())
         raw.append(motion)
-        places.append(slice(int(offset), int(offset + length)))
+        kept.append(int(place))
     if raw:
         positions, rotations = skeleton.split_columns(np.concatenate(raw))
         sizes = np.array([len(motion) for motion in raw])
         starts = np.cumsum(sizes) - sizes
-        packed = features.make(positions, rotations, starts, settings)
-        limit = np.finfo(np.float16).max
-        np.clip(packed, -limit, limit, out=packed)
-        mapped = np.load(target, mmap_mode="r+", allow_pickle=False)
-        for place, start, size in zip(places, starts, sizes, strict=True):
-            mapped[place] = packed[start : start + size]
-        mapped.flush()
+        packed = features.make(positions, rotations, starts, settings, np.float16)
+        with target.open("r+b") as file:
+            for place, start, size in zip(kept, starts, sizes, strict=True):
+                file.seek(place)
+                file.write(packed[start : start + size])
     return results
 
 

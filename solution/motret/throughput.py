@@ -32,7 +32,8 @@ TINY = {"width": 32, "layers": 1, "heads": 2}
 """Instead, with --quick."""
 AS_THEY_ARE = {"mirror": 0.0, "speed": 1.0}
 """Motions keep their lengths, which are what is asked for."""
-STEPS, REPEATS = 4, 3
+STEPS, MOTIONS, REPEATS = 4, 512, 3
+"""An epoch has that many batches, fewer where they would hold more motions; the fastest of some epochs counts."""
 SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 """Sides of the square matrices whose product is timed."""
 GOALS = {"cpu": 0.5, "cuda": 0.4}
@@ -98,8 +99,9 @@ def count_flops(work: Callable[[], object]) -> int:
 
 def epoch_cost(settings: TrainSettings, now: Callable[[], float]) -> tuple[int, float]:
     """Operations on real tokens in a short epoch of generated motions, and the seconds of the fastest of some such epochs."""
-    place, model = workshop(settings, STEPS * settings.fit.batch_size)
-    optimiser, rows = fit.make_optimiser(model, settings), np.arange(STEPS * settings.fit.batch_size)
+    motions = settings.fit.batch_size * min(STEPS, max(1, MOTIONS // settings.fit.batch_size))
+    place, model = workshop(settings, motions)
+    optimiser, rows = fit.make_optimiser(model, settings), np.arange(motions)
 
     def epoch() -> Iterator[Batch]:
         order, noise = np.random.default_rng(0), torch.Generator(place.device).manual_seed(0)

@@ -61,7 +61,7 @@ def places(settings: BenchSettings, scratch: Path) -> list[str]:
 
 def flags(settings: BenchSettings) -> list[str]:
     """The training settings that differ from their defaults in this benchmark, as flags of train.py."""
-    chosen = (settings.motion, settings.text, settings.fit)
+    chosen = (settings.motion, settings.text, settings.augment, settings.fit)
     plain = {name: value for group in chosen for name, value in config.flat(type(group)()).items()}
     given = {name: value for group in chosen for name, value in config.flat(group).items() if value != plain[name]}
     return [f"--{'' if value else 'no_'}{name}" if isinstance(value, bool) else f"--{name}={value}" for name, value in given.items()]

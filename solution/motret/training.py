@@ -110,12 +110,18 @@ def _workers(settings: TrainSettings, jobs: int) -> joblib.Parallel:
 
 def _side_by_side(run: Run, left: Sequence[int | None], workers: joblib.Parallel, jobs: int) -> None:
     """Trains folds in processes that share the threads of this one. What is wrong in one of them is raised here."""
-    threads = max(1, torch.get_num_threads() // jobs)
-    print(f"{jobs} folds side by side, {threads} thread{'s' if threads > 1 else ''} each", flush=True)
+    shares = share_threads(len(left), jobs, torch.get_num_threads())
+    print(f"{jobs} folds side by side, {shares[0]} thread{'s' if shares[0] > 1 else ''} each", flush=True)
     try:
-        workers(joblib.delayed(_fit_alone)(run, fold, threads) for fold in left)
+        workers(joblib.delayed(_fit_alone)(run, fold, threads) for fold, threads in zip(left, shares, strict=True))
     except TerminatedWorkerError as killed:
         raise RunFault(run.folder, "a process that trained a fold was killed, perhaps for want of memory", "lower --fold_jobs") from killed
+
+
+def share_threads(folds: int, jobs: int, threads: int) -> list[int]:
+    """Threads for each of some folds that are trained `jobs` at a time; the last ones share what there is among fewer."""
+    beside = [min(jobs, folds - start) for start in range(0, folds, jobs) for _ in range(min(jobs, folds - start))]
+    return [max(1, threads // others) for others in beside]
 
 
 def _fit_alone(run: Run, fold: int | None, threads: int) -> None:
