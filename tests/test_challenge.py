@@ -547,12 +547,12 @@ def test_faults_in_the_ground_truth_are_named(tmp_path, text, wrong, mend):
 
 HEADER = "query_id," + ",".join(f"candidate_{rank}" for rank in range(1, 11))
 ROW = "1,2,3,4,5,6,7,8,9,10"
-QUERIES = tuple(Query(name, ("they bow",), tuple(range(1, 33)), ()) for name in ("01", "2", "q3"))
+QUERIES = tuple(Query(name, ("they bow",), tuple(range(1, 33)), ()) for name in ("1", "2", "q3"))
 
 
 @pytest.mark.parametrize("candidate_format", ["int", "name"])
 def test_what_is_written_is_read_back(tmp_path, candidate_format):
-    rows = {"01": tuple(range(32, 0, -1)), "2": np.arange(1, 11), "q3": list(range(5, 15))}
+    rows = {"1": tuple(range(32, 0, -1)), "2": np.arange(1, 11), "q3": list(range(5, 15))}
     path = tmp_path / "made/when/needed.csv"
     write_submission(path, rows, candidate_format)
     assert read_submission(path, QUERIES) == {"1": tuple(range(32, 22, -1)), "2": tuple(range(1, 11)), "q3": tuple(range(5, 15))}
@@ -652,10 +652,11 @@ BAD_SUBMISSIONS = {
     "mixed row": (f"{HEADER}\n{with_cells(c4='motion_4')}\n", "column candidate_4: 'motion_4' is not written like", "all as motion_k"),
     "mixed rows": (f"{HEADER}\n1,{NAMES_ROW}\n2,{ROW}\n", "line 3, column candidate_1: '1' is not written like", "all as k"),
     "twice": (f"{HEADER}\n{with_cells(c4='2')}\n", "line 2, column candidate_4: 2 is also in candidate_2", "once"),
-    "no such motion": (f"{HEADER}\n{with_cells(c4='33')}\n", "column candidate_4: query 01 has no motion_33.npy", "the query has"),
+    "no such motion": (f"{HEADER}\n{with_cells(c4='33')}\n", "column candidate_4: query 1 has no motion_33.npy", "the query has"),
     "unknown query": (f"{HEADER}\n7,{ROW}\n", "line 2, column query_id: no query 7 in the test folder", "query folders"),
+    "query in another form": (f"{HEADER}\n01,{ROW}\n", "line 2, column query_id: no query 01 in the test folder, only 1", "as they are"),
     "query twice": (f"{HEADER}\n1,{ROW}\n2,{ROW}\n01,{ROW}\n", "line 4, column query_id: query 01 is also on line 2", "one row"),
-    "missing query": (f"{HEADER}\n2,{ROW}\n", "no row for 2 of 3 queries: 01, q3", "one row a query"),
+    "missing query": (f"{HEADER}\n2,{ROW}\n", "no row for 2 of 3 queries: 1, q3", "one row a query"),
     "open quote": (f'{HEADER}\n"1,{ROW}\n', "line 2: not CSV", "quotes"),
     "byte order mark": (f"\ufeff{HEADER}\n1,{ROW}\n", "line 1, column 1: a byte order mark", "without BOM"),
 }

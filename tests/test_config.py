@@ -239,3 +239,20 @@ def test_the_commands_of_the_sgar_description_are_understood():
     assert whole.fit.amp == "on" and whole.prefer_txt_split and whole.motion.max_frames == 196 and whole.snapshots.save_attention
     assert cli.parse_train(["holistic", "--amp"], None)[0].fit.amp == "on" and cli.parse_train(["--amp", "off"], None)[0].fit.amp == "off"
     assert cli.parse_train(["holistic", "--epochs", "3"], None)[0].variant == "holistic"
+    assert cli.parse_train(["--use-gar", "--batch-size", "8"], None)[0].variant == "sgar"
+
+
+def test_a_variant_is_a_word_of_its_own_not_the_value_of_a_flag():
+    for flags in (["--out_dir", "clip"], ["--run_name", "sgar"], ["--resume=clip"], ["--work-dir", "clip"]):
+        assert cli.parse_train(flags, None)[0].variant == "holistic"
+        assert cli.parse_train([*flags, "clip_readme"], None)[0].variant == "clip_readme"
+    assert cli.parse_train(["--no_learn_tau", "clip"], None)[0].variant == "clip"  # a switch has no value
+    assert cli.parse_train(["--unfreeze-text", "sgar"], None)[0].variant == "sgar"
+
+
+def test_variants_to_tune_may_stand_anywhere():
+    for args in (["holistic", "sgar", "--preset", "fast", "--lr=1e-3"], ["--preset", "fast", "holistic", "sgar", "--lr=1e-3"]):
+        asked, rest = cli.parse_tune(args, None)
+        assert asked.variants == ("holistic", "sgar") and asked.preset == "fast" and rest == ["--preset", "fast", "--lr=1e-3"]
+    asked, rest = cli.parse_tune(["--lr", "1e-3", "--unfreeze_text", "holistic", "--out_dir", "clip"], None)
+    assert asked.variants == ("holistic",) and rest == ["--lr", "1e-3", "--unfreeze_text", "--out_dir", "clip"]

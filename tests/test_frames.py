@@ -12,7 +12,7 @@ import conftest
 import ensemble
 import tiny
 import train
-from motret import batches, builder, config, features, fit, runs, skeleton
+from motret import batches, builder, config, features, fit, runs, skeleton, tuning
 from motret.config import MotionSettings
 from motret.faults import SettingFault
 from motret.features import FeatureSettings
@@ -180,6 +180,22 @@ def test_the_recipe_runs_leaves_its_files_and_ranks_beside_a_run_of_other_featur
     assert ensemble.main(places) == 0
     with (tmp_path / "submissions" / "submission.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 3
+
+
+def test_folds_side_by_side_and_trials_see_raw_columns_too(tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name, values in (("serial", {}), ("side", {"fold_jobs": 2, "joblib_backend": "multiprocessing"})):
+            assert run_readme(tmp_path, name, epochs=1, **values) == 0
+    finally:
+        torch.set_num_threads(threads)
+    serial, side = (runs.open_run(tmp_path / name) for name in ("serial", "side"))
+    for fold in (0, 1):
+        one, other = (runs.load_out_of_fold(run, fold) for run in (serial, side))
+        np.testing.assert_array_equal(one.motion, other.motion)
+        np.testing.assert_array_equal(one.text, other.text)
+    assert tuning.room(serial.settings)[0].store.settings.kind == "raw"
 
 
 def test_the_table_has_the_values_of_the_readme():

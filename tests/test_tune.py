@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -111,7 +112,7 @@ def pretend(monkeypatch, score_of):
     """Trials whose per-motion scores are `score_of(params, motions)`."""
 
     def score(search, trial):
-        _, made, *_ = tuning._room(search.base)
+        _, made, *_ = tuning.room(search.base)
         held = np.concatenate([made.held_out(fold) for fold in range(search.count)])
         values = score_of(trial.params, len(held))
         return metrics.clustered(values, made.group[held]), values
@@ -319,6 +320,21 @@ def test_a_killed_worker_leaves_the_study_to_the_others_and_its_trial_is_run_aga
     assert [rows[3][name] for name in settings] == [rows[1][name] for name in settings] != [rows[2][name] for name in settings]
     assert {path.name for path in (tmp_path / "tune" / "holistic").iterdir()} == RESULTS
     assert best(tmp_path)["trials"] == 3
+
+
+def test_a_trial_is_lost_with_its_process_and_elsewhere_when_nothing_is_heard_of_it():
+    def lost(worker, began, heard=None):
+        """Of a trial that began, and was last heard of, so many hours ago."""
+        now = datetime.now()
+        said = {"worker": worker} | ({} if heard is None else {"heard": (now - timedelta(hours=heard)).isoformat()})
+        trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=said, params={}, distributions={})
+        trial.datetime_start = now - timedelta(hours=began)
+        return tuning.lost(trial)
+
+    here = f"{socket.gethostname()}:{os.getpid()}"
+    assert not lost(here, began=1) and not lost("elsewhere:1", began=1) and not lost("elsewhere:1", began=30, heard=1)
+    assert lost(f"{socket.gethostname()}:{2**22 + 1}", began=0) and lost("elsewhere:1", began=30, heard=13)
+    assert lost("elsewhere:1", began=13) and lost("", began=13) and not lost("", began=1)
 
 
 def test_a_study_may_be_kept_in_a_data_base(tmp_path, monkeypatch):

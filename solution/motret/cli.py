@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union
@@ -42,9 +42,8 @@ def parse_train(
     """
     args = _amp_is_on(sys.argv[1:] if argv is None else argv)
     known = config.names_of(config.TrainSettings)
-    named = {place + 1 for place, arg in enumerate(args) if arg.replace("-", "_") in ("__run_name", "__resume")}  # may be called like one
-    plain = "sgar" if args.count("--use_gar") else known["variant"]
-    variant = next((arg for place, arg in enumerate(args) if arg in config.VARIANTS and place not in named), plain)
+    plain = "sgar" if any(arg.replace("-", "_") == "__use_gar" for arg in args) else known["variant"]
+    variant = next((arg for arg in loose(args, known) if arg in config.VARIANTS), plain)
     layers = {f"variant {variant}": config.VARIANTS[variant] | {"variant": variant}}
     if preset := _value_of("preset", args):
         if preset not in config.PRESETS:
@@ -63,6 +62,17 @@ def parse_train(
     return settings, sources
 
 
+def loose(args: Sequence[str], known: Mapping[str, Any]) -> list[str]:
+    """The words of an argument list that are no flag and no flag's value. known: flag -> its default; one that is a bool has no value."""
+    values = {place + 1 for place, arg in enumerate(args) if arg.startswith("--") and not _stands_alone(arg, known)}
+    return [arg for place, arg in enumerate(args) if not arg.startswith("-") and place not in values]
+
+
+def _stands_alone(flag: str, known: Mapping[str, Any]) -> bool:
+    """Whether the next word is none of the flag's."""
+    return "=" in flag or isinstance(known.get(flag[2:].replace("-", "_").removeprefix("no_")), bool)
+
+
 def _amp_is_on(args: Sequence[str]) -> list[str]:
     """The arguments with `on` after an --amp that stands alone."""
     words: list[str] = []
@@ -73,11 +83,13 @@ def _amp_is_on(args: Sequence[str]) -> list[str]:
 
 def parse_tune(argv: Sequence[str] | None, doc: str | None) -> tuple[config.TuneSettings, list[str]]:
     """Settings of tune.py, and the other flags, which are train.py's. What is not given comes from the preset."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = ["--help" if arg == "-h" else arg for arg in (sys.argv[1:] if argv is None else argv)]
+    known = config.names_of(config.TuneSettings) | {"help": False}
+    every = config.names_of(config.TrainSettings) | known
+    own, rest = loose(args, every), []
     first = next((place for place, arg in enumerate(args) if arg.startswith("-")), len(args))
-    own, rest = args[:first], []
-    known = config.names_of(config.TuneSettings).keys() | {"help"}
-    for name, words in flag_groups([arg if arg != "-h" else "--help" for arg in args[first:]]):
+    for name, words in flag_groups(args[first:]):
+        words = words[: 1 if _stands_alone(words[0], every) else 2]
         if name in known:
             own += words
         if name not in known or name in ("preset", "out_dir"):

@@ -72,7 +72,7 @@ class MachineSettings:
     seed: int = 0
     """Every random choice follows from it."""
     jobs: int = -1
-    """Processes that read and pack motions; -1: one per core."""
+    """Threads that pack motions, and processes that derive part texts from them; -1: one per core."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -99,7 +99,7 @@ class TrainSettings:
     fold_jobs: int = 1
     """Folds trained side by side, each in a process of its own with its share of the threads; -1: one per core."""
     joblib_backend: str = "loky"
-    """What runs the folds side by side: loky, multiprocessing, or any other backend that joblib knows."""
+    """What runs the folds side by side: loky, multiprocessing, or any other backend that joblib knows, but threads of one process."""
     tuned: str = "none"
     """Values of tune.py to take, if they are of this data, folds, preset and text tower: auto (those in --out_dir), none, or a file."""
     out_dir: Path = field(default_factory=partial(_path, "out_dir"))
@@ -107,7 +107,8 @@ class TrainSettings:
     run_name: str | None = None
     """Name of the run folder; by default the variant and the time."""
     resume: str | None = None
-    """Go on with a run: its folder, or auto for the one of this --run_name (without one: the newest with the same settings)."""
+    """Go on with a run from its last.pt: its folder (or a file in it), or auto for the one of this --run_name (without one: the newest
+    with the same settings)."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
     motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)
@@ -226,7 +227,8 @@ class EnsembleSettings:
     candidate_format: Literal["int", "name"] = "int"
     """How a candidate is written: 7, or motion_7."""
     part_weight: float | Literal["auto"] = 0.0
-    """So many times the similarity of the parts that a query names is added, by runs that know parts; auto: what is best out of fold."""
+    """So many times the similarity of the parts that a query names is added, by runs that know parts; auto: what is best out of fold, on
+    all folds, so that a score with it flatters itself a little."""
     out_dir: Path = field(default_factory=partial(_path, "out_dir"))
     """Where run folders are."""
     submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))

@@ -52,7 +52,7 @@ class MotionSettings:
     patch: int = 6
     """Frames that make one token."""
     max_frames: int = 300
-    """Longest motion the tower sees."""
+    """Longest motion the tower sees (the SGAR description: 196)."""
     long_motions: Literal["subsample", "crop", "start"] = "subsample"
     """What is done with a longer one: frames left out evenly, or its middle kept, or its beginning."""
     mask: bool = True
@@ -62,7 +62,7 @@ class MotionSettings:
     projection: Literal["mlp", "none"] = "mlp"
     """Each tower's way into the shared space: a small network, or none: its output itself (texts of another size: a linear map)."""
     proj_dim: int = 256
-    """Size of the space that texts and motions share; with --projection none it is the motion tower's."""
+    """Size of the space that texts and motions share (the SGAR description: 512); with --projection none it is the motion tower's."""
     part_encoders: bool = False
     """With --use_gar: besides part tokens, encode each part's own stream through the shared layers; four times the work."""
     part_token_drop: float = 0.5
@@ -206,11 +206,11 @@ class FitSettings:
     max_minutes: float | None = None
     """Time limit of a fold's training; the schedule is fitted to the epochs that the first ones say will fit."""
     lr: float = 5e-4
-    """Highest learning rate."""
+    """Highest learning rate (the SGAR description: 1e-4, for published backbones)."""
     weight_decay: float = 0.05
-    """AdamW's decoupled decay of weight matrices."""
+    """AdamW's decoupled decay of weight matrices (the SGAR description: 1e-4)."""
     warmup_epochs: float = 1.0
-    """Epochs over which the learning rate rises from 0."""
+    """Epochs over which the learning rate rises from 0 (the SGAR description: 5, of 100)."""
     schedule: Literal["step", "epoch"] = "step"
     """The learning rate follows its cosine by steps, or stays the same within an epoch."""
     beta2: float = 0.98
@@ -230,7 +230,7 @@ class FitSettings:
     amp: Literal["auto", "on", "off"] = "auto"
     """bfloat16 autocast; auto: where the hardware computes in it; --amp alone is on."""
     eval_interval: int = 1
-    """Epochs between validations."""
+    """Epochs between validations (the SGAR description: 10, of 100)."""
     early_stop_patience: int = 0
     """Stop after this many validations without a better one; 0: never."""
     select: Literal["score", "r1", "last"] = "score"

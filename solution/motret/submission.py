@@ -85,8 +85,9 @@ def read_submission(path: Path, queries: Sequence[Query] | None = None, top_k: i
         key = query_key(query)
         if key in answers:
             raise _at(path, line, "query_id", f"query {query} is also on line {line_of[key]}", "keep one row a query")
-        if known is not None and key not in known:
-            raise _at(path, line, "query_id", f"no query {query} in the test folder", "name the query folders")
+        if known is not None and (key not in known or known[key].id != query):
+            close = f", only {known[key].id}" if key in known else ""
+            raise _at(path, line, "query_id", f"no query {query} in the test folder{close}", "name the query folders as they are")
         answers[key], form = _read_candidates(path, line, texts, form, known[key] if known else None)
         line_of[key] = line
     if not answers:

@@ -127,7 +127,7 @@ def share_threads(folds: int, jobs: int, threads: int) -> list[int]:
 def _fit_alone(run: Run, fold: int | None, threads: int) -> None:
     """Trains one fold in a process of its own; a line for each epoch, since bars of several processes would overwrite each other."""
     torch.set_num_threads(threads)
-    data = dataset.load_training(run.settings.data, jobs=1)
+    data = dataset.load_training(run.settings.data, jobs=1, kind=run.settings.motion.features)
     found = folds.read(data, run.settings.data.folds_dir)
     place, tower = set_up(run.settings, data)
     name = run.part(fold).name

@@ -12,7 +12,7 @@ import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ STARTUP = 5
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 AGAIN = "runs again"
 """Attribute of a trial: the number of the lost one whose values it takes."""
+SILENT = timedelta(hours=12)
+"""A worker of which nothing was heard for so long is dead, on whatever machine; each epoch of a trial is heard of."""
 DIGITS = 5
 """Of the per-motion scores kept in the study."""
 
@@ -176,11 +178,19 @@ def open_study(search: Search) -> Study:
 
 
 def requeue_lost(search: Search, study: Study) -> None:
-    """Queues the trials of dead workers of this machine again; exactly one of several that try it succeeds."""
+    """Queues the trials of dead workers again; exactly one of several that try it succeeds."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, process = trial.user_attrs.get("worker", "").rpartition(":")
-        if host == socket.gethostname() and not _alive(int(process)):
+        if lost(trial):
             _requeue(search, study, trial)
+
+
+def lost(trial: FrozenTrial) -> bool:
+    """Whether the worker of a running trial is dead: its process on this machine is gone, or nothing was heard of it for long."""
+    host, _, process = trial.user_attrs.get("worker", "").rpartition(":")
+    if host == socket.gethostname() and not _alive(int(process)):
+        return True
+    heard = datetime.fromisoformat(trial.user_attrs.get("heard", trial.datetime_start.isoformat()))
+    return datetime.now() - heard > SILENT
 
 
 def _requeue(search: Search, study: Study, trial: FrozenTrial) -> None:
@@ -254,9 +264,9 @@ def _best_so_far(study: Study) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _room(base: TrainSettings) -> tuple[TrainingData, Folds, Any, Any]:
+def room(base: TrainSettings) -> tuple[TrainingData, Folds, Any, Any]:
     """What all trials of a process share."""
-    data = dataset.load_training(base.data, base.machine.jobs)
+    data = dataset.load_training(base.data, base.machine.jobs, base.motion.features)
     return data, folds.read(data, base.data.folds_dir), *training.set_up(base, data)
 
 
@@ -270,7 +280,7 @@ def take_part(search: Search, threads: int | None = None) -> str | None:
     study = open_study(search)
     if _used_up(search, study):
         return None
-    _room(search.base)  # what is wrong with the data or the text tower is no trial's fault
+    room(search.base)  # what is wrong with the data or the text tower is no trial's fault
     trial = study.ask(search.space)
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     try:
@@ -298,7 +308,7 @@ def take_part(search: Search, threads: int | None = None) -> str | None:
 
 def _score(search: Search, trial: optuna.Trial) -> tuple[Score, np.ndarray]:
     """Trains the folds of a trial, ended early where the pruner says so; its local score, and that of each motion it holds out."""
-    data, made, place, tower = _room(search.base)
+    data, made, place, tower = room(search.base)
     settings = config.build(TrainSettings, config.flat(search.base) | trial.params)
     run = Run(_folder(search, trial.number), settings, {}, data.fingerprint, made.hash, data.store.settings, data.store.persons)
     values, groups = [], []
@@ -313,6 +323,7 @@ def _score(search: Search, trial: optuna.Trial) -> tuple[Score, np.ndarray]:
 
 def _report(search: Search, trial: optuna.Trial, fold: int, line: Epoch) -> None:
     trial.report(line.score, fold * search.base.fit.epochs + line.epoch)
+    trial.set_user_attr("heard", datetime.now().isoformat())
     if trial.params != search.default and trial.should_prune():
         raise optuna.TrialPruned
 
