@@ -87,6 +87,17 @@ def test_a_run_without_a_finished_model_is_refused(tmp_path: Path) -> None:
         gathered(tmp_path, "begun")
 
 
+def test_runs_that_do_not_take_part_are_named_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "whole", 0), run(tmp_path, "part", 1, folds=(0, 1)), run(tmp_path, "stale", 2), run(tmp_path, "foreign", 3)
+    for name, what in (("stale", "folds"), ("foreign", "data")):
+        about = json.loads((tmp_path / name / "args.json").read_text())
+        (tmp_path / name / "args.json").write_text(json.dumps(about | {what: "another"}))
+    assert [member.name for member in gathered(tmp_path)] == ["whole"]
+    assert capsys.readouterr().out == "left aside: foreign (other data), part (2 of 4 folds finished), stale (other folds)\n"
+    gathered(tmp_path, "whole")
+    assert capsys.readouterr().out == ""
+
+
 def test_the_models_of_one_fold_are_those_alone_and_a_member_without_it_is_refused(tmp_path: Path) -> None:
     run(tmp_path, "whole", 0), run(tmp_path, "part", 1, folds=(0, 1))
     assert [[fold for _, fold in member.models] for member in gathered(tmp_path, "whole", "part", fold=1)] == [[1], [1]]

@@ -91,12 +91,23 @@ def gather(settings: EnsembleSettings, data: TrainingData, folds: Folds) -> list
     hashes = {runs.settings_hash(run.settings) for run in chosen}
     if not settings.runs:  # the models of all motions of those that are taken
         chosen += [run for run in there if run.full() and not run.finished() and runs.settings_hash(run.settings) in hashes]
+        _tell_aside([run for run in runs.find_runs(settings.out_dir) if run.name not in {one.name for one in chosen}], data, folds)
     alike: dict[str, list[Run]] = {}
     for run in chosen:
         alike.setdefault(runs.settings_hash(run.settings), []).append(run)
     twins = {key: [run for run in there if runs.settings_hash(run.settings) == key] for key in alike}
     found = [_weigh_parts(_member(own, twins[key]), folds, settings.part_weight) for key, own in alike.items()]
     return found if settings.fold is None else [member.only(settings.fold) for member in found]
+
+
+def _tell_aside(left: Sequence[Run], data: TrainingData, folds: Folds) -> None:
+    """Says which runs do not take part, and why."""
+    told = []
+    for run in left:
+        why = "other data" if run.data != data.fingerprint else "other folds" if run.folds != folds.hash else None
+        told.append(f"{run.name} ({why or f'{len(run.finished())} of {folds.count} folds finished'})")
+    if told:
+        print(f"left aside: {', '.join(told)}")
 
 
 def _member(own: Sequence[Run], twins: Sequence[Run]) -> Member:
