@@ -233,18 +233,33 @@ def test_it_ends_with_a_table_and_keeps_all_similarities(trained: Path, tmp_path
     ]
     assert sum(one["weight"] for one in about["members"]) == pytest.approx(1, abs=1e-5)
     head = next(number for number, line in enumerate(told) if line.startswith("member "))
-    assert told[head].split("  ")[0] == "member" and [line.split()[0] for line in told[head + 1 : head + 4]] == ["one", "two", "ensemble"]
-    assert f"{about['local_score']['mean']:.4f} +- " in told[head + 3]
-    (gain,) = about["gains"]
-    assert f"{gain['mean']:+.4f} +- {gain['error']:.4f}" in told[head + 4] and gain["over"] in told[head + 4]
+    rows = [line.split("  ")[0] for line in told[head : head + 5]]
+    best, network = (gain["over"] for gain in about["gains"])
+    assert rows == ["member", "one", "two", network, "ensemble"] and best in ("one", "two") and network == f"{best}, one network"
+    assert f"{about['local_score']['mean']:.4f} +- " in told[head + 4]
+    for gain, line in zip(about["gains"], told[head + 5 : head + 7], strict=True):
+        assert f"{gain['over']}: {gain['mean']:+.4f} +- {gain['error']:.4f}; true {gain['true']['mean']:+.4f}" in line
     low, high = about["leaderboard_band"]
-    assert f"{low:.3f} to {high:.3f} in 9 of 10 cases" in told[head + 5] and low < about["local_score"]["mean"] < high
+    assert f"{low:.3f} to {high:.3f} in 9 of 10 cases" in told[head + 7] and low < about["local_score"]["mean"] < high
     assert kept["query"].shape == kept["candidate"].shape == kept["similarity"].shape == (36,)
     assert kept["query"].dtype.kind == "U" and kept["candidate"].dtype.kind == "i" and kept["similarity"].dtype == np.float32
     for query, ranked in answers.items():
         mine = kept["query"] == query
         order = kept["candidate"][mine][np.argsort(-kept["similarity"][mine], kind="stable")]
         assert tuple(order[:10]) == ranked
+
+
+def test_one_network_of_a_member_is_worth_the_mean_of_its_networks_alone(trained: Path, tmp_path: Path) -> None:
+    assert rank_test(trained, tmp_path / "both", "--runs", "one", "two", "--query_bank=off", "--views=none") == 0
+    about = written(tmp_path / "both")[0]
+    best, network = about["gains"]
+    alone = []
+    for fold in (0, 1):
+        out = tmp_path / str(fold)
+        assert rank_test(trained, out, "--runs", best["over"], f"--fold={fold}", "--query_bank=off", "--views=none") == 0
+        alone.append(written(out)[0]["true_score"]["mean"])
+    assert network["true"]["mean"] == pytest.approx(about["true_score"]["mean"] - np.mean(alone))
+    assert network["mean"] == best["mean"] and network["true"]["mean"] != best["true"]["mean"]  # out of fold there is but one network
 
 
 def test_any_number_of_candidates_may_be_written(trained: Path, tmp_path: Path) -> None:

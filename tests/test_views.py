@@ -172,8 +172,9 @@ def test_each_member_is_asked_for_the_views_it_has_and_once(trained: Path, tmp_p
     first = rank_test(trained, tmp_path / "one", "--views=mirror,speed,swap")
     told = capsys.readouterr().out
     assert first["views"] == ["mirror", "speed", "swap"] and "views mirror, speed, swap" in told
-    best, viewed = (gain["over"] for gain in first["gains"])
-    assert viewed == f"{best} in the same views" and f"\n{viewed}  0." in told and f"gain over the best single, {viewed}: " in told
+    best, network, viewed = (gain["over"] for gain in first["gains"])
+    assert (network, viewed) == (f"{best}, one network", f"{best} in the same views")
+    assert f"\n{viewed}  0." in told and f"gain over the best single, {viewed}: " in told
     before = [kept(trained, name) for name in ("canonical", "raw")]
     assert [sorted(own) for own in before] == [
         ["oof_mirror", "oof_speed0.9", "oof_speed1.1"],

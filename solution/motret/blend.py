@@ -20,10 +20,11 @@ Similarities = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Blend:
-    """alone: of each member, and then of each file that was given its weight; viewed: of the best member in the ensemble's views, None
-    where the ensemble has none of it; together: of the ensemble."""
+    """alone: of each member, and then of each file that was given its weight; networks: of each model of the best member, where it has
+    several; viewed: of the best member in the ensemble's views, None where the ensemble has none of it; together: of the ensemble."""
 
     alone: tuple[Similarities, ...]
+    networks: tuple[Similarities, ...]
     viewed: Similarities | None
     together: Similarities
 
@@ -41,8 +42,10 @@ def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], tests: Mapping
     own = _mean([_of_member(one, test) for one in told], fusion.weights) if fusion.beta is None else _normalised(told, fusion, test)
     shares = [share for _, share in fixed]
     together = _mean([own, *files], [1 - sum(shares), *shares])
+    best = plain[fusion.best()]
+    networks = () if isinstance(best, ForeignMember) or len(best) < 2 else tuple(_of_member([one], test) for one in best)
     viewed = None if fusion.viewed is None else _of_member(told[fusion.best()], test)
-    return Blend((*(_of_member(one, test) for one in plain), *files), viewed, together)
+    return Blend((*(_of_member(one, test) for one in plain), *files), networks, viewed, together)
 
 
 def _mean(parts: Sequence[Similarities], weights: Sequence[float] | np.ndarray) -> Similarities:

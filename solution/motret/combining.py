@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from motret import blend, dataset, foreign, fusion, members, metrics, publish, rank, submission, verdict
-from motret.blend import Blend
+from motret.blend import Blend, Similarities
 from motret.challenge import Query, query_key
 from motret.config import EnsembleSettings
 from motret.dataset import TrainingData
@@ -18,7 +18,7 @@ from motret.foreign import Foreign
 from motret.fusion import Fusion
 from motret.members import ForeignMember
 from motret.publish import Published
-from motret.verdict import Verdict
+from motret.verdict import OnQueries, Verdict
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,14 @@ def _files(
     return scored, list(zip(rest, settings.member_weight, strict=True))
 
 
-def _true_scores(found: Blend, queries: Sequence[Query], truth: dict[str, int]) -> list[np.ndarray]:
-    """(Q,) score of each query, for each member alone, for the best one in views where there are any, and for the ensemble."""
-    scores = []
-    for similarities in (*found.alone, *([] if found.viewed is None else [found.viewed]), found.together):
+def _true_scores(found: Blend, queries: Sequence[Query], truth: dict[str, int]) -> OnQueries:
+    """The score of each query by all that ranks them."""
+
+    def score(similarities: Similarities) -> np.ndarray:
         ranked = rank.ranking(queries, similarities)
         answers = {query_key(query): tuple(order[: metrics.TOP]) for query, order in ranked.items()}
-        scores.append(metrics.submission_scores(answers, truth))
-    return scores
+        return metrics.submission_scores(answers, truth)
+
+    network = np.mean([score(own) for own in found.networks], axis=0) if found.networks else None
+    viewed = None if found.viewed is None else score(found.viewed)
+    return OnQueries(tuple(map(score, found.alone)), network, viewed, score(found.together))

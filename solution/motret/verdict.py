@@ -13,6 +13,21 @@ from motret.standing import LEADERBOARD
 
 
 @dataclass(frozen=True)
+class OnQueries:
+    """Scores (Q,) of the queries whose answers are known: by each member and by each file that was given its weight; by one network of
+    the best member, the mean over its networks (None where it has but one), and by that member in the ensemble's views (None without);
+    by the ensemble.
+
+    Out of fold a motion meets one network of a member, here the mean of all of them: the gain over one network is what compares.
+    """
+
+    alone: tuple[np.ndarray, ...]
+    network: np.ndarray | None
+    viewed: np.ndarray | None
+    together: np.ndarray
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of the table; true: (Q,) the score of each query, where the answers are known."""
 
@@ -49,8 +64,8 @@ class Gain:
 
 @dataclass(frozen=True)
 class Verdict:
-    """rows: the members, the ensemble last. gains: over the best member by local score, and over that one in the ensemble's views where
-    it has any; band: of a leaderboard's score."""
+    """rows: the members, the ensemble last. gains: over the best member by local score, over one network of it where the answers are
+    known, and over it in the ensemble's views where it has any; band: of a leaderboard's score."""
 
     rows: tuple[Row, ...]
     gains: tuple[Gain, ...]
@@ -72,25 +87,25 @@ class Verdict:
         return {"gains": [gain.about() for gain in self.gains], "leaderboard_band": list(self.band)}
 
 
-def judge(fusion: Fusion, fixed: Sequence[tuple[str, float]], true: Sequence[np.ndarray] | None, seed: int) -> Verdict:
-    """fixed: name and share of the members that no score weighs; true: (Q,) scores of each member, of those, of the best member in the
-    ensemble's views where it has any, and of the ensemble."""
+def judge(fusion: Fusion, fixed: Sequence[tuple[str, float]], true: OnQueries | None, seed: int) -> Verdict:
+    """fixed: name and share of the members that no score weighs; true: None where the answers are not known."""
     rng = np.random.default_rng(seed)
     left = 1 - sum(share for _, share in fixed)
     names = [member.name for member in fusion.members]
     entries = [(name, standing.score(own), weight * left) for name, own, weight in zip(names, fusion.alone, fusion.weights, strict=True)]
     entries += [(name, None, share) for name, share in fixed]
+    rows = [Row(*entry, own) for entry, own in zip(entries, true.alone if true else [None] * len(entries), strict=True)]
     best = fusion.best()
-    rivals = [(best, names[best], fusion.alone[best])]
+    rivals = [(names[best], fusion.alone[best], true.alone[best] if true else None)]
+    if true and true.network is not None:
+        rivals.append((f"{names[best]}, one network", fusion.alone[best], true.network))
     if fusion.viewed is not None:
-        rivals.append((len(entries), f"{names[best]} in the same views", fusion.viewed))
-        entries.append((rivals[-1][1], standing.score(fusion.viewed), None))
-    entries.append(("ensemble", fusion.local.score, None))
-    told = true or [None] * len(entries)
-    rows = tuple(Row(*entry, own) for entry, own in zip(entries, told, strict=True))
+        rivals.append((f"{names[best]} in the same views", fusion.viewed, true.viewed if true else None))
+    rows += [Row(name, standing.score(own), None, queries) for name, own, queries in rivals[1:]]
+    rows.append(Row("ensemble", fusion.local.score, None, true.together if true else None))
     gains = []
-    for row, name, own in rivals:
+    for name, own, queries in rivals:
         local = standing.bootstrap(standing.values(fusion.together) - standing.values(own), standing.groups(fusion.together), rng)
-        on_queries = standing.bootstrap(true[-1] - true[row], np.arange(len(true[-1])), rng) if true else None
+        on_queries = standing.bootstrap(true.together - queries, np.arange(len(queries)), rng) if true else None
         gains.append(Gain(name, local, on_queries))
-    return Verdict(rows, tuple(gains), standing.leaderboard_band(fusion.together, fusion.local.score.error, rng))
+    return Verdict(tuple(rows), tuple(gains), standing.leaderboard_band(fusion.together, fusion.local.score.error, rng))
