@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,11 +15,14 @@ import bench
 import ensemble
 import tiny
 import train
-from motret import batches, benchmarks, children, config, footprint, objective, throughput, time_to_score
+from motret import batches, benchmarks, children, config, dataset, footprint, objective, rank, runs, throughput, time_to_score, yardsticks
 from motret.benchmarks import Reading
 from motret.children import ChildFault, Timed
 from motret.config import BenchSettings
 from motret.faults import DataFault
+from motret.features import width as features_width
+from motret.queries import read_queries
+from motret.yardsticks import Growth
 
 MODEL = {"width": 16, "heads": 2, "layers": 1, "joint_layers": 0, "proj_dim": 8, "amp": "off", "batch_size": 8, "epochs": 2}
 
@@ -98,18 +102,33 @@ def test_the_memory_of_a_command_and_of_its_own_children_is_seen():
 # ---- the page
 
 
-def test_the_page_has_a_row_for_each_reading_and_keeps_what_was_written_by_hand(tmp_path):
+READINGS = [Reading("speed", "3x", "<= 6x", True), Reading("weight", "9 MB", "< 5 MB", False), Reading("colour", "green")]
+
+
+def test_the_page_has_a_row_for_each_reading_and_the_command_that_took_it(tmp_path):
     page = tmp_path / "docs" / "benchmarks.md"
-    readings = [Reading("speed", "3x", "<= 6x", True), Reading("weight", "9 MB", "< 5 MB", False), Reading("colour", "green")]
-    benchmarks.write(page, ["a machine"], readings, quick=False)
-    text = page.read_text()
-    for row in ("- a machine", "| speed | 3x | <= 6x | yes |", "| weight | 9 MB | < 5 MB | no |", "| colour | green |  |  |"):
-        assert row in text.splitlines()
-    page.write_text(text + benchmarks.STEPS + "\nfaster by half\n")
-    benchmarks.write(page, ["another"], readings[:1], quick=True)
-    again = page.read_text()
-    assert again.endswith(benchmarks.STEPS + "\nfaster by half\n")
-    assert "- another" in again and "a machine" not in again and "weight" not in again and "mean nothing" in again
+    benchmarks.write(page, "throughput", "python solution/bench.py --only throughput", ["a machine"], READINGS, quick=False)
+    lines = page.read_text().splitlines()
+    for row in ("## throughput", "python solution/bench.py --only throughput", "- a machine", "| speed | 3x | <= 6x | yes |"):
+        assert row in lines
+    assert "| weight | 9 MB | < 5 MB | no |" in lines and "| colour | green |  |  |" in lines and "mean nothing" not in page.read_text()
+
+
+def test_a_part_is_written_anew_and_the_others_and_what_was_written_by_hand_stay(tmp_path):
+    page = tmp_path / "benchmarks.md"
+    benchmarks.write(page, "memory", "first command", ["a machine"], READINGS, quick=False)
+    benchmarks.write(page, "validation", "second command", ["a machine"], READINGS[2:], quick=False)
+    by_hand = benchmarks.STEPS + "\nfaster by half\n\n## Why\n\nfewer steps\n"
+    page.write_text(page.read_text() + by_hand)
+    before = page.read_text()
+    benchmarks.write(page, "memory", "third command", ["another"], READINGS[:1], quick=True)
+    memory, validation = page.read_text().split("## memory")[1].split("## validation")
+    for new in ("third command", "- another", "mean nothing", "speed"):
+        assert new in memory
+    assert "a machine" not in memory and "first command" not in memory and "weight" not in memory
+    assert validation == before.split("## validation")[1] and validation.endswith(by_hand)
+    benchmarks.write(page, "memory", "first command", ["a machine"], READINGS, quick=False)
+    assert page.read_text() == before
 
 
 def test_a_reading_says_whether_its_goal_is_met():
@@ -121,9 +140,9 @@ def test_a_reading_says_whether_its_goal_is_met():
 # ---- the script
 
 
-def run_bench(tmp_path, *only, data=None, **values):
+def run_bench(tmp_path, *only, data=None, code=0, **values):
     flags = tiny.flags(out=tmp_path / "page.md", work_dir=tmp_path / "work", quick=True, device="cpu", jobs=1, **values)
-    assert bench.main([f"--data_dir={data or tiny.challenge()}", *flags, "--only", *only]) == 0
+    assert bench.main([f"--data_dir={data or tiny.challenge()}", *flags, "--only", *only]) == code
     assert list((tmp_path / "work").iterdir()) == []  # nothing is left behind
     return (tmp_path / "page.md").read_text()
 
@@ -133,7 +152,35 @@ def test_the_script_measures_the_parts_it_is_asked_for(tmp_path, capsys):
     said = capsys.readouterr().out
     for part in ("share of that rate", "preparing 24 motions, against np.load", "local score of 40 motions x 120 captions"):
         assert part in page and part in said
-    assert "seconds from a cold start" not in page and "Tiny sizes" in page
+    assert "time_to_score" not in page and page.count("Tiny sizes") == 3
+    assert page.count(f"python solution/bench.py --data_dir={tiny.challenge()} --out=") == 3
+    assert page.count("--only throughput preparation validation\n") == 3
+
+
+def test_a_part_that_cannot_be_measured_is_said_and_the_others_are_on_the_page(tmp_path, capsys, monkeypatch):
+    unanswered = tmp_path / "data"
+    shutil.copytree(tiny.challenge(), unanswered)
+    (unanswered / "test" / "gt.csv").unlink()
+
+    def stopped(settings, scratch):
+        raise ChildFault("train.py", "killed", "run it alone to see more")
+
+    monkeypatch.setattr(footprint, "memory", stopped)
+    page = run_bench(tmp_path, "preparation", "time_to_score", "memory", data=unanswered, code=1)
+    assert "## preparation" in page and "time_to_score was" not in page and "## memory" not in page
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" was not measured: ")[0] for line in said if "was not measured" in line] == ["time_to_score", "memory"]
+    assert any("gt.csv: no such file" in line for line in said)
+
+
+def test_what_was_measured_stays_when_a_later_part_breaks(tmp_path, monkeypatch):
+    def broken(settings, scratch):
+        raise RuntimeError("the machine is gone")
+
+    monkeypatch.setattr(footprint, "memory", broken)
+    with pytest.raises(RuntimeError, match="gone"):
+        run_bench(tmp_path, "preparation", "memory")
+    assert "preparing 24 motions" in (tmp_path / "page.md").read_text()
 
 
 @pytest.fixture
@@ -189,11 +236,39 @@ def test_without_right_answers_there_is_no_time_to_score(tmp_path):
         time_to_score.measure(settings, tmp_path)
 
 
-def test_inference_ranks_links_to_training_motions(tmp_path, in_this_process):
+def test_inference_ranks_three_numbers_of_queries_of_training_motions(tmp_path, in_this_process):
     page = run_bench(tmp_path, "inference", **MODEL | {"epochs": 1}, **tiny.SCRATCH)
-    assert "test folder of 1 x 32 to submission.csv" in page and "linear at most" in page
+    assert "test folder of 2 x 32 to submission.csv" in page
+    took = "1 queries 6.0 s, 2 queries 7.0 s, 3 queries 8.0 s: 1000 ms for each more up to 2, 1000 ms from there on"
+    assert f"{took}; of 24 motions, so 48 candidates of the 3 are copies" in page
     names = [Path(command[1]).stem for command in in_this_process if command[1] != "-c"]
-    assert names == ["train", "ensemble"]
+    assert names == ["train", "ensemble", "ensemble", "ensemble"]
+
+
+def test_growth_is_linear_where_each_of_many_queries_takes_no_longer_than_each_of_few():
+    straight = {count: [5 + 0.1 * count] for count in (3, 30, 300)}
+    bent = {count: [5 + 0.1 * count + 0.001 * count**2] for count in (3, 30, 300)}  # as a matrix of queries x candidates grows
+    assert Growth.of(straight).linear and not Growth.of(bent).linear
+    found = Growth.of(straight)
+    assert (found.first, found.second, found.noise) == pytest.approx((0.1, 0.1, 0))
+
+
+def test_growth_counts_the_fastest_of_each_number_and_allows_for_how_much_starts_differ():
+    found = Growth.of({30: [8.2, 8.0, 9.9], 3: [5.3, 6.0, 5.9], 300: [40.0]})
+    assert (found.first, found.second, found.noise) == pytest.approx((2.7 / 27, 32 / 270, 0.8 / 27))
+    assert found.linear == (32 / 270 <= 1.3 * 0.1 + 0.8 / 27)
+
+
+def test_queries_of_few_motions_take_copies_since_a_link_would_be_one_motion(tmp_path):
+    training = dataset.read_training(tiny.challenge())
+    first, other = (yardsticks.write_queries(training, 2, tmp_path / str(skip), skip) for skip in (0, 1))
+    queries = read_queries(first)
+    paths = [path for query in queries for path in query.paths]
+    assert [len(query.paths) for query in queries] == [24, 24] and len({path.stat().st_ino for path in paths}) == 48
+    for path, source in zip(paths, training.paths * 2, strict=True):
+        assert path.read_bytes() == source.read_bytes()
+    assert [query.captions[0] for query in queries] == [training.captions[row][0] for row in (0, 1)]
+    assert [query.captions[0] for query in read_queries(other)] == [training.captions[row][0] for row in (1, 2)]
 
 
 def test_only_settings_that_differ_from_their_defaults_go_to_the_training():
@@ -202,23 +277,35 @@ def test_only_settings_that_differ_from_their_defaults_go_to_the_training():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
-def test_growth_is_what_a_motion_adds(tmp_path, monkeypatch):
-    held = {"prepare": iter([100e6, 103.2e6]), "train": iter([200e6, 300e6])}
+def test_growth_is_what_a_motion_adds_and_a_second_copy_of_all_is_not_met(tmp_path, monkeypatch):
+    packed = footprint.FRAMES * 2 * features_width(2) * 2  # of one motion, as float16
+    held = {"prepare": iter([100e6, 100.16e6]), "train": iter([200e6, 200e6 + 32 * packed])}
     monkeypatch.setattr(children, "watched", lambda command: (children.Memory(int(next(held[Path(command[1]).stem])), 0), ""))
     settings = config.build(BenchSettings, {"quick": True})
     found = footprint.memory(settings, tmp_path)
     assert [reading.met for reading in found] == [True, False]
-    assert "adds 100.0 KB" in found[0].value and "adds 3125.0 KB" in found[1].value
+    assert "adds 5.0 KB" in found[0].value and f"adds {packed / 1e3:.1f} KB" in found[1].value
     assert len(list((tmp_path / "48" / "data" / "motions").iterdir())) == 48
 
 
 def test_generated_motions_are_what_the_data_check_takes(tmp_path):
     footprint.write_motions(tmp_path / "data", 5)
-    from motret import dataset
-
     data = dataset.load_training(config.DataSettings(data_dir=tmp_path / "data", work_dir=tmp_path / "work"), jobs=1)
     assert len(data.training.ids) == 5 and not data.training.skipped
+    assert data.store.features[0].nbytes * footprint.FRAMES * 5 == data.store.features.nbytes
+    assert np.load(data.training.paths[0]).shape == (footprint.FRAMES, 384)
     assert data.store.settings.up == "+y" and len(set(data.store.digests)) == 5
+
+
+def test_the_validation_times_the_score_that_the_validator_prints(tmp_path, monkeypatch):
+    """The run it writes is one that `rank.out_of_fold_score` scores, and the other process calls that."""
+    run = footprint.write_run(tmp_path / "run", 12, 36)
+    local = rank.out_of_fold_score([runs.open_run(run.folder)], tiny.folds(12, 1))
+    assert local.score.motions == 12 and 0 < local.score.mean < 1
+    told = []
+    monkeypatch.setattr(children, "watched", lambda command: told.append(command) or (children.Memory(2 * 10**9, 0), "0.5"))
+    found = footprint.validation(config.build(BenchSettings, {"quick": True}), tmp_path / "scratch")
+    assert "rank.out_of_fold_score([run], folds)" in told[0][2] and found[0].met is False
 
 
 def test_the_script_shows_its_help_without_torch():

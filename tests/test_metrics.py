@@ -65,6 +65,29 @@ def test_counting_in_blocks_is_counting_in_the_whole_matrix(block, monkeypatch):
         np.testing.assert_array_equal(found, wanted)
 
 
+def dense_foreign(sim_qn, owner):
+    """Captions of others above the best of a motion's own, ties half, motion by motion in the whole matrix."""
+    found = []
+    for motion in range(sim_qn.shape[1]):
+        own, others = sim_qn[owner == motion, motion], sim_qn[owner != motion, motion]
+        best = np.nanmax(own, initial=-np.inf)
+        found.append((~(others <= best)).sum() + (others == best).sum() / 2)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("block", [1, 5, 12, 512])
+def test_the_other_direction_in_blocks_is_that_of_the_whole_matrix(block, monkeypatch):
+    """Whole numbers, so that products are exact and many are equal; a caption and a motion say NaN; captions in no order."""
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    motion, text = rng.integers(-2, 3, (12, 4)).astype(np.float32), rng.integers(-2, 3, (30, 4)).astype(np.float32)
+    owner = rng.permutation(np.concatenate([np.arange(12), rng.integers(0, 12, 18)]))
+    text[17, 2], motion[3, 0] = np.nan, np.nan
+    wanted = dense_foreign(text @ motion.T, owner)
+    assert (wanted % 1 > 0).any() and wanted[3] == (owner != 3).sum()
+    np.testing.assert_array_equal(metrics.count_foreign_better_in_blocks(text, motion, owner), wanted)
+
+
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_closed_form_agrees_with_drawing_pools(levels):
     rng = np.random.default_rng(0)
@@ -104,7 +127,8 @@ def test_recalls_in_both_directions_against_brute_force():
     rng = np.random.default_rng(2)
     owner = np.array([0, 0, 1, 2, 2, 2, 3])
     sim = rng.normal(size=(7, 4))
-    table = metrics.retrieval_table(sim, owner)
+    foreign = metrics.count_foreign_better_in_blocks(sim, np.eye(4), owner)
+    table = metrics.retrieval_table(*metrics.count_better(sim, owner), foreign)
     forward = np.array([list(np.argsort(-sim[q])).index(owner[q]) for q in range(7)])
     assert table["text_to_motion"] == pytest.approx(metrics.recalls(forward))
     backward = []

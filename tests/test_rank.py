@@ -58,7 +58,60 @@ def test_a_member_that_says_the_same_of_all_adds_nothing():
     assert np.isfinite(standard).all() and np.ptp(standard) == 0
 
 
+def test_the_scale_of_products_is_known_from_the_vectors():
+    rng = np.random.default_rng(2)
+    text, motion = unit(rng, 30, 6), unit(rng, 12, 6) + np.float32(0.3)
+    scale, dense = Scale.of_vectors(text, motion), Scale.of((text @ motion.T).astype(np.float64))
+    assert (scale.mean, scale.deviation) == pytest.approx((dense.mean, dense.deviation), rel=1e-5)
+    assert 0 < Scale.of_vectors(np.zeros((3, 2)), np.ones((4, 2))).deviation < 1e-6
+
+
 # ---- local score
+
+
+def dense_table(sim, owner):
+    """Recalls in both directions from the whole matrix."""
+    foreign = [((own := sim[:, m])[owner != m] > own[owner == m].max()).sum() for m in range(sim.shape[1])]
+    better = (sim > sim[np.arange(len(owner)), owner][:, None]).sum(axis=1)
+    return {"text_to_motion": metrics.recalls(better), "motion_to_text": metrics.recalls(np.array(foreign))}
+
+
+@pytest.mark.parametrize("block", [3, 512])
+def test_the_local_score_in_blocks_is_that_of_the_whole_matrix(tmp_path, monkeypatch, block):
+    """Of one member and of the mean of two, one of them loud: the score of each motion, and recalls in both directions."""
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    one, other = made_run(tmp_path, "one", folds=(0,)), made_run(tmp_path, "other", seed=5, folds=(0,))
+    out = runs.load_out_of_fold(other, 0)
+    runs.save_out_of_fold(other.part(0) / "oof.npz", replace(out, text=out.text * 7))
+    for members in ([one], [one, other]):
+        sim, out = rank.fold_similarity(members, 0)
+        local = rank.out_of_fold_score(members, FOLDS)
+        values = metrics.caption_scores(sim, out.owner)
+        assert local.score == local.by_fold[0] == metrics.clustered(values, FOLDS.group[out.row])
+        wanted = dense_table(sim, out.owner)
+        for way, table in local.retrieval.items():
+            assert table == pytest.approx(wanted[way])
+
+
+def test_captions_that_two_motions_fit_alike_count_both_places(tmp_path):
+    """Motions with one and the same vector tie, whatever scale similarities are on."""
+    run = made_run(tmp_path, "one", folds=(0,))
+    out = runs.load_out_of_fold(run, 0)
+    motion, text = np.eye(10, 6, dtype=np.float32), np.eye(10, 6, dtype=np.float32)[out.owner]
+    motion[5:], text = motion[:5], text + np.eye(10, 6, dtype=np.float32)[out.owner % 5] * (out.owner >= 5)[:, None]
+    runs.save_out_of_fold(run.part(0) / "oof.npz", replace(out, motion=motion, text=text))
+    assert rank.out_of_fold_score([run], FOLDS).score.mean == pytest.approx(metrics.expected_score(np.array([0]), np.array([1]), 10, 10)[0])
+
+
+def test_no_matrix_of_all_similarities_is_made(tmp_path, monkeypatch):
+    one, other = made_run(tmp_path, "one"), made_run(tmp_path, "other", seed=5)
+
+    def whole(self, part_weight=0.0):
+        raise AssertionError("all similarities at once")
+
+    monkeypatch.setattr(OutOfFold, "similarity", whole)
+    rank.out_of_fold_score([one, other], FOLDS)
+    rank.difference(one, other, FOLDS)
 
 
 def test_the_local_score_is_that_of_the_embeddings_each_fold_its_own_gallery(tmp_path):
@@ -90,7 +143,7 @@ def test_recalls_are_weighed_by_captions(tmp_path):
     tables, weights = [], []
     for fold in (0, 1):
         out = runs.load_out_of_fold(run, fold)
-        tables.append(metrics.retrieval_table(out.similarity(), out.owner)["text_to_motion"]["R@1"])
+        tables.append(dense_table(out.similarity(), out.owner)["text_to_motion"]["R@1"])
         weights.append(len(out.owner))
     assert weights[0] != weights[1] and tables[0] != tables[1]
     assert local.retrieval["text_to_motion"]["R@1"] == pytest.approx(np.dot(tables, weights) / sum(weights))

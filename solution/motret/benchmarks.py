@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,11 @@ from motret import files, runs, workplace
 
 STEPS = "\n## Steps taken\n"
 """What stands on the page from this heading on is written by hand and kept."""
+INTRODUCTION = """# Benchmarks
+
+Written by `python solution/bench.py`, each part when it was measured, by the command that stands with it. Each reading is a ratio, or
+what it is a ratio of, taken in one run on one machine: times of different machines do not compare.
+"""
 PACKAGES = ("torch", "numpy", "transformers", "open-clip-torch")
 
 
@@ -56,23 +62,28 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def write(path: Path, surroundings: Sequence[str], readings: Sequence[Reading], quick: bool) -> None:
-    """Writes the page anew, but for what stands under `STEPS` on it."""
+def write(path: Path, part: str, command: str, surroundings: Sequence[str], readings: Sequence[Reading], quick: bool) -> None:
+    """Writes a part's section of the page anew, or adds it; other parts' sections, and what stands from `STEPS` on, stay.
+
+    command: that measured it; surroundings: as `machine` tells them.
+    """
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    kept = before[before.index(STEPS) :] if STEPS in before else ""
+    sections, by_hand, kept = before.partition(STEPS)
+    parts = re.split(r"^## (.+)\n", sections, flags=re.MULTILINE)
+    bodies = {name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
     lines = [
-        "# Benchmarks",
-        "",
-        "Written by `python solution/bench.py`. Each reading is a ratio, or what it is a ratio of, taken in one run on one machine:",
-        "times of different machines do not compare.",
-        "",
         *(["**Tiny sizes (--quick): these numbers mean nothing.**", ""] if quick else []),
-        f"{datetime.now():%Y-%m-%d}",
+        "```bash",
+        command,
+        "```",
         "",
+        f"- {datetime.now():%Y-%m-%d}",
         *(f"- {line}" for line in surroundings),
         "",
         "| what | reading | goal | met |",
         "|---|---|---|---|",
         *(reading.row() for reading in readings),
     ]
-    files.write_whole(path, lambda beside: beside.write_text("\n".join(lines) + "\n" + kept, encoding="utf-8"))
+    bodies[part] = "\n".join(lines)
+    page = INTRODUCTION + "".join(f"\n## {name}\n\n{body}\n" for name, body in bodies.items()) + by_hand + kept
+    files.write_whole(path, lambda beside: beside.write_text(page, encoding="utf-8"))

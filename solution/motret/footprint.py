@@ -4,39 +4,39 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import children, skeleton, time_to_score
+from motret import children, config, runs, skeleton, time_to_score
 from motret.acting import REST_OFFSETS
 from motret.benchmarks import Reading
-from motret.config import BenchSettings, MotionSettings
+from motret.config import BenchSettings, MotionSettings, TrainSettings
+from motret.features import FeatureSettings
 from motret.features import width as features_width
+from motret.runs import OutOfFold, Run
 
 SIZES = (4_000, 40_000)
-FRAMES = 24
-"""Of each generated motion."""
-TYPICAL_FRAMES = 180
-"""A growth is set beside the packed features of a motion of six seconds."""
+FRAMES = 48
+"""Of each generated motion: they take 130 KB each, raw and packed, so the 40,000 fit on a disk, and a copy of one tells in memory."""
 GALLERY, CAPTIONS, DIM = 6_000, 18_000, MotionSettings().proj_dim
 SCORE = """
 import sys, time
+from pathlib import Path
 import numpy as np
-from motret import metrics
+from motret import rank, runs
+from motret.folds import Folds
 
-gallery, captions, dim = map(int, sys.argv[1:])
-rng = np.random.default_rng(0)
-motion, text = (rng.normal(size=(count, dim)).astype(np.float32) for count in (gallery, captions))
-owner = np.arange(captions) % gallery
+run, gallery = runs.open_run(Path(sys.argv[1])), int(sys.argv[2])
+folds = Folds(np.zeros(gallery, dtype=int), np.arange(gallery).astype(str), run.folds, 1)
 start = time.perf_counter()
-metrics.motion_scores(*metrics.count_better_in_blocks(text, motion, owner), owner, gallery)
+rank.out_of_fold_score([run], folds)
 print(time.perf_counter() - start)
 """
-"""Scores random embeddings and prints the seconds it took."""
+"""Scores a run of one fold, with what `validate.py oof` calls, and prints the seconds it took."""
 SECONDS_GOAL, BYTES_GOAL = 2.0, 1e9
 
 
 def memory(settings: BenchSettings, scratch: Path) -> list[Reading]:
     """Peak memory of preparing and of training one epoch, at two numbers of generated motions, and what each motion adds."""
     sizes = (16, 48) if settings.quick else SIZES
-    packed = TYPICAL_FRAMES * 2 * features_width(2) * 2
+    packed = FRAMES * 2 * features_width(2) * np.dtype(np.float16).itemsize
     peaks = {step: [] for step in ("prepare", "train")}
     for size in sizes:
         folder = scratch / str(size)
@@ -52,7 +52,7 @@ def memory(settings: BenchSettings, scratch: Path) -> list[Reading]:
         held = f"{small.own / 1e6:.0f} and {large.own / 1e6:.0f} MB"
         mapped = f"{small.mapped / 1e6:.0f} and {large.mapped / 1e6:.0f} MB of mapped files"
         value = f"{held}, beside {mapped}; a motion adds {growth / 1e3:.1f} KB"
-        goal = f"less than half of the {packed / 1e3:.0f} KB that a motion of {TYPICAL_FRAMES} frames packs to: no second copy"
+        goal = f"less than half of the {packed / 1e3:.0f} KB that a motion packs to: no second copy"
         readings.append(Reading(f"memory of {step}.py at {sizes[0]:,} and {sizes[1]:,} motions", value, goal, growth < packed / 2))
     return readings
 
@@ -76,11 +76,22 @@ def write_motions(root: Path, count: int) -> None:
 
 
 def validation(settings: BenchSettings, scratch: Path) -> list[Reading]:
-    """The local score of a gallery of random embeddings, in a process of its own."""
-    del scratch
+    """The local score and recalls of a run of random embeddings, as `validate.py oof` takes them, in a process of its own."""
     gallery, captions = (40, 120) if settings.quick else (GALLERY, CAPTIONS)
-    held, told = children.watched(children.code(SCORE, str(gallery), str(captions), str(DIM)))
+    run = write_run(scratch / "run", gallery, captions)
+    held, told = children.watched(children.code(SCORE, str(run.folder), str(gallery)))
     seconds = float(told)
-    what = f"local score of {gallery:,} motions x {captions:,} captions"
+    what = f"local score of {gallery:,} motions x {captions:,} captions, recalls with it"
     met = seconds < SECONDS_GOAL and held.own < BYTES_GOAL
     return [Reading(what, f"{seconds:.2f} s, {held.own / 1e6:.0f} MB", f"< {SECONDS_GOAL:g} s, < {BYTES_GOAL / 1e9:g} GB", met)]
+
+
+def write_run(folder: Path, gallery: int, captions: int) -> Run:
+    """A run with one finished fold, whose model said something at random of so many motions and captions."""
+    run = Run(folder, config.build(TrainSettings, {}), {}, "generated", "generated", FeatureSettings(), 2)
+    runs.begin(run)
+    rng = np.random.default_rng(0)
+    motion, text = (rng.normal(size=(count, DIM)).astype(np.float32) for count in (gallery, captions))
+    rows, owner = np.arange(gallery), np.sort(np.arange(captions) % gallery)
+    runs.save_out_of_fold(run.part(0) / "oof.npz", OutOfFold(rows.astype(str), rows, motion, text, owner))
+    return run

@@ -12,7 +12,7 @@ TOP = 10
 POOL = 32
 """Candidates of a query in the competition."""
 BLOCK = 512
-"""Queries that are compared with a gallery at a time, where their similarities are not held whole."""
+"""Queries that are compared with a gallery at a time, or motions with the captions, where similarities are not held whole."""
 
 
 def rank_value(rank: np.ndarray, top: int = TOP) -> np.ndarray:
@@ -30,8 +30,8 @@ def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
     sim_qn: (Q, N); right: (Q,) column of the right motion. NaN counts as above: a model that says NaN must not win.
     """
     own = np.take_along_axis(sim_qn, right[:, None], axis=1)
-    below = (sim_qn < own).sum(axis=1)
-    tied = (sim_qn == own).sum(axis=1)
+    below = np.count_nonzero(sim_qn < own, axis=1)
+    tied = np.count_nonzero(sim_qn == own, axis=1)
     gallery = sim_qn.shape[1]
     broken = np.isnan(own[:, 0])
     better = np.where(broken, gallery - 1, gallery - below - tied)
@@ -44,6 +44,30 @@ def count_better_in_blocks(query: np.ndarray, gallery: np.ndarray, right: np.nda
     counts = [count_better(query[block] @ gallery.T, right[block]) for block in blocks]
     better, tied = (np.concatenate(found) for found in zip(*counts, strict=True))
     return better, tied
+
+
+def count_foreign_better_in_blocks(text: np.ndarray, motion: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """For each motion the number of other motions' captions above the best-placed of its own, those equal to it counted half: (N,).
+
+    text: (C, d); motion: (N, d), whose products are the similarities; owner: (C,) motion of each caption. A block of motions is
+    compared with all captions at a time. NaN counts as above.
+    """
+    order = np.argsort(owner, kind="stable")
+    ends = np.searchsorted(owner[order], np.arange(len(motion) + 1))
+    found = []
+    for start in range(0, len(motion), BLOCK):
+        sim_nc = motion[start : start + BLOCK] @ text.T
+        size = len(sim_nc)
+        mine = order[ends[start] : ends[start + size]]
+        place = owner[mine] - start
+        own = sim_nc[place, mine]
+        best = np.full(size, -np.inf, dtype=sim_nc.dtype)
+        np.fmax.at(best, place, own)
+        below = np.count_nonzero(sim_nc < best[:, None], axis=1) - np.bincount(place, own < best[place], size)
+        tied = np.count_nonzero(sim_nc == best[:, None], axis=1) - np.bincount(place, own == best[place], size)
+        foreign = len(text) - np.bincount(place, minlength=size)
+        found.append(foreign - below - tied / 2)
+    return np.concatenate(found)
 
 
 def beaters_in_pool(gallery: int, pool: int = POOL, top: int = TOP) -> np.ndarray:
@@ -148,18 +172,14 @@ def recalls(ranks: np.ndarray, at: tuple[int, ...] = (1, 5, 10)) -> dict[str, fl
     return found | {"MeanR": float(ranks.mean() + 1), "MedR": float(np.median(ranks) + 1)}
 
 
-def retrieval_table(sim_qn: np.ndarray, owner: np.ndarray) -> dict[str, dict[str, float]]:
+def retrieval_table(better: np.ndarray, tied: np.ndarray, foreign: np.ndarray) -> dict[str, dict[str, float]]:
     """Plain recalls over the whole gallery in both directions; ties count half.
 
-    "text_to_motion": each caption ranks the motions. "motion_to_text": each motion ranks the captions and the best-placed of its
-    own counts, as with several references per motion.
+    "text_to_motion": each caption ranks the motions; better, tied: (C,) as `count_better` gives them. "motion_to_text": each motion
+    ranks the captions and the best-placed of its own counts, as with several references per motion; foreign: (N,) captions of others
+    above it, as `count_foreign_better_in_blocks` gives them.
     """
-    better, tied = count_better(sim_qn, owner)
-    best_own = np.full(sim_qn.shape[1], -np.inf)
-    np.maximum.at(best_own, owner, sim_qn[np.arange(len(owner)), owner])
-    foreign = owner[:, None] != np.arange(sim_qn.shape[1])
-    above = ((sim_qn > best_own) & foreign).sum(axis=0) + ((sim_qn == best_own) & foreign).sum(axis=0) / 2
-    return {"text_to_motion": recalls(better + tied / 2), "motion_to_text": recalls(above)}
+    return {"text_to_motion": recalls(better + tied / 2), "motion_to_text": recalls(foreign)}
 
 
 def submission_scores(ranked: dict[str, tuple[int, ...]], truth: dict[str, int], top: int = TOP) -> np.ndarray:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import metrics, runs
+from motret import metrics, runs, standing
 from motret.challenge import Query
 from motret.dataset import TrainingData
 from motret.faults import RunFault
 from motret.folds import Folds
 from motret.metrics import Score
 from motret.runs import OutOfFold, Run
+from motret.standing import Standing
 
 PART_WEIGHTS = (0.1, 0.2, 0.4, 0.8)
 """What `--part_weight auto` tries beside 0."""
@@ -48,6 +49,18 @@ class Scale:
     @classmethod
     def of(cls, similarity: np.ndarray) -> "Scale":
         return cls(float(similarity.mean()), max(float(similarity.std()), 1e-12))
+
+    @classmethod
+    def of_vectors(cls, text: np.ndarray, motion: np.ndarray) -> "Scale":
+        """That of the products (C, M) of vectors (C, d) and (M, d), which are not made.
+
+        Their mean is the product of the mean vectors. The mean of their squares is sum(A * B) / (C M) with A, B: (d, d) the sums of
+        outer products of the vectors with themselves.
+        """
+        one, other = text.astype(np.float64), motion.astype(np.float64)
+        mean = float(one.mean(axis=0) @ other.mean(axis=0))
+        square = float(((one.T @ one) * (other.T @ other)).sum()) / (len(one) * len(other))
+        return cls(mean, max(max(square - mean**2, 0.0) ** 0.5, 1e-12))
 
     @classmethod
     def mean_of(cls, scales: Sequence["Scale"]) -> "Scale":
@@ -106,15 +119,31 @@ def fold_similarity(members: Sequence[Run], fold: int, weights: Sequence[float] 
     return np.average([Scale.of(similarity)(similarity) for similarity in found], axis=0, weights=weights), outs[0]
 
 
+def fold_vectors(members: Sequence[Run], fold: int) -> tuple[np.ndarray, np.ndarray, OutOfFold]:
+    """(C, v) and (M, v) vectors whose products order one fold's gallery as `fold_similarity` does, and whose they are.
+
+    So that no matrix of all similarities is needed: several members stand side by side, each divided by its deviation; means do not
+    matter to an order.
+    """
+    outs = [runs.load_out_of_fold(run, fold) for run in members]
+    told = [out.vectors(run.part_weight) for run, out in zip(members, outs, strict=True)]
+    if len(told) == 1:
+        return *told[0], outs[0]
+    text = [own / Scale.of_vectors(own, motion).deviation for own, motion in told]
+    return np.concatenate(text, axis=1), np.concatenate([motion for _, motion in told], axis=1), outs[0]
+
+
+def _counted(members: Sequence[Run], fold: int, folds: Folds) -> tuple[Standing, np.ndarray, np.ndarray]:
+    """Where one fold's right motions stand, and the vectors (C, v), (M, v) that say so."""
+    text, motion, out = fold_vectors(members, fold)
+    return Standing(*metrics.count_better_in_blocks(text, motion, out.owner), out.owner, folds.group[out.row]), text, motion
+
+
 def difference(run: Run, other: Run, folds: Folds) -> Score:
     """How much better a run's local score is than another's, motion by motion over the folds that both have finished."""
-    values, groups = [], []
-    for fold in folds_of_runs([run, other], range(folds.count)):
-        one, out = fold_similarity([run], fold)
-        two, _ = fold_similarity([other], fold)
-        values.append(metrics.caption_scores(one, out.owner) - metrics.caption_scores(two, out.owner))
-        groups.append(folds.group[out.row])
-    return metrics.clustered(np.concatenate(values), np.concatenate(groups))
+    common = folds_of_runs([run, other], range(folds.count))
+    one, two = ([_counted([member], fold, folds)[0] for fold in common] for member in (run, other))
+    return metrics.clustered(standing.values(one) - standing.values(two), standing.groups(one))
 
 
 def with_parts(run: Run, folds: Folds, wanted: float | str) -> Run:
@@ -135,22 +164,22 @@ def with_parts(run: Run, folds: Folds, wanted: float | str) -> Run:
 
 
 def out_of_fold_score(members: Sequence[Run], folds: Folds) -> LocalScore:
-    """The local score of the members' mean similarity, over the folds they all have; each fold is a gallery of its own."""
-    common = folds_of_runs(members, range(folds.count))
-    values, groups, tables, weights, by_fold = [], [], [], [], {}
-    for fold in common:
-        similarity, out = fold_similarity(members, fold)
-        scores = metrics.caption_scores(similarity, out.owner)
-        values.append(scores)
-        groups.append(folds.group[out.row])
-        by_fold[fold] = metrics.clustered(scores, groups[-1])
-        tables.append(metrics.retrieval_table(similarity, out.owner))
-        weights.append(len(out.owner))
+    """The local score of the members' mean similarity, over the folds they all have; each fold is a gallery of its own.
+
+    Similarities are made and counted in blocks: 6,000 motions and 18,000 captions would take a gigabyte and more at once.
+    """
+    stood, tables, by_fold = [], [], {}
+    for fold in folds_of_runs(members, range(folds.count)):
+        own, text, motion = _counted(members, fold, folds)
+        stood.append(own)
+        by_fold[fold] = standing.score([own])
+        tables.append(metrics.retrieval_table(own.better, own.tied, metrics.count_foreign_better_in_blocks(text, motion, own.owner)))
+    captions = [len(own.owner) for own in stood]
     retrieval = {
-        way: {name: float(np.average([table[way][name] for table in tables], weights=weights)) for name in tables[0][way]}
+        way: {name: float(np.average([table[way][name] for table in tables], weights=captions)) for name in tables[0][way]}
         for way in tables[0]
     }
-    return LocalScore(metrics.clustered(np.concatenate(values), np.concatenate(groups)), by_fold, retrieval)
+    return LocalScore(standing.score(stood), by_fold, retrieval)
 
 
 def ranking(queries: Sequence[Query], similarities: Sequence[np.ndarray]) -> dict[str, list[int]]:

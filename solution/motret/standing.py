@@ -68,17 +68,15 @@ def bootstrap(differences: np.ndarray, group: np.ndarray, rng: np.random.Generat
     return Score(plain.mean, max(error, alone), plain.motions, plain.groups)
 
 
-def leaderboard_band(
-    standings: Sequence[Standing], error: float, rng: np.random.Generator, queries: int = LEADERBOARD
-) -> tuple[float, float]:
-    """Between which scores a leaderboard of so many queries ends in nine cases of ten.
+def leaderboard_band(standings: Sequence[Standing], error: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Between which scores a leaderboard of `LEADERBOARD` queries ends in nine cases of ten.
 
     Queries are drawn as the competition draws them: a motion, one of its captions, a pool from the gallery (the beaters in it are
     hypergeometric), ties broken by chance. error: of the local score, which the band takes up.
     """
     means = np.zeros(DRAWS)
     sizes = np.array([len(standing.group) for standing in standings])
-    place = rng.choice(len(standings), size=(DRAWS, queries), p=sizes / sizes.sum())
+    place = rng.choice(len(standings), size=(DRAWS, LEADERBOARD), p=sizes / sizes.sum())
     for number, standing in enumerate(standings):
         where = np.nonzero(place == number)
         gallery = len(standing.group)
@@ -88,6 +86,6 @@ def leaderboard_band(
         caption = order[(counts.cumsum() - counts)[motion] + rng.integers(counts[motion])]
         beaters = standing.better[caption] + rng.integers(standing.tied[caption] + 1)
         ahead = rng.hypergeometric(beaters, gallery - 1 - beaters, min(metrics.POOL, gallery) - 1)
-        np.add.at(means, where[0], metrics.rank_value(ahead) / queries)
+        np.add.at(means, where[0], metrics.rank_value(ahead) / LEADERBOARD)
     low, high = np.quantile(means + rng.normal(0, error, DRAWS), (0.05, 0.95))
     return max(0.0, float(low)), min(1.0, float(high))
