@@ -166,6 +166,29 @@ def test_part_encoders_drop_tokens_only_while_training() -> None:
     assert seen == [count + 6, *[count + 1] * 5, count // 2 + 6, *[2 + 1] * 5]  # 6 patches, 3 after dropping, 2 for an encoder
 
 
+@pytest.mark.parametrize("token_drop", [0.0, 0.5])
+def test_part_encoders_hear_random_patches_of_each_motion_with_and_without_token_drop(token_drop: float) -> None:
+    """With every patch saying which one it is, what encoders hear is from all over a motion, another draw each time, never padding."""
+    model, lengths = tower(part_token_drop=0.5, token_drop=token_drop), (24, 48, 48)
+    frames = (torch.arange(48.0) // model.patch)[None, :, None, None].expand(3, 48, 2, features.width(2)).clone()
+    frames[0, 24:] = frames[0, 23]
+    heard: list[tuple] = []
+    model._encode_parts = lambda patches, places, mask: heard.append((patches, places, mask)) or torch.zeros(3, 5, model.part_dim)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _ in range(60):
+            model.forward_parts(MotionBatch(frames, torch.tensor(lengths), noise))
+    kept = 8 // (4 if token_drop else 2)
+    for patches, places, mask in heard:
+        assert patches.shape[2] == places.shape[1] == mask.shape[1] == kept
+        assert torch.equal(patches[..., 0], places[:, None].expand(3, 2, kept).to(patches.dtype))
+        assert all(len(set(own.tolist())) == kept for own in places)
+        assert (places[0][mask[0]] < 24 // model.patch).all() and mask[1:].all()
+    assert {place for _, places, _ in heard for place in places[1].tolist()} == set(range(8))
+    assert len({tuple(sorted(places[1].tolist())) for _, places, _ in heard}) > 5
+    assert any(set(places[1].tolist()) != set(places[2].tolist()) for _, places, _ in heard)
+
+
 def test_without_encoders_only_part_tokens_speak() -> None:
     model = tower(part_encoders=False)
     assert len(model.forward_parts(batch())[1]) == 1
