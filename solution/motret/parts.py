@@ -17,6 +17,9 @@ class PartTransformer(MotionTransformer):
     everything else a part is encoded for each person alike and averaged over persons.
     """
 
+    without_parts = MotionTransformer
+    """What takes its place where there are no part texts: part tokens that learn of no part would only be attended to."""
+
     def __init__(self, settings: MotionSettings, persons: int, columns: dict[str, slice]):
         super().__init__(settings, persons, columns)
         whole = max(part.stop for part in columns.values())
