@@ -23,9 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(report.lines))
     files.write_json(settings.data.work_dir / "report.json", {"data": data.fingerprint} | report.facts)
     if settings.describe_parts:
-        file = settings.data.work_dir / "gar_described.json"
-        gar.write_gar(file, describe.describe_training(data.training, data.store.settings, settings.machine.jobs))
-        print(f"part descriptions of {len(data.training.ids)} motions in {file}")
+        file, use = settings.data.work_dir / "gar_described.json", settings.data.data_dir / "texts" / gar.FILES[0]
+        told = describe.describe_training(data.training, data.store.settings, settings.machine.jobs)
+        gar.write_ours(file, settings.data.work_dir / "seen" / file.name, told, use)
+        print(f"part descriptions of {len(data.training.ids)} motions in {file}: to train on them, edited or not, copy it to {use}")
     if settings.export_split_joints is not None:
         out = (*settings.export_split_joints, settings.data.work_dir / "split_joints")[0]
         count = export.export(data, out, settings.data.id_width, settings.machine.jobs)

@@ -1,5 +1,6 @@
 """Batches larger than memory: the same loss and gradients as at once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 import tiny
-from motret import accumulation, batches, builder, text
+from motret import accumulation, batches, builder, objective, text
 from motret.config import TrainSettings
 from motret.features import FeatureSettings
 from motret.gar import Parts
@@ -26,7 +27,9 @@ def part_texts(count: int) -> list[Parts]:
     return told
 
 
-def gradients(tmp_path, chosen: TrainSettings, accumulated: int) -> tuple[float, dict[str, torch.Tensor], torch.Tensor]:
+def gradients(
+    tmp_path, chosen: TrainSettings, accumulated: int, backward: Callable = accumulation.backward
+) -> tuple[float, dict[str, torch.Tensor], torch.Tensor]:
     """Loss, gradients and what the generator says next, of one step of 12 motions in 6 pieces."""
     data = tiny.training_data()
     parts = part_texts(20) if chosen.parts.use_gar else None
@@ -38,7 +41,7 @@ def gradients(tmp_path, chosen: TrainSettings, accumulated: int) -> tuple[float,
     model.motion_tower.norm = nn.Sequential(model.motion_tower.norm, nn.Dropout(0.3))  # a layer that draws from torch's own generator
     torch.manual_seed(7)
     settings = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
-    loss = accumulation.backward(model, batch, place, settings)
+    loss = backward(model, batch, place, settings)
     found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     return float(loss), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
 
@@ -57,8 +60,27 @@ def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, a
     assert torch.equal(after, after_sum)  # and the next step draws the same
 
 
+def each_alone(model, batch, place, settings) -> torch.Tensor:
+    """The step of a batch whose parts know nothing of each other: the mean of their losses."""
+    parts = batch.split(settings.fit.grad_accum)
+    loss = torch.stack([objective.loss_of(model, part, place, settings) for part in parts]).mean()
+    loss.backward()
+    return loss.detach()
+
+
 def test_small_batches_alone_have_other_gradients(tmp_path):
     """What the cache of embeddings is for: negatives of the other batches count."""
+    chosen = tiny.settings()
+    _, whole, _ = gradients(tmp_path, chosen, 1)
+    for backward, far in ((each_alone, True), (accumulation.backward, False)):
+        _, found, _ = gradients(tmp_path, chosen, 2, backward)
+        assert found.keys() == whole.keys()
+        apart = {name: float((found[name] - slope).norm() / slope.norm()) for name, slope in whole.items() if slope.norm() > 1e-3}
+        assert len(apart) > 10
+        assert min(apart.values()) > 0.05 if far else max(apart.values()) < 1e-3, apart
+
+
+def test_a_batch_is_split_with_its_captions():
     data, chosen = tiny.training_data(), tiny.settings()
     place = tiny.workplace(chosen, data)
     noise = torch.Generator().manual_seed(3)

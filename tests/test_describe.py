@@ -1,5 +1,6 @@
 """The describer says what moved, how far, how often and which way, and nothing that depends on who is stored first."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -303,3 +304,22 @@ def test_prepare_writes_the_parts_of_every_training_motion_to_read_and_edit(own_
     assert tuple(written.parts) == training.ids
     for name, path in zip(training.ids, training.paths, strict=True):
         assert written.parts[name] == described(skeleton.split_columns(challenge.read_motion(path))[0], 30.0)
+
+
+def test_what_a_person_edited_is_kept_and_told_where_training_looks_for_it(own_challenge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work, use = own_challenge.parent / "work_dir", own_challenge / "texts" / "gar_train.json"
+    file, command = work / "gar_described.json", [f"--data_dir={own_challenge}", f"--work_dir={work}", "--jobs=1", "--describe_parts"]
+    assert prepare.main(command) == 0
+    assert f"motions in {file}: to train on them, edited or not, copy it to {use}\n" in capsys.readouterr().out
+    ours = file.read_bytes()
+    assert prepare.main(command) == 0 and file.read_bytes() == ours  # nobody touched it
+    rows = json.loads(ours)
+    rows[0]["part_descriptions"]["torso"] = "the body sways like a reed"
+    file.write_text(json.dumps(rows))
+    edited = file.read_bytes()
+    capsys.readouterr()
+    assert prepare.main(command) == 1 and file.read_bytes() == edited
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {file}: is not as it was written here") and f"(copy it to {use} to train on it, or move it away" in line
+    file.unlink()
+    assert prepare.main(command) == 0 and file.read_bytes() == ours

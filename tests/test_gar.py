@@ -149,14 +149,14 @@ def test_a_file_that_is_missing_or_no_utf_8_is_a_fault(tmp_path: Path) -> None:
 def test_what_is_written_is_read_again_and_can_be_edited(tmp_path: Path) -> None:
     file = tmp_path / "texts" / "gar.json"
     parts = {"00001": TEXTS | {"left_arm": "lève la main"}, "M2": dict.fromkeys(PARTS)}
-    texts = gar.PartTexts(parts, {"00001": "someone waves", "M2": None}, ())
-    gar.write_gar(file, texts.entries())
+    captions = {"00001": "someone waves", "M2": None}
+    gar.write_gar(file, [(name, captions[name], own) for name, own in parts.items()])
     lines = file.read_text(encoding="utf-8").splitlines()
     assert '   "left_arm": "lève la main",' in lines
     assert lines.count('   "torso": "undefined"') == 1
     again = gar.read_gar(file, 5)
     assert again.parts == parts
-    assert again.captions == texts.captions
+    assert again.captions == captions
     assert again.notes == ()
     assert [path.name for path in file.parent.iterdir()] == ["gar.json"]
 

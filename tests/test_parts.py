@@ -1,15 +1,18 @@
 """What is learned from the parts of the body: losses against twins, towers that keep to their parts, texts from every source."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import conftest
 import tiny
 import train
-from motret import cli, features, losses, objective, part_texts
+from motret import cli, describe, features, files, losses, objective, part_texts, statements, tuned
 from motret.faults import DataFault
+from motret.model import DualEncoder
 from motret.motion import MotionBatch
 from motret.parts import PartTransformer
 from motret.skeleton import PARTS
@@ -166,6 +169,29 @@ def test_part_encoders_drop_tokens_only_while_training() -> None:
     assert seen == [count + 6, *[count + 1] * 5, count // 2 + 6, *[2 + 1] * 5]  # 6 patches, 3 after dropping, 2 for an encoder
 
 
+@pytest.mark.parametrize("token_drop", [0.0, 0.5])
+def test_part_encoders_hear_random_patches_of_each_motion_with_and_without_token_drop(token_drop: float) -> None:
+    """With every patch saying which one it is, what encoders hear is from all over a motion, another draw each time, never padding."""
+    model, lengths = tower(part_token_drop=0.5, token_drop=token_drop), (24, 48, 48)
+    frames = (torch.arange(48.0) // model.patch)[None, :, None, None].expand(3, 48, 2, features.width(2)).clone()
+    frames[0, 24:] = frames[0, 23]
+    heard: list[tuple] = []
+    model._encode_parts = lambda patches, places, mask: heard.append((patches, places, mask)) or torch.zeros(3, 5, model.part_dim)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _ in range(60):
+            model.forward_parts(MotionBatch(frames, torch.tensor(lengths), noise))
+    kept = 8 // (4 if token_drop else 2)
+    for patches, places, mask in heard:
+        assert patches.shape[2] == places.shape[1] == mask.shape[1] == kept
+        assert torch.equal(patches[..., 0], places[:, None].expand(3, 2, kept).to(patches.dtype))
+        assert all(len(set(own.tolist())) == kept for own in places)
+        assert (places[0][mask[0]] < 24 // model.patch).all() and mask[1:].all()
+    assert {place for _, places, _ in heard for place in places[1].tolist()} == set(range(8))
+    assert len({tuple(sorted(places[1].tolist())) for _, places, _ in heard}) > 5
+    assert any(set(places[1].tolist()) != set(places[2].tolist()) for _, places, _ in heard)
+
+
 def test_without_encoders_only_part_tokens_speak() -> None:
     model = tower(part_encoders=False)
     assert len(model.forward_parts(batch())[1]) == 1
@@ -218,6 +244,69 @@ def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
         part_texts.load(chosen(tmp_path / "elsewhere", part_text="gar"), data)
 
 
+def told_of(root, fps):
+    """What `part_texts.load` says of the motions of a data folder at so many frames a second."""
+    return part_texts.load(chosen(root, part_text="motion", fps=fps), conftest.load(root, fps=fps))
+
+
+def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_rules(own_challenge, monkeypatch) -> None:
+    first, slower = told_of(own_challenge, 30.0), told_of(own_challenge, 15.0)
+    assert first != slower
+    with monkeypatch.context() as patch:
+        patch.setattr(statements, "LIMITS", replace(statements.LIMITS, above_head=9.0))
+        lower = told_of(own_challenge, 30.0)
+        assert any("above the head" in str(own) for own in first) and not any("above the head" in str(own) for own in lower)
+    with monkeypatch.context() as patch:
+        patch.setitem(statements.SWING, "up", 9.0)
+        assert told_of(own_challenge, 30.0) not in (first, lower)
+    monkeypatch.setattr(describe, "describe_training", None)  # nobody is asked again
+    assert told_of(own_challenge, 30.0) == first and told_of(own_challenge, 15.0) == slower
+
+
+def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "data"
+    entry = {"id": 1, "caption": "someone bends", "part_descriptions": {"torso": "bends", "left_leg": "kicks"}}
+
+    def digest(entries, name="gar_train.json", **values):
+        (folder / "texts").mkdir(parents=True, exist_ok=True)
+        (folder / "texts" / name).write_text(json.dumps(entries, indent=values.pop("indent", None)))
+        return part_texts.digest(chosen(folder, **values))
+
+    motion = part_texts.digest(chosen(folder))
+    assert motion.startswith("motion ") and motion == part_texts.digest(chosen(folder, part_text="motion"))
+    assert motion != part_texts.digest(chosen(folder, fps=20.0))
+    first = digest([entry])
+    assert first.startswith("gar ") and first == digest([entry | {"caption": "another"}], indent=2)
+    assert first != digest([entry | {"part_descriptions": {"torso": "leans"}}])
+    assert first == digest([entry])
+    assert first != digest([entry | {"id": 2}], name="gar_val.json")
+    assert part_texts.digest(chosen(folder, part_text="motion")) == motion
+    assert part_texts.digest(chosen(folder, part_text="caption")) == "caption"
+    monkeypatch.setattr(statements, "LIMITS", replace(statements.LIMITS, above_head=9.0))
+    assert part_texts.digest(chosen(folder, part_text="motion")) != motion
+    (folder / "texts" / "gar_train.json").write_text("no JSON")
+    assert part_texts.digest(tiny.settings(data_dir=folder)) is None  # a run without part texts does not look at them
+    with pytest.raises(DataFault, match=r"gar_train\.json: no JSON"):
+        part_texts.digest(chosen(folder))
+
+
+def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> None:
+    folder, best = tmp_path / "data", tmp_path / "best.json"
+    settings = chosen(folder, variant="sgar", tuned=str(best), folds_dir=tmp_path)
+    files.write_json(tmp_path / "folds.json", {"data": "data-a", "hash": "folds-a"})
+    belongs = tuned.belongings(settings, "data-a", "folds-a")
+    files.write_json(best, {"values": {"lr": 0.01}, "belongs": belongs})
+    assert tuned.find(settings)[0] == {"lr": 0.01}
+    write_gar(folder, [{"id": 0, "part_descriptions": {"torso": "bends"}}])
+    values, told = tuned.find(settings)
+    assert values == {} and f"left aside, it was made for part texts {belongs['part texts']}, here gar " in told
+    older = {name: value for name, value in belongs.items() if name != "part texts"}
+    files.write_json(best, {"values": {"lr": 0.01}, "belongs": older})
+    assert tuned.find(settings)[0] == {"lr": 0.01}  # of before they were kept: not compared
+    plain = tiny.settings(variant="sgar", folds_dir=tmp_path)
+    assert tuned.belongings(plain, "data-a", "folds-a") == older
+
+
 # ---- the variant
 
 
@@ -234,12 +323,42 @@ def test_the_variant_trains_from_the_gar_file_and_from_the_motions(tmp_path, cap
     assert "motion_tower.part_tokens" in kept and "part_head.0.weight" in kept
 
 
-def test_parts_change_what_is_learned_and_may_be_left_out(tmp_path) -> None:
-    scores = {}
-    for name, values in {"with": {}, "without": {"no_use_gar": True}}.items():
-        assert sgar(tmp_path, name, fold=0, epochs=1, **values) == 0
-        scores[name] = np.load(tmp_path / name / "fold0" / "oof.npz")["motion"]
-    assert not np.allclose(scores["with"], scores["without"])
+def test_parts_change_what_is_learned_and_without_them_it_is_holistic(tmp_path) -> None:
+    assert sgar(tmp_path, "with", fold=0, epochs=1) == 0
+    assert sgar(tmp_path, "without", fold=0, epochs=1, no_use_gar=True, part_encoders=True) == 0
+    assert tiny.run_training(tmp_path, "holistic", fold=0, epochs=1) == 0
+    found = {name: np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("with", "without", "holistic")}
+    assert not np.allclose(found["with"], found["without"])
+    assert np.array_equal(found["without"], found["holistic"])
+
+
+def test_without_part_texts_only_the_summary_token_goes_in() -> None:
+    def encoder(**values) -> DualEncoder:
+        torch.manual_seed(0)
+        return DualEncoder(tiny.settings(**values), 2, COLUMNS, tiny.TEXT_DIM).eval()
+
+    parted = {"motion_tower": "motret.parts:PartTransformer", "part_encoders": True}
+    whole, without, told = encoder(), encoder(**parted), encoder(**parted, use_gar=True)
+    without.load_state_dict(whole.state_dict())  # the same parameters, by name and shape
+    told.load_state_dict(whole.state_dict(), strict=False)
+    with torch.no_grad():
+        same, other = without.encode_motions(batch()), told.encode_motions(batch())
+        assert torch.equal(same, whole.encode_motions(batch()))
+    assert not torch.allclose(same, other, atol=1e-3)  # part tokens are attended to and pooled
+
+
+def test_part_texts_that_changed_are_told_before_a_run_goes_on(own_challenge, tmp_path, capsys) -> None:
+    file, again = own_challenge / "texts" / "gar_train.json", {"data": own_challenge, "fold": 0, "epochs": 1, "resume": "auto"}
+    assert sgar(tmp_path, "one", **again) == 0
+    assert sgar(tmp_path, "one", **again) == 0
+    assert "finished before: fold0" in capsys.readouterr().out
+    entries = json.loads(file.read_text())
+    entries[0]["part_descriptions"]["torso"] = "the body sways like a reed"
+    file.write_text(json.dumps(entries))
+    assert sgar(tmp_path, "one", **again) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'one'}: was trained on other part texts (gar ")
+    assert ", now gar " in line and line.endswith("(give another --run_name)")
 
 
 def test_a_tower_without_parts_is_refused_by_name(tmp_path, capsys) -> None:
@@ -256,3 +375,83 @@ def test_both_ways_to_tell_parts_count_alike() -> None:
     ways = torch.stack(ways, dim=1)
     assert objective.part_contrast(ways, text, DEFINED, settings).item() == pytest.approx(np.mean(soft))
     assert objective.part_direction(motion, caption, ways, text, DEFINED).item() == pytest.approx(np.mean(straight))
+
+
+# ---- the mixture
+
+
+def drawn_mixture(seed, size=5, ways=2, dim=4):
+    """What a model might say of a batch and its mixture, 2 or 3 parts of each motion those of another, some parts undefined."""
+    rng = np.random.default_rng(seed)
+    said = {"mixed": vectors(size, dim, seed=seed), "mixed_parts": vectors(size, ways, len(PARTS), dim, seed=seed + 100)}
+    said["part_text"] = vectors(size, len(PARTS), dim, seed=seed + 200)
+    other = torch.from_numpy((np.arange(size) + rng.integers(1, size)) % size)
+    counts = np.resize([2, 3], size)
+    replaced = torch.from_numpy(np.stack([rng.permutation(len(PARTS)) < count for count in counts]))
+    assert set(replaced.sum(dim=1).tolist()) == {2, 3}
+    defined = torch.from_numpy(rng.random((size, len(PARTS))) < 0.7)
+    return objective.Embedded(said, other, replaced), vectors(size, dim, seed=seed + 300), defined
+
+
+def mixture_twin(told, text, defined, scale, settings):
+    """L_global_mix + lambda_part * L_part_mix of DESIGN.md, said in loops."""
+    said, other, replaced = {name: own.numpy() for name, own in told.vectors.items()}, told.other.tolist(), told.replaced.tolist()
+    text, size = text.numpy(), len(other)
+    target = []
+    for host in range(size):
+        lam = sum(replaced[host]) / 5
+        mean = lam * text[other[host]] + (1 - lam) * text[host]
+        target.append(mean / np.sqrt(mean @ mean))
+    whole = 0.0
+    for m in range(size):
+        to_motion = softmax(np.array([scale * (target[m] @ said["mixed"][n]) for n in range(size)]))
+        to_text = softmax(np.array([scale * (target[n] @ said["mixed"][m]) for n in range(size)]))
+        whole -= (np.log(to_motion[m]) + np.log(to_text[m])) / size / 2
+    giver = [[other[m] if replaced[m][part] else m for part in range(5)] for m in range(size)]
+    part_text = np.array([[said["part_text"][giver[m][part], part] for part in range(5)] for m in range(size)])
+    known = [[bool(defined[giver[m][part], part]) for part in range(5)] for m in range(size)]
+    ways = [said["mixed_parts"][:, way] for way in range(said["mixed_parts"].shape[1])]
+    parts = np.mean([np.mean(soft_twin(way, part_text, known, settings.loss.tau, settings.parts.tau_prime)) for way in ways])
+    return whole + settings.parts.lambda_part * parts
+
+
+MIXED = tiny.settings(use_gar=True, lambda_part=0.7, tau=0.2, tau_prime=0.1)
+SCALE = torch.tensor(5.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_mixture_loss_is_its_plain_twin(seed) -> None:
+    told, text, defined = drawn_mixture(seed)
+    found = objective.mixture_loss(told, SCALE, text, defined, MIXED).item()
+    assert found == pytest.approx(mixture_twin(told, text, defined, SCALE.item(), MIXED))
+
+
+def test_an_undefined_part_changes_nothing_in_a_mixture() -> None:
+    told, text, defined = drawn_mixture(0)
+    own = torch.arange(5)[:, None].expand(5, 5)
+    moved = defined.gather(0, torch.where(told.replaced, told.other[:, None], own))  # masks move along with texts
+    assert not torch.equal(moved, defined) and not moved.all()
+    loss = objective.mixture_loss(told, SCALE, text, defined, MIXED)
+
+    def spoilt(texts_where, parts_where):
+        said = dict(told.vectors)
+        said["part_text"] = torch.where(texts_where[..., None], vectors(5, 5, 4, seed=50), said["part_text"])
+        said["mixed_parts"] = torch.where(parts_where[:, None, :, None], vectors(5, 2, 5, 4, seed=51), said["mixed_parts"])
+        return objective.mixture_loss(replace(told, vectors=said), SCALE, text, defined, MIXED)
+
+    none = torch.zeros(5, 5, dtype=torch.bool)
+    assert torch.equal(spoilt(~defined, ~moved), loss)
+    assert not torch.allclose(spoilt(defined, none), loss) and not torch.allclose(spoilt(none, moved), loss)
+    nothing = objective.mixture_loss(told, SCALE, text, none, MIXED)
+    assert torch.equal(nothing, objective.mixture_loss(told, SCALE, text, defined, tiny.settings(use_gar=True, lambda_part=0.0)))
+
+
+def test_the_order_of_a_batch_means_nothing_to_its_mixture() -> None:
+    told, text, defined = drawn_mixture(1)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    said = {name: own[order] for name, own in told.vectors.items()}
+    moved = objective.Embedded(said, order.argsort()[told.other[order]], told.replaced[order])
+    loss = objective.mixture_loss(told, SCALE, text, defined, MIXED).item()
+    assert objective.mixture_loss(moved, SCALE, text[order], defined[order], MIXED).item() == pytest.approx(loss)
+    unmoved = replace(moved, other=told.other[order])
+    assert objective.mixture_loss(unmoved, SCALE, text[order], defined[order], MIXED).item() != pytest.approx(loss, rel=1e-3)

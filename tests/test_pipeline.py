@@ -255,6 +255,30 @@ def test_a_runs_name_holds_the_tuned_values_it_takes(home: Path) -> None:
     assert tuned.startswith(untuned) and tuned != untuned != name({"lr": 2e-3}) != tuned and name({"lr": 1e-3}) == tuned
 
 
+def test_a_runs_name_holds_the_part_texts_it_learns_from(home: Path) -> None:
+    (home / "data" / "texts").mkdir(parents=True)
+    (home / "folds").mkdir()
+    plan = make_plan([])
+    at = {step.args[0]: step for step in plan.steps if step.script == "train"}
+    rank = next(step for step in plan.steps if step.script == "ensemble")
+
+    def names(content: object) -> dict[str, str]:
+        (home / "data" / "texts" / "gar_train.json").write_text(json.dumps(content))
+        found = {variant: (args := plan.known(step).args)[args.index("--run_name") + 1] for variant, step in at.items()}
+        assert set(found.values()) <= set(plan.known(rank).args) and make_plan([]) == plan
+        return found
+
+    before = {step: plan.known(step) for step in plan.steps}
+    (home / "folds" / "folds.json").write_text(json.dumps({"data": "d", "hash": "f"}))
+    one, other = ([{"id": 1, "part_descriptions": {"torso": text}}] for text in ("bends", "leans"))
+    first, second = names(one), names(other)
+    assert first["sgar"] != second["sgar"] and names(one) == first
+    assert all(first[variant] == second[variant] for variant in ("holistic", "clip"))
+    (home / "data" / "texts" / "gar_train.json").write_text("no JSON")
+    for step in plan.steps[:3]:  # the steps before training do not read it
+        assert plan.known(step) == before[step] == step
+
+
 @pytest.mark.parametrize("which", ["none", "mine.json"])
 def test_nothing_is_tuned_where_it_is_said_what_to_take(home: Path, which: str) -> None:
     plan = make_plan(["--tuned", which])

@@ -109,6 +109,28 @@ def test_going_on_with_other_data_or_folds_is_refused(tmp_path):
         create(tmp_path, found=replace(FOLDS, hash="folds-b"), run_name="one", resume="auto")
 
 
+def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(tmp_path):
+    file, chosen = tmp_path / "data" / "texts" / "gar_train.json", {"data_dir": tmp_path / "data", "use_gar": True}
+
+    def write(text):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps([{"id": 1, "part_descriptions": {"torso": text}}]))
+
+    write("bends")
+    made, _ = create(tmp_path, run_name="one", **chosen), create(tmp_path, run_name="plain")
+    assert runs.open_run(made.folder) == made and made.part_texts.startswith("gar ")
+    assert create(tmp_path, resume="auto", **chosen).name == "one"
+    write("leans")
+    with pytest.raises(RunFault, match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another --run_name\)"):
+        create(tmp_path, run_name="one", resume="auto", **chosen)
+    assert create(tmp_path, run_name="plain", resume="auto", data_dir=tmp_path / "data").part_texts is None
+    assert create(tmp_path, resume="auto", **chosen).name not in ("one", "plain")
+    about = json.loads((tmp_path / "one" / "args.json").read_text())
+    del about["part_texts"]  # as runs were before
+    (tmp_path / "one" / "args.json").write_text(json.dumps(about))
+    assert create(tmp_path, run_name="one", resume="auto", **chosen).name == "one"
+
+
 def test_a_folder_that_is_no_run_is_a_fault(tmp_path):
     with pytest.raises(RunFault, match="is no run"):
         runs.open_run(tmp_path)

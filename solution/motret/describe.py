@@ -7,19 +7,21 @@ the order of the stored persons changes nothing.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import joblib
 import numpy as np
 from tqdm import tqdm
 
-from motret import challenge, features, kinematics, skeleton, statements, store
+from motret import challenge, features, files, kinematics, skeleton, statements, store
 from motret.challenge import TrainingSet
 from motret.features import FeatureSettings
 from motret.gar import Parts
 from motret.kinematics import Bodies, distance
 from motret.skeleton import JOINT, PARTS
 
+VERSION = 1  # raise it with any change of rules that no table tells: texts that are kept are told anew
 CHUNK, FRAMES = 96, 40_000  # motions of similar length, and frames in all, that are looked at together
 
 
@@ -47,6 +49,11 @@ def describe_training(training: TrainingSet, settings: FeatureSettings, jobs: in
     described = parallel(joblib.delayed(_describe_files)(piece, settings) for piece in pieces)
     parts = (part for done in tqdm(described, total=len(pieces), desc="describing parts", unit="piece", mininterval=0.5) for part in done)
     yield from ((name, captions[0], part) for name, captions, part in zip(training.ids, training.captions, parts, strict=True))
+
+
+def version(fps: float) -> str:
+    """Changes with whatever the words for a motion depend on besides the motion."""
+    return files.digest(VERSION, float(fps), asdict(statements.LIMITS), statements.SWING)
 
 
 def _describe_files(paths: Sequence[Path], settings: FeatureSettings) -> list[Parts]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from motret.challenge import canonical_ids, read_text, some
 from motret.faults import DataFault
-from motret.files import write_whole
+from motret.files import digest, read_json, write_json, write_whole
 from motret.skeleton import PARTS
 
 UNDEFINED = "undefined"
@@ -35,10 +35,6 @@ class PartTexts:
     """The caption of each id, None where the entry has none."""
     notes: tuple[str, ...]
     """What was odd in the file and what was made of it, a line of each kind with its number and examples."""
-
-    def entries(self) -> Iterator[tuple[str, str | None, Parts]]:
-        """Id, caption and parts of each, as `write_gar` takes them."""
-        return ((name, self.captions[name], parts) for name, parts in self.parts.items())
 
 
 class _Oddities(defaultdict[str, list[str]]):
@@ -159,6 +155,18 @@ def write_gar(path: Path, entries: Iterable[tuple[str, str | None, Mapping[str, 
     ]
     text = json.dumps(rows, indent=1, ensure_ascii=False)
     write_whole(path, lambda beside: beside.write_text(f"{text}\n", encoding="utf-8"))
+
+
+def write_ours(path: Path, record: Path, entries: Iterable[tuple[str, str | None, Mapping[str, str | None]]], use: Path) -> None:
+    """`write_gar`, and in `record` what was written. DataFault where `path` is no longer that: what a person wrote there is kept.
+
+    use: where the file is to be copied for training to use it.
+    """
+    if path.is_file() and read_json(record) != digest(path.read_bytes()):
+        mend = f"copy it to {use} to train on it, or move it away to have it written anew"
+        raise DataFault(path, "is not as it was written here, so it may have been edited: it is left alone", mend)
+    write_gar(path, entries)
+    write_json(record, digest(path.read_bytes()))
 
 
 # ---- captions

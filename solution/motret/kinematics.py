@@ -209,8 +209,6 @@ def leg_signals(bodies: Bodies, side: str) -> Signals:
         "stride": ankle[..., 2] - hip[..., 2],  # m of the ankle before the hip
         "forward": np.cumsum(step[..., 2], axis=1),  # m, the way of the ankle
         "left": np.cumsum(step[..., 0], axis=1),
-        "knee_when_up": at_highest(bent, lift),
-        "thigh_when_up": at_highest(thigh, lift),
         "knee_when_front": at_highest(bent, thigh),
         "lift_when_front": at_highest(lift, thigh),
     }
@@ -234,7 +232,6 @@ def torso_signals(bodies: Bodies) -> Signals:
         "roll": np.degrees(np.arctan2(spine[..., 0], spine[..., 1])),  # to the left
         "twist": np.degrees(wrapped(np.arctan2(-shoulders[..., 2], shoulders[..., 0]) - np.arctan2(-hips[..., 2], hips[..., 0]))),
         "crouch": standing(bodies) - hip_height,  # m lower than on straight legs
-        "hips": hip_height,  # m over the floor
         "neck": bodies.joint("neck")[..., 1],
         "air": bodies.own[..., 1].min(axis=-1),  # m of the lowest joint over the floor
         "speed": speed(bodies.room[..., JOINT["neck"], :], bodies.fps),  # m/s

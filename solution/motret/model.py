@@ -33,7 +33,7 @@ class DualEncoder(nn.Module):
         width = max(part.stop for part in columns.values())
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.motion_tower = motion.make_tower(settings.motion, persons, columns)
+        self.motion_tower = motion.make_tower(settings.motion, persons, columns, settings.parts.use_gar)
         self.standardises = settings.motion.features == "canonical"
         dim, plain = self.motion_tower.dim, settings.motion.projection == "none"
         self.size = dim if plain else settings.motion.proj_dim

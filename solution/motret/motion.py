@@ -106,9 +106,13 @@ class MotionTransformer(nn.Module):
         return patches, places, mask
 
 
-def make_tower(settings: MotionSettings, persons: int, columns: dict[str, slice]) -> nn.Module:
-    """The tower that `settings.motion_tower` names: a class called with these arguments, with a `dim` and a forward of `MotionBatch`."""
-    return _tower_class(settings)(settings, persons, columns)
+def make_tower(settings: MotionSettings, persons: int, columns: dict[str, slice], parts: bool = True) -> nn.Module:
+    """The tower that `settings.motion_tower` names: a class called with these arguments, with a `dim` and a forward of `MotionBatch`.
+
+    parts: whether there are part texts to learn from; if not, a class gives way to the one that it calls `without_parts`.
+    """
+    kind = _tower_class(settings)
+    return (kind if parts else getattr(kind, "without_parts", kind))(settings, persons, columns)
 
 
 def takes_persons_alike(settings: MotionSettings) -> bool:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from motret import describe, gar, sides
+from motret import describe, files, gar, sides
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import DataFault
@@ -14,22 +14,41 @@ from motret.skeleton import OTHER_SIDE, PARTS
 
 def load(settings: TrainSettings, data: TrainingData) -> list[Parts]:
     """What each part does in each training motion, in their order; says where it comes from and how much there is."""
-    files = gar.files(settings.data.data_dir) or [settings.data.data_dir / "texts" / gar.FILES[0]]
-    source = settings.parts.part_text
-    if source == "auto":
-        source = "gar" if files[0].is_file() else "motion"
+    source, given = _source(settings)
     if source == "gar":
-        found, origin = of_files(files, data.training.ids, settings.data.id_width), " and ".join(map(str, files))
+        found, origin = of_files(given, data.training.ids, settings.data.id_width), " and ".join(map(str, given))
     elif source == "motion":
-        kept = settings.data.work_dir / f"parts-{data.fingerprint}.json"
+        seen = data.store.settings
+        kept = settings.data.work_dir / f"parts-{files.digest(data.fingerprint, seen.up, describe.version(seen.fps))}.json"
         found, origin = _of_motions(kept, settings, data), f"the motions ({kept})"
     else:
         found, origin = [from_captions(captions) for captions in data.training.captions], "the captions"
     known = sum(text is not None for parts in found for text in parts.values())
     print(f"part texts from {origin}: {known} of {len(found) * len(PARTS)} parts are described")
     if not known:
-        raise DataFault(files[0], "no part of any training motion is described", "mend its ids, or give --part_text motion")
+        raise DataFault(given[0], "no part of any training motion is described", "mend its ids, or give --part_text motion")
     return found
+
+
+def digest(settings: TrainSettings) -> str | None:
+    """Source and content hash of the part texts that a run learns from, as far as its data do not tell; None where it learns from none.
+
+    Of the files the texts alone count: their captions, order of keys and white space say nothing of parts.
+    """
+    if not settings.parts.use_gar:
+        return None
+    source, given = _source(settings)
+    if source == "caption":
+        return source
+    texts = [gar.read_gar(file, settings.data.id_width).parts for file in given] if source == "gar" else describe.version(settings.data.fps)
+    return f"{source} {files.digest(texts)}"
+
+
+def _source(settings: TrainSettings) -> tuple[str, list[Path]]:
+    """Where part texts come from, and the GAR files: those there are, else the one that is missing."""
+    given = gar.files(settings.data.data_dir) or [settings.data.data_dir / "texts" / gar.FILES[0]]
+    source = settings.parts.part_text
+    return ("gar" if given[0].is_file() else "motion") if source == "auto" else source, given
 
 
 @functools.cache
@@ -55,11 +74,11 @@ def mirror(parts: Parts) -> Parts:
     return {part: None if text is None else sides.mirror(text) for part, text in said.items()}
 
 
-def of_files(files: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[Parts]:
-    """The parts of each id; of an id that is in several files the first counts."""
+def of_files(given: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[Parts]:
+    """The parts of each id in GAR files; of an id that is in several of them the first counts."""
     width = id_width or max((len(name) for name in ids if name.isdecimal()), default=None)
     known: dict[str, Parts] = {}
-    for file in files:
+    for file in given:
         read = gar.read_gar(file, width)
         for note in read.notes:
             print(f"{file}: {note}")

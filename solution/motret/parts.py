@@ -17,6 +17,9 @@ class PartTransformer(MotionTransformer):
     everything else a part is encoded for each person alike and averaged over persons.
     """
 
+    without_parts = MotionTransformer
+    """What takes its place where there are no part texts: part tokens that learn of no part would only be attended to."""
+
     def __init__(self, settings: MotionSettings, persons: int, columns: dict[str, slice]):
         super().__init__(settings, persons, columns)
         whole = max(part.stop for part in columns.values())
@@ -39,13 +42,21 @@ class PartTransformer(MotionTransformer):
         tokens, real = self.attend(patches, places, mask, self._special())
         said = [tokens[:, :, 1 : 1 + len(self.part_tokens)].mean(dim=1)]
         if self.with_encoders:
-            drop = 0.0 if batch.generator is None else self.part_drop  # what is left is in random order while training
-            keep = max(1, round(places.shape[1] * (1 - drop)))
-            said.append(self._encode_parts(patches[:, :, :keep], places[:, :keep], mask[:, :keep]))
+            said.append(self._encode_parts(*self._fewer(patches, places, mask, batch.generator)))
         return self.pool(tokens, real), said
 
     def _special(self) -> Tensor:
         return torch.cat([self.summary, self.part_tokens])
+
+    def _fewer(self, patches: Tensor, places: Tensor, mask: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The share of the patches that --part_token_drop leaves while training, other ones of each motion; all of them otherwise."""
+        count = places.shape[1]
+        keep = count if generator is None else max(1, round(count * (1 - self.part_drop)))
+        if keep < count and not self.drop:  # where --token_drop left some out, they are in random order already, real ones first
+            luck = torch.rand(places.shape, generator=generator, device=places.device)
+            order = luck.masked_fill(~mask, 2.0).argsort(dim=1)[:, :keep]
+            patches, places = patches.take_along_dim(order[:, None, :, None], dim=2), places.gather(1, order)
+        return patches[:, :, :keep], places[:, :keep], mask[:, :keep]
 
     def _encode_parts(self, patches: Tensor, places: Tensor, mask: Tensor) -> Tensor:
         """(B, 5, width): each part's columns through its adapter, the shared layers and [CLS]."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, config, dataset, features, files, split_joints, submission_log, tuned
+from motret import challenge, cli, config, dataset, features, files, part_texts, split_joints, submission_log, tuned
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
 from motret.skeleton import POSITION_COLUMNS, persons_of
@@ -66,7 +66,9 @@ class Plan:
     submissions_dir: Path
 
     def known(self, step: Step) -> Step:
-        """The step with the data it runs on and the tuned values that are taken in its run names, where folds tell."""
+        """The step with the data it runs on, and the part texts and tuned values that are taken, in its run names, where folds tell."""
+        if not any(DATA in arg for arg in step.args):
+            return step
         try:
             about = json.loads((self.folds_dir / "folds.json").read_text(encoding="utf-8"))
             tag = files.digest(about["data"], about["hash"])[:6]
@@ -76,7 +78,8 @@ class Plan:
         for call in (other.args for other in self.steps if other.script == "train"):
             settings, _ = cli.parse_train(call, None)
             values, _ = tuned.find(settings)
-            told[_tuned(settings.variant)] = f"-{files.digest(values)[:4]}" if values else ""
+            made_of = part_texts.digest(settings), values
+            told[_tuned(settings.variant)] = "".join(f"-{files.digest(one)[:4]}" for one in made_of if one)
         args = list(step.args)
         for word, meaning in told.items():
             args = [arg.replace(word, meaning) for arg in args]
@@ -239,7 +242,7 @@ def _given(words: Sequence[str], flag: str) -> str | None:
 
 
 def _tuned(variant: str) -> str:
-    """Stands in a run's name for the tuned values it takes, until they are known."""
+    """Stands in a run's name for the part texts and tuned values it takes, until they are known."""
     return f"<tuned {variant}>"
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from motret import config, files
+from motret import config, files, part_texts
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import Fault, RunFault, WeightsFault
@@ -59,7 +59,8 @@ UNESSENTIAL = {
 class Run:
     """A run folder opened: its settings and what they were used on.
 
-    part_weight: so many times the similarity of parts is added to that of the whole when its models are asked.
+    part_weight: so many times the similarity of parts is added to that of the whole when its models are asked; part_texts: which texts
+    of parts it learned from, None where from none and in runs of before they were kept.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Run:
     features: FeatureSettings
     persons: int
     part_weight: float = 0.0
+    part_texts: str | None = None
 
     @property
     def name(self) -> str:
@@ -147,7 +149,8 @@ def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
     folder = Path(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
     if folder.is_file():  # a checkpoint: its run is two folders up
         folder = folder.parent.parent
-    run = Run(folder, settings, dict(sources), data.fingerprint, folds.hash, data.store.settings, data.store.persons)
+    texts = part_texts.digest(settings)
+    run = Run(folder, settings, dict(sources), data.fingerprint, folds.hash, data.store.settings, data.store.persons, part_texts=texts)
     if (folder / "args.json").is_file():
         if settings.resume is None:
             raise RunFault(folder, "exists already", "give another --run_name, or --resume auto to go on with it")
@@ -167,7 +170,8 @@ def begin(run: Run) -> None:
 def _newest_like(settings: TrainSettings, data: TrainingData, folds: Folds) -> str | None:
     """Name of the run with these settings, data and folds that was begun last; None where there is none."""
     wanted = (settings_hash(settings), data.fingerprint, folds.hash)
-    alike = [run for run in find_runs(settings.out_dir) if (settings_hash(run.settings), run.data, run.folds) == wanted]
+    there = [run for run in find_runs(settings.out_dir) if (settings_hash(run.settings), run.data, run.folds) == wanted]
+    alike = [run for run in there if run.part_texts in (None, part_texts.digest(settings))]
     return max(alike, key=lambda run: (run.folder / "args.json").stat().st_mtime_ns).name if alike else None
 
 
@@ -177,7 +181,8 @@ def open_run(folder: Path) -> Run:
         about = loads((folder / "args.json").read_text(encoding="utf-8"))
         settings = config.build(TrainSettings, _typed(about["settings"]))
         features = FeatureSettings(**about["features"])
-        return Run(folder, settings, about["sources"], about["data"], about["folds"], features, about["persons"])
+        belongs = about["sources"], about["data"], about["folds"], features, about["persons"]
+        return Run(folder, settings, *belongs, part_texts=about.get("part_texts"))
     except FileNotFoundError as missing:
         raise RunFault(folder, "is no run: it has no args.json", "name a folder that train.py made") from missing
     except (JSONDecodeError, KeyError, TypeError, AttributeError) as broken:
@@ -257,6 +262,7 @@ def _about(run: Run) -> dict[str, Any]:
         "folds": run.folds,
         "features": run.features.__dict__,
         "persons": run.persons,
+        "part_texts": run.part_texts,
         "hash": settings_hash(run.settings),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
@@ -286,8 +292,9 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _must_match(there: Run, here: Run) -> None:
-    """RunFault where a run that is to go on was of other data, folds or settings."""
-    for what, one, other in (("data", there.data, here.data), ("folds", there.folds, here.folds)):
+    """RunFault where a run that is to go on was of other data, folds, part texts or settings."""
+    texts = [("part texts", there.part_texts, here.part_texts)] if there.part_texts and here.part_texts else []
+    for what, one, other in [("data", there.data, here.data), ("folds", there.folds, here.folds), *texts]:
         if one != other:
             raise RunFault(there.folder, f"was trained on other {what} ({one}, now {other})", "give another --run_name")
     old, new = config.flat(there.settings), config.flat(here.settings)

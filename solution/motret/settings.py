@@ -146,7 +146,7 @@ class PartSettings:
     """What is learned from the parts of the body."""
 
     use_gar: bool = False
-    """Learn from part descriptions too (on in sgar); off: the parts are not used."""
+    """Learn from part descriptions too (on in sgar); off: the tower has no part tokens and no part encoders, as in holistic."""
     part_text: Literal["auto", "gar", "motion", "caption"] = "auto"
     """Source of part texts: texts/gar_train.json, the motion itself, or captions that name a part; auto: the file, else the motion."""
     lambda_part: float = 1.0
@@ -200,7 +200,8 @@ class FitSettings:
     batch_size: int = 64
     """Motions that are computed at a time, each with all its captions; a step has --grad_accum times as many."""
     grad_accum: int = 1
-    """Batches that make one step, with the same loss and gradients as one batch so much larger, in the memory of one; computed twice."""
+    """Batches that make one step, in the memory of one; computed twice. Loss and gradients are those of one batch so much larger, but that
+    --token_drop and --lambda_mix draw otherwise, since it comes in more pieces."""
     epochs: int = 12
     """Passes over the training folds; with --max_minutes the most there will be."""
     max_minutes: float | None = None

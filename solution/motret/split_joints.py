@@ -55,7 +55,7 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
         return (caption,)
 
     sides = {FOLDER: [folder.name for folder in folders], "texts/gar_train.json": list(captions)}
-    faults += read_statistics(root)[1]
+    faults += check_statistics(root)[1]
     found = challenge.pair(root, motions, {name: name for name in captions}, captions_of, sides, width, strict, faults)
     return replace(found, rotations=False)
 
@@ -157,21 +157,22 @@ def _read_array(file: Path) -> np.ndarray:
 # ---- statistics
 
 
-def read_statistics(root: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[DataFault]]:
-    """Mean and deviation (J * 3,) of each stream that has the two files, a deviation of 0 taken as 1; and what is wrong with the others."""
-    found, faults = {}, []
+def check_statistics(root: Path) -> tuple[list[str], list[DataFault]]:
+    """The streams that have a mean and a deviation (J * 3,), and what is wrong with the files of others."""
+    found, faults = [], []
     for stream, joints in STREAMS.items():
         mean, deviation = (root / f"{stream}_{kind}.npy" for kind in ("Mean", "Std"))
         if not mean.is_file() and not deviation.is_file():
             continue
         try:
-            center, spread = _statistic(mean, deviation, 3 * len(joints)), _statistic(deviation, mean, 3 * len(joints))
+            _statistic(mean, deviation, 3 * len(joints))
+            spread = _statistic(deviation, mean, 3 * len(joints))
             if (spread < 0).any():
                 raise DataFault(deviation, f"a deviation below 0 at {int(np.argmax(spread < 0))} (from 0)", "compute it again")
         except DataFault as fault:
             faults.append(fault)
         else:
-            found[stream] = center, np.where(spread == 0, 1, spread)
+            found.append(stream)
     return found, faults
 
 

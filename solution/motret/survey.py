@@ -75,7 +75,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         pairs = [(store.ids[a], test.store.ids[b]) for a, b, _ in leaks]
         lines.append(f"leaks       {len(leaks)} test motions nearly equal to training motions{_some(pairs)}")
     if split_joints.is_here(training.root):
-        facts["statistics"] = sorted(split_joints.read_statistics(training.root)[0])
+        facts["statistics"] = sorted(split_joints.check_statistics(training.root)[0])
         told = "checked and not used: features have a mean and deviation of their own"
         lines.append(f"statistics  files of {len(facts['statistics'])} of {len(split_joints.STREAMS)} streams, {told}")
     lines.append(f"left out    {len(training.skipped)} training files")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from motret import files
+from motret import files, part_texts
 from motret.config import TrainSettings
 from motret.faults import SettingFault
 
@@ -16,7 +16,9 @@ def folder(out_dir: Path, variant: str) -> Path:
 def belongings(settings: TrainSettings, data: str | None, folds: str | None) -> dict[str, Any]:
     """What tuned values depend on; data, folds: fingerprint and hash."""
     preset, tower = settings.preset or "none", f"{settings.text.text_tower} {settings.text.text_weights}"
-    return {"variant": settings.variant, "preset": preset, "text tower": tower, "data": data, "folds": folds}
+    found = {"variant": settings.variant, "preset": preset, "text tower": tower, "data": data, "folds": folds}
+    texts = part_texts.digest(settings)
+    return found if texts is None else found | {"part texts": texts}
 
 
 def find(settings: TrainSettings) -> tuple[dict[str, Any], str | None]:
@@ -35,7 +37,7 @@ def find(settings: TrainSettings) -> tuple[dict[str, Any], str | None]:
     made = files.read_json(settings.data.folds_dir / "folds.json") or {}
     here = belongings(settings, made.get("data"), made.get("hash"))
     differing = [
-        f"{name} {about['belongs'].get(name)}, here {value}" for name, value in here.items() if about["belongs"].get(name) != value
+        f"{name} {about['belongs'][name]}, here {value}" for name, value in here.items() if about["belongs"].get(name, value) != value
     ]
     if differing:
         return {}, f"tuned: {file} is left aside, it was made for {'; '.join(differing)}"
