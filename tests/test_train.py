@@ -384,7 +384,7 @@ def test_a_frozen_encoder_embeds_each_caption_once_for_all_runs(encoder, tmp_pat
     real = text.embed
     monkeypatch.setattr(text, "embed", lambda tower, captions, device: embedded.append(len(captions)) or real(tower, captions, device))
     for name in ("first", "second"):
-        assert tiny.run_training(tmp_path, name, text_tower=encoder, fold=0) == 0
+        assert tiny.run_training(tmp_path, name, text_tower=encoder, fold=0, work_dir=tmp_path / "work") == 0
     assert len(embedded) == 1 and embedded[0] > 24
     assert "text_tower.encoder.embeddings.word_embeddings.weight" not in best(tmp_path / "first", 0)["model"]
     assert rank_test(tmp_path, tmp_path / "submissions", "--runs", "first") == 0

@@ -250,10 +250,13 @@ class Reporter:
     """Stands in for a trial: notes reports, and would end at once."""
 
     def __init__(self, params):
-        self.params, self.reports = params, []
+        self.params, self.reports, self.said = params, [], {}
 
     def report(self, value, step):
         self.reports.append((value, step))
+
+    def set_user_attr(self, name, value):
+        self.said[name] = value
 
     def should_prune(self):
         return True
@@ -264,7 +267,7 @@ def test_epochs_are_reported_over_the_folds_and_the_default_is_never_ended_early
     line = Epoch(3, 1.0, 1e-3, 0.07, 1.0, score=0.6)
     default, other = Reporter({"lr": 1.0}), Reporter({"lr": 2.0})
     tuning._report(search, default, 1, line)
-    assert default.reports == [(0.6, 7)]
+    assert default.reports == [(0.6, 7)] and datetime.fromisoformat(default.said["heard"]) <= datetime.now()
     with pytest.raises(optuna.TrialPruned):
         tuning._report(search, other, 0, line)
     assert other.reports == [(0.6, 3)]
