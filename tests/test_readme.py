@@ -1,4 +1,4 @@
-"""Every command of the README is one that the scripts take."""
+"""Every command of the README and of the other pages is one that the scripts take."""
 
 import re
 import shlex
@@ -9,6 +9,8 @@ import pytest
 from motret import cli, config, pipeline
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = (README, README.parent / "entry_points.md", *sorted((README.parent / "docs").glob("[!o]*.md")))
+"""All but own_model.md, which trains a variant that it adds, and has a test of its own."""
 KINDS = {
     "sample": config.SampleSettings,
     "prepare": config.PrepareSettings,
@@ -21,8 +23,8 @@ KINDS = {
 
 
 def commands() -> list[list[str]]:
-    """Command lines of the README's bash blocks and of its inline code, comments dropped, as words."""
-    text = README.read_text(encoding="utf-8")
+    """Command lines of the pages' bash blocks and of their inline code, comments dropped, as words."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`((?:python solution|bash run_all)[^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
@@ -31,7 +33,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_a_command_of_the_readme_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_of_the_pages_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, args = Path(words[1]), words[2:]
     if words[0] == "bash":
         assert (README.parent / script).is_file()
