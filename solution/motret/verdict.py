@@ -89,7 +89,6 @@ class Verdict:
 
 def judge(fusion: Fusion, fixed: Sequence[tuple[str, float]], true: OnQueries | None, seed: int) -> Verdict:
     """fixed: name and share of the members that no score weighs; true: None where the answers are not known."""
-    rng = np.random.default_rng(seed)
     left = 1 - sum(share for _, share in fixed)
     names = [member.name for member in fusion.members]
     entries = [(name, standing.score(own), weight * left) for name, own, weight in zip(names, fusion.alone, fusion.weights, strict=True)]
@@ -103,9 +102,11 @@ def judge(fusion: Fusion, fixed: Sequence[tuple[str, float]], true: OnQueries | 
         rivals.append((f"{names[best]} in the same views", fusion.viewed, true.viewed if true else None))
     rows += [Row(name, standing.score(own), None, queries) for name, own, queries in rivals[1:]]
     rows.append(Row("ensemble", fusion.local.score, None, true.together if true else None))
+    together, groups = standing.values(fusion.together), standing.groups(fusion.together)
     gains = []
     for name, own, queries in rivals:
-        local = standing.bootstrap(standing.values(fusion.together) - standing.values(own), standing.groups(fusion.together), rng)
-        on_queries = standing.bootstrap(true.together - queries, np.arange(len(queries)), rng) if true else None
-        gains.append(Gain(name, local, on_queries))
-    return Verdict(tuple(rows), tuple(gains), standing.leaderboard_band(fusion.together, fusion.local.score.error, rng))
+        rng = np.random.default_rng(seed)  # the same draws for each, so that equal differences have equal errors
+        local = standing.bootstrap(together - standing.values(own), groups, rng)
+        gains.append(Gain(name, local, standing.bootstrap(true.together - queries, np.arange(len(queries)), rng) if true else None))
+    band = standing.leaderboard_band(fusion.together, fusion.local.score.error, np.random.default_rng(seed))
+    return Verdict(tuple(rows), tuple(gains), band)
