@@ -203,3 +203,12 @@ def test_one_person_alone_has_no_relation_and_is_described_like_one_of_two() -> 
     np.testing.assert_allclose(
         featured(pair[:, :1], sixes(10)[:, :1])[:, 0], np.delete(featured(pair, sixes(10)), relation, axis=-1)[:, 0], atol=1e-6
     )
+
+
+def test_quantiles_of_motions_end_to_end_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    motions = [rng.normal(size=frames).astype(np.float32) for frames in (1, 2, 21, 180)]
+    starts = np.cumsum([0, *map(len, motions[:-1])])
+    for share in (0.0, 0.05, 0.5, 1.0):
+        found = features.quantile(np.concatenate(motions), starts, share)
+        np.testing.assert_allclose(found, [np.quantile(motion, share) for motion in motions], rtol=1e-6)

@@ -4,7 +4,6 @@ Everything is told in the person's own heading frame (+z forward, +x left, +y up
 faces on the floor changes nothing, and the two persons are described alike. The layout of the last axis is `columns()`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,24 +72,13 @@ def layout(persons: int, settings: FeatureSettings) -> dict[str, slice]:
     return {"raw": slice(0, skeleton.POSITION_COLUMNS + settings.rotations * skeleton.ROTATION_COLUMNS)}
 
 
-def make(
-    positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings, dtype: type[np.floating] = np.float32
-) -> np.ndarray:
-    """Features (F, persons, D) of motions laid end to end, of the kind that the settings name; arguments as below."""
+def make(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Features (F, persons, D) float32 of motions laid end to end, of the kind that the settings name; arguments as below."""
     kind = raw_features if settings.kind == "raw" else canonical_features
-    return kind(positions, rotations, starts, settings, dtype)
+    return kind(positions, rotations, starts, settings)
 
 
-def side_by_side(blocks: Sequence[np.ndarray], dtype: type[np.floating]) -> np.ndarray:
-    """Blocks (F, persons, D_i) as one (F, persons, D) of a type; what that cannot hold is held at its limit."""
-    limit = np.finfo(dtype).max
-    inside = [block if max(block.max(), -block.min()) <= limit else np.clip(block, -limit, limit) for block in blocks]
-    return np.concatenate(inside, axis=-1, dtype=dtype, casting="same_kind")
-
-
-def raw_features(
-    positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings, dtype: type[np.floating] = np.float32
-) -> np.ndarray:
+def raw_features(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """The raw columns, each with mean 0 and deviation 1 over its own motion, as the challenge README has them.
 
     Where a motion takes place, and how far it goes, is lost. Arguments as of `canonical_features`.
@@ -102,7 +90,7 @@ def raw_features(
     over = lengths[:, None, None]
     body -= np.repeat(np.add.reduceat(body, starts) / over, lengths, axis=0)
     deviation = np.sqrt(np.add.reduceat(body**2, starts) / over)
-    return side_by_side([body / np.repeat(deviation + 1e-6, lengths, axis=0)], dtype)
+    return (body / np.repeat(deviation + 1e-6, lengths, axis=0)).astype(np.float32)
 
 
 def part_columns(places: dict[str, slice], part: str) -> np.ndarray:
@@ -149,11 +137,11 @@ def heading(positions: np.ndarray) -> np.ndarray:
     return np.arctan2(-across[..., 2], across[..., 0])  # forward = across x up
 
 
-def turn(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Points (..., 3) as seen by somebody who faces `angle` (broadcast over the leading axes)."""
+def turn(points: np.ndarray, angle: np.ndarray, origin: np.ndarray | None = None) -> np.ndarray:
+    """Points (..., 3) as seen by somebody at `origin` (..., 3) who faces `angle` (broadcast over the leading axes)."""
     sine, cosine = np.sin(angle), np.cos(angle)
-    x, z = points[..., 0], points[..., 2]
-    return np.stack([cosine * x - sine * z, points[..., 1], sine * x + cosine * z], axis=-1)
+    x, y, z = (points[..., axis] - (0 if origin is None else origin[..., axis]) for axis in range(3))  # by axis: long inner loops
+    return np.stack([cosine * x - sine * z, y, sine * x + cosine * z], axis=-1)
 
 
 def rate(values: np.ndarray, starts: np.ndarray, fps: float, wrap: bool = False) -> np.ndarray:
@@ -167,12 +155,24 @@ def rate(values: np.ndarray, starts: np.ndarray, fps: float, wrap: bool = False)
         change = (change + np.pi) % (2 * np.pi) - np.pi
     lasts = np.append(starts[1:], len(values)) - 1
     change[lasts] = np.where((lasts > starts).reshape(-1, *[1] * (values.ndim - 1)), change[lasts - 1], 0)
-    return change * np.asarray(fps, dtype=values.dtype)
+    change *= np.asarray(fps, dtype=values.dtype)
+    return change
 
 
-def canonical_features(
-    positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings, dtype: type[np.floating] = np.float32
-) -> np.ndarray:
+def quantile(values: np.ndarray, starts: np.ndarray, share: float) -> np.ndarray:
+    """Of the values (F,) of each of several motions laid end to end, the one that so large a share of them is below: (M,), interpolated.
+
+    What `np.quantile` gives for each, without a loop over motions.
+    """
+    lengths = np.diff(np.append(starts, len(values)))
+    ordered = values[np.lexsort((values, np.repeat(np.arange(len(starts)), lengths)))]
+    place = (share * (lengths - 1)).astype(values.dtype)
+    low = starts + place.astype(int)
+    below, above = ordered[low], ordered[np.minimum(low + 1, starts + lengths - 1)]
+    return below + (above - below) * (place % 1)
+
+
+def canonical_features(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """Features (F, persons, D) of motions laid end to end; `columns()` tells what stands where.
 
     positions: (F, persons, 22, 3) raw, metres; rotations: (F, persons, 21, 6); starts: (M,) first frame of each motion.
@@ -180,25 +180,30 @@ def canonical_features(
     """
     body = to_y_up(positions.astype(np.float32, copy=False), settings.up)
     frames, persons = body.shape[:2]
+    places = columns(persons, settings.rotations)
+    features = np.empty((frames, persons, width(persons, settings.rotations)), np.float32)
+    block = {name: features[..., place] for name, place in places.items()}
     lengths = np.diff(np.append(starts, frames))
     lowest = body[..., 1].min(axis=(1, 2))
-    floor = np.array([np.percentile(part, 5) for part in np.split(lowest, starts[1:])], dtype=np.float32)
+    floor = np.repeat(quantile(lowest, starts, 0.05), lengths)[:, None]
     angle = heading(body)
     pelvis = body[..., JOINT["pelvis"], :].copy()
-    pelvis[..., 1] -= np.repeat(floor, lengths)[:, None]
-    on_floor = body[..., JOINT["pelvis"], :] * np.array([1, 0, 1], dtype=np.float32)
-    on_floor[..., 1] = np.repeat(floor, lengths)[:, None]
-    local = turn(body - on_floor[..., None, :], angle[..., None])
+    pelvis[..., 1] -= floor
+    on_floor = body[..., JOINT["pelvis"], :].copy()
+    on_floor[..., 1] = floor
+    local = turn(body, angle[..., None], on_floor[..., None, :])
     velocity = rate(body, starts, settings.fps)
-    root_velocity = velocity[..., JOINT["pelvis"], :]
-    joint_velocity = turn(velocity - root_velocity[..., None, :], angle[..., None])
-    root = np.concatenate([turn(root_velocity, angle), rate(angle, starts, settings.fps, wrap=True)[..., None], pelvis[..., 1:2]], axis=-1)
-    blocks = [local.reshape(frames, persons, -1), joint_velocity.reshape(frames, persons, -1), root]
+    pelvis_velocity = velocity[..., JOINT["pelvis"], :]
+    block["position"][:] = local.reshape(frames, persons, -1)
+    block["velocity"][:] = turn(velocity, angle[..., None], pelvis_velocity[..., None, :]).reshape(frames, persons, -1)
+    block["root"][..., :3] = turn(pelvis_velocity, angle)
+    block["root"][..., 3] = rate(angle, starts, settings.fps, wrap=True)
+    block["root"][..., 4] = pelvis[..., 1]
     if settings.rotations:
-        blocks.append(rotations.reshape(frames, persons, -1))
+        block["rotation"][:] = rotations.reshape(frames, persons, -1)
     if persons == 2:
-        blocks.append(relation(local, pelvis, angle))
-    return side_by_side(blocks, dtype)
+        block["relation"][:] = relation(local, pelvis, angle)
+    return features
 
 
 def relation(local: np.ndarray, pelvis: np.ndarray, angle: np.ndarray) -> np.ndarray:
