@@ -345,7 +345,7 @@ def test_what_captions_say_alike_is_told_by_the_tower_as_published(encoder, bert
         return
     assert place.bank.vectors is None and place.bank.ids is not None
     distinct = sorted({caption for own in data.training.captions for caption in own})
-    said = torch.from_numpy(text.embed(bert, distinct, tiny.CPU))
+    said = torch.from_numpy(text.embed(bert, *bert.tokenize(distinct), tiny.CPU))
     torch.testing.assert_close(place.similar[place.bank.rows(distinct)], said / said.norm(dim=1, keepdim=True))
 
 

@@ -265,9 +265,9 @@ def test_a_tower_that_trains_gets_tokens_instead(tmp_path):
 
 def test_embedding_keeps_the_order_of_the_captions_whatever_batches_they_went_in(monkeypatch, bert):
     monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: False)
-    whole = text.embed(bert, CAPTIONS, CPU)
+    whole = text.embed(bert, *bert.tokenize(CAPTIONS), CPU)
     monkeypatch.setattr(text, "EMBED_BATCH", 2)
-    np.testing.assert_allclose(text.embed(bert, CAPTIONS, CPU), whole, **CLOSE)
+    np.testing.assert_allclose(text.embed(bert, *bert.tokenize(CAPTIONS), CPU), whole, **CLOSE)
     ids, lengths = bert.tokenize(CAPTIONS)
     with torch.inference_mode():
         np.testing.assert_allclose(whole, bert(ids, lengths).numpy(), **CLOSE)

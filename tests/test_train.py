@@ -382,7 +382,7 @@ def test_a_frozen_encoder_embeds_each_caption_once_for_all_runs(encoder, tmp_pat
 
     embedded = []
     real = text.embed
-    monkeypatch.setattr(text, "embed", lambda tower, captions, device: embedded.append(len(captions)) or real(tower, captions, device))
+    monkeypatch.setattr(text, "embed", lambda tower, ids, *rest: embedded.append(len(ids)) or real(tower, ids, *rest))
     for name in ("first", "second"):
         assert tiny.run_training(tmp_path, name, text_tower=encoder, fold=0, work_dir=tmp_path / "work") == 0
     assert len(embedded) == 1 and embedded[0] > 24

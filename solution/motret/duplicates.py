@@ -19,9 +19,13 @@ def describe(store: Store) -> np.ndarray:
     if "relation" in store.columns:
         start = store.columns["relation"].start
         parts.append(slice(start, start + 3))
-    frames = store.features[at]  # (N, keys, persons, D)
-    poses = np.concatenate([frames[..., part] for part in parts], axis=-1, dtype=np.float32)
-    return poses.transpose(0, 2, 1, 3).reshape(len(at), store.persons, -1)
+    width = sum(part.stop - part.start for part in parts)
+    poses = np.empty((len(at), store.persons, KEY_FRAMES, width), np.float32)
+    for start in range(0, len(at), BLOCK):  # the columns that are not asked for are never held for all motions
+        frames = store.features[at[start : start + BLOCK]]  # (n, keys, persons, D)
+        told = np.concatenate([frames[..., part] for part in parts], axis=-1)
+        poses[start : start + BLOCK] = told.transpose(0, 2, 1, 3)
+    return poses.reshape(len(at), store.persons, -1)
 
 
 def near_duplicates(store: Store, other: Store | None = None) -> list[tuple[int, int, float]]:

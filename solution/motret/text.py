@@ -24,7 +24,7 @@ from motret import files, precision
 from motret.config import TextSettings
 from motret.faults import WeightsFault
 
-EMBED_BATCH = 256
+EMBED_BATCH = 128
 PROBE_SECONDS = 5
 LOCAL = "give a local file or folder, or --text_weights none to train from scratch"
 
@@ -232,22 +232,21 @@ def make_bank(captions: Sequence[str], tower: ClipTower | HfTower, frozen: bool,
     """The bank of these captions; what a frozen tower says of them is kept in `cache`, by tower, weights and captions."""
     distinct = sorted(set(captions))
     index = {caption: row for row, caption in enumerate(distinct)}
+    ids, lengths = tower.tokenize(distinct)
     if not frozen:
-        ids, lengths = tower.tokenize(distinct)
         return CaptionBank(index, ids=ids, lengths=lengths)
-    file = cache / f"{_key(tower, distinct, precision.computes_in_bfloat16(device))}.npy"
+    file = cache / f"{_key(tower, distinct, ids, lengths, precision.computes_in_bfloat16(device))}.npy"
     if not file.is_file():
-        vectors = embed(tower, distinct, device)
+        vectors = embed(tower, ids, lengths, device)
         files.write_whole(file, lambda beside: np.save(beside, vectors))
     return CaptionBank(index, vectors=torch.from_numpy(np.load(file, allow_pickle=False)))
 
 
 @torch.inference_mode()
-def embed(tower: ClipTower | HfTower, captions: Sequence[str], device: torch.device) -> np.ndarray:
-    """What a tower says of captions: (C, dim) float32. Captions of one length go together, so that little is padding."""
-    ids, lengths = tower.tokenize(captions)
+def embed(tower: ClipTower | HfTower, ids: Tensor, lengths: Tensor, device: torch.device) -> np.ndarray:
+    """What a tower says of captions, as it tokenised them: (C, dim) float32. Those of one length go together, so that little is padding."""
     tower = tower.to(device).eval()
-    out = torch.empty(len(captions), tower.dim)
+    out = torch.empty(len(ids), tower.dim)
     order = lengths.argsort(stable=True)
     with precision.autocast(device, precision.computes_in_bfloat16(device)):
         for rows in tqdm(order.split(EMBED_BATCH), desc="embedding captions", unit="batch", mininterval=0.5, disable=len(order) < 2000):
@@ -256,10 +255,10 @@ def embed(tower: ClipTower | HfTower, captions: Sequence[str], device: torch.dev
     return out.numpy()
 
 
-def _key(tower: ClipTower | HfTower, captions: Sequence[str], halved: bool) -> str:
+def _key(tower: ClipTower | HfTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, halved: bool) -> str:
     """Changes with any weight of the tower, any token of the captions, any caption, and with whether bfloat16 is computed in."""
     content = hashlib.blake2b(digest_size=16)
-    for value in (*tower.state_dict().values(), *tower.tokenize(captions)):
+    for value in (*tower.state_dict().values(), ids, lengths):
         content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     shapes = [(name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()]
     return files.digest(type(tower).__name__, shapes, content.hexdigest(), captions, halved)
