@@ -34,7 +34,7 @@ def seen_by(model: DualEncoder, layer: int) -> np.ndarray:
     """The tokens that go into a layer, (B, N, width)."""
     given = []
     blocks = [block for block in model.modules() if isinstance(block, backbones.Block | backbones.LinearBlock)]
-    with blocks[layer].register_forward_pre_hook(lambda module, args: given.append(args[0])), torch.inference_mode():
+    with blocks[layer].register_forward_pre_hook(lambda module, args: given.append(args[1].spread(args[0]))), torch.inference_mode():
         model.eval().encode_motions(motion())
     return given[0].double().numpy()
 

@@ -282,12 +282,14 @@ def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
     file = {f"seqTransEncoder.{name}": weight for name, weight in theirs.state_dict().items()}
     backbone = backbones.make(small("transformer", saved(tmp_path / "file.pt", file)), 263)
     published.load(backbone, small("transformer", tmp_path / "file.pt"))
-    tokens = first = torch.randn(2, 5, 16)
+    first = torch.randn(2, 5, 16)
     real = torch.arange(5) < torch.tensor([[5], [3]])
+    grid = backbones.Grid.of(real)
+    tokens = grid.join(first)
     for layer in backbone.layers():
-        tokens = layer(tokens, real)
+        tokens = layer(tokens, grid)
     expected = theirs.train()(first, src_key_padding_mask=~real)
-    torch.testing.assert_close(tokens[real], expected[real], **CLOSE)
+    torch.testing.assert_close(grid.spread(tokens)[real], expected[real], **CLOSE)
 
 
 # ---- faults
@@ -401,6 +403,9 @@ def motiondiffuse_twin(weights, patches, heads):
     return tokens
 
 
+WHOLE = backbones.Grid.of(torch.ones(1, 6, dtype=torch.bool))
+
+
 def test_motiondiffuse_is_its_plain_twin_at_step_0():
     backbone = backbones.make(small("motiondiffuse"), 12).double()
     torch.manual_seed(0)
@@ -408,21 +413,59 @@ def test_motiondiffuse_is_its_plain_twin_at_step_0():
         torch.nn.init.normal_(weight, std=0.4)
     patches = torch.randn(1, 1, 6, 12, dtype=torch.float64)
     with torch.no_grad():
-        tokens = backbone.embed(patches, torch.arange(6)[None])[:, 0]
+        tokens = backbone.embed(patches, torch.arange(6)[None])[0, 0]
         for layer in backbone.layers():
-            tokens = layer(tokens, None)
+            tokens = layer(tokens, WHOLE)
     weights = {name: weight.detach().numpy() for name, weight in backbone.named_parameters()}
-    np.testing.assert_allclose(tokens[0], motiondiffuse_twin(weights, patches[0, 0].numpy(), heads=8), rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(tokens, motiondiffuse_twin(weights, patches[0, 0].numpy(), heads=8), rtol=1e-8, atol=1e-8)
 
 
 def test_motiondiffuse_from_scratch_starts_as_its_input_and_learns():
     backbone = backbones.make(small("motiondiffuse"), 12)
-    first = tokens = backbone.embed(torch.randn(1, 1, 6, 12), torch.arange(6)[None])[:, 0]
+    first = tokens = backbone.embed(torch.randn(1, 1, 6, 12), torch.arange(6)[None])[0, 0]
     for layer in backbone.layers():
-        tokens = layer(tokens, None)
+        tokens = layer(tokens, WHOLE)
     assert torch.equal(tokens, first)
     tokens.square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for name, weight in backbone.named_parameters() if ".out_layers." in name)
+
+
+# ---- padding
+
+
+def test_a_grid_gives_back_its_tokens_in_their_places():
+    real = torch.arange(40) < torch.tensor([[40], [3], [17], [30]])
+    grid, padded = backbones.Grid.of(real), torch.randn(4, 40, 5)
+    tokens = grid.join(padded)
+    assert tokens.shape == (2 * backbones.EVEN, 5)  # of 160 places 90 are real, the next multiple is 128
+    assert torch.equal(grid.spread(tokens)[real], padded[real]) and grid.mask is real
+    together = grid.reshape(2, 80)
+    assert torch.equal(together.spread(tokens)[together.real], padded[real])
+
+
+def test_a_grid_without_padding_is_left_as_it_is():
+    grid, padded = backbones.Grid.of(torch.ones(2, 3, dtype=torch.bool)), torch.randn(2, 3, 5)
+    assert grid.mask is None and torch.equal(grid.join(padded), padded.reshape(6, 5))
+    assert torch.equal(grid.spread(grid.join(padded)), padded)
+
+
+@pytest.mark.parametrize("backbone", ["transformer", "motiondiffuse"])
+def test_a_sequence_comes_out_the_same_alone_and_beside_longer_ones(backbone):
+    torch.manual_seed(0)
+    made = backbones.make(small(backbone), 12).double()
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    lengths = torch.tensor([90, 1, 40, 77])
+    padded, real = torch.randn(4, 90, 16, dtype=torch.float64), torch.arange(90) < lengths[:, None]
+    grid = backbones.Grid.of(real)
+    tokens = grid.join(padded)
+    for layer in made.layers():
+        tokens = layer(tokens, grid)
+    for row, length in enumerate(lengths):
+        own, alone = padded[row, :length], backbones.Grid.of(torch.ones(1, int(length), dtype=torch.bool))
+        for layer in made.layers():
+            own = layer(own, alone)
+        torch.testing.assert_close(grid.spread(tokens)[row, :length], own)
 
 
 # ---- in the towers

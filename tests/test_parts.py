@@ -161,7 +161,7 @@ def test_swapping_the_persons_changes_no_part_and_neither_does_padding() -> None
 def test_part_encoders_drop_tokens_only_while_training() -> None:
     model, motions = tower(part_token_drop=0.5), batch()
     seen: list[int] = []
-    model.backbone.blocks[0].register_forward_hook(lambda module, given, result: seen.append(given[0].shape[1]))
+    model.backbone.blocks[0].register_forward_hook(lambda module, given, result: seen.append(given[1].real.shape[1]))
     with torch.no_grad():
         model.forward_parts(motions)
         model.forward_parts(MotionBatch(motions.frames, motions.lengths, torch.Generator().manual_seed(0)))

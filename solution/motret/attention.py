@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motret.backbones import Block, LinearBlock
+from motret.backbones import Block, Grid, LinearBlock
 from motret.config import MotionSettings
 from motret.faults import SettingFault
 from motret.model import DualEncoder
@@ -52,12 +52,14 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
         raise SettingFault("--attn_layer", f"there is no layer {layer}: the model has {len(blocks)}", "count from 0, or -1 for the last")
     model.eval()
     caught: list[Tensor] = []
+    grids: list[Grid] = []
     weigh, sources = _tap(blocks[layer])
     with ExitStack() as hooks:
+        hooks.enter_context(blocks[layer].register_forward_pre_hook(lambda block, given: grids.append(given[1])))
         for source in sources:
             hooks.enter_context(_hooked(source, caught))
         model.encode_motions(MotionBatch(motion.frames, motion.lengths))
-    weights = weigh(*caught).mean(dim=1).double().cpu().numpy()
+    weights = weigh(*map(grids[0].spread, caught)).mean(dim=1).double().cpu().numpy()
     names, persons = token_names(tower), motion.frames.shape[2]
     if len(weights) == persons:  # each person alone: nothing is attended to at the other
         weights = np.stack([np.stack([own if me == other else 0 * own for other in range(persons)], 1) for me, own in enumerate(weights)])

@@ -1,10 +1,11 @@
 """Backbones of the motion towers: what turns patches of frames into tokens, and the layers that the tokens go through.
 
-A backbone has `embed` (patches and their places to tokens) and `layers` (functions of tokens and a mask, in their order). INPUT and
+A backbone has `embed` (patches and their places to tokens) and `layers` (functions of tokens and their grid, in their order). INPUT and
 POSITIONS name its input projection and its positions.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,9 +16,52 @@ from motret.config import MotionSettings
 
 LONGEST = 512
 """Patches a backbone has positions for."""
+EVEN = 64
+"""Tokens are computed on in multiples of so many: matrix products of shapes that were met before are a third faster on a CPU."""
 
-Layer = Callable[[Tensor, Tensor | None], Tensor]
-"""Tokens (B, N, width) and a mask (B, N), True where a token may be attended to (None: everywhere), to tokens."""
+
+@dataclass(frozen=True)
+class Grid:
+    """Which places (B, N) of sequences that are padded to one length hold tokens. What is done to each token by itself is done to those
+    alone, end to end (R, d); attention sees them in the grid.
+
+    real: (B, N); rows: (R,) the places in the flat grid that are computed on, None where all of it is real.
+    """
+
+    real: Tensor
+    rows: Tensor | None
+
+    @classmethod
+    def of(cls, real: Tensor) -> "Grid":
+        """The grid in which `real` (B, N) is True at the tokens. Some padding fills R up to a multiple of `EVEN`."""
+        flat = real.reshape(-1)
+        count = int(flat.sum())
+        even = -(-count // EVEN) * EVEN
+        return cls(real, None if count == len(flat) else (~flat).to(torch.uint8).argsort(stable=True)[:even])
+
+    def reshape(self, *shape: int) -> "Grid":
+        """The same places as sequences of another length."""
+        return Grid(self.real.reshape(shape), self.rows)
+
+    def join(self, padded: Tensor) -> Tensor:
+        """Of (B, N, d) what is computed on, end to end (R, d)."""
+        flat = padded.reshape(-1, padded.shape[-1])
+        return flat if self.rows is None else flat.index_select(0, self.rows)  # unlike [rows], its gradient repeats bit for bit
+
+    def spread(self, tokens: Tensor) -> Tensor:
+        """Tokens (R, d) in their places (B, N, d); 0 elsewhere."""
+        if self.rows is not None:
+            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(0, self.rows, tokens)
+        return tokens.view(*self.real.shape, -1)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(B, N), True where a token may be attended to; None: everywhere."""
+        return None if self.rows is None else self.real
+
+
+Layer = Callable[[Tensor, Grid], Tensor]
+"""Tokens end to end (R, width) and the grid that they stand in, to tokens."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -34,7 +78,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
 
 
 class Block(nn.Module):
-    """A pre-norm transformer layer over (B, N, width) tokens; `mask` (B, N) is True where a token may be attended to."""
+    """A pre-norm transformer layer over tokens (R, width)."""
 
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__()
@@ -43,12 +87,11 @@ class Block(nn.Module):
         self.to_qkv, self.from_heads = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        batch, count, width = tokens.shape
-        heads = self.to_qkv(self.attention_norm(tokens)).view(batch, count, 3, self.heads, width // self.heads)
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        heads = grid.spread(self.to_qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = attend(query, key, value, None if mask is None else mask[:, None, None])
-        tokens = tokens + self.from_heads(seen.transpose(1, 2).reshape(batch, count, width))
+        seen = attend(query, key, value, None if grid.mask is None else grid.mask[:, None, None])
+        tokens = tokens + self.from_heads(grid.join(seen.transpose(1, 2).flatten(-2)))
         return tokens + self.mlp(self.mlp_norm(tokens))
 
 
@@ -109,11 +152,12 @@ class LinearAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.proj_out = StyledOutput(width)
 
-    def forward(self, tokens: Tensor, step: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, step: Tensor, grid: Grid) -> Tensor:
         normed = self.norm(tokens)
-        query, key, value = (to(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.query, self.key, self.value))
-        seen = attend_linearly(query, key, value, None if mask is None else mask[:, None, :, None])
-        return tokens + self.proj_out(seen.transpose(1, 2).flatten(-2), step)
+        found = (grid.spread(to(normed)) for to in (self.query, self.key, self.value))
+        query, key, value = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in found)
+        seen = attend_linearly(query, key, value, None if grid.mask is None else grid.mask[:, None, :, None])
+        return tokens + self.proj_out(grid.join(seen.transpose(1, 2).flatten(-2)), step)
 
 
 class FeedForward(nn.Module):
@@ -136,8 +180,8 @@ class LinearBlock(nn.Module):
         self.sa_block = LinearAttention(width, heads)
         self.ffn = FeedForward(width, hidden)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None, step: Tensor) -> Tensor:
-        return self.ffn(self.sa_block(tokens, step, mask), step)
+    def forward(self, tokens: Tensor, grid: Grid, step: Tensor) -> Tensor:
+        return self.ffn(self.sa_block(tokens, step, grid), step)
 
 
 class MotionDiffuse(nn.Module):

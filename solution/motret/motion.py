@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motret import backbones
-from motret.backbones import LONGEST
+from motret.backbones import LONGEST, Grid
 from motret.config import MotionSettings
 from motret.faults import SettingFault
 
@@ -64,13 +64,12 @@ class MotionTransformer(nn.Module):
         tokens = torch.cat([special.expand(size, persons, *special.shape).to(tokens.dtype), tokens], dim=2)
         count += len(special)
         mask = F.pad(mask, (len(special), 0), value=True)[:, None].expand(size, persons, count)
-        alone, together = (size * persons, count), (size, persons * count)
-        whole = bool(mask.all())  # without padding there is nothing to mask
-        layers = self.backbone.layers()
+        alone = Grid.of(mask.reshape(size * persons, count))
+        together = alone.reshape(size, persons * count)
+        tokens, layers = alone.join(tokens), self.backbone.layers()
         for number, layer in enumerate(layers):
-            shape = together if number >= len(layers) - self.joint else alone
-            tokens = layer(tokens.reshape(*shape, self.width), None if whole else mask.reshape(shape))
-        return self.norm(tokens).view(size, persons, count, self.width), mask
+            tokens = layer(tokens, together if number >= len(layers) - self.joint else alone)
+        return alone.spread(self.norm(tokens)).view(size, persons, count, self.width), mask
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, dim) mean and maximum over the real tokens of both persons."""
