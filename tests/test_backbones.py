@@ -439,6 +439,7 @@ def test_a_grid_gives_back_its_tokens_in_their_places():
     tokens = grid.join(padded)
     assert tokens.shape == (2 * backbones.EVEN, 5)  # of 160 places 90 are real, the next multiple is 128
     assert torch.equal(grid.spread(tokens)[real], padded[real]) and grid.mask is real
+    assert (grid.spread(tokens) == 0).all(dim=-1).sum() == 160 - 2 * backbones.EVEN
     together = grid.reshape(2, 80)
     assert torch.equal(together.spread(tokens)[together.real], padded[real])
 
@@ -456,16 +457,20 @@ def test_a_sequence_comes_out_the_same_alone_and_beside_longer_ones(backbone):
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     lengths = torch.tensor([90, 1, 40, 77])
-    padded, real = torch.randn(4, 90, 16, dtype=torch.float64), torch.arange(90) < lengths[:, None]
-    grid = backbones.Grid.of(real)
+    padded = torch.randn(4, 90, 16, dtype=torch.float64, requires_grad=True)
+    grid = backbones.Grid.of(torch.arange(90) < lengths[:, None])
     tokens = grid.join(padded)
     for layer in made.layers():
         tokens = layer(tokens, grid)
+    (slope,) = torch.autograd.grad(grid.spread(tokens)[grid.real].square().sum(), padded)
+    assert (slope[~grid.real] == 0).all()
     for row, length in enumerate(lengths):
-        own, alone = padded[row, :length], backbones.Grid.of(torch.ones(1, int(length), dtype=torch.bool))
+        alone = padded[row, :length].detach().requires_grad_()
+        own, whole = alone, backbones.Grid.of(torch.ones(1, int(length), dtype=torch.bool))
         for layer in made.layers():
-            own = layer(own, alone)
+            own = layer(own, whole)
         torch.testing.assert_close(grid.spread(tokens)[row, :length], own)
+        torch.testing.assert_close(slope[row, :length], torch.autograd.grad(own.square().sum(), alone)[0])
 
 
 # ---- in the towers

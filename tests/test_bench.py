@@ -157,6 +157,16 @@ def test_the_script_measures_the_parts_it_is_asked_for(tmp_path, capsys):
     assert page.count("--only throughput preparation validation\n") == 3
 
 
+def test_every_turn_of_preparation_packs_anew_and_the_medians_count(tmp_path, monkeypatch):
+    settings = config.build(BenchSettings, {"data_dir": tiny.challenge(), "jobs": 1})
+    reused, real, reading = [], dataset.load_training, iter([9.0, 1.0, 4.0, 2.0])  # the first fills the page cache
+    monkeypatch.setattr(dataset, "load_training", lambda *args: reused.append(real(*args).reused))
+    monkeypatch.setattr(yardsticks, "_read_all", lambda paths: next(reading))
+    monkeypatch.setattr(yardsticks.time, "perf_counter", iter([0, 30, 0, 8, 0, 10]).__next__)
+    (found,) = yardsticks.preparation(settings, tmp_path)
+    assert reused == [False] * 3 and found.value.startswith("5.0x") and found.met
+
+
 def test_a_part_that_cannot_be_measured_is_said_and_the_others_are_on_the_page(tmp_path, capsys, monkeypatch):
     unanswered = tmp_path / "data"
     shutil.copytree(tiny.challenge(), unanswered)

@@ -9,6 +9,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
 
 from conftest import data_settings, load, motion, write_data
 from motret import challenge, dataset, features, files, skeleton, store
@@ -258,6 +259,33 @@ def test_a_bad_training_file_is_left_out_and_listed(root: Path, how: str) -> Non
         for row, features_before in enumerate(kept.values()):
             np.testing.assert_array_equal(data.store.motion(row), features_before)
     assert data.reused and data.fingerprint != whole.fingerprint
+
+
+def test_a_file_that_another_writes_to_meanwhile_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changing, real = paths_of(root)[1], challenge.motion_shape
+
+    def shape(path: Path) -> tuple[int, int]:
+        frames, columns = real(path)
+        return frames + (path == changing), columns
+
+    monkeypatch.setattr(challenge, "motion_shape", shape)
+    packed, _ = pack(root, strict=False)
+    (skip,) = packed.skipped
+    assert skip.file == str(changing) and "changed while it was read" in skip.wrong
+    assert packed.ids == (IDS[0], *IDS[2:])
+    raw = np.load(paths_of(root)[2])
+    expected = features.canonical_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
+    np.testing.assert_allclose(packed.motion(1), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_packing_leaves_torch_its_threads(root: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        pack(root)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("how", SPOILT)

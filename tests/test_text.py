@@ -209,9 +209,10 @@ class Counted(torch.nn.Module):
     def __init__(self, weight=1.0):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor([weight, -weight]))
-        self.dim, self.seen = 2, 0
+        self.dim, self.seen, self.tokenized = 2, 0, 0
 
     def tokenize(self, captions):
+        self.tokenized += len(captions)
         return torch.zeros(len(captions), 30, dtype=torch.long), torch.tensor([len(caption) for caption in captions])
 
     def forward(self, ids, lengths):
@@ -224,7 +225,7 @@ def test_frozen_vectors_are_made_once_and_kept(tmp_path):
     tower = Counted()
     captions = ["bbb", "a", "bbb", "cc"]
     banks = [text.make_bank(captions, tower, True, tmp_path, CPU) for _ in range(2)]
-    assert tower.seen == 3
+    assert tower.seen == 3 and tower.tokenized == 2 * 3  # the tokens are part of the key
     for bank in banks:
         assert bank.ids is None and len(bank.index) == 3
         assert bank.vectors[bank.rows(captions)].tolist() == [[3, -3], [1, -1], [3, -3], [2, -2]]

@@ -17,7 +17,8 @@ from motret.config import MotionSettings
 LONGEST = 512
 """Patches a backbone has positions for."""
 EVEN = 64
-"""Tokens are computed on in multiples of so many: matrix products of shapes that were met before are a third faster on a CPU."""
+"""Where there is padding, tokens are computed on in multiples of so many: on a CPU matrix products of shapes that were met before take a
+third less time."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Grid:
 
     @classmethod
     def of(cls, real: Tensor) -> "Grid":
-        """The grid in which `real` (B, N) is True at the tokens. Some padding fills R up to a multiple of `EVEN`."""
+        """The grid in which `real` (B, N) is True at the tokens. As far as it reaches, padding fills R up to a multiple of `EVEN`."""
         flat = real.reshape(-1)
         count = int(flat.sum())
         even = -(-count // EVEN) * EVEN
@@ -44,15 +45,15 @@ class Grid:
         return Grid(self.real.reshape(shape), self.rows)
 
     def join(self, padded: Tensor) -> Tensor:
-        """Of (B, N, d) what is computed on, end to end (R, d)."""
+        """Of (..., d), which are the grid's places in their order, what is computed on, end to end (R, d)."""
         flat = padded.reshape(-1, padded.shape[-1])
-        return flat if self.rows is None else flat.index_select(0, self.rows)  # unlike [rows], its gradient repeats bit for bit
+        return flat if self.rows is None else flat.index_select(0, self.rows)
 
     def spread(self, tokens: Tensor) -> Tensor:
         """Tokens (R, d) in their places (B, N, d); 0 elsewhere."""
         if self.rows is not None:
             tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(0, self.rows, tokens)
-        return tokens.view(*self.real.shape, -1)
+        return tokens.view(*self.real.shape, tokens.shape[-1])
 
     @property
     def mask(self) -> Tensor | None:

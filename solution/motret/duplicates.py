@@ -17,8 +17,8 @@ def describe(store: Store) -> np.ndarray:
     at = store.offsets[:, None] + np.linspace(0, store.lengths - 1, KEY_FRAMES, axis=1).round().astype(int)
     parts = [store.columns["position"]]
     if "relation" in store.columns:
-        start = store.columns["relation"].start
-        parts.append(slice(start, start + 3))
+        place = store.columns["relation"].start
+        parts.append(slice(place, place + 3))
     width = sum(part.stop - part.start for part in parts)
     poses = np.empty((len(at), store.persons, KEY_FRAMES, width), np.float32)
     for start in range(0, len(at), BLOCK):  # the columns that are not asked for are never held for all motions

@@ -140,7 +140,7 @@ def heading(positions: np.ndarray) -> np.ndarray:
 def turn(points: np.ndarray, angle: np.ndarray, origin: np.ndarray | None = None) -> np.ndarray:
     """Points (..., 3) as seen by somebody at `origin` (..., 3) who faces `angle` (broadcast over the leading axes)."""
     sine, cosine = np.sin(angle), np.cos(angle)
-    x, y, z = (points[..., axis] - (0 if origin is None else origin[..., axis]) for axis in range(3))  # by axis: long inner loops
+    x, y, z = (points[..., axis] if origin is None else points[..., axis] - origin[..., axis] for axis in range(3))  # long inner loops
     return np.stack([cosine * x - sine * z, y, sine * x + cosine * z], axis=-1)
 
 
@@ -160,9 +160,9 @@ def rate(values: np.ndarray, starts: np.ndarray, fps: float, wrap: bool = False)
 
 
 def quantile(values: np.ndarray, starts: np.ndarray, share: float) -> np.ndarray:
-    """Of the values (F,) of each of several motions laid end to end, the one that so large a share of them is below: (M,), interpolated.
+    """Of the float values (F,) of each of several motions laid end to end, the one that so large a share of them is below: (M,).
 
-    What `np.quantile` gives for each, without a loop over motions.
+    What `np.quantile` gives for each, interpolated as it does, without a loop over motions.
     """
     lengths = np.diff(np.append(starts, len(values)))
     ordered = values[np.lexsort((values, np.repeat(np.arange(len(starts)), lengths)))]
@@ -182,7 +182,7 @@ def canonical_features(positions: np.ndarray, rotations: np.ndarray, starts: np.
     frames, persons = body.shape[:2]
     places = columns(persons, settings.rotations)
     features = np.empty((frames, persons, width(persons, settings.rotations)), np.float32)
-    block = {name: features[..., place] for name, place in places.items()}
+    blocks = {name: features[..., place] for name, place in places.items()}
     lengths = np.diff(np.append(starts, frames))
     lowest = body[..., 1].min(axis=(1, 2))
     floor = np.repeat(quantile(lowest, starts, 0.05), lengths)[:, None]
@@ -194,15 +194,15 @@ def canonical_features(positions: np.ndarray, rotations: np.ndarray, starts: np.
     local = turn(body, angle[..., None], on_floor[..., None, :])
     velocity = rate(body, starts, settings.fps)
     pelvis_velocity = velocity[..., JOINT["pelvis"], :]
-    block["position"][:] = local.reshape(frames, persons, -1)
-    block["velocity"][:] = turn(velocity, angle[..., None], pelvis_velocity[..., None, :]).reshape(frames, persons, -1)
-    block["root"][..., :3] = turn(pelvis_velocity, angle)
-    block["root"][..., 3] = rate(angle, starts, settings.fps, wrap=True)
-    block["root"][..., 4] = pelvis[..., 1]
+    blocks["position"][:] = local.reshape(frames, persons, -1)
+    blocks["velocity"][:] = turn(velocity, angle[..., None], pelvis_velocity[..., None, :]).reshape(frames, persons, -1)
+    blocks["root"][..., :3] = turn(pelvis_velocity, angle)
+    blocks["root"][..., 3] = rate(angle, starts, settings.fps, wrap=True)
+    blocks["root"][..., 4] = pelvis[..., 1]
     if settings.rotations:
-        block["rotation"][:] = rotations.reshape(frames, persons, -1)
+        blocks["rotation"][:] = rotations.reshape(frames, persons, -1)
     if persons == 2:
-        block["relation"][:] = relation(local, pelvis, angle)
+        blocks["relation"][:] = relation(local, pelvis, angle)
     return features
 
 

@@ -10,14 +10,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import joblib
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from motret import challenge, features, files, skeleton
@@ -25,7 +25,7 @@ from motret.challenge import Skip
 from motret.faults import DataFault
 from motret.features import FeatureSettings
 
-CHUNK = 32  # motions a worker takes at a time: their numbers stay in the caches of a core
+CHUNK = 32  # motions a worker takes at a time; more, and memory is asked of the system again and again
 PROBE = 200  # motions whose poses vote on the up axis
 
 
@@ -169,7 +169,7 @@ def _build(
         for piece in pieces
     )
     results: list[str | DataFault] = []
-    with tqdm(total=len(kept), desc=f"packing {what}", unit="motion", mininterval=0.5) as bar:
+    with _one_thread_each(), tqdm(total=len(kept), desc=f"packing {what}", unit="motion", mininterval=0.5) as bar:
         for done in parallel(work):
             results += done
             bar.update(len(done))
@@ -218,9 +218,24 @@ def _fill(
 
 
 def _halved(values: np.ndarray) -> np.ndarray:
-    """float32 as float16, what that cannot hold held at its limit. By torch, which is many times as fast at it as NumPy."""
+    """float32 as float16, what that cannot hold held at its limit, in `values` too. By torch, many times as fast at it as NumPy."""
+    import torch  # takes a second, and most commands find everything packed
+
     limit = torch.finfo(torch.float16).max
     return torch.from_numpy(values).clamp_(-limit, limit).half().numpy()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Within it threads that are started have torch to themselves, instead of starting as many threads again each."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _shapes(paths: Sequence[Path], strict: bool) -> tuple[list[tuple[int, int] | None], list[Skip]]:
