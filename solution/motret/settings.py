@@ -92,6 +92,9 @@ class TextSettings:
     """An open_clip model name, or hf:<name or folder> for any Hugging Face encoder."""
     text_weights: str = "openai"
     """open_clip weights: a tag, a local checkpoint, or none (from scratch, trained with the motion tower)."""
+    text_activation: Literal["auto", "gelu", "quick_gelu", "model"] = "auto"
+    """Activation of open_clip's text tower; auto: the one that the weights were trained with, by their tag, OpenAI's archive or checksum,
+    or open_clip_config.json beside the file, else as --text_tower says; model: as --text_tower says, as in runs made before this flag."""
     unfreeze_text: bool = False
     """Train a pretrained text tower too (on in clip); a tower from scratch always is."""
     unfrozen: Literal["all", "layers"] = "all"

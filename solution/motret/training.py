@@ -81,6 +81,8 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
     if left := [fold for fold in wanted if fold not in done]:
         place, tower = set_up(settings, data)
+        if tower.note:
+            print(tower.note)
         jobs = min(len(left), joblib.effective_n_jobs(settings.fold_jobs))
         workers = _workers(settings, jobs) if jobs > 1 else None
         runs.begin(run)
