@@ -402,7 +402,7 @@ def test_captions_that_say_the_same_are_no_negatives(monkeypatch, threshold, lef
     place = tiny.workplace(chosen, data)
     angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
     vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
-    place = replace(place, similar=vectors)
+    place = replace(place, similar=vectors, sides=torch.tensor([[0, -1]] * 4))
     rows, owner = place.table.of(torch.arange(4))
     objective.contrast(torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, owner, place, chosen)
     cosines = (vectors @ vectors.T)[rows][:, rows]
