@@ -6,7 +6,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, objective, part_texts, rank, runs, sides, text, workplace
+from motret import dataset, fit, folds, history, motion, objective, part_texts, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -69,6 +69,8 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
     if text.fine_tunes(settings.text) and 0 < settings.loss.negative_threshold <= 1:
         published = text.make_bank(captions, tower, True, settings.data.work_dir / "text", device)
     place = workplace.set_up(settings, data, bank, parts, published)
+    some = place.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
+    motion.try_out(settings.motion, data.store.columns, some, settings.parts.use_gar)
     if (share := objective.excluded_share(place, settings)) > MOST_EXCLUDED:
         wrong = f"leaves {share:.0%} of the negatives out, so that little is left to learn from"
         fix = "raise it; above 1 only equal captions are left out, and with 0 none"
