@@ -261,7 +261,7 @@ def _restore(before: dict[str, Any] | None, optimiser: torch.optim.Optimizer, em
     optimiser.load_state_dict(before["optimiser"])
     if ema is not None:
         ema.load_state_dict(before["ema"])
-    return [Epoch(**line) for line in before["history"]], before["best"]
+    return [history.restored(line) for line in before["history"]], before["best"]
 
 
 def _keep_best(part: Path, model: DualEncoder, settings: TrainSettings, line: Epoch) -> None:

@@ -1,9 +1,10 @@
 """The epochs of a fold's training: what each came to, how many there will be, what a checkpoint is chosen by, metrics.csv."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,11 @@ from motret.model import DualEncoder
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due."""
+    """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due.
+
+    t2m: each caption ranks the motions of the fold; m2t: each motion its captions, the best-placed of its own counts. r1, r5, r10:
+    recalls; meanr, medr: mean and median of the ranks, from 1.
+    """
 
     epoch: int
     seconds: float
@@ -24,11 +29,27 @@ class Epoch:
     val_loss: float = math.nan
     score: float = math.nan
     error: float = math.nan
-    r1: float = math.nan
-    r5: float = math.nan
-    r10: float = math.nan
+    t2m_r1: float = math.nan
+    t2m_r5: float = math.nan
+    t2m_r10: float = math.nan
+    t2m_meanr: float = math.nan
+    t2m_medr: float = math.nan
+    m2t_r1: float = math.nan
+    m2t_r5: float = math.nan
+    m2t_r10: float = math.nan
+    m2t_meanr: float = math.nan
+    m2t_medr: float = math.nan
     spread: float = math.nan
     text_spread: float = math.nan
+
+
+RENAMED = {"r1": "t2m_r1", "r5": "t2m_r5", "r10": "t2m_r10"}
+"""Columns as runs made before both directions were measured have them."""
+
+
+def restored(line: Mapping[str, Any]) -> Epoch:
+    """The epoch that a checkpoint holds as a dictionary, perhaps under older names."""
+    return Epoch(**{RENAMED.get(name, name): value for name, value in line.items()})
 
 
 Watch = Callable[[Epoch], None]
@@ -52,7 +73,7 @@ def describe(line: Epoch) -> str:
     told = f"epoch {line.epoch}: {line.seconds:.1f} s, lr {line.lr:.2e}, tau {line.tau:.4f}, train loss {line.train_loss:.4f}"
     if not math.isfinite(line.score):
         return told
-    told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.r1:.4f}"
+    told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.t2m_r1:.4f}"
     return f"{told}, spread {line.spread:.3f} text {line.text_spread:.3f}"
 
 
@@ -60,7 +81,7 @@ def worth(line: Epoch, settings: FitSettings) -> float:
     """What a checkpoint is chosen by; NaN without a validation."""
     if settings.select == "last":
         return float(line.epoch) if math.isfinite(line.score) else math.nan
-    return line.r1 if settings.select == "r1" else line.score
+    return line.t2m_r1 if settings.select == "r1" else line.score
 
 
 def stale(history: list[Epoch], settings: FitSettings) -> bool:

@@ -1,5 +1,6 @@
 """Motion towers: frames of one or two persons to one vector, the same whichever person is stored first."""
 
+import difflib
 import importlib
 import math
 from dataclasses import dataclass
@@ -111,7 +112,29 @@ def make_tower(settings: MotionSettings, persons: int, columns: dict[str, slice]
     parts: whether there are part texts to learn from; if not, a class gives way to the one that it calls `without_parts`.
     """
     kind = _tower_class(settings)
-    return (kind if parts else getattr(kind, "without_parts", kind))(settings, persons, columns)
+    tower = (kind if parts else getattr(kind, "without_parts", kind))(settings, persons, columns)
+    dim = getattr(tower, "dim", None)
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        wrong = f"{settings.motion_tower} has no width: its dim is {dim!r}"
+        raise SettingFault("--motion_tower", wrong, "set self.dim in __init__ to the size of the vectors that forward returns")
+    return tower
+
+
+def try_out(settings: MotionSettings, columns: dict[str, slice], batch: MotionBatch, parts: bool = True) -> None:
+    """SettingFault where the tower does not give a vector of its width for each motion of the batch."""
+    with torch.random.fork_rng(), torch.inference_mode():
+        tower = make_tower(settings, batch.frames.shape[2], columns, parts).to(batch.frames.device).eval()
+        returned = tower(batch)
+    wanted = (len(batch.frames), tower.dim)
+    shape = tuple(returned.shape) if isinstance(returned, Tensor) else None
+    if shape == wanted:
+        return
+    what = f"a {type(returned).__name__}" if shape is None else f"{shape} for {wanted[0]} motions"
+    wrong = f"forward of {settings.motion_tower} returns {what}, and its dim is {tower.dim}"
+    fix = "return a tensor (motions, dim)"
+    if shape is not None and len(shape) == 2 and shape[0] == wanted[0]:
+        fix = f"set self.dim to {shape[1]}, or return vectors of {tower.dim}"
+    raise SettingFault("--motion_tower", wrong, fix)
 
 
 def takes_persons_alike(settings: MotionSettings) -> bool:
@@ -120,10 +143,20 @@ def takes_persons_alike(settings: MotionSettings) -> bool:
 
 
 def _tower_class(settings: MotionSettings) -> type[nn.Module]:
-    module, _, name = settings.motion_tower.partition(":")
+    place, colon, name = settings.motion_tower.partition(":")
+    if not (place and colon and name):
+        wrong = f"{settings.motion_tower!r} is not of the form module:Class"
+        raise SettingFault("--motion_tower", wrong, "write for example motret.motion:MotionTransformer")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as missing:
-        raise SettingFault(
-            "--motion_tower", f"{settings.motion_tower!r}: {missing}", "write it as module:Class, see docs/own_model.md"
-        ) from missing
+        module = importlib.import_module(place)
+    except (ImportError, ValueError) as missing:
+        fix = "give a file of solution/ without its .py; docs/own_model.md has an example"
+        raise SettingFault("--motion_tower", f"{settings.motion_tower!r}: {missing}", fix) from missing
+    kind = getattr(module, name, None)
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        return kind
+    towers = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+    towers = [key for key in towers if issubclass(getattr(module, key), nn.Module)]
+    wrong = f"{settings.motion_tower!r}: {name} is no nn.Module" if kind else f"{settings.motion_tower!r}: no {name} in {module.__file__}"
+    close = difflib.get_close_matches(name, towers, n=1) or towers
+    raise SettingFault("--motion_tower", wrong, f"its towers: {', '.join(close)}" if close else "define the class there")

@@ -38,6 +38,7 @@ from motret.config import ReportSettings, TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import RunFault
 from motret.folds import Folds
+from motret.history import RENAMED
 from motret.model import DualEncoder
 from motret.plots import History
 from motret.queries import read_queries
@@ -126,7 +127,7 @@ def read_history(path: Path, kept: int) -> History:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+        columns = {RENAMED.get(name, name): np.array([float(row[name]) for row in rows]) for name in rows[0]}
     except (OSError, ValueError, TypeError, IndexError) as broken:
         raise RunFault(path, f"cannot be read ({broken})", "train the fold again") from broken
     return History(columns, kept)

@@ -68,7 +68,7 @@ SHARED: Space = {
     "head_lr_mult": Range(0.3, 3.0, log=True),
     "token_drop": Range(0.0, 0.75),
     "label_smoothing": Range(0.0, 0.2),
-    "negative_threshold": Range(0.7, 1.0, when=_filters_negatives),
+    "negative_threshold": Range(0.6, 1.0, when=_filters_negatives),
     "patch": Choice((4, 6, 8, 12)),
 }
 """The table of every variant that has none of its own."""

@@ -137,9 +137,9 @@ class LossSettings:
     """Temperature of the contrastive loss (its first value when it is learned)."""
     learn_tau: bool = True
     """Learn the temperature, clamped so that 1 / tau <= 100."""
-    negative_threshold: float = 0.9
-    """Texts at least this similar (cosine of the pretrained tower) are no negatives of each other.
-    Above 1, or without such a tower, only equal texts are not; 0: all are negatives."""
+    negative_threshold: float = 0.8
+    """Texts at least this similar (cosine of the pretrained tower, less the mean of all captions) are no negatives of each other, unless
+    they differ by a mirrored side. Above 1, or without such a tower, only equal texts are not; 0: all are negatives."""
     captions: Literal["all", "random"] = "all"
     """Positives of a motion in a step: all its captions, or one of them, drawn anew each time."""
     label_smoothing: float = 0.0

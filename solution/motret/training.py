@@ -6,7 +6,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, part_texts, rank, runs, sides, text, workplace
+from motret import dataset, fit, folds, history, motion, objective, part_texts, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -14,6 +14,9 @@ from motret.folds import Folds
 from motret.metrics import Score
 from motret.runs import Run
 from motret.workplace import Workplace
+
+MOST_EXCLUDED = 1 / 3
+"""A larger share of excluded negatives stops a run: such a threshold does not tell captions apart."""
 
 
 def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
@@ -65,7 +68,14 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
     published = bank
     if text.fine_tunes(settings.text) and 0 < settings.loss.negative_threshold <= 1:
         published = text.make_bank(captions, tower, True, settings.data.work_dir / "text", device)
-    return workplace.set_up(settings, data, bank, parts, published), tower
+    place = workplace.set_up(settings, data, bank, parts, published)
+    some = place.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
+    motion.try_out(settings.motion, data.store.columns, some, settings.parts.use_gar)
+    if (share := objective.excluded_share(place, settings)) > MOST_EXCLUDED:
+        wrong = f"leaves {share:.0%} of the negatives out, so that little is left to learn from"
+        fix = "raise it; above 1 only equal captions are left out, and with 0 none"
+        raise SettingFault(f"--negative_threshold {settings.loss.negative_threshold:g}", wrong, fix)
+    return place, tower
 
 
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
@@ -83,6 +93,9 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
         place, tower = set_up(settings, data)
         if tower.note:
             print(tower.note)
+        if settings.loss.negative_threshold:
+            share = objective.excluded_share(place, settings)
+            print(f"{share:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same")
         jobs = min(len(left), joblib.effective_n_jobs(settings.fold_jobs))
         workers = _workers(settings, jobs) if jobs > 1 else None
         runs.begin(run)
