@@ -59,7 +59,7 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
     if parts is not None:  # what captions say of parts is asked for at test
         captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
     if settings.augment.mirror:
-        captions += list(map(sides.mirror, captions))
+        captions += sides.mirrors(captions).values()
     device = workplace.choose_device(settings.machine.device)
     bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
     published = bank
