@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import make_folds
-from conftest import data_flags, load, motion, swapped, write_data
+from conftest import data_flags, in_the_mirror, load, motion, swapped, write_data
 from motret import folds
 from motret.faults import FoldFault
 from motret.folds import Folds
@@ -68,6 +68,27 @@ def test_nearly_the_same_motions_share_a_group_whichever_person_stands_first(tmp
     motions["04"] = swapped(motions["03"])
     motions["06"] = motions["05"] + rng.normal(0, 0.1, (30, 384)).astype(np.float32)  # 10 cm are another motion
     assert joined(write_data(tmp_path / "data", motions)) == {frozenset(("01", "02")), frozenset(("03", "04"))}
+
+
+def test_mirrored_twins_with_swapped_captions_share_a_fold(tmp_path: Path) -> None:
+    """As HumanML3D has them: of each motion a twin in the mirror, M000123 of 000123, left for right in its captions."""
+    told = ("person {} lifts the left hand", "someone turns right, number {}")
+    ids = [f"{number:06d}" for number in range(40)]
+    motions = {name: motion(24 + number % 7, 1, number) for number, name in enumerate(ids)}
+    captions = {name: [line.format(name) for line in told] for name in ids}
+    captions |= {f"M{name}": [f"person {name} lifts the right hand", f"someone turns left, number {name}"] for name in ids}
+    data = load(write_data(tmp_path / "data", motions | {f"M{name}": in_the_mirror(motions[name]) for name in ids}, captions))
+    made = folds.make(data, 5, 0, tmp_path / "folds")
+    fold = dict(zip(data.training.ids, made.fold.tolist(), strict=True))
+    assert [fold[name] for name in ids] == [fold[f"M{name}"] for name in ids] and set(fold.values()) == set(range(5))
+
+
+def test_either_the_mirrored_motion_or_the_mirrored_captions_join(tmp_path: Path) -> None:
+    motions = {name: motion(30, seed=seed) for seed, name in enumerate(IDS)}
+    motions["02"] = in_the_mirror(motions["01"])
+    captions = {"03": ["turns left", "steps aside"], "04": ["steps aside", "Turns right!"], "05": ["waves right"]}
+    captions |= {name: ["waves left"] for name in IDS[6:]}  # of six motions: it joins nothing, nor does its mirror
+    assert joined(write_data(tmp_path / "data", motions, captions)) == {frozenset(("01", "02")), frozenset(("03", "04"))}
 
 
 def test_links_of_both_kinds_make_chains(tmp_path: Path) -> None:

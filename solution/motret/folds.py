@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from motret import files, gar
+from motret import files, gar, sides
 from motret.captions import normalise
 from motret.challenge import query_key, read_ids, some
 from motret.dataset import TrainingData
@@ -49,7 +49,7 @@ class Folds:
 
 def group_motions(data: TrainingData) -> np.ndarray:
     """Label of each motion (M,): groups.csv where there is one; else motions with the same set of captions, or nearly the same
-    motion, share a label. A caption met in more than `COMMON` motions joins nothing."""
+    motion, share a label, also where that is so in the mirror. A caption met in more than `COMMON` motions joins nothing."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -59,12 +59,20 @@ def group_motions(data: TrainingData) -> np.ndarray:
     sets = [frozenset(normalise(caption) for caption in captions) for captions in training.captions]
     counts = Counter(caption for captions in sets for caption in captions)
     first: dict[frozenset[str], int] = {}
-    links = [(first.setdefault(s, row), row) for row, s in enumerate(sets) if max(counts[c] for c in s) <= COMMON]
-    links += [(a, b) for a, b, _ in near_duplicates(data.store)]
+    telling = [row for row, s in enumerate(sets) if max(counts[c] for c in s) <= COMMON]
+    links = [(first.setdefault(sets[row], row), row) for row in telling]
+    links += [(first.get(_mirrored(training.captions[row]), row), row) for row in telling]
+    links += [(a, b) for mirrored in (False, True) for a, b, _ in near_duplicates(data.store, mirrored=mirrored)]
     ends = np.array(links, dtype=int).reshape(-1, 2)
     size = len(training.ids)
     graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
     return connected_components(graph, directed=False)[1].astype(str)
+
+
+def _mirrored(captions: Sequence[str]) -> frozenset[str]:
+    """The set of normalised captions of the mirrored motion; empty where one of them cannot be mirrored."""
+    mirror = sides.mirrors(captions)
+    return frozenset(map(normalise, mirror.values())) if len(mirror) == len(set(captions)) else frozenset()
 
 
 def split(group: np.ndarray, lengths: np.ndarray, count: int, seed: int) -> np.ndarray:
