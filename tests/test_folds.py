@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import make_folds
+import train
 from conftest import data_flags, in_the_mirror, load, motion, swapped, write_data
 from motret import folds
 from motret.faults import FoldFault
 from motret.folds import Folds
 
+FROZEN = ("211220321033121030023303133021320102010122112203210331210300", "033110300121210222330033121101322203332100331103001212102223")
 IDS = tuple(f"{number:02d}" for number in range(1, 13))
 
 
@@ -130,6 +132,15 @@ def test_folds_are_alike_in_length() -> None:
         assert shares.min() >= 5 and shares.max() <= 7
 
 
+def test_the_split_is_the_same_with_every_version_of_every_library() -> None:
+    """Written down once: a change of these folds is a change of `folds.ALGORITHM`."""
+    number = np.arange(60)
+    group, lengths = np.array([f"g{one}" for one in number * 7 % 41]), 20 + number * 37 % 101
+    assert folds.ALGORITHM == "greedy-1"
+    assert "".join(map(str, folds.split(group, lengths, 4, 0))) == FROZEN[0]
+    assert "".join(map(str, folds.split(group, lengths, 4, 1))) == FROZEN[1]
+
+
 @pytest.mark.parametrize("lengths", [[20] * 12, [*range(20, 32)], [20] * 11 + [300]])
 @pytest.mark.parametrize("count", [2, 3, 5, 12])
 def test_a_few_motions_are_split_without_a_murmur(lengths: list[int], count: int) -> None:
@@ -177,7 +188,17 @@ def test_folds_are_read_back_as_they_were_made(root: Path) -> None:
     table = pd.read_csv(root / "folds" / "folds.csv", dtype=str)
     assert table.columns.tolist() == ["id", "fold", "group"] and tuple(table["id"]) == IDS
     about = json.loads((root / "folds" / "folds.json").read_text())
-    assert about == {"hash": made.hash, "data": data.fingerprint, "folds": 3, "seed": 0}
+    assert about == {"hash": made.hash, "data": data.fingerprint, "folds": 3, "seed": 0, "algorithm": folds.ALGORITHM}
+    assert (made.seed, found.seed) == (0, 0)
+
+
+def test_folds_made_before_algorithms_had_names_are_read(root: Path) -> None:
+    data = load(root)
+    made = folds.make(data, 3, 5, root / "folds")
+    sidecar = root / "folds" / "folds.json"
+    about = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({key: about[key] for key in ("hash", "data", "folds", "seed")}))
+    np.testing.assert_array_equal(folds.read(data, root / "folds").fold, made.fold)
 
 
 def test_the_order_of_lines_in_folds_csv_does_not_matter(root: Path) -> None:
@@ -253,6 +274,18 @@ def test_a_broken_sidecar_is_a_fault(root: Path, sidecar: str | None) -> None:
     path.unlink() if sidecar is None else path.write_text(sidecar)
     with pytest.raises(FoldFault, match="no usable folds"):
         folds.read_or_make(data, root / "folds", 3, 0)
+
+
+def test_another_seed_draws_other_folds_only_by_its_own_flag(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = []
+    for flags in ([], ["--seed", "3"], ["--fold_seed", "3"]):
+        assert make_folds.main([*data_flags(root), "--folds", "3", *flags]) == 0
+        made.append(folds.read(load(root), root.parent / "folds").fold.tolist())
+    assert made[0] == made[1] != made[2]
+    call = ["holistic", *data_flags(root), "--out_dir", str(root.parent / "runs"), "--fold_seed", "4"]
+    assert train.main(call) == 1
+    error = capsys.readouterr().err
+    assert "folds of --fold_seed 3 (leave the flag out, or run `python solution/make_folds.py --folds 3 --fold_seed 4`)" in error
 
 
 def test_the_script_makes_folds_and_says_when_they_replace_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

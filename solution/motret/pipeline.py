@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, config, dataset, features, files, part_texts, split_joints, submission_log, tuned
+from motret import challenge, cli, config, dataset, features, files, folds, part_texts, split_joints, submission_log, tuned
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
 from motret.skeleton import POSITION_COLUMNS, persons_of
@@ -136,7 +136,7 @@ def make_plan(args: Sequence[str]) -> Plan:
     data = ("--data_dir", str(data_dir))
     steps += [
         Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
-        Step("split into folds", "make_folds", (*data, *_folds(PRESETS[preset], routed["make_folds"]), *routed["make_folds"])),
+        Step("split into folds", "make_folds", (*data, *_folds(PRESETS[preset], data_dir, routed["make_folds"]), *routed["make_folds"])),
     ]
     tuning = _given(routed["train"], "tuned") or "auto"
     if tuning == "auto":
@@ -177,13 +177,14 @@ def forecast(plan: Plan) -> str:
             continue
         settings, _ = cli.parse_train(step.args, None)
         motion, fit = settings.motion, settings.fit
-        folds = settings.folds if settings.fold == "all" and not settings.prefer_txt_split else 1
+        lists = settings.prefer_txt_split or folds.choose_lists(plan.data_dir, False, False)
+        count = settings.folds if settings.fold == "all" and not lists else 1
         weights = 12 * motion.width**2 * motion.layers
         tokens = frames * persons / motion.patch * (1 - motion.token_drop)
         limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
         learnt = 1 - 1 / settings.folds
-        seconds += folds * min(limit, fit.epochs * learnt * 6 * weights * tokens / (EFFICIENCY * rate) + fit.epochs * 0.5)
-        checkpoints += folds * weights * 4 * 5
+        seconds += count * min(limit, fit.epochs * learnt * 6 * weights * tokens / (EFFICIENCY * rate) + fit.epochs * 0.5)
+        checkpoints += count * weights * 4 * 5
     return f"forecast: about {_minutes(seconds)} on this machine, {(packed + checkpoints) / 1e9:.1f} GB of disk"
 
 
@@ -230,7 +231,9 @@ def _result(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _folds(preset: Preset, given: Sequence[str]) -> tuple[str, ...]:
+def _folds(preset: Preset, data_dir: Path, given: Sequence[str]) -> tuple[str, ...]:
+    if folds.choose_lists(data_dir, prefer_txt=False, count_given=False):
+        return ()
     return () if {"folds", "prefer_txt_split"} & {name for name, _ in cli.flag_groups(given)} else ("--folds", str(preset.values["folds"]))
 
 

@@ -44,6 +44,7 @@ UNESSENTIAL = {
     "strict",
     "preset",
     "folds",
+    "fold_seed",
     "fold_jobs",
     "joblib_backend",
     "tuned",
