@@ -341,6 +341,13 @@ def test_the_lists_are_one_fold_in_both_layouts(both_layouts: list[Path], capsys
         assert len(found.training(0)) == 8 and set(found.fold) == {0, LEARNED}
 
 
+def test_the_lists_may_name_files(both_layouts: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for root in both_layouts:
+        write_lists(root, [f"{name}.npy" for name in IDS[:8]], ["00009.txt", "00010.npy"])
+        assert make_folds.main([*data_flags(root), "--prefer_txt_split"]) == 0
+        assert "1 fold of 2 motions, 8 to learn from" in capsys.readouterr().out
+
+
 def test_without_train_txt_all_others_are_learned_from(both_layouts: list[Path]) -> None:
     for root in both_layouts:
         write_lists(root, None, ["9"])
