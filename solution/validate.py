@@ -71,7 +71,7 @@ def check_submission(settings: SubmissionSettings) -> None:
 
 def make_batches(settings: BatchesSettings) -> None:
     data = dataset.load_training(settings.data, settings.machine.jobs)
-    found, _ = folds.read_or_make(data, settings.data.folds_dir, 5, settings.machine.seed)
+    found, _ = folds.read_or_make(data, settings.data.folds_dir, 5, 0, folds.choose_lists(settings.data.data_dir, False, False))
     out = settings.out or settings.data.data_dir / "val"
     disjoint = holdout.make_batches(data, found, settings.fold, settings.queries, settings.candidates, settings.machine.seed, out)
     shared = "" if disjoint else " (queries share candidates: the fold is small)"

@@ -48,6 +48,7 @@ NOT_MODEL = {
     "strict",
     "preset",
     "folds",
+    "fold_seed",
     "fold_jobs",
     "joblib_backend",
     "tuned",
@@ -108,7 +109,7 @@ class MachineSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     seed: int = 0
-    """Every random choice follows from it."""
+    """Every random choice follows from it, but for the folds (--fold_seed)."""
     jobs: int = -1
     """Threads that pack motions, and processes that derive part texts from them; -1: one per core."""
     debug: bool = False
@@ -131,7 +132,9 @@ class TrainSettings:
     fold: str = "all"
     """Which fold to hold out: a number, all (one model per fold), or full (nothing held out)."""
     folds: int = 5
-    """Number of folds, where they are not made yet."""
+    """Number of folds, where they are not made yet; where gar_val.json is the validation set, only by this flag."""
+    fold_seed: int = 0
+    """What the folds are drawn by, where they are not made yet."""
     prefer_txt_split: bool = False
     """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     fold_jobs: int = 1
@@ -224,8 +227,10 @@ class PrepareSettings:
 class FoldSettings:
     """Splits the training motions into folds."""
 
-    folds: int = 5
-    """Number of folds."""
+    folds: int | None = None
+    """Number of folds, by default 5; or none but gar_val.json held out, in the layout of the SGAR description, where it is there."""
+    fold_seed: int = 0
+    """What the folds are drawn by."""
     prefer_txt_split: bool = False
     """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)

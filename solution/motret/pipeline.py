@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from motret import challenge, cli, config, files, outcome, preflight
+from motret import challenge, cli, config, files, folds, outcome, preflight
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
 
@@ -105,12 +105,12 @@ def make_plan(args: Sequence[str]) -> Plan:
         notes.append(f"no test folder in {data_dir}: this run ends with local scores and a report, there is nothing to submit")
     variants = _variants(flags, preset)
     steps = [Step("generate a challenge", "sample", ("--out", str(data_dir)))] if generated else []
-    folds = () if {"folds", "prefer_txt_split"} & flags.keys() else ("--folds", str(preset.values["folds"]))
-    if preset_name == "full" and "folds" not in flags:
-        folds = ()  # make_folds.py's own default, which follows a validation list of the data
+    by_lists = folds.choose_lists(data_dir, prefer_txt=False, count_given=False)
+    given = bool({"folds", "prefer_txt_split"} & flags.keys()) or by_lists
+    fold_count = () if given else ("--folds", str(preset.values["folds"]))
     steps += [
         Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
-        Step("split into folds", "make_folds", (*data, *folds, *routed["make_folds"])),
+        Step("split into folds", "make_folds", (*data, *fold_count, *routed["make_folds"])),
     ]
     tuned = _value(flags, "tuned") or "auto"
     if tuned == "auto":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, dataset, features, files, network
+from motret import challenge, cli, dataset, features, files, folds, network
 from motret.config import TextSettings, TrainSettings
 from motret.faults import DataFault, SettingFault, WeightsFault
 from motret.queries import read_queries
@@ -137,7 +137,8 @@ def read_headers(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
 
 def _folds(settings: TrainSettings) -> int:
-    return settings.folds if settings.fold == "all" and not settings.prefer_txt_split else 1
+    lists = settings.prefer_txt_split or folds.choose_lists(settings.data.data_dir, prefer_txt=False, count_given=False)
+    return settings.folds if settings.fold == "all" and not lists else 1
 
 
 def _has_cached_weights(name: str, tag: str) -> bool:
