@@ -243,7 +243,7 @@ def test_a_runs_name_holds_the_tuned_values_it_takes(home: Path) -> None:
 
     def name(values: dict, data: str = "d") -> str:
         belongs = {"variant": "holistic", "preset": "fast", "text tower": "ViT-B-32 none", "data": data, "folds": "f"}
-        best.write_text(json.dumps({"values": values, "belongs": belongs}))
+        best.write_text(json.dumps({"values": values, "belongs": belongs, "tuned_on": [0], "confirmed_on": [1]}))
         train, rank = plan.known(plan.steps[4]).args, plan.known(plan.steps[5]).args
         found = train[train.index("--run_name") + 1]
         assert found in rank and "<" not in found and make_plan([]) == plan

@@ -142,9 +142,13 @@ class TuneSettings:
     trials: int = 30
     """Trials of a variant, earlier calls included; a second call goes on up to it."""
     max_minutes: float | None = None
-    """Time for all variants together, earlier calls included; no trial begins that would not fit at the pace so far."""
+    """Time for all variants together, earlier calls included; no trial begins that would not fit, with the confirmation after it, at
+    the pace so far."""
     tune_folds: int = 1
     """Folds that a trial trains and is scored on, the first ones."""
+    confirm_folds: int = 2
+    """Folds after those on which the default and the best three trials are trained to confirm them; values are adopted only if they
+    are better there by more than two standard errors, more for several."""
     trial_epochs: int = 6
     """Epochs of a trial, where training would take more."""
     pruner: Literal["median", "hyperband", "none"] = "median"
@@ -159,7 +163,7 @@ class TuneSettings:
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "trials", "tune_folds", "trial_epochs")
+        at_least(self, 1, "trials", "tune_folds", "confirm_folds", "trial_epochs")
         if unknown := sorted(set(self.variants) - set(VARIANTS)):
             raise SettingFault("tune.py", f"no variant is called {unknown[0]!r}", f"choose from {', '.join(VARIANTS)}")
         some_processes(self, "jobs")

@@ -77,8 +77,7 @@ class Plan:
         told = {DATA: tag}
         for call in (other.args for other in self.steps if other.script == "train"):
             settings, _ = cli.parse_train(call, None)
-            values, _ = tuned.find(settings)
-            made_of = part_texts.digest(settings), values
+            made_of = part_texts.digest(settings), tuned.find(settings).values
             told[_tuned(settings.variant)] = "".join(f"-{files.digest(one)[:4]}" for one in made_of if one)
         args = list(step.args)
         for word, meaning in told.items():
