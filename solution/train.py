@@ -15,10 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = demo.with_data(argv, takes_preset=True)
     settings, sources = cli.parse_train(argv, __doc__)
     demo.make_missing(argv)
-    values, told = tuned.find(settings)
-    if told:
-        print(told)
-        settings, sources = cli.parse_train(argv, __doc__, values)
+    found = tuned.find(settings)
+    if found.line:
+        print(found.line)
+        settings, sources = cli.parse_train(argv, __doc__, found.values, found.source)
     from motret import training  # torch is slow to import: --help and a wrong flag answer without it
 
     training.train(settings, sources)

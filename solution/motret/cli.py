@@ -34,7 +34,7 @@ def parse_one_of(kinds: dict[str, type], argv: Sequence[str] | None, doc: str | 
 
 
 def parse_train(
-    argv: Sequence[str] | None, doc: str | None, tuned: dict[str, Any] | None = None
+    argv: Sequence[str] | None, doc: str | None, tuned: dict[str, Any] | None = None, tuned_source: str = "tuned"
 ) -> tuple[config.TrainSettings, dict[str, str]]:
     """Training settings and the source of each: flag > tuned > preset > variant > default.
 
@@ -49,7 +49,7 @@ def parse_train(
         if preset not in config.PRESETS:
             raise SettingFault("--preset", f"no preset is called {preset!r}", f"choose from {', '.join(config.PRESETS)}")
         layers[f"preset {preset}"] = config.PRESETS[preset].values_of(variant)
-    layers["tuned"] = tuned or {}
+    layers[tuned_source] = tuned or {}
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
     for source, layer in layers.items():

@@ -183,9 +183,13 @@ class TuneSettings:
     trials: int = 30
     """Trials of a variant, earlier calls included; a second call goes on up to it."""
     max_minutes: float | None = None
-    """Time for all variants together, earlier calls included; no trial begins that would not fit at the pace so far."""
+    """Time for all variants together, earlier calls included; no trial begins that would not fit, with the confirmation after it, at
+    the pace so far."""
     tune_folds: int = 1
     """Folds that a trial trains and is scored on, the first ones."""
+    confirm_folds: int = 2
+    """Folds after those on which the default and the best three trials are trained to confirm them; values are adopted only if they
+    are better there by more than two standard errors, more for several."""
     trial_epochs: int = 6
     """Epochs of a trial, where training would take more."""
     pruner: Literal["median", "hyperband", "none"] = "median"
@@ -200,7 +204,7 @@ class TuneSettings:
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "trials", "tune_folds", "trial_epochs")
+        at_least(self, 1, "trials", "tune_folds", "confirm_folds", "trial_epochs")
         if unknown := sorted(set(self.variants) - set(VARIANTS)):
             raise SettingFault("tune.py", f"no variant is called {unknown[0]!r}", f"choose from {', '.join(VARIANTS)}")
         some_processes(self, "jobs")
@@ -294,9 +298,9 @@ class OofSettings:
     runs: tuple[str, ...] = ()
     """Run folders (a path, or a name inside --out_dir); by default every run of this data with a finished fold."""
     verbose: bool = False
-    """Also each fold, and plain recalls in both directions."""
+    """Also each fold, plain recalls in both directions, and what it is worth to choose each fold's epoch by its score."""
     against: str | None = None
-    """Also how much better each run is than this one, motion by motion, with the standard error of the difference."""
+    """Tell differences to this run; by default to the best one. They are paired by motion, with the standard error of the difference."""
     part_weight: float | Literal["auto"] = 0.0
     """So many times the similarity of the parts that a caption names is added, by runs that know parts; auto: what is best out of fold."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))

@@ -35,7 +35,8 @@ class Run:
     """A run folder opened: its settings and what they were used on.
 
     part_weight: so many times the similarity of parts is added to that of the whole when its models are asked; part_texts: which texts
-    of parts it learned from, None where from none and in runs of before they were kept.
+    of parts it learned from, None where from none and in runs of before they were kept; inputs: digests of what else its models are
+    made from (`provenance`), None in runs of before they were kept.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Run:
     persons: int
     part_weight: float = 0.0
     part_texts: str | None = None
+    inputs: dict[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -113,6 +115,16 @@ def settings_hash(settings: TrainSettings) -> str:
     return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in config.NOT_MODEL})
 
 
+def same_kind(one: Run, other: Run) -> bool:
+    """Whether the models of two runs are of one kind: the same settings, part texts and inputs, as far as both have kept them."""
+    if settings_hash(one.settings) != settings_hash(other.settings):
+        return False
+    if one.part_texts and other.part_texts and one.part_texts != other.part_texts:
+        return False
+    kept, here = one.inputs or {}, other.inputs or {}
+    return all(kept[name] == here[name] for name in kept.keys() & here.keys())
+
+
 def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
     """The run these settings name, new or (--resume) begun before.
 
@@ -170,7 +182,7 @@ def open_run(folder: Path) -> Run:
         settings = config.build(TrainSettings, _typed(about["settings"]))
         features = FeatureSettings(**about["features"])
         belongs = about["sources"], about["data"], about["folds"], features, about["persons"]
-        return Run(folder, settings, *belongs, part_texts=about.get("part_texts"))
+        return Run(folder, settings, *belongs, part_texts=about.get("part_texts"), inputs=about.get("inputs"))
     except FileNotFoundError as missing:
         raise RunFault(folder, "is no run: it has no args.json", "name a folder that train.py made") from missing
     except (JSONDecodeError, KeyError, TypeError, AttributeError) as broken:
@@ -251,6 +263,7 @@ def _about(run: Run) -> dict[str, Any]:
         "features": run.features.__dict__,
         "persons": run.persons,
         "part_texts": run.part_texts,
+        "inputs": run.inputs,
         "hash": settings_hash(run.settings),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",

@@ -22,6 +22,10 @@ def _fine_tunes_text(settings: TrainSettings) -> bool:
     return text.fine_tunes(settings.text)
 
 
+def _starts_from_published_motions(settings: TrainSettings) -> bool:
+    return settings.motion.backbone_weights is not None and not settings.fit.freeze_backbone
+
+
 def _part_texts(settings: TrainSettings) -> bool:
     return settings.parts.use_gar
 
@@ -66,6 +70,7 @@ SHARED: Space = {
     "lr": Range(1e-4, 3e-3, log=True),
     "text_lr_mult": Range(0.02, 0.5, log=True, when=_fine_tunes_text),
     "head_lr_mult": Range(0.3, 3.0, log=True),
+    "backbone_lr_mult": Range(0.01, 1.0, log=True, when=_starts_from_published_motions),
     "token_drop": Range(0.0, 0.75),
     "label_smoothing": Range(0.0, 0.2),
     "negative_threshold": Range(0.6, 1.0, when=_filters_negatives),

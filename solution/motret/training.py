@@ -1,12 +1,13 @@
 """A run from beginning to end: data, folds, captions, then every fold that is asked for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, motion, objective, part_texts, rank, runs, sides, text, workplace
+from motret import dataset, fit, folds, history, motion, objective, part_texts, provenance, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -105,7 +106,10 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
             print(f"{share:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same")
         jobs = min(len(left), joblib.effective_n_jobs(settings.fold_jobs))
         workers = _workers(settings, jobs) if jobs > 1 else None
-        runs.begin(run)
+        if (run.folder / "args.json").is_file():
+            provenance.check(runs.open_run(run.folder), tower, resumed=True)
+        else:
+            runs.begin(replace(run, inputs=provenance.of(settings, tower)))
         if workers:
             del place  # each process has its own; what was slow to make is kept on disk
             _side_by_side(run, left, workers, jobs)
@@ -113,6 +117,8 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
             for fold in left:
                 _tell(run, fold, fit.fit(run, data, found, place, tower, fold))
     if run.finished():
+        if settings.fit.chosen_by != "last":
+            print(f"{run.name}: the epoch of each fold is {history.CHOSEN_THERE}")
         print(rank.out_of_fold_score([run], found).line(run.name))
     return run
 

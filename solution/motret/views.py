@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motret import augment, files, motion, runs
+from motret import augment, files, motion, provenance, runs
 from motret.augment import Mirror
 from motret.batches import Motions
 from motret.config import MotionSettings
@@ -112,12 +112,14 @@ def weighed(told: Sequence[np.ndarray], deviations: Sequence[float]) -> np.ndarr
     return np.concatenate([plain * (1 + absent)[:, None].astype(plain.dtype), *blocks], axis=1)
 
 
-def origin(run: Run, fold: int, text: np.ndarray, motions: np.ndarray) -> str:
-    """Changes with the checkpoint of a fold and with what it says plainly, text (C, v) and motions (M, v)."""
+def origin(run: Run, fold: int, view: Showing, text: np.ndarray, motions: np.ndarray) -> str:
+    """Changes with the checkpoint of a fold, with what it says plainly, text (C, v) and motions (M, v), and, for a view in the mirror,
+    with the rules that mirror captions."""
     content = hashlib.blake2b(digest_size=8)
     for vectors in (text, motions):
         content.update(np.ascontiguousarray(vectors))
-    return files.digest(runs.best_checkpoint(run.part(fold)).name, content.hexdigest())
+    rules = provenance.caption_rules() if view.mirror else ""
+    return files.digest(runs.best_checkpoint(run.part(fold)).name, content.hexdigest(), rules)
 
 
 def load(run: Run, fold: int, view: Showing) -> Seen | None:
