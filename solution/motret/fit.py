@@ -137,7 +137,7 @@ def _fit(
         return None if fold is None else embedding.out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
 
     out = wise.finish(model, tower, kept, run, fold, folds, embedded, log) if wise.applies(settings.text) else embedded()
-    if settings.fit.save_halves:
+    if settings.fit.save_halves or text.fine_tunes(settings.text):
         for name, weights in model.halves().items():
             runs.save_checkpoint(part / name, weights)
     if out is None:

@@ -240,7 +240,8 @@ class FitSettings:
     select: Literal["score", "r1", "last"] = "score"
     """Keep the checkpoint with the best local score, or the best text-to-motion R@1, or the last one."""
     save_halves: bool = False
-    """Also write the weights of the kept model as motion_encoder.pt and clip_model_finetuned.pt, beside it."""
+    """Also write the weights of the kept model as motion_encoder.pt and, of a text tower that learns, clip_model_finetuned.pt, beside it.
+    Always done where a pretrained text tower learns."""
     save_every: int = 0
     """Also keep a checkpoint every so many epochs; 0: none."""
 
