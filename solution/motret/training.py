@@ -6,7 +6,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, motion, objective, part_texts, rank, runs, sides, text, workplace
+from motret import dataset, fit, folds, history, motion, objective, part_texts, published, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -39,6 +39,14 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
     many = "s" if found.count > 1 else ""
     print(f"{found.count} fold{many} {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
     return data, found
+
+
+def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSettings, dict[str, str]]:
+    """The settings with what a file of published weights decides, and their sources; says what was taken."""
+    settings, sources, line = published.settle(settings, sources)
+    if line:
+        print(line)
+    return settings, sources
 
 
 def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
@@ -80,6 +88,7 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
 
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
+    settings, sources = settle(settings, sources)
     if settings.augment.word_dropout and not text.trains(settings.text):
         raise SettingFault("--word_dropout", "needs a text tower that trains", "add --unfreeze_text, or leave it out")
     data, found = load(settings, sources)
