@@ -312,6 +312,26 @@ def test_an_id_that_is_a_path_is_fatal(tmp_path, name):
     faulty(lambda: read_training(root), root / "train.txt", f"id {name!r} is a path", "bare ids")
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ["00002.npy", "00001.npy"],
+        ["00002.txt", "00001.TXT"],
+        ["2.npy", "2.txt", "1.npy", "1.txt"],
+        ["00002", "00002.npy", "00001"],
+    ],
+)
+def test_a_list_may_name_files(tmp_path, listed):
+    root = write_training(tmp_path / "data", ids=["00001", "00002", "00003"], listed=listed)
+    got = read_training(root, strict=True)
+    assert got.ids == ("00002", "00001") and got.skipped == ()
+
+
+def test_a_file_that_is_listed_twice_is_said(tmp_path):
+    root = write_training(tmp_path / "data", ids=["00001", "00002"], listed=["00001.npy", "00002.npy", "00001.npy"])
+    assert read_training(root).skipped == (Skip(str(root / "train.txt"), "id 00001 is listed more than once"),)
+
+
 def test_faults_in_training_files_are_skipped_and_listed(tmp_path):
     root = write_training(tmp_path / "data", ids=["1", "2", "3", "4"], listed=["1", "2", "3", "4", "5", "01"])
     (root / "motions/2.npy").unlink()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import prepare
-from conftest import body, data_flags, data_settings, load, motion, sixes, swapped, write_data
+from conftest import body, data_flags, data_settings, in_the_mirror, load, motion, sixes, swapped, write_data
 from motret import dataset, duplicates
 from motret.captions import normalise, words
 from motret.faults import DataFault
@@ -122,6 +122,19 @@ def test_near_duplicates_of_one_person_are_found(tmp_path: Path) -> None:
     assert [(a, b) for a, b, _ in duplicates.near_duplicates(store)] == [(0, 2)]
 
 
+@pytest.mark.parametrize("persons", [1, 2])
+def test_mirrored_twins_are_found_within_a_set_and_in_another(tmp_path: Path, persons: int) -> None:
+    motions = {str(seed): motion(30, persons, seed) for seed in range(4)}
+    turned = {f"M{name}": in_the_mirror(raw) for name, raw in motions.items() if name != "3"}
+    turned["M1"] = swapped(turned["M1"]) if persons == 2 else turned["M1"]
+    data = load(write_data(tmp_path / "both", motions | turned))
+    assert [(a, b) for a, b, _ in duplicates.near_duplicates(data.store, mirrored=True)] == [(0, 4), (1, 5), (2, 6)]
+    assert duplicates.near_duplicates(data.store) == []
+    plain, other = (load(write_data(tmp_path / name, own)).store for name, own in (("plain", motions), ("other", turned)))
+    assert [(a, b) for a, b, _ in duplicates.near_duplicates(plain, other, mirrored=True)] == [(0, 0), (1, 1), (2, 2)]
+    assert "3 pairs nearly equal in the mirror (0 = M0, 1 = M1, 2 = M2)" in "\n".join(survey(data, None).lines)
+
+
 def test_exact_duplicates_are_files_of_the_same_bytes(tmp_path: Path) -> None:
     motions = {"1": motion(20), "2": motion(20, seed=1), "3": motion(20), "4": motion(20).astype(np.float64), "5": motion(20)}
     assert exact_duplicates(load(write_data(tmp_path / "data", motions)).store) == [(0, 2), (0, 4)]
@@ -162,6 +175,7 @@ def test_the_reports_numbers_are_those_counted_by_hand(counted: Path) -> None:
         "vocabulary": 11,  # they bow two people one kneels stands wave to each other
         "exact_duplicates": [["1", "4"]],
         "near_duplicates": [["1", "4", distance]],
+        "mirrored_duplicates": [],
         "left_out": [[str(counted / "motions" / "5.npy"), report.facts["left_out"][0][1]]],
         "groups": None,
     }

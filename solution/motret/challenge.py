@@ -306,8 +306,17 @@ def by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
 
 
 def read_ids(listing: Path) -> list[str]:
-    """The ids of a list as they stand, in order, repetitions too. An empty file or an id that is a path is a DataFault."""
-    ids = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
+    """The ids of a list as they stand, in order, repetitions too; of file names (`00000.npy`, `00000.txt`) the stems, once for all files of
+    one id. An empty file or an id that is a path is a DataFault.
+    """
+    lines = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
+    ids = []
+    kinds: dict[str, set[str]] = {}
+    for stem, kind in (re.fullmatch(r"(.+?)(\.npy|\.txt)?", line, re.I).groups(default="") for line in lines):
+        seen = kinds.setdefault(stem, set())
+        if not seen or kind in seen:
+            ids.append(stem)
+        seen.add(kind)
     if not ids:
         raise DataFault(listing, "no id in it", "list the training ids, one a line, or take the file away to train on all")
     for name in ids:

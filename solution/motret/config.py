@@ -31,21 +31,60 @@ ROOT = Path(__file__).resolve().parents[2]
 """The repository: paths in SETTINGS.json are relative to it, paths in flags to the current folder."""
 
 
-def _path(name: str) -> Path:
-    listed = json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))
-    path, here = ROOT / listed[name], Path.cwd()
+WRITTEN_FOLDERS = ("work_dir", "folds_dir", "out_dir", "submissions_dir")
+"""Names of the folders that scripts write to."""
+NOT_MODEL = {
+    "fold",
+    "prefer_txt_split",
+    "run_name",
+    "resume",
+    "out_dir",
+    "data_dir",
+    "work_dir",
+    "folds_dir",
+    "device",
+    "jobs",
+    "debug",
+    "strict",
+    "preset",
+    "folds",
+    "fold_seed",
+    "fold_jobs",
+    "joblib_backend",
+    "tuned",
+    "save_attention",
+    "attn_interval",
+    "run_qualitative",
+    "qualitative_interval",
+}
+"""Settings of a run that say where and when, not what is learned: it may be resumed with others."""
+
+
+def relative(path: Path) -> Path:
+    """A path as one would type it: relative to the current folder where it lies in it."""
+    here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def default_path(name: str) -> Path:
+    """A path that SETTINGS.json lists."""
+    return relative(ROOT / json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))[name])
+
+
+def sample_dir() -> Path:
+    """Where the generated challenge is."""
+    return default_path("work_dir") / "sample"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where things are, and how raw motions are read."""
 
-    data_dir: Path = field(default_factory=partial(_path, "data_dir"))
+    data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
     """The competition's data: motions/, texts/, train.txt, test/; or split_joints/ and texts/gar_train.json."""
-    work_dir: Path = field(default_factory=partial(_path, "work_dir"))
+    work_dir: Path = field(default_factory=partial(default_path, "work_dir"))
     """Packed features and text embeddings; may be deleted at any time."""
-    folds_dir: Path = field(default_factory=partial(_path, "folds_dir"))
+    folds_dir: Path = field(default_factory=partial(default_path, "folds_dir"))
     """Where folds.csv and folds.json are."""
     id_width: int | None = None
     """Digits of numeric ids; read off the file names unless given."""
@@ -70,7 +109,7 @@ class MachineSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     seed: int = 0
-    """Every random choice follows from it."""
+    """Every random choice follows from it, but for the folds (--fold_seed)."""
     jobs: int = -1
     """Threads that pack motions, and processes that derive part texts from them; -1: one per core."""
     debug: bool = False
@@ -93,7 +132,9 @@ class TrainSettings:
     fold: str = "all"
     """Which fold to hold out: a number, all (one model per fold), or full (nothing held out)."""
     folds: int = 5
-    """Number of folds, where they are not made yet."""
+    """Number of folds, where they are not made yet; where gar_val.json is the validation set, only by this flag."""
+    fold_seed: int = 0
+    """What the folds are drawn by, where they are not made yet."""
     prefer_txt_split: bool = False
     """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     fold_jobs: int = 1
@@ -102,13 +143,13 @@ class TrainSettings:
     """What runs the folds side by side: loky, multiprocessing, or any other backend that joblib knows, but threads of one process."""
     tuned: str = "none"
     """Values of tune.py to take, if they are of this data, folds, preset and text tower: auto (those in --out_dir), none, or a file."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders go."""
     run_name: str | None = None
     """Name of the run folder; by default the variant and the time."""
     resume: str | None = None
     """Go on with a run from its last.pt: its folder (or a file in it), or auto for the one of this --run_name (without one: the newest
-    with the same settings)."""
+    with the same settings); same: auto, but a run of this name with other data or settings is renamed and a new one begins."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
     motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)
@@ -153,7 +194,7 @@ class TuneSettings:
     """Where the study is kept: any Optuna URL, such as postgresql://...; by default a journal file in the folder of the results."""
     jobs: int = 1
     """Trials side by side, each in a process of its own with its share of the threads; -1: one per core."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Results go to tune/<variant>/ in it."""
     debug: bool = False
     """Show the traceback of an error."""
@@ -186,8 +227,10 @@ class PrepareSettings:
 class FoldSettings:
     """Splits the training motions into folds."""
 
-    folds: int = 5
-    """Number of folds."""
+    folds: int | None = None
+    """Number of folds, by default 5; or none but gar_val.json held out, in the layout of the SGAR description, where it is there."""
+    fold_seed: int = 0
+    """What the folds are drawn by."""
     prefer_txt_split: bool = False
     """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
@@ -229,9 +272,9 @@ class EnsembleSettings:
     part_weight: float | Literal["auto"] = 0.0
     """So many times the similarity of the parts that a query names is added, by runs that know parts; auto: what is best out of fold, on
     all folds, so that a score with it flatters itself a little."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
-    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
     """Where submissions and their log go."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -256,7 +299,7 @@ class OofSettings:
     """Also how much better each run is than this one, motion by motion, with the standard error of the difference."""
     part_weight: float | Literal["auto"] = 0.0
     """So many times the similarity of the parts that a caption names is added, by runs that know parts; auto: what is best out of fold."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -272,7 +315,7 @@ class SubmissionSettings:
     """The right answers (query_id,candidate); by default gt.csv in the test folder, where there is one."""
     test_dir: Path | None = None
     """The folder of queries it answers; by default test/ in the data folder."""
-    data_dir: Path = field(default_factory=partial(_path, "data_dir"))
+    data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
     """The competition's data."""
     top_k: int = 10
     """Candidates that each query must be given."""
@@ -290,7 +333,7 @@ class RecordSettings:
     """The submission: one that is kept, by path or name, or a copy of it."""
     public_score: tyro.conf.Positional[float]
     """The leaderboard's score."""
-    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
     """Where submissions and their log are."""
     debug: bool = False
     """Show the traceback of an error."""
@@ -320,9 +363,9 @@ class ReportSettings:
     """Layer whose attention is drawn, counted from 0, or from the last one backwards: -1."""
     pairs: int = 200
     """Pairs of text and motion in the t-SNE picture."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
-    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
     """Where submissions and their log are."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -335,7 +378,7 @@ class ReportSettings:
 class SearchSettings:
     """Ranks motions by how well they fit a text, and draws them on a page."""
 
-    text: tyro.conf.Positional[str]
+    text: tyro.conf.Positional[str] = "two people hug, then one walks away"
     """What happens in the motion that is looked for."""
     gallery: str = "train"
     """Motions to search: train (each by a model that has not seen it), test (all candidates), or a folder of .npy motions."""
@@ -345,7 +388,7 @@ class SearchSettings:
     """Run folder (a path, or a name inside --out_dir); by default the one that finished last."""
     out: Path | None = None
     """The page to write; by default report/search.html in the run's folder."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -399,7 +442,7 @@ class SceneSettings:
 class SampleSettings(SceneSettings):
     """Writes a generated challenge."""
 
-    out: Path = field(default_factory=lambda: _path("work_dir") / "sample")
+    out: Path = field(default_factory=sample_dir)
     """Folder to write; an older sample in it is replaced, anything else is left alone."""
     force: bool = False
     """Make the sample anew even if the same one is there."""
@@ -437,11 +480,19 @@ class Preset:
     """Defaults for a kind of machine and data."""
 
     variants: tuple[str, ...]
-    """What run_all.sh tunes and trains."""
+    """What run_all.sh trains."""
     values: Mapping[str, Any]
     """Settings by name."""
     tuning: Mapping[str, Any]
     """Settings of tune.py by name."""
+    by_variant: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings that hold for one variant alone, by its name."""
+    tuned_variants: int | None = None
+    """How many of the variants are tuned, the first ones; None: all."""
+
+    def values_of(self, variant: str) -> dict[str, Any]:
+        """Settings by name, for a variant."""
+        return {**self.values, **self.by_variant.get(variant, {})}
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -517,11 +568,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
-        variants=("holistic",),
+        variants=("holistic", "sgar", "clip"),
         values={
             "folds": 3,
             "text_weights": "none",
             "text_layers": 1,
+            "text_vocabulary": 8192,
+            "layers": 2,
             "width": 128,
             "proj_dim": 128,
             "batch_size": 32,
@@ -529,7 +582,9 @@ PRESETS: dict[str, Preset] = {
             "epochs": 16,
             "eval_interval": 4,
         },
-        tuning={"trials": 6, "max_minutes": 0.75, "trial_epochs": 8},
+        by_variant={"clip": {"text_layers": 3, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8}},
+        tuning={"trials": 8, "max_minutes": 1.5, "trial_epochs": 8},
+        tuned_variants=1,
     ),
     "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
 }

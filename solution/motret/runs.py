@@ -29,31 +29,6 @@ from motret.faults import Fault, RunFault, WeightsFault
 from motret.features import FeatureSettings
 from motret.folds import Folds
 
-UNESSENTIAL = {
-    "fold",
-    "prefer_txt_split",
-    "run_name",
-    "resume",
-    "out_dir",
-    "data_dir",
-    "work_dir",
-    "folds_dir",
-    "device",
-    "jobs",
-    "debug",
-    "strict",
-    "preset",
-    "folds",
-    "fold_jobs",
-    "joblib_backend",
-    "tuned",
-    "save_attention",
-    "attn_interval",
-    "run_qualitative",
-    "qualitative_interval",
-}
-"""Settings that say where and when, not what: a run may be resumed with others."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -135,18 +110,18 @@ def with_parts(motion: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def settings_hash(settings: TrainSettings) -> str:
     """Changes with every setting that changes a model."""
-    return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in UNESSENTIAL})
+    return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in config.NOT_MODEL})
 
 
 def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
-    """The run these settings name, new or (--resume) begun before; nothing is written.
+    """The run these settings name, new or (--resume) begun before.
 
-    RunFault where a folder is in the way, or of other data or settings.
+    RunFault where a folder is in the way, or of other data or settings; with `--resume same` that folder is renamed instead.
     """
     name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if settings.resume == "auto" and not settings.run_name:
         name = _newest_like(settings, data, folds) or name
-    folder = Path(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
+    folder = Path(settings.resume) if settings.resume not in (None, "auto", "same") else settings.out_dir / name
     if folder.is_file():  # a checkpoint: its run is two folders up
         folder = folder.parent.parent
     texts = part_texts.digest(settings)
@@ -154,11 +129,24 @@ def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
     if (folder / "args.json").is_file():
         if settings.resume is None:
             raise RunFault(folder, "exists already", "give another --run_name, or --resume auto to go on with it")
-        _must_match(open_run(folder), run)
+        if settings.resume == "same":
+            _set_aside_unless_same(folder, run)
+        else:
+            _must_match(open_run(folder), run)
         return run
-    if settings.resume not in (None, "auto"):
+    if settings.resume not in (None, "auto", "same"):
         raise RunFault(folder, "no run to resume there", "give the folder that has args.json")
     return run
+
+
+def _set_aside_unless_same(folder: Path, run: Run) -> None:
+    """Renames the folder of a run of other data, folds, part texts or settings, so that a new run can take its name."""
+    try:
+        _must_match(open_run(folder), run)
+    except RunFault as other:
+        aside = folder.with_name(f"{folder.name}_before_{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        folder.rename(aside)
+        print(f"{folder}: {other.wrong}; renamed to {aside.name}, a new run takes its name")
 
 
 def begin(run: Run) -> None:
@@ -302,7 +290,7 @@ def _must_match(there: Run, here: Run) -> None:
         if one != other:
             raise RunFault(there.folder, f"was trained on other {what} ({one}, now {other})", "give another --run_name")
     old, new = config.flat(there.settings), config.flat(here.settings)
-    changed = [name for name in new if name not in UNESSENTIAL and old[name] != new[name]]
+    changed = [name for name in new if name not in config.NOT_MODEL and old[name] != new[name]]
     if changed:
         told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
         raise RunFault(there.folder, f"has other settings: {told}", "give the same flags, or another --run_name")

@@ -112,6 +112,10 @@ class TextSettings:
     """Channels of a text tower from scratch."""
     text_layers: int = 2
     """Layers of a text tower from scratch."""
+    text_pool: Literal["mean", "end"] = "mean"
+    """What a text tower from scratch is read by: the mean of all tokens, which learns from fewer captions, or the end token, as CLIP's."""
+    text_vocabulary: int = 49_408
+    """Entries of its vocabulary, CLIP's byte pairs in order of frequency; fewer cut rare words into more pieces and learn faster."""
     text_hidden: int = 512
     """Hidden width of the projection from the text tower into the shared space."""
     text_lr_mult: float = 0.1
@@ -124,6 +128,8 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "text_lr_mult", "freeze_text_epochs")
+        if not 1024 <= self.text_vocabulary <= 49_408:
+            raise SettingFault("--text_vocabulary", f"is {self.text_vocabulary}", "give a number from 1024 to 49408, which is CLIP's")
         if not 0 < self.layer_decay <= 1:
             raise SettingFault("--layer_decay", f"is {self.layer_decay:g}", "give a number above 0, at most 1; 1 is off")
         if self.wise_alpha != "auto" and not 0 <= self.wise_alpha <= 1:

@@ -33,7 +33,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
     counts = Counter(caption for captions in training.captions for caption in set(map(normalise, captions)))  # -> motions
     sizes = [len(words(caption)) for captions in training.captions for caption in captions]
     vocabulary = {word for caption in counts for word in caption.split()}
-    exact, near = exact_duplicates(store), near_duplicates(store)
+    exact, near, twins = exact_duplicates(store), near_duplicates(store), near_duplicates(store, mirrored=True)
     spine = _spine(store)
     facts: dict[str, object] = {
         "motions": len(store.ids),
@@ -49,6 +49,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         "vocabulary": len(vocabulary),
         "exact_duplicates": [[store.ids[a], store.ids[b]] for a, b in exact],
         "near_duplicates": [[store.ids[a], store.ids[b], round(distance, 4)] for a, b, distance in near],
+        "mirrored_duplicates": [[store.ids[a], store.ids[b], round(distance, 4)] for a, b, distance in twins],
         "left_out": [[skip.file, skip.wrong] for skip in training.skipped],
         "groups": None if training.groups is None else len(set(training.groups.values())),
     }
@@ -61,6 +62,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         f"captions    {facts['captions']}, {len(counts)} distinct, {facts['captions_of_several_motions']} of several motions; "
         f"{facts['words_per_caption']:.1f} words on average, {len(vocabulary)} different words",
         f"duplicates  {len(exact)} pairs equal, {len(near)} pairs nearly equal{_some([(store.ids[a], store.ids[b]) for a, b, _ in near])}",
+        f"            {len(twins)} pairs nearly equal in the mirror{_some([(store.ids[a], store.ids[b]) for a, b, _ in twins])}",
         "groups      " + (f"{facts['groups']} in groups.csv" if training.groups else "none given (made from captions and duplicates)"),
     ]
     if not TALL[0] < spine < TALL[1]:
@@ -72,8 +74,13 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         facts["test_near_training"] = [[store.ids[a], test.store.ids[b], round(distance, 4)] for a, b, distance in leaks]
         told = " to ".join(str(size) for size in dict.fromkeys((pools[0], pools[-1])))
         lines.append(f"test        {len(test.queries)} queries x {told} candidates, {len(test.store.ids)} different files")
-        pairs = [(store.ids[a], test.store.ids[b]) for a, b, _ in leaks]
-        lines.append(f"leaks       {len(leaks)} test motions nearly equal to training motions{_some(pairs)}")
+        turned = near_duplicates(store, test.store, mirrored=True)
+        facts["test_near_training_mirrored"] = [[store.ids[a], test.store.ids[b], round(distance, 4)] for a, b, distance in turned]
+        for found, how in ((leaks, ""), (turned, " in the mirror")):
+            pairs = [(store.ids[a], test.store.ids[b]) for a, b, _ in found]
+            count = len({b for _, b, _ in found})
+            title = "leaks     " if not how else "          "
+            lines.append(f"{title}  {count} test motions nearly equal to training motions{how}{_some(pairs)}")
     if split_joints.is_here(training.root):
         facts["statistics"] = sorted(split_joints.check_statistics(training.root)[0])
         told = "checked and not used: features have a mean and deviation of their own"

@@ -3,29 +3,26 @@
 open_clip and transformers take seconds to import, so they are imported where a tower is made.
 """
 
+import gzip
 import hashlib
 import logging
-import os
 import pickle
-import ssl
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from motret import clip_weights, files, precision
+from motret import clip_weights, files, network, precision
 from motret.config import TextSettings
 from motret.faults import SettingFault, WeightsFault
 
 EMBED_BATCH = 128
-PROBE_SECONDS = 5
 LOCAL = "give a local file or folder, or --text_weights none to train from scratch"
 
 
@@ -129,15 +126,15 @@ def fine_tunes(settings: TextSettings) -> bool:
 
 def make_tower(settings: TextSettings) -> ClipTower | HfTower:
     """The text tower these settings name, with its weights in float32. WeightsFault where they cannot be had."""
-    if settings.text_activation not in ("auto", "model") and (from_scratch(settings) or settings.text_tower.startswith("hf:")):
-        wrong = f"is {settings.text_activation}, which is for pretrained open_clip weights alone"
+    if settings.text_activation not in ("auto", "model") and settings.text_tower.startswith("hf:"):
+        wrong = f"is {settings.text_activation}, which is for open_clip models alone"
         raise SettingFault("--text_activation", wrong, "leave it out")
     return _hf_tower(settings.text_tower.removeprefix("hf:")) if settings.text_tower.startswith("hf:") else _clip_tower(settings)
 
 
 def _hf_tower(name: str) -> HfTower:
     if not Path(name).is_dir():
-        _offline_where_unreachable()
+        network.hub_reachable()
     import transformers
     from safetensors import SafetensorError
 
@@ -159,7 +156,7 @@ def _hf_tower(name: str) -> HfTower:
 def _clip_tower(settings: TextSettings) -> ClipTower:
     name, weights = settings.text_tower, settings.text_weights
     if weights != "none" and not Path(weights).is_file():
-        _offline_where_unreachable()
+        network.hub_reachable()
     import open_clip
 
     if name not in open_clip.list_models():
@@ -168,11 +165,7 @@ def _clip_tower(settings: TextSettings) -> ClipTower:
             "--text_tower", f"open_clip has no model {name!r}", f"take one of its names ({known}, ...) or hf:<name or folder>"
         )
     if weights == "none":
-        heads = max(1, settings.text_width // 64)
-        tower = open_clip.transformer.TextTransformer(
-            width=settings.text_width, heads=heads, layers=settings.text_layers, output_dim=settings.text_width
-        )
-        return ClipTower(tower, open_clip.get_tokenizer("ViT-B-32"), mean=True)
+        return _scratch_tower(settings)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not Path(weights).is_file() and weights not in tags:
         raise WeightsFault(
@@ -202,31 +195,39 @@ def _load_text_half(text: nn.Module, weights: dict[str, Tensor]) -> None:
     text.load_state_dict({name: value.to(wanted[name]) for name, value in weights.items() if name in wanted})
 
 
+def _scratch_tower(settings: TextSettings) -> ClipTower:
+    """A small tower of CLIP's architecture, with random weights."""
+    import open_clip
+
+    tokenizer = _tokenizer(settings.text_vocabulary)
+    quick = settings.text_activation == "quick_gelu"
+    tower = open_clip.transformer.TextTransformer(
+        vocab_size=tokenizer.vocab_size,
+        width=settings.text_width,
+        heads=max(1, settings.text_width // 64),
+        layers=settings.text_layers,
+        output_dim=settings.text_width,
+        act_layer=open_clip.transformer.QuickGELU if quick else nn.GELU,
+    )
+    return ClipTower(tower, tokenizer, mean=settings.text_pool == "mean")
+
+
+def _tokenizer(vocabulary: int) -> Any:
+    """CLIP's tokenizer with the first, most frequent, entries of its vocabulary."""
+    from open_clip import tokenizer
+
+    with gzip.open(tokenizer.default_bpe(), "rt", encoding="utf-8") as packed:
+        merges = packed.read().split("\n")
+    others = 2 * 256 + 2  # each byte, also as the end of a word; the two ends of a caption
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "merges.gz"
+        with gzip.open(file, "wt", encoding="utf-8") as cut:
+            cut.write("\n".join(merges[: 1 + vocabulary - others]))  # the first line is a comment
+        return tokenizer.SimpleTokenizer(bpe_path=str(file))
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _offline_where_unreachable() -> None:
-    """Tells the hub client to use its cache alone where the hub cannot be reached, instead of retrying for minutes."""
-    if os.environ.get("HF_HUB_OFFLINE") or _answers(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
-        return
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from huggingface_hub import constants
-
-    constants.HF_HUB_OFFLINE = True  # read once at import, which may lie behind us
-
-
-def _answers(address: str) -> bool:
-    """Whether anything answers there, through the proxy where one is set."""
-    try:
-        urlopen(Request(address, method="HEAD"), timeout=PROBE_SECONDS).close()
-    except HTTPError:
-        return True  # an answer too
-    except URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the hub client has certificates of its own
-    except OSError:
-        return False
-    return True
 
 
 @dataclass

@@ -26,8 +26,14 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
     print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
     # what belongs together is told by canonical features, whatever the tower sees
     seen = data if data.store.settings.kind == "canonical" else dataset.load_training(settings.data, settings.machine.jobs)
-    found, there = folds.read_or_make(seen, settings.data.folds_dir, settings.folds, settings.machine.seed, settings.prefer_txt_split)
-    if sources.get("folds") == "flag" and not settings.prefer_txt_split and found.count != settings.folds:
+    by_flag = sources.get("folds") == "flag"
+    lists = folds.choose_lists(settings.data.data_dir, settings.prefer_txt_split, by_flag)
+    place = settings.data.folds_dir
+    found, there = folds.read_or_make(seen, place, settings.folds, settings.fold_seed, lists, settings.prefer_txt_split)
+    if sources.get("fold_seed") == "flag" and found.seed not in (None, settings.fold_seed):
+        command = f"python solution/make_folds.py --folds {found.count} --fold_seed {settings.fold_seed}"
+        raise FoldFault(place, f"folds of --fold_seed {found.seed}", f"leave the flag out, or run `{command}`")
+    if by_flag and not settings.prefer_txt_split and found.count != settings.folds:
         wrong = f"{found.count} folds, where --folds {settings.folds} was asked for"
         command = f"python solution/make_folds.py --folds {settings.folds}"
         raise FoldFault(settings.data.folds_dir, wrong, f"leave the flag out, or run `{command}`")
@@ -37,7 +43,8 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
         ]
         print(f"{longer} motions longer than --max_frames {settings.motion.max_frames} are {how}")
     many = "s" if found.count > 1 else ""
-    print(f"{found.count} fold{many} {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
+    held_out = f" ({lists[1].name} is held out; --folds K makes folds instead)" if lists and found.count == 1 else ""
+    print(f"{found.count} fold{many} {'read from' if there else 'made in'} {place / 'folds.csv'}{held_out}")
     return data, found
 
 
@@ -70,7 +77,7 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
     if parts is not None:  # what captions say of parts is asked for at test
         captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
     if settings.augment.mirror:
-        captions += list(map(sides.mirror, captions))
+        captions += sides.mirrors(captions).values()
     device = workplace.choose_device(settings.machine.device)
     bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
     published = bank

@@ -34,7 +34,9 @@ class Workplace:
     parts: Tensor | None = None
     """(M, 5) bank rows of the part texts of each training motion, -1 where a part is undefined."""
     mirrored_parts: Tensor | None = None
-    """The same of the motions in the mirror, where some are mirrored: what is said of the part on the other side, left for right."""
+    """The same of the motions in the mirror, where some are mirrored: what is said of the part on the other side, left for right.
+
+    Of motions that are never mirrored they are the plain ones."""
     augmentation: Augmentation | None = None
     """What training batches are changed by."""
     sides: Tensor | None = None
@@ -78,8 +80,8 @@ def set_up(
     similar = None if vectors is None else centred(vectors.to(device).float(), table.rows.unique())
     named = None if similar is None else _sides(sorted(bank.index, key=bank.index.get)).to(device)
     rows = None if parts is None else _part_rows(parts, bank).to(device)
-    mirrored = _part_rows([part_texts.mirror(own) for own in parts], bank).to(device) if parts is not None and mirrors else None
-    motions, augmentation = Motions(data.store, settings.motion, device), augment.prepare(settings, data, device)
+    mirrored = _part_rows([part_texts.mirror(own) or own for own in parts], bank).to(device) if parts is not None and mirrors else None
+    motions, augmentation = Motions(data.store, settings.motion, device), augment.prepare(settings, data, device, parts)
     return Workplace(device, amp, motions, bank, table, similar, rows, mirrored, augmentation, named)
 
 
