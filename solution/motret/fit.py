@@ -138,7 +138,7 @@ def _fit(
         return None if fold is None else embedding.out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
 
     out = wise.finish(model, tower, kept, run, fold, folds, embedded, log) if wise.applies(settings.text) else embedded()
-    if settings.fit.save_halves:
+    if settings.fit.save_halves or text.fine_tunes(settings.text):
         for name, weights in model.halves().items():
             runs.save_checkpoint(part / name, weights)
     if out is None:
@@ -214,7 +214,7 @@ def backbone_of(model: DualEncoder, settings: TrainSettings, flag: str) -> Backb
 
 def load_backbone(model: DualEncoder, settings: TrainSettings, log: logging.Logger) -> tuple[str, ...]:
     """Loads --backbone_weights, where given, and says what became of them; returns the names of the backbone's loaded weights."""
-    if settings.motion.backbone_weights is None:
+    if settings.motion.backbone_weights in (None, published.FROM_SCRATCH):
         return ()
     found = published.load(backbone_of(model, settings, "--backbone_weights"), settings.motion)
     print(found.line)

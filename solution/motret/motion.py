@@ -29,7 +29,7 @@ class MotionBatch:
 
 
 class MotionTransformer(nn.Module):
-    """A backbone over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens.
+    """A backbone over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens, or [CLS].
 
     No token carries which person it belongs to, so swapping the persons changes nothing.
     """
@@ -45,7 +45,8 @@ class MotionTransformer(nn.Module):
         if not settings.mask:
             raise SettingFault("--no_mask", "this tower always masks padding", "leave it out, or take the variant clip_readme")
         self.patch, self.drop, self.joint = settings.patch, settings.token_drop, settings.joint_layers
-        self.dim, self.width = 2 * settings.width, settings.width
+        self.pools_cls, self.width = settings.pool == "cls", settings.width
+        self.dim = self.width if self.pools_cls else 2 * self.width
         self.backbone = backbones.make(settings, settings.patch * max(part.stop for part in columns.values()))
         self.summary = nn.Parameter(torch.randn(1, self.width) * 0.02)
         self.norm = nn.LayerNorm(self.width)
@@ -73,7 +74,9 @@ class MotionTransformer(nn.Module):
         return alone.spread(self.norm(tokens)).view(size, persons, count, self.width), mask
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, dim) mean and maximum over the real tokens of both persons."""
+        """(B, dim) mean and maximum over the real tokens of both persons, or the mean of their [CLS] tokens."""
+        if self.pools_cls:
+            return tokens[:, :, 0].mean(dim=1)
         size = len(tokens)
         tokens, real = tokens.reshape(size, -1, self.width), mask.reshape(size, -1, 1)
         mean = (tokens * real).sum(dim=1) / real.sum(dim=1)

@@ -289,8 +289,10 @@ def git_commit() -> str | None:
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """Settings from JSON, their paths made paths again; settings that no longer exist are left out."""
     defaults = config.names_of(TrainSettings)
-    if "text_activation" not in values and values["text_weights"] != "none" and not values["text_tower"].startswith("hf:"):
+    if "text_activation" not in values and values.get("text_weights") != "none" and not values.get("text_tower", "").startswith("hf:"):
         values = values | {"text_activation": "model"}  # what open_clip took before there was a choice
+    if "dropout" not in values and values.get("motion_tower") == "motret.frames:FrameTransformer":
+        values = values | {"dropout": 0.1}  # torch's own, before there was a choice
     return {name: Path(value) if isinstance(defaults[name], Path) else value for name, value in values.items() if name in defaults}
 
 

@@ -86,6 +86,12 @@ SPACES: dict[str, Space] = {
         "lambda_direction": Range(0.0, 0.3, when=_part_texts),
         "lambda_mix": Choice((0.0, 0.25, 0.5), when=_part_texts),
     },
+    "sgar_description": {
+        **{name: SHARED[name] for name in ("tau", "learn_tau", "head_lr_mult", "label_smoothing")},
+        "lr": Range(3e-5, 1e-3, log=True),
+        "lambda_part": Range(0.1, 2.0, log=True, when=_part_texts),
+        "tau_prime": Range(0.02, 0.15, log=True, when=_part_texts),
+    },
     "clip": {**SHARED, "layer_decay": Range(0.6, 1.0, when=_fine_tunes_text)},
     "clip_readme": {
         **{name: SHARED[name] for name in ("tau", "learn_tau", "text_lr_mult", "label_smoothing")},

@@ -38,7 +38,9 @@ class MotionSettings:
     backbone: Literal["transformer", "motiondiffuse"] = "transformer"
     """Layers of the tower: softmax attention, or MotionDiffuse's linear attention under its parameter names."""
     backbone_weights: str | None = None
-    """Published weights to start from: a MotionDiffuse file for --backbone motiondiffuse, an MDM file for transformer."""
+    """Published weights to start from, a MotionDiffuse or an MDM file: it decides --backbone, --width, --layers, --heads and --mlp_ratio.
+    By default, for --backbone motiondiffuse alone, the SGAR description's MotionDiffuse/checkpoints/.../model000600000.pt, where it is,
+    in the current folder or the repository; none: from scratch."""
     width: int = 256
     """Channels of a token."""
     layers: int = 4
@@ -57,6 +59,10 @@ class MotionSettings:
     """What is done with a longer one: frames left out evenly, or its middle kept, or its beginning."""
     mask: bool = True
     """Keep padding out of attention and mean; off (clip_readme alone): zeros up to --max_frames count as frames, as in that recipe."""
+    pool: Literal["mean_max", "cls"] = "mean_max"
+    """What of the tokens after the last layer is the motion: their mean and maximum, or [CLS] alone (the SGAR description)."""
+    dropout: float = 0.0
+    """Share of the numbers that each sublayer loses at random while training (clip_readme: 0.1); dropping tokens saves time as well."""
     token_drop: float = 0.5
     """Share of motion tokens left out of each training step; regularises and saves their work."""
     projection: Literal["mlp", "none"] = "mlp"
@@ -72,8 +78,9 @@ class MotionSettings:
         at_least(self, 1, "width", "layers", "heads", "patch", "max_frames", "proj_dim")
         if self.width % self.heads:
             raise SettingFault("--heads", f"{self.heads} heads do not divide a width of {self.width}", "choose a divisor of --width")
-        if not 0 <= self.token_drop < 1:
-            raise SettingFault("--token_drop", f"{self.token_drop} is no share below 1", "give a number from 0 to 0.9")
+        for name in ("token_drop", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingFault(f"--{name}", f"{getattr(self, name)} is no share below 1", "give a number from 0 to 0.9")
         if not 0 <= self.joint_layers <= self.layers:
             raise SettingFault("--joint_layers", f"{self.joint_layers} of {self.layers} layers", "give at most --layers")
         if not 1 <= self.mlp_ratio * self.width < float("inf"):
@@ -247,7 +254,8 @@ class FitSettings:
     """Keep the checkpoint of the last epoch (with --early_stop_patience: of the best score), or that with the best local score or the
     best text-to-motion R@1 on the held-out motions, whose score it then flatters a little."""
     save_halves: bool = False
-    """Also write the weights of the kept model as motion_encoder.pt and clip_model_finetuned.pt, beside it."""
+    """Also write the weights of the kept model as motion_encoder.pt and, of a text tower that learns, clip_model_finetuned.pt, beside it.
+    Always done where a pretrained text tower learns."""
     save_every: int = 0
     """Also keep a checkpoint every so many epochs; 0: none."""
 

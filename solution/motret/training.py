@@ -7,7 +7,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, motion, objective, part_texts, provenance, rank, runs, sides, text, workplace
+from motret import dataset, fit, folds, history, motion, objective, part_texts, provenance, published, rank, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -49,6 +49,14 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
     return data, found
 
 
+def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSettings, dict[str, str]]:
+    """The settings with what a file of published weights decides, and their sources; says what was taken."""
+    settings, sources, line = published.settle(settings, sources)
+    if line:
+        print(line)
+    return settings, sources
+
+
 def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
     """Which folds to train; None is the model of all motions."""
     if settings.fold == "all":
@@ -88,6 +96,7 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
 
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
+    settings, sources = settle(settings, sources)
     if settings.augment.word_dropout and not text.trains(settings.text):
         raise SettingFault("--word_dropout", "needs a text tower that trains", "add --unfreeze_text, or leave it out")
     data, found = load(settings, sources)

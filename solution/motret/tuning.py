@@ -134,6 +134,7 @@ def tune(settings: TrainSettings, sources: Mapping[str, str], asked: TuneSetting
 
     Returns a line that says what was found.
     """
+    settings, sources = training.settle(settings, sources)
     data, made = training.load(settings, sources)
     search = plan(settings, sources, asked, data, made, share)
     search.folder.mkdir(parents=True, exist_ok=True)
