@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, config, dataset, features, files, folds, part_texts, split_joints, submission_log, tuned
+from motret import challenge, cli, config, dataset, features, files, folds, part_texts, skeleton, split_joints, submission_log, tuned
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
-from motret.skeleton import POSITION_COLUMNS, persons_of
+from motret.skeleton import persons_of
 
 SCRIPTS = {
     "prepare": config.PrepareSettings,
@@ -165,8 +165,9 @@ def forecast(plan: Plan) -> str:
     training = dataset.read_training(plan.data_dir)
     headers = _headers(training.paths)
     frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths)
-    persons = persons_of(headers[0][1])
-    packed = frames * persons * features.width(persons, headers[0][1] > POSITION_COLUMNS) * 2
+    body = skeleton.of(training.skeleton)
+    persons = persons_of(headers[0][1], body)
+    packed = frames * persons * features.width(persons, headers[0][1] > body.position_columns, body) * 2
     seconds = frames / 60_000  # packing
     checkpoints = 0.0
     rate = _matrix_rate()
