@@ -195,8 +195,8 @@ def test_groups_of_the_file_are_counted(tmp_path: Path) -> None:
     assert report.facts["groups"] == 3 and lines_about(report, "groups") == ["groups      3 in groups.csv"]
 
 
-@pytest.mark.parametrize(("factor", "warned"), [(1, False), (1000, True), (0.01, True)])
-def test_positions_that_are_not_in_metres_are_warned_of(tmp_path: Path, factor: float, warned: bool) -> None:
+@pytest.mark.parametrize(("factor", "warned"), [(1, False), (1000, False), (100, False), (5, True), (0.01, True)])
+def test_positions_of_no_known_unit_are_warned_of(tmp_path: Path, factor: float, warned: bool) -> None:
     motions = {name: join_columns(body(20, seed=seed) * np.float32(factor), sixes(20)) for seed, name in enumerate(IDS)}
     warning = lines_about(survey(load(write_data(tmp_path / "data", motions)), None), "warning")
     assert bool(warning) == warned and all("metres" in line for line in warning)

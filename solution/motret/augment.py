@@ -18,7 +18,6 @@ from motret.faults import SettingFault
 from motret.gar import Parts
 from motret.motion import MotionBatch
 from motret.rotations import Found
-from motret.skeleton import MIRROR, N_JOINTS
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,19 @@ class Mirror:
         return Mirror(self.order.to(device), self.sign.to(device))
 
 
-def make_mirror(columns: dict[str, slice], turns: Found | None = None) -> Mirror:
+def make_mirror(columns: features.Columns, turns: Found | None = None) -> Mirror:
     """The mirror of features with these columns; turns: what their rotations mean, where they have any."""
     blocks: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of each the order and the signs, as wide as the block
-    points = (MIRROR[:, None] * 3 + np.arange(3)).ravel(), np.tile([-1.0, 1, 1], N_JOINTS)
+    pairs = columns.body.mirror
+    points = (pairs[:, None] * 3 + np.arange(3)).ravel(), np.tile([-1.0, 1, 1], len(pairs))
     blocks["position"] = blocks["velocity"] = points
     blocks["root"] = np.arange(5), np.array([-1.0, 1, 1, -1, 1])  # velocity x, turning rate
     if "rotation" in columns:
         if turns is None:
             raise ValueError("rotations can be mirrored only where it is known what they mean")
-        blocks["rotation"] = ((MIRROR[1:, None] - 1) * 6 + np.arange(6)).ravel(), np.tile(turns.signs(), N_JOINTS - 1)
-    reach = list(features.REACH)
-    other = np.array([reach.index(int(MIRROR[joint])) for joint in reach])
+        blocks["rotation"] = ((pairs[1:, None] - 1) * 6 + np.arange(6)).ravel(), np.tile(turns.signs(), len(pairs) - 1)
+    reach = list(columns.body.reach)
+    other = np.array([reach.index(int(pairs[joint])) for joint in reach])
     gaps = (other[:, None] * len(reach) + other).ravel()
     blocks["relation"] = np.concatenate([np.arange(5), 5 + gaps]), np.array([-1.0, 1, 1, -1, 1] + [1] * len(gaps))  # place x, sine
     order = np.concatenate([part.start + blocks[name][0] for name, part in columns.items()])

@@ -18,14 +18,14 @@ import numpy as np
 
 from motret import arrays
 from motret.faults import DataFault
-from motret.skeleton import N_JOINTS, PERSONS_BY_COLUMNS
+from motret.skeleton import PERSONS_BY_COLUMNS, SMPL
 
 Text = TypeVar("Text")
 
 NO_DATA = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
 RESAVE = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
 BODY_FILE = "holistic.npy"
-"""The one name under which a motion is (frames, 22, 3): positions alone, as the layout of split_joints/ has them."""
+"""The one name under which a motion is (frames, joints, 3): positions alone, as the layout of split_joints/ has them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class TrainingSet:
     skipped: tuple[Skip, ...]
     rotations: bool = True
     """Whether the motions hold joint rotations."""
+    skeleton: str = SMPL.name
+    """The joints of their bodies, as `Skeleton.table` tells them."""
+    fps: float | None = None
+    """Frames a second, where the data say so."""
 
     def only(self, ids: Iterable[str]) -> "TrainingSet":
         """The same set restricted to some of its canonical ids, in its own order. An id it does not hold: DataFault."""
@@ -172,12 +176,12 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
 
 
 def read_motion(path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion of a file, (frames, 192 | 384, or 66) float32, writable; faults as in `parse_motion`."""
+    """The raw motion of a file, (frames, 192 | 384, or 3 * joints of a `BODY_FILE`) float32, writable; faults as in `parse_motion`."""
     return np.array(parse_motion(read_bytes(path), path, min_frames))
 
 
 def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, contiguous; (frames, 66) of a `BODY_FILE`.
+    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, contiguous; (frames, 3 * joints) of a `BODY_FILE`.
 
     path names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
     2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32.
@@ -211,9 +215,8 @@ def motion_shape(path: Path) -> tuple[int, int]:
 def _must_be_motion(shape: tuple[int, ...], path: Path) -> None:
     """DataFault where an array of this shape is no motion."""
     if len(shape) == 3 and path.resolve().name == BODY_FILE:  # a validation batch holds links to such files
-        if shape[1:] != (N_JOINTS, 3):
-            wrong = f"an array {shape}, expected (frames, {N_JOINTS}, 3): the {N_JOINTS} joints of SMPL, in its order"
-            raise DataFault(path, wrong, "keep those joints alone, or leave the motion out")
+        if shape[2] != 3 or not shape[1]:
+            raise DataFault(path, f"an array {shape}, expected (frames, joints, 3)", "keep positions alone, or leave the motion out")
     elif len(shape) != 2:
         raise DataFault(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE)
     elif shape[1] not in PERSONS_BY_COLUMNS:

@@ -52,8 +52,8 @@ def load_training(data: DataSettings, jobs: int = -1, kind: str = "canonical") -
     training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
     if split_joints.is_here(data.data_dir):
         training = split_joints.check_parts(training, data.work_dir, strict=data.strict, jobs=jobs)
-    up, rotations = store.find_up(training.paths), data.rotations and training.rotations
-    settings = FeatureSettings(fps=data.fps, up=up, rotations=rotations, kind=kind)
+    rotations, fps = data.rotations and training.rotations, training.fps or data.fps
+    settings = store.look(training.paths, FeatureSettings(fps=fps, rotations=rotations, kind=kind, skeleton=training.skeleton))
     packed, reused = store.pack(
         training.ids,
         training.paths,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from motret.skeleton import MIRROR
+from motret.skeleton import Skeleton
 from motret.store import Store
 
 KEY_FRAMES = 8
@@ -29,11 +29,11 @@ def describe(store: Store) -> np.ndarray:
     return poses.reshape(len(at), store.persons, -1)
 
 
-def mirror_poses(poses: np.ndarray) -> np.ndarray:
+def mirror_poses(poses: np.ndarray, body: Skeleton) -> np.ndarray:
     """The key poses (N, persons, K) of `describe` in the mirror: left joints are right ones, x points the other way."""
     points = poses.reshape(*poses.shape[:2], KEY_FRAMES, -1, 3)
     order = np.arange(points.shape[3])
-    order[: len(MIRROR)] = MIRROR
+    order[: len(body.mirror)] = body.mirror
     return (points[..., order, :] * np.array([-1, 1, 1], poses.dtype)).reshape(poses.shape)
 
 
@@ -45,7 +45,7 @@ def near_duplicates(store: Store, other: Store | None = None, mirrored: bool = F
     """
     there = describe(store if other is None else other)
     here = there if other is None else describe(store)
-    here = mirror_poses(here) if mirrored else here
+    here = mirror_poses(here, store.settings.body) if mirrored else here
     lengths, other_lengths = store.lengths, store.lengths if other is None else other.lengths
     flat = there.reshape(len(there), -1)
     points = flat.shape[1] / 3

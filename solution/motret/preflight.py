@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import challenge, cli, dataset, features, files, folds, network
+from motret import challenge, cli, dataset, features, files, folds, network, skeleton
 from motret.config import TextSettings, TrainSettings
 from motret.faults import DataFault, SettingFault, WeightsFault
 from motret.queries import read_queries
-from motret.skeleton import POSITION_COLUMNS, persons_of
+from motret.skeleton import Skeleton, persons_of
 
 EFFICIENCY = 0.15
 """Share of the machine's matrix-product rate that training reaches, roughly; for the forecast alone."""
@@ -46,7 +46,7 @@ def check(data_dir: Path, test_dir: Path | None, folders: Mapping[str, Path], tr
         headers = read_headers(training.paths)
         if test_dir is not None:
             read_queries(test_dir)
-        check_disk(folders, len(training.paths), headers, runs)
+        check_disk(folders, packed_bytes(len(training.paths), headers, skeleton.of(training.skeleton)), runs)
 
 
 def check_writable(folder: Path, flag: str) -> None:
@@ -78,9 +78,9 @@ def check_text_weights(settings: TextSettings) -> None:
         raise WeightsFault(f"{name} {weights}", "the weights are not on this machine and the model hub cannot be reached", fix)
 
 
-def check_disk(folders: Mapping[str, Path], motions: int, headers: Sequence[tuple[int, int]], runs: Sequence[TrainSettings]) -> None:
-    """DataFault where the disk has less free space than a run will take, roughly."""
-    needed = {"work_dir": packed_bytes(motions, headers), "out_dir": sum(checkpoint_bytes(settings) for settings in runs)}
+def check_disk(folders: Mapping[str, Path], packed: float, runs: Sequence[TrainSettings]) -> None:
+    """DataFault where the disk has less free space than a run will take, roughly. packed: bytes of the packed features."""
+    needed = {"work_dir": packed, "out_dir": sum(checkpoint_bytes(settings) for settings in runs)}
     for flag, size in needed.items():
         there = next(parent for parent in (folders[flag].absolute(), *folders[flag].absolute().parents) if parent.exists())
         free = shutil.disk_usage(there).free
@@ -93,7 +93,8 @@ def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: S
     """Rough time and disk space of a run, from the data's headers and this machine's speed."""
     training = dataset.read_training(data_dir)
     headers = read_headers(training.paths)
-    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * persons_of(headers[0][1])
+    body = skeleton.of(training.skeleton)
+    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * persons_of(headers[0][1], body)
     seconds = frames / 60_000  # packing
     seconds += sum(60 * (cli.parse_tune(call, None)[0].max_minutes or 0) for call in tune_calls)
     runs, rate = [cli.parse_train(call, None)[0] for call in train_calls], _matrix_rate()
@@ -104,15 +105,15 @@ def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: S
         limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
         epochs = fit.epochs * (1 - 1 / settings.folds)
         seconds += _folds(settings) * min(limit, epochs * 6 * weights * tokens / (EFFICIENCY * rate) + fit.epochs * 0.5)
-    size = packed_bytes(len(training.paths), headers) + sum(map(checkpoint_bytes, runs))
+    size = packed_bytes(len(training.paths), headers, body) + sum(map(checkpoint_bytes, runs))
     return f"forecast: about {files.duration(seconds)} on this machine, {size / 1e9:.1f} GB of disk"
 
 
-def packed_bytes(motions: int, headers: Sequence[tuple[int, int]]) -> float:
+def packed_bytes(motions: int, headers: Sequence[tuple[int, int]], body: Skeleton) -> float:
     """Size of the packed features of so many motions; headers: (frames, columns) of some of them."""
-    persons = persons_of(headers[0][1])
+    persons = persons_of(headers[0][1], body)
     frames = float(np.mean([shape[0] for shape in headers])) * motions
-    return frames * persons * features.width(persons, headers[0][1] > POSITION_COLUMNS) * 2
+    return frames * persons * features.width(persons, headers[0][1] > body.position_columns, body) * 2
 
 
 def checkpoint_bytes(settings: TrainSettings) -> float:

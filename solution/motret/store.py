@@ -11,8 +11,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +51,7 @@ class Store:
         return self.features.shape[1]
 
     @property
-    def columns(self) -> dict[str, slice]:
+    def columns(self) -> features.Columns:
         return features.layout(self.persons, self.settings)
 
     def motion(self, row: int) -> np.ndarray:
@@ -60,16 +60,20 @@ class Store:
         return np.asarray(self.features[start : start + self.lengths[row]], dtype=np.float32)
 
 
-def find_up(paths: Sequence[Path], skips: bool = True) -> str:
-    """The up axis of a data set, by vote of at most `PROBE` of its motions; unreadable ones do not vote."""
-    positions = []
+def look(paths: Sequence[Path], settings: FeatureSettings) -> FeatureSettings:
+    """The settings with the up axis and the unit of a data set, and whether its bodies are stored in the mirror.
+
+    By vote of at most `PROBE` of its motions; unreadable ones do not vote.
+    """
+    body, positions = settings.body, []
     for path in [paths[int(i)] for i in np.linspace(0, len(paths) - 1, min(PROBE, len(paths)))]:
-        try:
-            positions.append(skeleton.split_columns(challenge.read_motion(path))[0])
-        except DataFault:
-            if not skips:
-                raise
-    return features.find_up(positions) if positions else "+y"
+        with suppress(DataFault, KeyError):
+            positions.append(skeleton.split_columns(challenge.read_motion(path), body)[0])
+    if not positions:
+        return settings
+    up = features.find_up(positions, body)
+    reflected = features.find_reflected(positions, up, body)
+    return replace(settings, up=up, metres=features.find_metres(positions, body), reflected=reflected)
 
 
 def pack(
@@ -90,7 +94,7 @@ def pack(
     """
     sources = files.digest(
         features.VERSION,
-        asdict(settings),
+        settings.key(),
         min_frames,
         strict,
         [(name, str(path), *signature(path)) for name, path in zip(ids, paths, strict=True)],
@@ -155,8 +159,13 @@ def _build(
     found = [shapes[number] for number in kept]
     lengths = np.array([frames for frames, _ in found], dtype=np.int64)
     offsets = np.cumsum(lengths) - lengths
-    persons = skeleton.persons_of(width)
-    if settings.rotations and width == skeleton.POSITION_COLUMNS:
+    try:
+        persons = skeleton.persons_of(width, settings.body)
+    except KeyError:
+        joints = len(settings.body.joints)
+        wrong = f"motions of {width} columns, where those trained on are of {joints} joints"
+        raise DataFault(paths[0].parent, wrong, "give motions of the same skeleton") from None
+    if settings.rotations and width == settings.body.position_columns:
         raise DataFault(paths[0].parent, "positions alone, no joint rotations", "give --no_rotations")
     columns = max(part.stop for part in features.layout(persons, settings).values())
     shape = (int(lengths.sum()), persons, columns)
@@ -183,7 +192,7 @@ def _build(
     files.write_json(
         folder / "store.json", {"settings": asdict(settings), "skipped": [asdict(skip) for skip in skipped], "version": features.VERSION}
     )
-    return files.digest(features.VERSION, asdict(settings), list(zip(names, hashes, strict=True)), [asdict(skip) for skip in skipped])
+    return files.digest(features.VERSION, settings.key(), list(zip(names, hashes, strict=True)), [asdict(skip) for skip in skipped])
 
 
 def _fill(
@@ -209,7 +218,7 @@ def _fill(
         end += len(motion)
     if sizes:
         starts = np.cumsum(sizes) - sizes
-        packed = _halved(features.make(*skeleton.split_columns(raw[:end]), starts, settings))
+        packed = _halved(features.make(*skeleton.split_columns(raw[:end], settings.body), starts, settings))
         with target.open("r+b") as file:
             for place, start, size in zip(kept, starts, sizes, strict=True):
                 file.seek(place)

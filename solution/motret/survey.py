@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motret import split_joints
+from motret import features, split_joints
 from motret.captions import normalise, words
 from motret.dataset import TestData, TrainingData, same_persons
 from motret.duplicates import near_duplicates
-from motret.skeleton import JOINT
+from motret.features import FeatureSettings
 from motret.store import Store
 
 SHOWN = 5
-TALL = (0.3, 1.2)
-"""Metres between pelvis and head of a standing person, generously."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         f"motions     {len(store.ids)} of {store.persons} person(s), {facts['hours']:.1f} h"
         + ("" if training.rotations else "; positions alone, no joint rotations"),
         f"axes        {store.settings.up} is up; {store.settings.fps:g} frames a second",
+        f"bodies      {describe_bodies(store.settings, spine)}",
         f"frames      {frames['shortest']} shortest, {frames['median']} median, {frames['longest']} longest",
         f"captions    {facts['captions']}, {len(counts)} distinct, {facts['captions_of_several_motions']} of several motions; "
         f"{facts['words_per_caption']:.1f} words on average, {len(vocabulary)} different words",
@@ -65,7 +64,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         f"            {len(twins)} pairs nearly equal in the mirror{_some([(store.ids[a], store.ids[b]) for a, b, _ in twins])}",
         "groups      " + (f"{facts['groups']} in groups.csv" if training.groups else "none given (made from captions and duplicates)"),
     ]
-    if not TALL[0] < spine < TALL[1]:
+    if not features.SPINE[0] < spine < features.SPINE[1]:
         lines.append(f"warning     pelvis and head are {spine:.2f} apart in the median: positions seem not to be in metres")
     if test is not None:
         leaks = near_duplicates(store, test.store)
@@ -82,7 +81,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
             title = "leaks     " if not how else "          "
             lines.append(f"{title}  {count} test motions nearly equal to training motions{how}{_some(pairs)}")
     if split_joints.is_here(training.root):
-        facts["statistics"] = sorted(split_joints.check_statistics(training.root)[0])
+        facts["statistics"] = sorted(split_joints.check_statistics(training.root, store.settings.body)[0])
         told = "checked and not used: features have a mean and deviation of their own"
         lines.append(f"statistics  files of {len(facts['statistics'])} of {len(split_joints.STREAMS)} streams, {told}")
     lines.append(f"left out    {len(training.skipped)} training files")
@@ -90,6 +89,16 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
     if len(training.skipped) > SHOWN:
         lines.append(f"            and {len(training.skipped) - SHOWN} more, all in report.json")
     return Report(tuple(lines), facts)
+
+
+def describe_bodies(settings: FeatureSettings, spine: float | None = None) -> str:
+    """The joints of the bodies and the unit of their positions; spine: median metres between pelvis and head."""
+    body = settings.body
+    size = "" if spine is None else f" (pelvis to head {spine / settings.metres:.4g})"
+    told = f"{len(body.joints)} joints ({body.name}), in {features.UNITS[settings.metres]} by their size{size}"
+    if dict(body.parts) != dict(body.limbs):
+        told += f"; joints of the part streams: {', '.join(f'{part} {len(joints)}' for part, joints in body.parts.items())}"
+    return told + ("; stored in the mirror by their feet, turned back" if settings.reflected else "")
 
 
 def exact_duplicates(store: Store) -> list[tuple[int, int]]:
@@ -102,8 +111,8 @@ def _spine(store: Store) -> float:
     """Median distance between pelvis and head, in the data's unit."""
     middle = store.offsets + store.lengths // 2
     position = np.asarray(store.features[middle][..., store.columns["position"]], dtype=np.float32)
-    joints = position.reshape(*position.shape[:2], -1, 3)
-    return float(np.median(np.linalg.norm(joints[..., JOINT["head"], :] - joints[..., JOINT["pelvis"], :], axis=-1)))
+    joints, body = position.reshape(*position.shape[:2], -1, 3), store.settings.body
+    return float(np.median(np.linalg.norm(joints[..., body.joint("head"), :] - joints[..., body.joint("pelvis"), :], axis=-1)))
 
 
 def _some(pairs: list[tuple[str, str]]) -> str:

@@ -7,13 +7,30 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, motion, objective, part_texts, provenance, published, rank, runs, sides, text, workplace
+from motret import (
+    dataset,
+    fit,
+    folds,
+    history,
+    motion,
+    objective,
+    part_texts,
+    provenance,
+    published,
+    rank,
+    runs,
+    sides,
+    survey,
+    text,
+    workplace,
+)
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
 from motret.folds import Folds
 from motret.metrics import Score
 from motret.runs import Run
+from motret.skeleton import SMPL
 from motret.workplace import Workplace
 
 MOST_EXCLUDED = 1 / 3
@@ -25,6 +42,8 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
     data = dataset.load_training(settings.data, settings.machine.jobs, settings.motion.features)
     left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
     print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
+    if data.store.settings.skeleton != SMPL.name or data.store.settings.metres != 1:
+        print(f"bodies: {survey.describe_bodies(data.store.settings)}")
     # what belongs together is told by canonical features, whatever the tower sees
     seen = data if data.store.settings.kind == "canonical" else dataset.load_training(settings.data, settings.machine.jobs)
     by_flag = sources.get("folds") == "flag"
