@@ -1,6 +1,6 @@
 """The local validator: scores runs, checks and scores a submission, draws validation queries.
 
-python solution/validate.py oof scores every run on the motions it had not seen;
+python solution/validate.py oof scores every run on the motions it had not seen, in one table;
 
 python solution/validate.py submission submissions/submission.csv checks its form, and scores it where the answers are known;
 
@@ -31,22 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def score_runs(settings: OofSettings) -> None:
-    from motret import rank  # needs torch, which is slow to import
+    from motret import rank, run_table  # need torch, which is slow to import
 
     data = dataset.load_training(settings.data, settings.machine.jobs)
     found = folds.read(data, settings.data.folds_dir)
-    base = rank.choose([settings.against], settings.out_dir, data, found)[0] if settings.against else None
-    for chosen in rank.choose(settings.runs, settings.out_dir, data, found, partial=True):
-        run = rank.with_parts(chosen, found, settings.part_weight)
-        local = rank.out_of_fold_score([run], found)
-        print(local.line(run.name) + (f", part weight {run.part_weight:g}" if run.part_weight else ""))
-        if base:
-            print(f"  better than {base.name} by {rank.difference(run, base, found)}")
-        if settings.verbose:
-            for fold, score in local.by_fold.items():
-                print(f"  fold {fold}: {score} ({score.motions} motions)")
-            for way, table in local.retrieval.items():
-                print(f"  {way.replace('_', ' ')}, whole fold: " + ", ".join(f"{name} {value:.4g}" for name, value in table.items()))
+    against = rank.choose([settings.against], settings.out_dir, data, found)[0] if settings.against else None
+    chosen = rank.choose(settings.runs, settings.out_dir, data, found, partial=True)
+    scored = [rank.with_parts(run, found, settings.part_weight) for run in chosen]
+    print("\n".join(run_table.lines(scored, found, against, settings.verbose)))
 
 
 def check_submission(settings: SubmissionSettings) -> None:

@@ -255,9 +255,9 @@ class OofSettings:
     runs: tuple[str, ...] = ()
     """Run folders (a path, or a name inside --out_dir); by default every run of this data with a finished fold."""
     verbose: bool = False
-    """Also each fold, and plain recalls in both directions."""
+    """Also each fold, plain recalls in both directions, and what it is worth to choose each fold's epoch by its score."""
     against: str | None = None
-    """Also how much better each run is than this one, motion by motion, with the standard error of the difference."""
+    """Tell differences to this run; by default to the best one. They are paired by motion, with the standard error of the difference."""
     part_weight: float | Literal["auto"] = 0.0
     """So many times the similarity of the parts that a caption names is added, by runs that know parts; auto: what is best out of fold."""
     out_dir: Path = field(default_factory=partial(_path, "out_dir"))

@@ -131,7 +131,8 @@ def _fit(
             if draw:
                 draw(shown, line.epoch, line.epoch >= epochs or history.stale(lines, settings.fit))
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
-    log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in lines) - spent:.0f} s")
+    why = "the last" if fold is None or settings.fit.chosen_by == "last" else history.CHOSEN_THERE
+    log.info(f"kept epoch {kept['epoch']} ({why}); {sum(line.seconds for line in lines) - spent:.0f} s")
 
     def embedded() -> OutOfFold | None:
         return None if fold is None else embedding.out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)

@@ -1,14 +1,16 @@
 """The epochs of a fold's training: what each came to, how many there will be, what a checkpoint is chosen by, metrics.csv."""
 
+import csv
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from motret import files
 from motret.config import FitSettings
+from motret.faults import RunFault
 from motret.model import DualEncoder
 
 
@@ -30,6 +32,9 @@ class Epoch:
     spread: float = math.nan
     text_spread: float = math.nan
 
+
+CHOSEN_THERE = "chosen on the fold it is scored on, which flatters the score a little"
+"""What is said of an epoch that was not simply the last."""
 
 Watch = Callable[[Epoch], None]
 """Is told of each epoch as it ends, in place of a bar; what it raises ends the training."""
@@ -58,15 +63,14 @@ def describe(line: Epoch) -> str:
 
 def worth(line: Epoch, settings: FitSettings) -> float:
     """What a checkpoint is chosen by; NaN without a validation."""
-    if settings.select == "last":
+    if settings.chosen_by == "last":
         return float(line.epoch) if math.isfinite(line.score) else math.nan
-    return line.r1 if settings.select == "r1" else line.score
+    return line.r1 if settings.chosen_by == "r1" else line.score
 
 
 def stale(history: list[Epoch], settings: FitSettings) -> bool:
     """Whether as many validations as the patience allows have gone by without a better one."""
-    by_score = replace(settings, select="score") if settings.select == "last" else settings
-    worths = [worth(line, by_score) for line in history if math.isfinite(line.score)]
+    worths = [worth(line, settings) for line in history if math.isfinite(line.score)]
     if not settings.early_stop_patience or not worths:
         return False
     return len(worths) - 1 - int(np.argmax(worths)) >= settings.early_stop_patience
@@ -75,3 +79,16 @@ def stale(history: list[Epoch], settings: FitSettings) -> bool:
 def write(path: Path, history: list[Epoch]) -> None:
     """Writes metrics.csv, a line an epoch."""
     files.write_table(path, [asdict(line) for line in history])
+
+
+def read(path: Path) -> list[Epoch]:
+    """The epochs in a metrics.csv; columns that an older file has not are NaN. RunFault where it cannot be read."""
+    known = {item.name for item in fields(Epoch)}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [{name: float(value) for name, value in row.items() if name in known} for row in csv.DictReader(stream)]
+        if not rows:
+            raise ValueError("it holds no epoch")
+        return [Epoch(**row | {"epoch": int(row["epoch"])}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError) as broken:
+        raise RunFault(path, f"cannot be read ({broken})", "train the fold again") from broken

@@ -6,9 +6,8 @@ runs/<name>/report/fold<k>/ or full/                   curves.png, loss_curve.pn
 runs/<name>/report/fold<k>/                            qualitative_epoch<N>/, tsne_latent_space.png
 """
 
-import csv
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from motret import (
     builder,
     dataset,
     files,
+    history,
     looks,
     page,
     plots,
@@ -38,6 +38,7 @@ from motret.config import ReportSettings, TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import RunFault
 from motret.folds import Folds
+from motret.history import Epoch
 from motret.model import DualEncoder
 from motret.plots import History
 from motret.queries import read_queries
@@ -95,11 +96,11 @@ def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) 
     for fold in parts:
         place = folder / run.part(fold).name
         model, epoch = builder.open_model(run, fold, data.store.columns, tower, device)
-        history = read_history(run.part(fold) / "metrics.csv", epoch)
+        course = read_history(run.part(fold) / "metrics.csv", epoch)
         name, label = looks.name_of(run, fold), "training, with parts" if run.settings.parts.use_gar else "training"
-        plots.curves(place / "curves.png", name, [history], rates(run.settings, model), label)
-        plots.loss_curve(place / "loss_curve.png", f"Loss: {name}", history, label)
-        histories += [history] if fold is not None else []
+        plots.curves(place / "curves.png", name, [course], rates(run.settings, model), label)
+        plots.loss_curve(place / "loss_curve.png", f"Loss: {name}", course, label)
+        histories += [course] if fold is not None else []
         _attention(place, run, model, motions, data, folds, fold, epoch, settings.attn_layer)
         if fold is not None:
             _analysis(place, run, data, folds, fold, epoch, motions, tower, settings.pairs)
@@ -123,12 +124,8 @@ def _parts(run: Run, fold: int | None) -> list[int | None]:
 
 def read_history(path: Path, kept: int) -> History:
     """What metrics.csv says; RunFault where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-    except (OSError, ValueError, TypeError, IndexError) as broken:
-        raise RunFault(path, f"cannot be read ({broken})", "train the fold again") from broken
+    lines = history.read(path)
+    columns = {item.name: np.array([float(getattr(line, item.name)) for line in lines]) for item in fields(Epoch)}
     return History(columns, kept)
 
 

@@ -233,9 +233,10 @@ class FitSettings:
     eval_interval: int = 1
     """Epochs between validations (the SGAR description: 10, of 100)."""
     early_stop_patience: int = 0
-    """Stop after this many validations without a better one; 0: never."""
-    select: Literal["score", "r1", "last"] = "score"
-    """Keep the checkpoint with the best local score, or the best text-to-motion R@1, or the last one."""
+    """Stop after this many validations without a better one, and keep the best so far; 0: never."""
+    select: Literal["last", "score", "r1"] = "last"
+    """Keep the checkpoint of the last epoch (with --early_stop_patience: of the best score), or that with the best local score or the
+    best text-to-motion R@1 on the held-out motions, whose score it then flatters a little."""
     save_halves: bool = False
     """Also write the weights of the kept model as motion_encoder.pt and clip_model_finetuned.pt, beside it."""
     save_every: int = 0
@@ -250,6 +251,11 @@ class FitSettings:
             if not 0 <= getattr(self, name) < 1:
                 raise SettingFault(f"--{name}", f"is {getattr(self, name):g}", "give a number from 0 to below 1")
         above_zero(self, "max_minutes", "lr")
+
+    @property
+    def chosen_by(self) -> Literal["last", "score", "r1"]:
+        """What the epoch that is kept is chosen by."""
+        return "score" if self.select == "last" and self.early_stop_patience else self.select
 
     @property
     def step_size(self) -> int:

@@ -95,6 +95,8 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
             for fold in left:
                 _tell(run, fold, fit.fit(run, data, found, place, tower, fold))
     if run.finished():
+        if settings.fit.chosen_by != "last":
+            print(f"{run.name}: the epoch of each fold is {history.CHOSEN_THERE}")
         print(rank.out_of_fold_score([run], found).line(run.name))
     return run
 
