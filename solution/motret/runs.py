@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -51,6 +51,8 @@ UNESSENTIAL = {
     "attn_interval",
     "run_qualitative",
     "qualitative_interval",
+    "save_every",
+    "save_halves",
 }
 """Settings that say where and when, not what: a run may be resumed with others."""
 
@@ -158,9 +160,7 @@ def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
     name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if settings.resume == "auto" and not settings.run_name:
         name = _newest_like(settings, data, folds) or name
-    folder = Path(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
-    if folder.is_file():  # a checkpoint: its run is two folders up
-        folder = folder.parent.parent
+    folder = named_by(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
     texts = part_texts.digest(settings)
     run = Run(folder, settings, dict(sources), data.fingerprint, folds.hash, data.store.settings, data.store.persons, part_texts=texts)
     if (folder / "args.json").is_file():
@@ -169,8 +169,19 @@ def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
         _must_match(open_run(folder), run)
         return run
     if settings.resume not in (None, "auto"):
-        raise RunFault(folder, "no run to resume there", "give the folder that has args.json")
+        raise no_run(folder)
     return run
+
+
+def no_run(folder: Path) -> RunFault:
+    """The fault of a folder that `--resume` names and that is no run."""
+    return RunFault(folder, "no run to resume there", "give the folder that has args.json")
+
+
+def named_by(resume: str) -> Path:
+    """The folder of the run that `--resume` names by itself or by a file in one of its folds."""
+    path = Path(resume)
+    return path.parent.parent if path.is_file() else path
 
 
 def begin(run: Run) -> None:
@@ -311,7 +322,12 @@ def _must_match(there: Run, here: Run) -> None:
         if one != other:
             raise RunFault(there.folder, f"was trained on other {what} ({one}, now {other})", "give another --run_name")
     old, new = config.flat(there.settings), config.flat(here.settings)
-    changed = [name for name in new if name not in UNESSENTIAL and old[name] != new[name]]
+    changed = [name for name in new if name not in {*UNESSENTIAL, "epochs", "max_minutes"} and old[name] != new[name]]
     if changed:
-        told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
-        raise RunFault(there.folder, f"has other settings: {told}", "give the same flags, or another --run_name")
+        raise other_settings(there.folder, old, new, changed)
+
+
+def other_settings(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], changed: Sequence[str]) -> RunFault:
+    """The fault of settings that a run which goes on cannot take."""
+    told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
+    return RunFault(folder, f"has other settings: {told}", "leave these flags out, or give another --run_name")

@@ -240,7 +240,7 @@ class FitSettings:
     save_halves: bool = False
     """Also write the weights of the kept model as motion_encoder.pt and clip_model_finetuned.pt, beside it."""
     save_every: int = 0
-    """Also keep a checkpoint every so many epochs; 0: none."""
+    """Also keep a checkpoint every so many epochs, which --resume can go on from; 0: none."""
 
     def __post_init__(self) -> None:
         at_least(self, 2, "batch_size")

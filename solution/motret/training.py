@@ -7,7 +7,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, part_texts, provenance, rank, runs, sides, text, workplace
+from motret import dataset, fit, folds, history, part_texts, provenance, rank, resume, runs, sides, text, workplace
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -77,6 +77,10 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     wanted = wanted_folds(settings, found)
     run = runs.locate(settings, sources, data, found)
     print(f"{run.name}: {settings.variant} in {run.folder}")
+    if (run.folder / "args.json").is_file():
+        if checkpoint := resume.checkpoint_of(settings):
+            resume.rewind(run, checkpoint)
+        wanted = list(dict.fromkeys([*wanted, *resume.reopen(run)]))
     done = [fold for fold in wanted if (run.full() if fold is None else fold in run.finished())]
     if done:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
