@@ -4,6 +4,7 @@ runs/<name>/args.json                 settings, the source of each, data and fol
 runs/<name>/fold<k>/ or full/         best_epoch<N>.pt, last.pt, metrics.csv, train_log.txt, and oof.npz or done.json when finished
 """
 
+import functools
 import pickle
 import platform
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from json import JSONDecodeError, loads
@@ -63,7 +64,8 @@ class Run:
 
     part_weight: so many times the similarity of parts is added to that of the whole when its models are asked; part_texts: which texts
     of parts it learned from, None where from none and in runs of before they were kept; inputs: digests of what else its models are
-    made from (`provenance`), None in runs of before they were kept.
+    made from (`provenance`), None in runs of before they were kept; elsewhere: where reports and views of it go instead of its own
+    folder, which may be read-only (`with_output`).
     """
 
     folder: Path
@@ -76,6 +78,12 @@ class Run:
     part_weight: float = 0.0
     part_texts: str | None = None
     inputs: dict[str, str] | None = None
+    elsewhere: Path | None = None
+
+    @property
+    def output_dir(self) -> Path:
+        """Where what is made of the finished run goes."""
+        return self.elsewhere or self.folder
 
     @property
     def name(self) -> str:
@@ -226,6 +234,20 @@ def find_runs(out_dir: Path) -> list[Run]:
         except Fault as fault:
             warnings.warn(f"left out: {fault}", stacklevel=1)
     return found
+
+
+def with_output(run: Run, work_dir: Path) -> Run:
+    """The run with a folder for its reports and views: its own, or where that cannot be written one under `work_dir`, aloud."""
+    if files.writable(run.folder):
+        return run
+    elsewhere = work_dir / "runs" / f"{run.name}-{files.digest(str(run.folder.resolve()))[:8]}"
+    _say_elsewhere(run.folder, elsewhere)
+    return replace(run, elsewhere=elsewhere)
+
+
+@functools.cache
+def _say_elsewhere(folder: Path, elsewhere: Path) -> None:
+    print(f"{folder} cannot be written: what is made of it goes to {elsewhere}")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
