@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for candidate in report.queries[0].candidates:
         captions = f"  {' / '.join(candidate.captions)}" if candidate.captions else ""
         print(f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}")
-    out = settings.out or run.folder / "report" / "search.html"
+    out = settings.out or run.output_dir / "report" / "search.html"
     page.write(out, report)
     print(f"page {out}")
     return 0

@@ -57,6 +57,8 @@ def parse_train(
             raise SettingFault(source, f"no setting is called {unknown[0]!r}", "see `python solution/train.py --help` for the names")
         values.update(layer)
         sources.update(dict.fromkeys(layer, source))
+    if variant == known["variant"] and variant not in loose(args, known):
+        sources["variant"] = "default"
     settings = parse(config.TrainSettings, args, f"{doc}\nVariants: {', '.join(config.VARIANTS)}.", values)
     sources.update(dict.fromkeys(given(args) & set(known), "flag"))
     return settings, sources

@@ -56,6 +56,8 @@ NOT_MODEL = {
     "attn_interval",
     "run_qualitative",
     "qualitative_interval",
+    "save_every",
+    "save_halves",
 }
 """Settings of a run that say where and when, not what is learned: it may be resumed with others."""
 
@@ -148,8 +150,10 @@ class TrainSettings:
     run_name: str | None = None
     """Name of the run folder; by default the variant and the time."""
     resume: str | None = None
-    """Go on with a run from its last.pt: its folder (or a file in it), or auto for the one of this --run_name (without one: the newest
-    with the same settings); same: auto, but a run of this name with other data or settings is renamed and a new one begins."""
+    """Go on with a run, by the settings in its args.json: its folder, or auto for the one of this --run_name (without one: the newest
+    with the same settings). More --epochs or --max_minutes train finished folds further, on the schedule of the new length. A
+    checkpoint file: its fold goes on from there. same: auto, but a run of this name with other data or settings is renamed and a new one
+    begins."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
     motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)

@@ -61,6 +61,16 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder, or in the nearest folder above that is there; found out by making one."""
+    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return True
+    except OSError:
+        return False
+
+
 def link(source: Path, target: Path) -> None:
     """Puts a file under another name too; a copy where the disk has no links."""
     try:

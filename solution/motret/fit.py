@@ -119,12 +119,16 @@ def _fit(
             if fold is None or worth > best:
                 best = worth if math.isfinite(worth) else best
                 _keep_best(part, shown, settings, line)
-            if settings.fit.save_every and line.epoch % settings.fit.save_every == 0:
-                runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": shown.state_dict(), "epoch": line.epoch})
-            if due:
+            asked = bool(settings.fit.save_every) and line.epoch % settings.fit.save_every == 0
+            if due or asked:
                 state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "loaded": list(loaded)}
                 state |= {} if ema is None else {"ema": ema.state_dict()}
-                runs.save_checkpoint(part / "last.pt", state | {"history": [asdict(line) for line in lines]})
+                state |= {"history": [asdict(line) for line in lines]}
+            if asked:  # the weights that are validated, and what it takes to go on from them
+                kept = {"model": shown.state_dict(), "epoch": line.epoch, "state": state}
+                runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", kept)
+            if due:
+                runs.save_checkpoint(part / "last.pt", state)
             history.write(part / "metrics.csv", lines)
             if watch:
                 watch(line)
@@ -259,9 +263,10 @@ def _restore(before: dict[str, Any] | None, optimiser: torch.optim.Optimizer, em
     """The history and best value of an unfinished fold, its optimiser and average loaded; nothing where there is no checkpoint."""
     if before is None:
         return [], -math.inf
-    optimiser.load_state_dict(before["optimiser"])
-    if ema is not None:
-        ema.load_state_dict(before["ema"])
+    if "optimiser" in before:  # else weights alone were gone on from
+        optimiser.load_state_dict(before["optimiser"])
+        if ema is not None:
+            ema.load_state_dict(before["ema"])
     return [history.restored(line) for line in before["history"]], before["best"]
 
 

@@ -101,7 +101,9 @@ def gather(settings: EnsembleSettings, data: TrainingData, folds: Folds) -> list
     found = []
     for own in alike:
         twins = [run for run in there if all(runs.same_kind(run, one) for one in own)]
-        found.append(_weigh_parts(_member(own, twins), folds, settings.part_weight))
+        member = _weigh_parts(_member(own, twins), folds, settings.part_weight)
+        kept = {fold: runs.with_output(run, settings.data.work_dir) for fold, run in member.folds.items()}
+        found.append(replace(member, folds=kept))
     return found if settings.fold is None else [member.only(settings.fold) for member in found]
 
 

@@ -90,7 +90,7 @@ def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) 
         data = dataset.load_training(settings.data, settings.machine.jobs, run.settings.motion.features)
     machine = replace(run.settings.machine, device=settings.machine.device, jobs=settings.machine.jobs)
     run = replace(run, settings=replace(run.settings, data=settings.data, machine=machine))
-    folder = run.folder / "report"
+    folder = runs.with_output(run, settings.data.work_dir).output_dir / "report"
     device = workplace.choose_device(settings.machine.device)
     motions, tower = Motions(data.store, run.settings.motion, device), text.make_tower(run.settings.text)
     histories = []

@@ -4,14 +4,15 @@ runs/<name>/args.json                 settings, the source of each, data and fol
 runs/<name>/fold<k>/ or full/         best_epoch<N>.pt, last.pt, metrics.csv, train_log.txt, and oof.npz or done.json when finished
 """
 
+import functools
 import pickle
 import platform
 import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from json import JSONDecodeError, loads
@@ -36,7 +37,8 @@ class Run:
 
     part_weight: so many times the similarity of parts is added to that of the whole when its models are asked; part_texts: which texts
     of parts it learned from, None where from none and in runs of before they were kept; inputs: digests of what else its models are
-    made from (`provenance`), None in runs of before they were kept.
+    made from (`provenance`), None in runs of before they were kept; elsewhere: where reports and views of it go instead of its own
+    folder, which may be read-only (`with_output`).
     """
 
     folder: Path
@@ -49,6 +51,12 @@ class Run:
     part_weight: float = 0.0
     part_texts: str | None = None
     inputs: dict[str, str] | None = None
+    elsewhere: Path | None = None
+
+    @property
+    def output_dir(self) -> Path:
+        """Where what is made of the finished run goes."""
+        return self.elsewhere or self.folder
 
     @property
     def name(self) -> str:
@@ -133,9 +141,7 @@ def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
     name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if settings.resume == "auto" and not settings.run_name:
         name = _newest_like(settings, data, folds) or name
-    folder = Path(settings.resume) if settings.resume not in (None, "auto", "same") else settings.out_dir / name
-    if folder.is_file():  # a checkpoint: its run is two folders up
-        folder = folder.parent.parent
+    folder = named_by(settings.resume) if settings.resume not in (None, "auto", "same") else settings.out_dir / name
     texts = part_texts.digest(settings)
     run = Run(folder, settings, dict(sources), data.fingerprint, folds.hash, data.store.settings, data.store.persons, part_texts=texts)
     if (folder / "args.json").is_file():
@@ -147,8 +153,19 @@ def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingDa
             _must_match(open_run(folder), run)
         return run
     if settings.resume not in (None, "auto", "same"):
-        raise RunFault(folder, "no run to resume there", "give the folder that has args.json")
+        raise no_run(folder)
     return run
+
+
+def no_run(folder: Path) -> RunFault:
+    """The fault of a folder that `--resume` names and that is no run."""
+    return RunFault(folder, "no run to resume there", "give the folder that has args.json")
+
+
+def named_by(resume: str) -> Path:
+    """The folder of the run that `--resume` names by itself or by a file in one of its folds."""
+    path = Path(resume)
+    return path.parent.parent if path.is_file() else path
 
 
 def _set_aside_unless_same(folder: Path, run: Run) -> None:
@@ -203,6 +220,20 @@ def find_runs(out_dir: Path) -> list[Run]:
         except Fault as fault:
             warnings.warn(f"left out: {fault}", stacklevel=1)
     return found
+
+
+def with_output(run: Run, work_dir: Path) -> Run:
+    """The run with a folder for its reports and views: its own, or where that cannot be written one under `work_dir`, aloud."""
+    if files.writable(run.folder):
+        return run
+    elsewhere = work_dir / "runs" / f"{run.name}-{files.digest(str(run.folder.resolve()))[:8]}"
+    _say_elsewhere(run.folder, elsewhere)
+    return replace(run, elsewhere=elsewhere)
+
+
+@functools.cache
+def _say_elsewhere(folder: Path, elsewhere: Path) -> None:
+    print(f"{folder} cannot be written: what is made of it goes to {elsewhere}")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -303,7 +334,12 @@ def _must_match(there: Run, here: Run) -> None:
         if one != other:
             raise RunFault(there.folder, f"was trained on other {what} ({one}, now {other})", "give another --run_name")
     old, new = config.flat(there.settings), config.flat(here.settings)
-    changed = [name for name in new if name not in config.NOT_MODEL and old[name] != new[name]]
+    changed = [name for name in new if name not in {*config.NOT_MODEL, "epochs", "max_minutes"} and old[name] != new[name]]
     if changed:
-        told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
-        raise RunFault(there.folder, f"has other settings: {told}", "give the same flags, or another --run_name")
+        raise other_settings(there.folder, old, new, changed)
+
+
+def other_settings(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], changed: Sequence[str]) -> RunFault:
+    """The fault of settings that a run which goes on cannot take."""
+    told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
+    return RunFault(folder, f"has other settings: {told}", "leave these flags out, or give another --run_name")

@@ -257,7 +257,7 @@ class FitSettings:
     """Also write the weights of the kept model as motion_encoder.pt and, of a text tower that learns, clip_model_finetuned.pt, beside it.
     Always done where a pretrained text tower learns."""
     save_every: int = 0
-    """Also keep a checkpoint every so many epochs; 0: none."""
+    """Also keep a checkpoint every so many epochs, which --resume can go on from; 0: none."""
 
     def __post_init__(self) -> None:
         at_least(self, 2, "batch_size")

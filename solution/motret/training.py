@@ -18,6 +18,7 @@ from motret import (
     provenance,
     published,
     rank,
+    resume,
     runs,
     sides,
     survey,
@@ -122,6 +123,10 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     wanted = wanted_folds(settings, found)
     run = runs.locate(settings, sources, data, found)
     print(f"{run.name}: {settings.variant} in {run.folder}")
+    if (run.folder / "args.json").is_file():
+        if checkpoint := resume.checkpoint_of(settings):
+            resume.rewind(run, checkpoint)
+        wanted = list(dict.fromkeys([*wanted, *resume.reopen(run)]))
     done = [fold for fold in wanted if (run.full() if fold is None else fold in run.finished())]
     if done:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")

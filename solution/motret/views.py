@@ -9,6 +9,7 @@ import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -124,8 +125,9 @@ def origin(run: Run, fold: int, view: Showing, text: np.ndarray, motions: np.nda
 
 def load(run: Run, fold: int, view: Showing) -> Seen | None:
     """What is kept of a view; None where there is nothing, or half a file."""
+    own, beside = _file(run, fold, view), run.part(fold) / f"oof_{view.name}.npz"
     try:
-        with np.load(run.part(fold) / f"oof_{view.name}.npz", allow_pickle=False) as kept:
+        with np.load(own if own.is_file() else beside, allow_pickle=False) as kept:
             return Seen(kept["text"], kept["motion"], float(kept["deviation"]), str(kept["of"]))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
@@ -133,4 +135,9 @@ def load(run: Run, fold: int, view: Showing) -> Seen | None:
 
 def save(run: Run, fold: int, view: Showing, seen: Seen) -> None:
     """Keeps what a fold's model says in a view."""
-    files.write_whole(run.part(fold) / f"oof_{view.name}.npz", lambda beside: np.savez(beside, **vars(seen)))
+    files.write_whole(_file(run, fold, view), lambda beside: np.savez(beside, **vars(seen)))
+
+
+def _file(run: Run, fold: int, view: Showing) -> Path:
+    """Beside oof.npz, or where the run's folder is read-only in its output folder."""
+    return run.output_dir / run.part(fold).name / f"oof_{view.name}.npz"
