@@ -12,9 +12,8 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
-from motret import challenge, features, files, kinematics, skeleton, statements, store
+from motret import challenge, features, files, kinematics, progress, skeleton, statements, store
 from motret.challenge import TrainingSet
 from motret.faults import DataFault
 from motret.features import FeatureSettings
@@ -53,7 +52,7 @@ def describe_training(training: TrainingSet, settings: FeatureSettings, jobs: in
     pieces = [training.paths[start : start + CHUNK] for start in range(0, len(training.paths), CHUNK)]
     parallel = store.workers(jobs, len(pieces))
     described = parallel(joblib.delayed(_describe_files)(piece, settings) for piece in pieces)
-    parts = (part for done in tqdm(described, total=len(pieces), desc="describing parts", unit="piece", mininterval=0.5) for part in done)
+    parts = (part for done in progress.bar(described, total=len(pieces), desc="describing parts", unit="piece") for part in done)
     yield from ((name, captions[0], part) for name, captions, part in zip(training.ids, training.captions, parts, strict=True))
 
 

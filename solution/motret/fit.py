@@ -24,6 +24,7 @@ from motret import (
     files,
     finetune,
     history,
+    progress,
     published,
     runs,
     text,
@@ -96,8 +97,7 @@ def _fit(
     spent = sum(line.seconds for line in lines)
     steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.step_size), history.planned_epochs(settings.fit, lines)
     name = f"{run.name} {part.name}"
-    hidden = True if watch else None  # None: shown on a terminal
-    with tqdm(total=epochs * steps, initial=len(lines) * steps, desc=name, unit="step", mininterval=0.5, disable=hidden) as bar:
+    with progress.bar(total=epochs * steps, initial=len(lines) * steps, desc=name, unit="step", hidden=watch is not None) as bar:
         while len(lines) < epochs and not history.stale(lines, settings.fit):
             line = _train_epoch(model, optimiser, learn, place, settings, len(lines), epochs, stream, bar)
             if not math.isfinite(line.train_loss):

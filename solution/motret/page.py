@@ -12,9 +12,8 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from tqdm import tqdm
 
-from motret import challenge, features, files, poses, skeleton
+from motret import challenge, features, files, poses, progress, skeleton
 from motret.features import FeatureSettings
 from motret.poses import Packed
 
@@ -92,7 +91,7 @@ def write(path: Path, report: Report) -> int:
 def pack_all(report: Report) -> dict[Path, Packed]:
     """Every motion of the report, packed once."""
     paths = dict.fromkeys(candidate.path for query in report.queries for candidate in query.candidates)
-    return {path: read(path, report.settings) for path in tqdm(paths, desc="motions of the page", mininterval=0.5, disable=None)}
+    return {path: read(path, report.settings) for path in progress.bar(paths, desc="motions of the page")}
 
 
 def read(path: Path, settings: FeatureSettings) -> Packed:

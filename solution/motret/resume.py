@@ -31,8 +31,8 @@ class Checkpoint:
 def begun(settings: TrainSettings) -> Path | None:
     """Folder of the run that `--resume` names: by folder, by a file in it, or auto by its --run_name. None where a new run begins.
 
-    auto without a name, and `same`, look for a run with the same settings, which takes all of them (`runs.locate`). RunFault for a folder that is
-    no run.
+    auto without a name, and `same`, look for a run with the same settings, which takes all of them (`runs.locate`). RunFault for a
+    folder that is no run.
     """
     if settings.resume in (None, "same") or (settings.resume == "auto" and settings.run_name is None):
         return None

@@ -18,9 +18,8 @@ from typing import Literal
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
-from motret import challenge, features, files, skeleton
+from motret import challenge, features, files, progress, skeleton
 from motret.challenge import Skip
 from motret.faults import DataFault
 from motret.features import FeatureSettings
@@ -178,7 +177,7 @@ def _build(
         for piece in pieces
     )
     results: list[str | DataFault] = []
-    with _one_thread_each(), tqdm(total=len(kept), desc=f"packing {what}", unit="motion", mininterval=0.5) as bar:
+    with _one_thread_each(), progress.bar(total=len(kept), desc=f"packing {what}", unit="motion") as bar:
         for done in parallel(work):
             results += done
             bar.update(len(done))

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from motret import clip_weights, files, network, precision
+from motret import clip_weights, files, network, precision, progress
 from motret.config import TextSettings
 from motret.faults import SettingFault, WeightsFault
 
@@ -272,7 +271,7 @@ def embed(tower: ClipTower | HfTower, ids: Tensor, lengths: Tensor, device: torc
     out = torch.empty(len(ids), tower.dim)
     order = lengths.argsort(stable=True)
     with precision.autocast(device, precision.computes_in_bfloat16(device)):
-        for rows in tqdm(order.split(EMBED_BATCH), desc="embedding captions", unit="batch", mininterval=0.5, disable=len(order) < 2000):
+        for rows in progress.bar(order.split(EMBED_BATCH), desc="embedding captions", unit="batch", hidden=len(order) < 2000):
             longest = int(lengths[rows].max())
             out[rows] = tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
     return out.numpy()

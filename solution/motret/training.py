@@ -15,6 +15,7 @@ from motret import (
     motion,
     objective,
     part_texts,
+    progress,
     provenance,
     published,
     rank,
@@ -148,7 +149,7 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
             _side_by_side(run, left, workers, jobs)
         else:
             for fold in left:
-                _tell(run, fold, fit.fit(run, data, found, place, tower, fold))
+                _tell(run, fold, fit.fit(run, data, found, place, tower, fold, None if progress.on_terminal() else _epoch_line(run, fold)))
     if run.finished():
         if settings.fit.chosen_by != "last":
             print(f"{run.name}: the epoch of each fold is {history.CHOSEN_THERE}")
@@ -191,9 +192,13 @@ def _fit_alone(run: Run, fold: int | None, threads: int) -> None:
     data = dataset.load_training(run.settings.data, jobs=1, kind=run.settings.motion.features)
     found = folds.read(data, run.settings.data.folds_dir)
     place, tower = set_up(run.settings, data)
-    name = run.part(fold).name
-    score = fit.fit(run, data, found, place, tower, fold, lambda line: print(f"{name} {history.describe(line)}", flush=True))
+    score = fit.fit(run, data, found, place, tower, fold, _epoch_line(run, fold))
     _tell(run, fold, score)
+
+
+def _epoch_line(run: Run, fold: int | None) -> history.Watch:
+    """Prints a line after each epoch, where no bar can be drawn."""
+    return lambda line: print(f"{run.part(fold).name} {history.describe(line)}", flush=True)
 
 
 def _tell(run: Run, fold: int | None, score: Score | None) -> None:
