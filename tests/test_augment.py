@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import prepare
 import tiny
 import train
 from conftest import body, load, sixes, write_data
@@ -315,6 +316,9 @@ def test_a_run_with_everything_on_repeats_by_seed(tmp_path, capsys) -> None:
     on |= {"caption_mix": 0.3, "word_dropout": 0.1, "fold": 0, "epochs": 1}
     for name in ("a", "b"):
         assert tiny.run_training(tmp_path, name, **on) == 0
-    assert "the first two columns, one after the other" in capsys.readouterr().out
+    assert "the first two columns" not in capsys.readouterr().out  # that is told by prepare.py, once
+    assert prepare.main(tiny.places()) == 0
+    told = capsys.readouterr().out
+    assert told.count("rotation convention: ") == 1 and "the first two columns, one after the other" in told
     one, two = (np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("a", "b"))
     np.testing.assert_array_equal(one, two)

@@ -64,7 +64,6 @@ def find_mirror(data: TrainingData, flag: str) -> Mirror:
     if not found.fits:
         wrong = f"the joint rotations fit no known convention; nearest: {found}"
         raise SettingFault(flag, wrong, "leave them out with --no_rotations, or leave this flag out")
-    print(f"joint rotations: {found}")
     return make_mirror(columns, found)
 
 
