@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = survey(data, test)
     print("\n".join(report.lines))
     if "rotation" in data.store.columns:
-        found = rotations.find_in(data.training.paths)
+        found = rotations.find_in(data.training.paths, data.store.settings.metres)
         known = str(found) if found.fits else f"none that is known, so rotations cannot be mirrored; nearest: {found}"
         print(f"rotation convention: {known}")
     files.write_json(settings.data.work_dir / "report.json", {"data": data.fingerprint} | report.facts)

@@ -10,7 +10,7 @@ import prepare
 from conftest import sixes
 from motret import acting, rotations
 from motret.rotations import CONVENTIONS, Convention, Found
-from motret.skeleton import JOINTS, MIRROR, PARENTS
+from motret.skeleton import JOINTS, MIRROR, PARENTS, join_columns, split_columns
 
 FRAMES = 24
 IDS = [f"{one.turns}-{'rows' if one.rows else 'columns'}{'-alternating' if one.alternating else ''}" for one in CONVENTIONS]
@@ -97,6 +97,13 @@ def test_the_files_of_a_data_set_are_looked_at(generated) -> None:
     found = rotations.find_in(sorted((generated / "motions").glob("*.npy"))[:2])
     assert found.convention == Convention() and found.axis == 0 and found.fits
     assert "first two columns" in str(found)
+
+
+def test_positions_in_another_unit_fit_as_well(generated, tmp_path) -> None:
+    file = sorted((generated / "motions").glob("*.npy"))[0]
+    positions, six = split_columns(np.load(file))
+    np.save(tmp_path / "a.npy", join_columns(positions * 1000, six))
+    assert rotations.find_in([tmp_path / "a.npy"], 0.001).fits and not rotations.find_in([tmp_path / "a.npy"]).fits
 
 
 def test_rotations_that_fit_no_convention_are_said_so_by_prepare(tmp_path, capsys) -> None:

@@ -26,6 +26,8 @@ NO_DATA = "put the competition's data there or give --data_dir; `python solution
 RESAVE = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
 BODY_FILE = "holistic.npy"
 """The one name under which a motion is (frames, joints, 3): positions alone, as the layout of split_joints/ has them."""
+CANDIDATE = re.compile(r"motion_\d+\.npy")
+"""Candidates of a test may have that form too."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def motion_shape(path: Path) -> tuple[int, int]:
 
 def _must_be_motion(shape: tuple[int, ...], path: Path) -> None:
     """DataFault where an array of this shape is no motion."""
-    if len(shape) == 3 and path.resolve().name == BODY_FILE:  # a validation batch holds links to such files
+    if len(shape) == 3 and (path.resolve().name == BODY_FILE or CANDIDATE.fullmatch(path.name)):  # a validation batch holds links to such
         if shape[2] != 3 or not shape[1]:
             raise DataFault(path, f"an array {shape}, expected (frames, joints, 3)", "keep positions alone, or leave the motion out")
     elif len(shape) != 2:

@@ -12,6 +12,7 @@ from motret.config import DataSettings
 from motret.faults import DataFault
 from motret.features import FeatureSettings
 from motret.queries import read_queries
+from motret.skeleton import SMPL
 from motret.store import Store
 
 
@@ -19,7 +20,7 @@ from motret.store import Store
 class TrainingData:
     """The training motions: row i of the store is id i, with captions i.
 
-    fingerprint: changes with any motion, caption or group; reused: whether the features were packed before.
+    fingerprint: changes with any motion, caption, group or joint's name; reused: whether the features were packed before.
     """
 
     training: TrainingSet
@@ -70,7 +71,8 @@ def load_training(data: DataSettings, jobs: int = -1, kind: str = "canonical") -
     )
     kept = training.only(packed.ids)
     training = replace(kept, skipped=kept.skipped + packed.skipped)
-    print_in = (packed.ids, packed.digests, training.captions, training.groups)
+    other = () if training.skeleton == SMPL.name else (training.skeleton,)
+    print_in = (packed.ids, packed.digests, training.captions, training.groups, *other)
     return TrainingData(training, packed, files.digest(*print_in), reused)
 
 
