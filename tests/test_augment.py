@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import prepare
 import tiny
 import train
 from conftest import body, load, sixes, write_data
@@ -170,7 +171,7 @@ def test_a_motion_of_which_one_text_cannot_be_mirrored_is_never_mirrored(monkeyp
     assert {int(row): bool(turned) for batch in made for row, turned in zip(batch.rows, batch.mirrored, strict=True)} == {
         row: row < 19 for row in range(20)
     }
-    monkeypatch.setattr(rotations, "find_in", lambda paths: CONTIGUOUS)
+    monkeypatch.setattr(rotations, "find_in", lambda *asked: CONTIGUOUS)
     parts = [dict.fromkeys(PARTS) | {"torso": "leans rigth" if row == 3 else "leans right"} for row in range(20)]
     for given, left_out in ((None, {19}), (parts, {3, 19})):
         ready = augment.prepare(tiny.settings(mirror=0.5), tiny.training_data(CAPTIONS), tiny.CPU, given)
@@ -215,7 +216,7 @@ def test_the_part_texts_of_a_mirrored_motion_are_those_of_the_other_side() -> No
     chosen = tiny.settings(mirror=0.5, use_gar=True)
     found = pytest.MonkeyPatch()
     with found.context() as patch:
-        patch.setattr(rotations, "find_in", lambda paths: CONTIGUOUS)
+        patch.setattr(rotations, "find_in", lambda *asked: CONTIGUOUS)
         place = workplace.set_up(chosen, data, bank, parts)
     batch = batches.Batch(torch.tensor([1, 2]), (), torch.tensor([0]), torch.tensor([0]), torch.tensor([True, False]))
     texts = [None if row < 0 else list(index)[row] for row in objective.part_rows(batch, place).flatten().tolist()]
@@ -315,6 +316,9 @@ def test_a_run_with_everything_on_repeats_by_seed(tmp_path, capsys) -> None:
     on |= {"caption_mix": 0.3, "word_dropout": 0.1, "fold": 0, "epochs": 1}
     for name in ("a", "b"):
         assert tiny.run_training(tmp_path, name, **on) == 0
-    assert "the first two columns, one after the other" in capsys.readouterr().out
+    assert "the first two columns" not in capsys.readouterr().out  # that is told by prepare.py, once
+    assert prepare.main(tiny.places()) == 0
+    told = capsys.readouterr().out
+    assert told.count("rotation convention: ") == 1 and "the first two columns, one after the other" in told
     one, two = (np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("a", "b"))
     np.testing.assert_array_equal(one, two)

@@ -95,6 +95,22 @@ def test_the_toys_data_train_the_part_model_and_end_in_an_out_of_fold_score(toy:
     assert ensemble.main([*data_flags(toy), *runs_dir, *ranked]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
+def test_a_test_of_kit_bodies_is_ranked_to_a_submission(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (toy / "test" / "1").mkdir(parents=True)
+    (toy / "test" / "1" / "text.txt").write_text("scene 00001\n")
+    for number in range(1, 13):
+        np.save(toy / "test" / "1" / f"motion_{number}.npy", kit(20 + number, 30 + number))
+    np.save(toy / "test" / "1" / "motion_5.npy", body(20, persons=1)[:, 0])  # another skeleton
+    small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"} | {"epochs": 1}
+    runs_dir = ["--out_dir", str(toy.parent / "runs")]
+    assert train.main(["sgar", *data_flags(toy), *flags(**small), *runs_dir, "--folds", "2", "--run_name", "toy"]) == 0
+    assert ensemble.main([*data_flags(toy), *runs_dir, "--submissions_dir", str(toy.parent / "submissions")]) == 0
+    assert "motion_5.npy: 66 columns where most motions have 63: ranked last" in capsys.readouterr().out
+    (row,) = (toy.parent / "submissions" / "submission.csv").read_text().splitlines()[1:]
+    assert row.startswith("1,") and row.count(",") == 10 and "5" not in row.split(",")[1:]
+
+
 # ---- what is read
 
 

@@ -271,10 +271,14 @@ def test_prepare_skips_a_bad_training_file_aloud_and_stops_at_it_under_strict(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {bad}: cut short")
 
 
-def test_prepare_stops_at_a_bad_candidate_with_one_line_and_no_report(own_challenge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_stops_at_a_bad_candidate_under_strict_and_tells_of_it_otherwise(
+    own_challenge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = own_challenge / "test" / "2" / "motion_5.npy"
     np.save(bad, np.full((30, 384), np.inf))
-    assert prepare.main(data_flags(own_challenge)) == 1
+    assert prepare.main([*data_flags(own_challenge), "--strict"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: {bad}: inf at frame 0, column 0")
     assert not (own_challenge.parent / "work" / "report.json").exists()
+    assert prepare.main(data_flags(own_challenge)) == 0
+    assert f"{bad}: inf at frame 0, column 0 (from 0): ranked last\n" in capsys.readouterr().out

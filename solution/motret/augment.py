@@ -60,11 +60,10 @@ def find_mirror(data: TrainingData, flag: str) -> Mirror:
     columns = data.store.columns
     if "rotation" not in columns:
         return make_mirror(columns)
-    found = rotations.find_in(data.training.paths)
+    found = rotations.find_in(data.training.paths, data.store.settings.metres)
     if not found.fits:
         wrong = f"the joint rotations fit no known convention; nearest: {found}"
         raise SettingFault(flag, wrong, "leave them out with --no_rotations, or leave this flag out")
-    print(f"joint rotations: {found}")
     return make_mirror(columns, found)
 
 

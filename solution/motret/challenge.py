@@ -26,6 +26,8 @@ NO_DATA = "put the competition's data there or give --data_dir; `python solution
 RESAVE = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
 BODY_FILE = "holistic.npy"
 """The one name under which a motion is (frames, joints, 3): positions alone, as the layout of split_joints/ has them."""
+CANDIDATE = re.compile(r"motion_\d+\.npy")
+"""Candidates of a test may have that form too."""
 
 
 @dataclass(frozen=True)
@@ -175,20 +177,21 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
 # ---- motions
 
 
-def read_motion(path: Path, min_frames: int = 1) -> np.ndarray:
+def read_motion(path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
     """The raw motion of a file, (frames, 192 | 384, or 3 * joints of a `BODY_FILE`) float32, writable; faults as in `parse_motion`."""
-    return np.array(parse_motion(read_bytes(path), path, min_frames))
+    return np.array(parse_motion(read_bytes(path), path, min_frames, repairs))
 
 
-def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
+def parse_motion(data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
     """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, contiguous; (frames, 3 * joints) of a `BODY_FILE`.
 
     path names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
-    2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32.
+    2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32. repairs: where it is given the last three are
+    repaired as far as that goes, and what was done is added to it.
     """
     header = arrays.read_header(io.BytesIO(data), len(data), path, RESAVE)
     _must_be_motion(header.shape, path)
-    if header.shape[0] < min_frames:
+    if header.shape[0] < min_frames and repairs is None:
         raise DataFault(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
     raw = arrays.values(data, header).reshape(header.shape[0], -1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -197,8 +200,27 @@ def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
         frame, column = np.argwhere(~finite)[0]
         value = raw[frame, column]
         what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
-        raise DataFault(path, f"{what} at frame {frame}, column {column} (from 0)", "mend the recording or leave it out")
+        where = f"{what} at frame {frame}, column {column} (from 0)"
+        if repairs is None or not finite.any(axis=0).all():
+            raise DataFault(path, where, "mend the recording or leave it out")
+        motion = fill_in(motion, finite)
+        repairs.append(f"{where}, {int((~finite).any(axis=1).sum())} frames filled in from those around")
+    if len(motion) < min_frames:
+        repairs.append(f"{len(motion)} frames, its last one held up to {min_frames}")
+        motion = np.concatenate([motion, np.repeat(motion[-1:], min_frames - len(motion), axis=0)])
     return motion
+
+
+def fill_in(motion: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """A motion (T, columns) whose values that are not finite (T, columns) lie on the line between those around in time, column by column.
+
+    Before the first finite value and after the last that value stands. Each column needs one at least.
+    """
+    filled, frames = motion.copy(), np.arange(len(motion))
+    for column in np.flatnonzero(~finite.all(axis=0)):
+        known = finite[:, column]
+        filled[~known, column] = np.interp(frames[~known], frames[known], motion[known, column])
+    return filled
 
 
 def motion_shape(path: Path) -> tuple[int, int]:
@@ -214,7 +236,7 @@ def motion_shape(path: Path) -> tuple[int, int]:
 
 def _must_be_motion(shape: tuple[int, ...], path: Path) -> None:
     """DataFault where an array of this shape is no motion."""
-    if len(shape) == 3 and path.resolve().name == BODY_FILE:  # a validation batch holds links to such files
+    if len(shape) == 3 and (path.resolve().name == BODY_FILE or CANDIDATE.fullmatch(path.name)):  # a validation batch holds links to such
         if shape[2] != 3 or not shape[1]:
             raise DataFault(path, f"an array {shape}, expected (frames, joints, 3)", "keep positions alone, or leave the motion out")
     elif len(shape) != 2:

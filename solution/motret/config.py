@@ -93,11 +93,11 @@ class DataSettings:
     fps: float = 30.0
     """Frames a second of the raw motions."""
     min_frames: int = 6
-    """Shorter motions are left out of the training; in the test they are an error."""
+    """Shorter motions are left out of the training; in the test their last frame is held."""
     rotations: bool = True
     """Whether joint rotations are among the features."""
     strict: bool = False
-    """Stop at the first fault in a training file instead of leaving the file out."""
+    """Stop at the first fault in a file instead of leaving it out of the training, or repairing it or ranking it last in the test."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "min_frames")

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from motret import challenge, features, files, poses, progress, skeleton
+from motret.faults import DataFault
 from motret.features import FeatureSettings
 from motret.poses import Packed
 
@@ -82,7 +84,7 @@ class Report:
 
 
 def write(path: Path, report: Report) -> int:
-    """Writes the page, whole or not at all; returns its size in bytes. A motion that cannot be read is a DataFault."""
+    """Writes the page, whole or not at all; returns its size in bytes."""
     text = render(report, pack_all(report))
     files.write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     return path.stat().st_size
@@ -95,8 +97,11 @@ def pack_all(report: Report) -> dict[Path, Packed]:
 
 
 def read(path: Path, settings: FeatureSettings) -> Packed:
-    """The motion in a file, packed."""
-    positions = skeleton.split_columns(challenge.read_motion(path), settings.body)[0]
+    """The motion in a file, packed; repaired where it has to be, and nothing but a point on the floor where it cannot be read."""
+    try:
+        positions = skeleton.split_columns(challenge.read_motion(path, repairs=[]), settings.body)[0]
+    except (DataFault, KeyError):
+        positions = np.zeros((2, 1, len(settings.body.joints), 3), np.float32)
     return poses.pack(features.upright(positions, settings), settings.fps, skeleton=settings.body)
 
 
