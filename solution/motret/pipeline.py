@@ -223,7 +223,10 @@ def _result(plan: Plan) -> str:
     if checked.title == SCORES:
         return "no queries to rank: the local scores are those above"
     about = json.loads(submission_log.latest(plan.submissions_dir).with_suffix(".json").read_text(encoding="utf-8"))
-    lines = [f"submission  {checked.args[1]}", "local score {mean:.4f} +- {error:.4f}".format(**about["local_score"])]
+    local = (
+        "{mean:.4f} +- {error:.4f}".format(**about["local_score"]) if about["local_score"] else "none (a member has no out-of-fold part)"
+    )
+    lines = [f"submission  {checked.args[1]}", f"local score {local}"]
     if about["true_score"]:
         lines.append("true score  {mean:.4f} +- {error:.4f}".format(**about["true_score"]))
     return "\n".join(lines)
