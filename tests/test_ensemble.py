@@ -220,7 +220,7 @@ def rank_test(trained: Path, out: Path, *flags: str) -> int:
 
 def written(folder: Path) -> tuple[dict, dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
     """The JSON, the similarities and the answers of the one submission in a folder."""
-    (about,) = folder.glob("*_cv*.json")
+    (about,) = (path for path in folder.glob("*.json"))
     with np.load(about.with_suffix(".npz"), allow_pickle=False) as kept:
         similarities = {name: kept[name] for name in kept.files}
     return json.loads(about.read_text()), similarities, submission.read_submission(about.with_suffix(".csv"))
@@ -366,6 +366,66 @@ def test_validation_queries_are_ranked_but_are_no_submission(trained: Path, tmp_
     assert not (tmp_path / "subs").exists() and len(submission.read_submission(val / "ranked.csv")) == 2
     assert rank_test(trained, tmp_path / "subs", "--fold=0", "--query_bank=off", f"--test_dir={val}", f"--out={tmp_path / 'mine.csv'}") == 0
     assert not (tmp_path / "subs").exists() and (tmp_path / "mine.npz").is_file()
+
+
+def test_one_run_as_it_is_stands_once_in_the_table(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rank_test(trained, tmp_path, "--runs", "one", "--query_bank=off", "--views=none") == 0
+    told, (about, _, _) = capsys.readouterr().out, written(tmp_path)
+    table = told.splitlines()[1:3]
+    assert table[0].startswith("member ") and table[1].startswith("one ") and told.count("ensemble") == 0 and "gain over" not in told
+    own = about["members"][0]["local_score"]["mean"]
+    assert about["local_score"]["mean"] == own and f"{own:.4f} +- " in table[1] and about["gains"] == []
+    low, high = about["leaderboard_band"]
+    assert f"{low:.3f} to {high:.3f} in 9 of 10 cases" in told
+
+
+def test_one_run_with_views_tells_what_they_are_worth_and_why_it_may_be_less(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank_test(trained, tmp_path, "--runs", "one", "--query_bank=off", "--views=speed") == 0
+    told, (about, _, _) = capsys.readouterr().out, written(tmp_path)
+    rows = [line.split("  ")[0] for line in told.splitlines()[1:4]]
+    assert rows == ["member", "one", "one with views speed"] and [gain["over"] for gain in about["gains"]] == ["one"]
+    assert ("it is below its one member since" in told) == (about["gains"][0]["mean"] < 0)
+
+
+def test_an_ensemble_that_comes_to_one_plain_member_has_that_members_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, "a", 0)
+    monkeypatch.setattr(fusion, "_helpful", lambda tables, plain: plain if len(tables) == 4 else next(iter({*tables[0]} - {plain}), plain))
+    chosen = config.build(EnsembleSettings, {"out_dir": tmp_path, "views": "none"})
+
+    class Told:
+        def bank_of_fold(self, member, fold, captions):
+            return np.random.default_rng(fold).normal(size=(len(captions), 6))
+
+    fused = fusion.fit(gathered(tmp_path), DATA, FOLDS, chosen, Told())
+    assert fused.changes_nothing and fused.together == fused.alone[0]
+
+
+def test_a_file_that_no_score_can_weigh_leaves_the_mix_without_score(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = similarity_file(tmp_path / "a.npz"), tmp_path / "out"
+    assert rank_test(trained, out, "--runs", "one", "--query_bank=off", f"--members={file}", "--member_weight=0.3") == 0
+    told = capsys.readouterr().out
+    assert "the local score leaves a.npz out, which has no out-of-fold part" in told and "local score of the other members: score" in told
+    assert "a leaderboard of" not in told and "gain over the best single, one: true " in told
+    (about,) = (json.loads(path.read_text()) for path in out.glob("*_unscored_*.json"))
+    assert about["local_score"] is None and about["leaderboard_band"] is None and not list(out.glob("*_cv*"))
+    (row,) = csv.DictReader((out / "log.csv").open())
+    assert row["local_score"] == row["error"] == ""
+    assert validate.main(["record", str(out / "submission.csv"), "0.5", f"--submissions_dir={out}"]) == 0
+    assert "public score 0.5, no local score" in capsys.readouterr().out
+
+
+def test_the_same_submission_is_not_logged_twice(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two", "one"):
+        assert rank_test(trained, tmp_path, "--runs", name, "--query_bank=off") == 0
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [row["members"] for row in rows] == ["two", "one"]  # the last row is the latest
+    assert f"(the same as {rows[1]['file']}, logged before)" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("*_cv*.csv"))) == 2
+    assert (tmp_path / rows[1]["file"]).read_bytes() == (tmp_path / "submission.csv").read_bytes()
 
 
 # ---- validate.py record, compare

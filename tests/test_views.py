@@ -176,7 +176,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rank_test(trained: Path, out: Path, *flags: str, data: Path | None = None) -> dict:
     """What the JSON of the submission says."""
     assert ensemble.main([*tiny.places(data), f"--out_dir={trained}", f"--submissions_dir={out}", *flags]) == 0
-    (about,) = out.glob("*_cv*.json")
+    (about,) = out.glob("*.json")
     return json.loads(about.read_text())
 
 

@@ -29,16 +29,24 @@ class Combined:
     fusion: Fusion
     verdict: Verdict
     published: Published
+    unscored: tuple[str, ...]
+    """Files that took part with a given weight: no local score counts them."""
 
     def lines(self) -> list[str]:
         """For people: the submission, the table, the scores."""
-        took_part = ", ".join(row.name for row in self.verdict.rows[:-1] if row.weight)
+        took_part = ", ".join(row.name for row in self.verdict.rows if row.weight)
         file, kept = self.published.file, self.published.kept
         beside = f" (kept as {kept.name})" if kept != file else ""
+        if self.published.again:
+            beside = f" (the same as {kept.name}, logged before)"
         bank = f"query-bank normalisation with beta {self.fusion.beta:g}" if self.fusion.beta else "no query-bank normalisation"
         views = f"views {', '.join(self.fusion.views)}" if self.fusion.views else "no further views"
         said = [f"{self.queries} queries ranked by {took_part}, {views}, {bank}: {file}{beside}", *self.verdict.lines()]
-        said.append(self.fusion.local.line("local"))
+        if self.unscored:
+            said.append(
+                f"the local score leaves {', '.join(self.unscored)} out, which has no out-of-fold part: nothing tells that of the mix"
+            )
+        said.append(self.fusion.local.line("local score of the other members" if self.unscored else "local"))
         models = {run.name: run for member in self.fusion.members if isinstance(member, Member) for run in member.folds.values()}
         if chosen := run_table.chosen_there(list(models.values())):
             said.append(chosen)
@@ -61,7 +69,7 @@ def combine(settings: EnsembleSettings, data: TrainingData, folds: Folds, test_d
     true = _true_scores(found, queries, submission.read_ground_truth(gt)) if gt.is_file() else None
     judged = verdict.judge(fitted, [(one.name, share) for one, share in fixed], true, settings.machine.seed)
     published = publish.publish(settings, fitted, fixed, queries, found.together, judged, test_dir)
-    return Combined(len(queries), fitted, judged, published)
+    return Combined(len(queries), fitted, judged, published, tuple(one.name for one, _ in fixed))
 
 
 def _files(

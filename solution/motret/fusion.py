@@ -49,6 +49,11 @@ class Fusion:
         by_fold = {fold: standing.score([own]) for fold, own in zip(self.folds, self.together, strict=True)}
         return LocalScore(standing.score(self.together), by_fold, {})
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the ensemble is one member as it is, without views or normalisation."""
+        return len(self.members) == 1 and not self.views and self.beta is None
+
     def best(self) -> int:
         """The member with the highest score."""
         return _highest(self.alone)
@@ -110,7 +115,8 @@ def fit(
 ) -> Fusion:
     """Weighs the members, tries views and then query-bank normalisation: for each fold on the others, to score it; for the ensemble on all.
 
-    With `settings.fold` that fold is the one that is scored and ranked by, and has no part in the choice. Where there is but one fold,
+    Where the ensemble comes to one member as it is, its score is the member's own, whatever was tried on the way. With
+    `settings.fold` that fold is the one that is scored and ranked by, and has no part in the choice. Where there is but one fold,
     weights are equal, nothing is normalised, and there are no views but those that are named. Of members that say the same the first is
     taken.
     """
@@ -149,16 +155,9 @@ def fit(
     best, viewed = _highest(alone), None
     if views[whole] and weights[whole][best]:
         viewed = tuple(shown[views[learned[fold]]].standings({single[best]}, fold)[single[best]] for fold in scored)
-    return Fusion(
-        shown[views[whole]].members,
-        weights[whole],
-        views[whole],
-        beta[whole],
-        alone,
-        viewed,
-        tuple(table[learned[fold], fold][beta[learned[fold]]] for fold in scored),
-        tuple(scored),
-    )
+    nested = tuple(table[learned[fold], fold][beta[learned[fold]]] for fold in scored)
+    fused = Fusion(shown[views[whole]].members, weights[whole], views[whole], beta[whole], alone, viewed, nested, tuple(scored))
+    return replace(fused, together=alone[0]) if fused.changes_nothing else fused
 
 
 def in_views(

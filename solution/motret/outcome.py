@@ -45,7 +45,11 @@ def lines(
 def _scores(about: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The rows on scores, from the JSON file beside a submission."""
     local, true = about["local_score"], about["true_score"]
-    rows = [("local score", _with_error(local), f"on {local['motions']} motions, none ranked by a model that had seen it")]
+    rows = []
+    if local:
+        rows.append(("local score", _with_error(local), f"on {local['motions']} motions, none ranked by a model that had seen it"))
+    else:
+        rows.append(("local score", "none", "a member has no out-of-fold part, so nothing tells what the mix is worth"))
     if band := about.get("leaderboard_band"):
         rows.append(("leaderboard", "{:.2f} to {:.2f}".format(*band), f"9 of 10 leaderboards of {LEADERBOARD} queries"))
     if true:

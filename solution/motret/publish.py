@@ -19,10 +19,14 @@ from motret.verdict import Verdict
 
 @dataclass(frozen=True)
 class Published:
-    """A submission written: the file to upload, and the dated one that is kept (the same where validation queries were ranked)."""
+    """A submission written: the file to upload, and the dated one that is kept (the same where validation queries were ranked).
+
+    again: it is the same as one that was kept and logged before.
+    """
 
     file: Path
     kept: Path
+    again: bool = False
 
 
 def publish(
@@ -36,8 +40,9 @@ def publish(
 ) -> Published:
     """Writes the ranking to the file to upload and, with its similarities (.npz) and what went into it (.json), as a dated one.
 
-    The log grows by a row. Validation queries (those of `validate.py make_batches`) are no submission: their ranking goes to --out, by
-    default ranked.csv beside them, and nowhere else.
+    The log grows by a row, unless the same submission is kept already. With `fixed` files, which no score counts, there is no local
+    score, neither in the name nor in the log. Validation queries (those of `validate.py make_batches`) are no submission: their ranking
+    goes to --out, by default ranked.csv beside them, and nowhere else.
     """
     now, local = datetime.now(), fusion.local
     ranked = rank.ranking(queries, similarities)
@@ -47,19 +52,27 @@ def publish(
     names = [str(entry["run"]) for entry in entries]
     label = names[0].removesuffix(".npz").removesuffix(".csv") if len(names) == 1 else f"ensemble-of-{len(names)}"
     file = settings.out or (test_dir / "ranked.csv" if validation else settings.submissions_dir / "submission.csv")
-    kept = settings.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_cv{local.score.mean:.4f}_{mixed}.csv"
+    score = "unscored" if fixed else f"cv{local.score.mean:.4f}"
+    kept = settings.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_{score}_{mixed}.csv"
     kept = file if validation else kept
-    for path in dict.fromkeys((kept, file)):
+    log = settings.submissions_dir / "log.csv"
+    earlier = None if validation else submission_log.find(log, mixed)
+    for path in dict.fromkeys((file, kept)):
         submission.write_submission(path, ranked, settings.candidate_format, settings.top_k)
         submission.read_submission(path, queries, settings.top_k)
+        if path == file and earlier is not None and earlier.read_bytes() == file.read_bytes():
+            submission_log.move_last(log, earlier.name)
+            return Published(file, earlier, again=True)
     foreign.save(kept.with_suffix(".npz"), queries, similarities)
     true = next((row.true for row in verdict.rows[-1:] if row.true is not None), None)
+    told = asdict(local.score) | {"by_fold": {fold: asdict(score) for fold, score in local.by_fold.items()}}
     about = {
         "members": entries,
         "views": list(fusion.views),
         "query_bank": fusion.beta,
         "fold": settings.fold,
-        "local_score": asdict(local.score) | {"by_fold": {fold: asdict(score) for fold, score in local.by_fold.items()}},
+        "local_score": None if fixed else told,
+        **({"local_score_of_the_other_members": told} if fixed else {}),
         "true_score": asdict(submission.mean(true)) if true is not None else None,
         **verdict.about(),
         **_belongs(fusion),
@@ -67,9 +80,9 @@ def publish(
     }
     files.write_json(kept.with_suffix(".json"), about)
     if not validation:
-        scores = (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
+        scores = ("", "") if fixed else (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
         row = (f"{now:%Y-%m-%d %H:%M:%S}", kept.name, *scores, " ".join(names), mixed, about["git"] or "", "")
-        submission_log.append(settings.submissions_dir / "log.csv", row)
+        submission_log.append(log, row)
     return Published(file, kept)
 
 

@@ -23,12 +23,13 @@ def record(log: Path, file: Path, public_score: float) -> str:
     if not 0 <= public_score <= 1:
         raise SettingFault("public_score", f"is {public_score:g}", "give the leaderboard's score, from 0 to 1")
     rows = read(log)
-    found = next((row for row in reversed(rows) if row["file"] in (file.name, _copied(file, log.parent))), None)
+    found = next((row for row in reversed(rows) if row["file"] in (file.name, _copied(file, log.parent, rows))), None)
     if found is None:
         raise DataFault(log, f"has no row of {file.name}", "name a file of the log, or a copy of one")
     found["public_score"] = f"{public_score:g}"
     write(log, rows)
-    return f"{found['file']}: public score {public_score:g}, local score {found['local_score']} +- {found['error']}"
+    local = f"local score {found['local_score']} +- {found['error']}" if found["local_score"] else "no local score"
+    return f"{found['file']}: public score {public_score:g}, {local}"
 
 
 def latest(folder: Path) -> Path | None:
@@ -37,12 +38,25 @@ def latest(folder: Path) -> Path | None:
     return folder / rows[-1]["file"] if rows else None
 
 
-def _copied(file: Path, folder: Path) -> str | None:
-    """Name of the kept submission in a folder that a file is a copy of; None where there is none."""
+def find(log: Path, hashed: str) -> Path | None:
+    """The kept submission that the log has under this hash; None where there is none, or its file is gone."""
+    names = [row["file"] for row in read(log) if row["hash"] == hashed]
+    return next((kept for name in reversed(names) if (kept := log.parent / name).is_file()), None)
+
+
+def move_last(log: Path, name: str) -> None:
+    """Makes the row of a kept submission the last of the log: it is the latest again."""
+    rows = read(log)
+    write(log, [row for row in rows if row["file"] != name] + [row for row in rows if row["file"] == name])
+
+
+def _copied(file: Path, folder: Path, rows: Sequence[dict[str, str]]) -> str | None:
+    """Name of the kept submission of the log that a file is a copy of; None where there is none."""
     if not file.is_file():
         return None
     content = file.read_bytes()
-    return next((kept.name for kept in sorted(folder.glob("*_cv*.csv"), reverse=True) if kept.read_bytes() == content), None)
+    kept = (folder / row["file"] for row in reversed(rows))
+    return next((path.name for path in kept if path.is_file() and path.read_bytes() == content), None)
 
 
 def read(path: Path) -> list[dict[str, str]]:
