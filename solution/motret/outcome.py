@@ -55,7 +55,7 @@ def _scores(about: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if true:
         rows.append(("true score", _with_error(true), "on the test, whose answers are known here"))
     members = about["members"]
-    if len(members) > 1 and about.get("gains"):
+    if len(members) > 1 and about.get("gains") and about["gains"][0]["mean"] is not None:
         gain = about["gains"][0]
         rows.append(("ensemble gain", f"{gain['mean']:+.4f} +- {gain['error']:.4f}", f"over {gain['over']}, the best single model"))
     for number, member in enumerate(members):
