@@ -8,14 +8,16 @@ printed and kept as work/report.json. --describe_parts also writes what each bod
 import sys
 from collections.abc import Sequence
 
-from motret import cli, dataset, describe, export, files, gar, rotations
+from motret import cli, dataset, demo, describe, export, files, gar, rotations
 from motret.config import PrepareSettings
 from motret.survey import survey
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv)
     settings = cli.parse(PrepareSettings, argv, __doc__)
+    demo.make_missing(argv)
     data = dataset.load_training(settings.data, settings.machine.jobs)
     folder = settings.data.data_dir / "test"
     test = dataset.load_test(folder, data.store.settings, settings.data, settings.machine.jobs) if folder.is_dir() else None

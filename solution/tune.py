@@ -1,22 +1,25 @@
 """Tunes variants: `python solution/tune.py [holistic ...] --preset full`; without a name every variant of the preset.
 
 A trial trains some folds for a few epochs with other temperatures, rates, loss weights, ... and is judged by the local score on
-what they hold out. The first trial is the default configuration. Running the same command again goes on where it stopped; the
-same command on another machine, with one --storage, helps. Flags of train.py are taken too, and what they give is not searched.
+what they hold out. The first trial is the default configuration; the best three are confirmed on other folds before values are
+adopted. Running the same command again goes on where it stopped; the same command on another machine, with one --storage, helps.
+Flags of train.py are taken too, and what they give is not searched.
 Results: runs/tune/<variant>/{best.json,trials.csv,history.png,importance.png,parallel.png}; train.py --tuned auto takes best.json.
 """
 
 import sys
 from collections.abc import Sequence
 
-from motret import cli, config
+from motret import cli, config, demo
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv, takes_preset=True)
     asked, flags = cli.parse_tune(argv, __doc__)
     variants = asked.variants or config.PRESETS[asked.preset or "full"].variants
     defaults = [cli.parse_train([variant, *flags], None) for variant in variants]
+    demo.make_missing(argv)
     from motret import tuning  # torch is slow to import: --help and a wrong flag answer without it
 
     for settings, sources in defaults:

@@ -1,6 +1,6 @@
 """The local validator: scores runs, checks and scores a submission, draws validation queries.
 
-python solution/validate.py oof scores every run on the motions it had not seen;
+python solution/validate.py oof, or no word at all, scores every run on the motions it had not seen, in one table;
 
 python solution/validate.py submission submissions/submission.csv checks its form, and scores it where the answers are known;
 
@@ -14,7 +14,7 @@ python solution/validate.py make_batches draws queries in the test's own layout,
 import sys
 from collections.abc import Sequence
 
-from motret import cli, compare, dataset, folds, holdout, metrics, submission, submission_log
+from motret import cli, compare, dataset, demo, folds, holdout, metrics, submission, submission_log
 from motret.config import BatchesSettings, CompareSettings, OofSettings, RecordSettings, SubmissionSettings
 from motret.queries import read_queries
 
@@ -22,7 +22,13 @@ from motret.queries import read_queries
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     kinds = {"oof": OofSettings, "submission": SubmissionSettings, "record": RecordSettings}
-    settings = cli.parse_one_of(kinds | {"compare": CompareSettings, "make_batches": BatchesSettings}, argv, __doc__)
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or (args[0].startswith("-") and not {"-h", "--help"} & set(args)):
+        args = ["oof", *args]
+    if args[0] in ("oof", "submission", "make_batches", "make-batches"):
+        args = demo.with_data(args)
+    settings = cli.parse_one_of(kinds | {"compare": CompareSettings, "make_batches": BatchesSettings}, args, __doc__)
+    demo.make_missing(args, runs=isinstance(settings, OofSettings))
     does = {OofSettings: score_runs, SubmissionSettings: check_submission, BatchesSettings: make_batches}
     does[RecordSettings] = lambda said: print(submission_log.record(said.submissions_dir / "log.csv", said.file, said.public_score))
     does[CompareSettings] = lambda two: print(compare.compare(two.first, two.second).line())
@@ -31,22 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def score_runs(settings: OofSettings) -> None:
-    from motret import rank  # needs torch, which is slow to import
+    from motret import rank, run_table  # need torch, which is slow to import
 
     data = dataset.load_training(settings.data, settings.machine.jobs)
     found = folds.read(data, settings.data.folds_dir)
-    base = rank.choose([settings.against], settings.out_dir, data, found)[0] if settings.against else None
-    for chosen in rank.choose(settings.runs, settings.out_dir, data, found, partial=True):
-        run = rank.with_parts(chosen, found, settings.part_weight)
-        local = rank.out_of_fold_score([run], found)
-        print(local.line(run.name) + (f", part weight {run.part_weight:g}" if run.part_weight else ""))
-        if base:
-            print(f"  better than {base.name} by {rank.difference(run, base, found)}")
-        if settings.verbose:
-            for fold, score in local.by_fold.items():
-                print(f"  fold {fold}: {score} ({score.motions} motions)")
-            for way, table in local.retrieval.items():
-                print(f"  {way.replace('_', ' ')}, whole fold: " + ", ".join(f"{name} {value:.4g}" for name, value in table.items()))
+    against = rank.choose([settings.against], settings.out_dir, data, found)[0] if settings.against else None
+    chosen = rank.choose(settings.runs, settings.out_dir, data, found, partial=True)
+    scored = [rank.with_parts(run, found, settings.part_weight) for run in chosen]
+    print("\n".join(run_table.lines(scored, found, against, settings.verbose)))
 
 
 def check_submission(settings: SubmissionSettings) -> None:

@@ -222,6 +222,10 @@ def test_any_damage_gives_a_motion_or_a_fault(place, damage):
         (b"\xef\xbb\xbfone bows\r\n\r\n  they part  \r\n", ("one bows", "they part")),
         (b"one bows\rthey part", ("one bows", "they part")),
         (b"one bows#one/DET bow/VERB#0.0#0.0\n#x#0.0#0.0\n", ("one bows",)),
+        (b"one bows # twice#bow#1.5#nan \n", ("one bows # twice",)),
+        (b"person #1 pushes person #2\n", ("person #1 pushes person #2",)),
+        (b"person #1 bows#person/NOUN #/SYM 1/NUM bow/VERB#0.0#0.0\n", ("person #1 bows",)),
+        (b"#1 then #2 then #3 bow\nbow #1 #2 #3\n", ("#1 then #2 then #3 bow", "bow #1 #2 #3")),
         ("beide grüßen\u2028sich".encode(), ("beide grüßen\u2028sich",)),
     ],
 )

@@ -52,16 +52,17 @@ def test_each_value_comes_from_the_first_that_gives_it_and_the_source_is_kept(mo
 
 
 def test_a_preset_wins_over_the_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(config.VARIANTS, "wide", {"width": 512, "layers": 6})
+    monkeypatch.setitem(config.VARIANTS, "wide", {"width": 512, "heads": 8})
     settings, sources = cli.parse_train(["wide", "--preset", "fast"], None)
     assert (settings.motion.width, sources["width"]) == (128, "preset fast") == (config.PRESETS["fast"].values["width"], "preset fast")
-    assert (settings.motion.layers, sources["layers"]) == (6, "variant wide")
+    assert (settings.motion.heads, sources["heads"]) == (8, "variant wide")
 
 
-def test_without_flags_all_is_default_but_the_variants_name() -> None:
+def test_without_flags_all_is_default() -> None:
     settings, sources = cli.parse_train([], None)
     assert settings == TrainSettings()
-    assert sources == dict.fromkeys(config.names_of(TrainSettings), "default") | {"variant": "variant holistic"}
+    assert sources == dict.fromkeys(config.names_of(TrainSettings), "default")
+    assert cli.parse_train(["holistic"], None)[1]["variant"] == "variant holistic"
 
 
 def test_every_value_of_a_preset_arrives_and_every_setting_has_a_source() -> None:

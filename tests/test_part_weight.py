@@ -133,4 +133,4 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
     scored = [*tiny.places(data), "--runs", "parts", "--out_dir", str(tmp_path), "--part_weight", "0.7", "--against", "parts"]
     assert validate.main(["oof", *scored]) == 0
     said = capsys.readouterr().out
-    assert "part weight 0.7" in said and "better than parts by " in said
+    assert "part weight: parts 0.7" in said and "difference: to parts, motion by motion" in said

@@ -295,14 +295,15 @@ def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> No
     settings = chosen(folder, variant="sgar", tuned=str(best), folds_dir=tmp_path)
     files.write_json(tmp_path / "folds.json", {"data": "data-a", "hash": "folds-a"})
     belongs = tuned.belongings(settings, "data-a", "folds-a")
-    files.write_json(best, {"values": {"lr": 0.01}, "belongs": belongs})
-    assert tuned.find(settings)[0] == {"lr": 0.01}
+    confirmed = {"tuned_on": [0], "confirmed_on": [1]}
+    files.write_json(best, {"values": {"lr": 0.01}, "belongs": belongs} | confirmed)
+    assert tuned.find(settings).values == {"lr": 0.01}
     write_gar(folder, [{"id": 0, "part_descriptions": {"torso": "bends"}}])
-    values, told = tuned.find(settings)
+    values, told = (found := tuned.find(settings)).values, found.line
     assert values == {} and f"left aside, it was made for part texts {belongs['part texts']}, here gar " in told
     older = {name: value for name, value in belongs.items() if name != "part texts"}
-    files.write_json(best, {"values": {"lr": 0.01}, "belongs": older})
-    assert tuned.find(settings)[0] == {"lr": 0.01}  # of before they were kept: not compared
+    files.write_json(best, {"values": {"lr": 0.01}, "belongs": older} | confirmed)
+    assert tuned.find(settings).values == {"lr": 0.01}  # of before they were kept: not compared
     plain = tiny.settings(variant="sgar", folds_dir=tmp_path)
     assert tuned.belongings(plain, "data-a", "folds-a") == older
 

@@ -79,7 +79,7 @@ def test_resuming_without_a_name_goes_on_with_the_newest_run_of_the_same_setting
     ("values", "said"),
     [
         ({"width": 32}, "has other settings: width 16 -> 32"),
-        ({"lr": 1.0, "epochs": 9, "seed": 4}, "seed 0 -> 4, epochs 2 -> 9, lr 0.0005 -> 1.0"),
+        ({"lr": 1.0, "epochs": 9, "seed": 4}, "has other settings: seed 0 -> 4, lr 0.0005 -> 1.0 (leave"),
         ({"text_tower": "hf:other"}, "text_tower ViT-B-32 -> hf:other"),
         ({"fps": 20.0}, "fps 30.0 -> 20.0"),
     ],

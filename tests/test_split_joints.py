@@ -412,8 +412,8 @@ def test_the_layout_trains_and_ends_with_its_local_scores(tmp_path: Path, capsys
     told = capsys.readouterr().out
     assert "gar_train.json" in told and "gar_val.json: 60 of 60 parts are described" in told
     assert validate.main(["oof", *data_flags(root), *runs]) == 0
-    motions, count = (4, "1 fold") if by_lists else (12, "2 folds")
-    assert f"({motions} motions in {motions} groups, {count}," in capsys.readouterr().out
+    motions, count = (4, "all 1") if by_lists else (12, "all 2")
+    assert capsys.readouterr().out.splitlines()[1].split("  ")[:3] == ["small", count, str(motions)]
     assert ensemble.main([*data_flags(root), *runs]) == 1
     error = capsys.readouterr().err
     assert "test: no test folder, so there is nothing to rank" in error and error.count("\n") == 1

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import re
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,20 +21,25 @@ import tiny
 import train
 import tune
 import waiting_tower
-from motret import cli, config, fit, metrics, runs, search_space, tuned, tuning
+from motret import cli, config, confirmation, fit, metrics, runs, search_space, tuned, tuning, tuning_plots
 from motret.faults import SettingFault
 from motret.folds import Folds
 from motret.history import Epoch
 
 ROOT = Path(__file__).parents[1]
-RESULTS = {"best.json", "history.png", "importance.png", "journal.log", "parallel.png", "trials.csv"}
+RESULTS = {"best.json", "history.png", "journal.log", "parallel.png", "trials.csv"}
+"""Of few trials, which say nothing about the importance of a setting."""
 
 
 def tune_flags(out_dir, **values):
-    small = {name: value for name, value in (tiny.SMALL | tiny.SCRATCH | {"epochs": 3} | values).items() if name not in ("device", "jobs")}
+    small = {
+        name: value
+        for name, value in (tiny.SMALL | tiny.SCRATCH | {"epochs": 3, "seed": 2} | values).items()
+        if name not in ("device", "jobs")
+    }
     jobs = {"jobs": values.get("jobs", 1)}
     places = [flag for flag in tiny.places() if not flag.startswith("--jobs")]
-    return ["holistic", *places, *tiny.flags(out_dir=out_dir, folds=2, **small, **jobs)]
+    return ["holistic", *places, *tiny.flags(**{"out_dir": out_dir, "folds": 2} | small, **jobs)]
 
 
 def run_tune(out_dir, **values):
@@ -83,11 +90,14 @@ def test_a_search_leaves_its_results_and_nothing_of_its_trials(searched):
     assert runs.find_runs(searched) == []
 
 
-def test_the_best_is_never_worse_than_the_default(searched):
+def test_what_is_kept_names_the_folds_that_were_tuned_on_and_those_that_confirmed(searched):
     about, scores = best(searched), [float(row["score"]) for row in table(searched) if row["state"] == "complete"]
     assert about["best"]["mean"] == pytest.approx(max(scores), abs=1e-5) and about["default"]["mean"] == pytest.approx(scores[0], abs=1e-5)
-    assert about["gain"]["mean"] >= 0 and about["trials"] == 3
-    assert about["better"] == (about["gain"]["mean"] > about["gain"]["error"]) == bool(about["values"])
+    assert about["best"]["gain_where_chosen"]["mean"] >= 0 and about["trials"] == 3
+    assert about["tuned_on"] == [0] and about["confirmed_on"] == [1]
+    assert len(about["confirmed"]) <= sum(score > scores[0] for score in scores)
+    passed = [one["trial"] for one in about["confirmed"] if one["gain"]["mean"] > about["errors_needed"] * one["gain"]["error"]]
+    assert bool(passed) == bool(about["values"]) and (about["adopted"] in passed or about["adopted"] is None)
 
 
 def test_one_worker_with_the_same_seed_makes_the_same_trials_broken_off_or_not(searched, tmp_path):
@@ -109,16 +119,17 @@ def test_the_same_command_again_does_nothing_more(searched, monkeypatch):
 
 
 def pretend(monkeypatch, score_of):
-    """Trials whose per-motion scores are `score_of(params, motions)`."""
+    """Trainings whose per-motion scores are `score_of(params, motions)`; lists (folder, folds) of each."""
+    trained = []
 
-    def score(search, trial):
+    def train_folds(search, name, values, folds, watch=None):
         _, made, *_ = tuning.room(search.base)
-        held = np.concatenate([made.held_out(fold) for fold in range(search.count)])
-        values = score_of(trial.params, len(held))
-        return metrics.clustered(values, made.group[held]), values
+        trained.append((name, tuple(folds)))
+        return score_of(values, sum(len(made.held_out(fold)) for fold in folds))
 
-    monkeypatch.setattr(tuning, "_score", score)
+    monkeypatch.setattr(tuning, "train_folds", train_folds)
     monkeypatch.setattr(tuning.tuning_plots, "draw", lambda *about: None)
+    return trained
 
 
 def test_what_is_drawn_follows_from_the_seed_and_what_was_found(tmp_path, monkeypatch):
@@ -128,37 +139,10 @@ def test_what_is_drawn_follows_from_the_seed_and_what_was_found(tmp_path, monkey
     one, two, three = (without_times(table(tmp_path / name)) for name in ("one", "two", "three"))
     assert one == two and one[0] == three[0] and one[1]["lr"] != three[1]["lr"]
     pretend(monkeypatch, lambda params, motions: np.linspace(0, params["patch"], motions))
-    assert run_tune(tmp_path / "four", trials=9) == 0
+    assert run_tune(tmp_path / "four", trials=9, seed=0) == 0
     four = table(tmp_path / "four")
     drawn = [[row["lr"] for row in rows] for rows in (one, four)]
     assert drawn[0][: tuning.STARTUP] == drawn[1][: tuning.STARTUP] and drawn[0][-1] != drawn[1][-1]
-
-
-def test_a_best_that_is_better_by_more_than_its_error_is_taken(tmp_path, monkeypatch, capsys):
-    noise = np.random.default_rng(0)
-
-    def score_of(params, motions):
-        return 0.5 + 0.1 * (params["patch"] != 6) + noise.normal(0, 0.05, motions)
-
-    pretend(monkeypatch, score_of)
-    assert run_tune(tmp_path, trials=6) == 0
-    about = best(tmp_path)
-    assert about["better"] and about["values"] == about["best"]["values"] and about["values"]["patch"] != 6
-    assert 0.03 < about["gain"]["mean"] < 0.2 and "better by" in capsys.readouterr().out
-
-
-def test_a_best_within_its_error_leaves_the_default_in_place(tmp_path, monkeypatch, capsys):
-    def score_of(params, motions):
-        values = np.full(motions, 0.5)
-        if params["patch"] != 6:
-            values[0], values[1:3] = 0.9, 0.4  # a mean gain of a fraction of its error
-        return values
-
-    pretend(monkeypatch, score_of)
-    assert run_tune(tmp_path, trials=6) == 0
-    about = best(tmp_path)
-    assert about["best"]["trial"] != 0 and 0 < about["gain"]["mean"] < about["gain"]["error"]
-    assert about["values"] == {} and not about["better"] and "the default stands" in capsys.readouterr().out
 
 
 def test_the_gain_is_paired_and_its_error_counts_groups():
@@ -169,13 +153,144 @@ def test_the_gain_is_paired_and_its_error_counts_groups():
         space = {"lr": optuna.distributions.FloatDistribution(0.5, 3)}
         attributes = {"scores": scores.tolist()}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=scores.mean(), user_attrs=attributes))
-    search = tuning.Search(tiny.settings(), config.TuneSettings(), {}, {"lr": 1.0}, None, {}, 1)
+    search = tuning.Search(tiny.settings(), config.TuneSettings(), {}, {"lr": 1.0}, None, {}, (0,))
     gain = tuning.outcome(search, study, made).gain
     by_group = [(other - default)[:2].sum(), (other - default)[2], (other - default)[3]]
     mean = (other - default).mean()
     sums = np.array([by_group[0] - 2 * mean, by_group[1] - mean, by_group[2] - mean])
     clustered = np.sqrt(3 / 2 * (sums**2).sum()) / 4
     assert gain.mean == pytest.approx(0.075) and gain.error == pytest.approx(max(clustered, (other - default).std(ddof=1) / 2))
+
+
+def test_a_truly_better_trial_is_confirmed_on_other_folds_and_adopted(tmp_path, monkeypatch, capsys):
+    noise = np.random.default_rng(0)
+    trained = pretend(monkeypatch, lambda params, motions: 0.5 + 0.2 * (params["patch"] != 6) + noise.normal(0, 0.05, motions))
+    assert run_tune(tmp_path, trials=6) == 0
+    about, told = best(tmp_path), capsys.readouterr().out
+    assert about["values"]["patch"] != 6 and about["adopted"] in [one["trial"] for one in about["confirmed"]]
+    assert 0.1 < about["gain"]["mean"] < 0.3 and about["errors_needed"] >= 2
+    assert {folds for name, folds in trained if name.startswith("trial")} == {(0,)}
+    confirming = [name for name, folds in trained if folds == (1,)]
+    assert sorted(confirming) == sorted({f"confirm{number}-1" for number in (0, *(one["trial"] for one in about["confirmed"]))})
+    assert "holistic: tuned on fold 0, the best 3 confirmed on fold 1" in told
+    assert f"trial {about['adopted']} is adopted, better by" in told and "on fold 1" in told
+
+
+def test_a_trial_that_was_lucky_where_it_was_chosen_is_not_adopted(tmp_path, monkeypatch, capsys):
+    def lucky(params, motions):
+        return np.linspace(0.4, 0.6, motions) + 0.3 * (trained[-1][1] == (0,) and params["patch"] != 6)
+
+    trained = pretend(monkeypatch, lucky)
+    assert run_tune(tmp_path, trials=6) == 0
+    about = best(tmp_path)
+    assert about["best"]["gain_where_chosen"]["mean"] == pytest.approx(0.3) and about["confirmed"]
+    assert about["values"] == {} and about["adopted"] is None and "the default stands" in capsys.readouterr().out
+
+
+def test_confirmation_goes_on_where_it_was_stopped_and_more_trials_are_further_tries(tmp_path, monkeypatch):
+    stopped = []
+
+    def score_of(params, motions):
+        if not stopped and len(trained) == 8:  # six trials, the default on the confirming fold, and now a finalist
+            stopped.append(trained.pop())
+            raise KeyboardInterrupt
+        return np.linspace(0.4, 0.6, motions) + params["lr"]
+
+    trained = pretend(monkeypatch, score_of)
+    assert run_tune(tmp_path, trials=6) == 130
+    assert run_tune(tmp_path, trials=6) == 0
+    first = best(tmp_path)
+    assert stopped and len(trained) == len(set(trained)) == 6 + 1 + len(first["confirmed"])
+    assert run_tune(tmp_path, trials=16) == 0
+    second = best(tmp_path)
+    assert len(trained) == len(set(trained)) == 16 + 1 + len(second["confirmed"])
+    assert len(second["confirmed"]) > len(first["confirmed"]) and second["errors_needed"] > first["errors_needed"]
+
+
+def test_a_finalist_that_fails_on_a_confirming_fold_cannot_be_adopted(tmp_path, monkeypatch, capsys):
+    def score_of(params, motions):
+        if params["patch"] != 6 and trained[-1][1] == (1,):
+            raise RuntimeError("the loss is nan")
+        return np.full(motions, 0.5 + 0.1 * (params["patch"] != 6))
+
+    trained = pretend(monkeypatch, score_of)
+    assert run_tune(tmp_path, trials=6) == 0
+    told = capsys.readouterr().out
+    assert "on fold 1: failed (the loss is nan)" in told and "no finalist could be trained" in told and best(tmp_path)["values"] == {}
+
+
+def test_with_one_fold_in_all_nothing_is_confirmed_and_the_default_stands(tmp_path, monkeypatch, capsys):
+    data = Path(shutil.copytree(tiny.challenge(), tmp_path / "data"))
+    names = sorted(path.stem for path in (data / "motions").glob("*.npy"))
+    (data / "train.txt").write_text("\n".join(names[:18]) + "\n")
+    (data / "val.txt").write_text("\n".join(names[18:]) + "\n")
+    pretend(monkeypatch, lambda params, motions: np.full(motions, 0.5 + 0.1 * (params["patch"] != 6)))
+    places = {"data_dir": data, "work_dir": tmp_path / "work", "folds_dir": tmp_path / "folds"}
+    assert run_tune(tmp_path, trials=5, prefer_txt_split=True, **places) == 0
+    told, about = capsys.readouterr().out, best(tmp_path)
+    assert about["values"] == {} and about["confirmed_on"] == [] and about["best"]["trial"] != 0
+    assert "no other fold to confirm on" in told and f"By hand: --tau {about['best']['values']['tau']}" in told
+
+
+def test_folds_that_leave_none_to_confirm_on_are_refused(tmp_path, capsys):
+    assert run_tune(tmp_path, trials=1, tune_folds=2) == 1
+    assert "--tune_folds: is 2 of 2 folds, which leaves none to confirm the best trials on (give at most 1)" in capsys.readouterr().err
+
+
+# ---- the rule
+
+
+def study_of(search, made, rng, trials, better=0.0):
+    """A study of trials whose scores vary as those of real ones: by motion, by group, by trial; `better` is what trial 1 gains."""
+    hard, seed = rng.uniform(0, 1, len(made.fold)), int(rng.integers(2**31))
+    groups = np.unique(made.group, return_inverse=True)[1]
+
+    def scores(number, fold):
+        own, rows = np.random.default_rng([seed, number, fold]), made.held_out(fold)
+        noise = own.normal(0, 0.25, len(rows)) + own.normal(0, 0.1, groups.max() + 1)[groups[rows]]
+        return np.clip(hard[rows] + noise + better * (number == 1), 0, 1)
+
+    study = optuna.create_study(direction="maximize")
+    space = {"lr": optuna.distributions.FloatDistribution(0, 1000)}
+    for number in range(trials):
+        own = scores(number, 0)
+        about = {"params": {"lr": float(number)}, "distributions": space, "user_attrs": {"scores": own.tolist()}}
+        study.add_trial(optuna.trial.create_trial(value=own.mean(), **about))
+    for trial in [study.trials[0], *tuning.choose_finalists(search, study)]:
+        for fold in search.confirming:
+            study.set_user_attr(tuning._key(trial.number, fold), {"scores": scores(trial.number, fold).tolist()})
+    return study
+
+
+@pytest.fixture
+def rule():
+    """A search on fold 0 of three, confirmed on the others; groups of two motions."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    fold = np.arange(360) % 3
+    made = Folds(fold, np.array([f"{which}-{number // 6}" for number, which in enumerate(fold)]), "h", 3)
+    return tuning.Search(tiny.settings(), config.TuneSettings(), {}, {"lr": 0.0}, None, {}, (0,), (1, 2)), made
+
+
+@pytest.mark.parametrize("trials", [20, 30])
+def test_with_no_trial_truly_better_at_most_one_study_in_20_adopts(rule, trials):
+    search, made = rule
+    rng = np.random.default_rng(trials)
+    found = [tuning.outcome(search, study_of(search, made, rng, trials), made) for _ in range(200)]
+    assert sum(one.adopted is not None for one in found) <= 10
+    assert sum(one.gain.mean > one.gain.error for one in found) > 100  # where it was chosen the best looks better
+
+
+def test_a_trial_that_is_truly_better_is_adopted(rule):
+    search, made = rule
+    rng = np.random.default_rng(0)
+    found = [tuning.outcome(search, study_of(search, made, rng, 20, better=0.12), made).adopted for _ in range(40)]
+    assert sum(one is not None and one.trial == 1 for one in found) >= 36
+
+
+def test_the_errors_needed_grow_with_the_tries_and_for_few_groups():
+    needed = confirmation.errors_needed
+    assert needed(1, 10**6) == 2 and needed(3, 10**6) == pytest.approx(2.128, abs=1e-3)
+    assert needed(1, 10**6) < needed(3, 10**6) < needed(10, 10**6) and needed(3, 6) > needed(3, 60) and needed(3, 1) == np.inf
 
 
 def test_a_setting_that_a_flag_gives_is_not_searched(tmp_path, monkeypatch):
@@ -239,8 +354,39 @@ def test_no_trial_begins_that_would_not_fit(minutes, more):
     study = optuna.create_study(direction="maximize")
     for trial in (trial_of(0, 12), trial_of(12, 14, TrialState.PRUNED)):
         study.add_trial(trial)
-    search = tuning.Search(tiny.settings(), config.TuneSettings(trials=9), {}, {}, minutes, {}, 1)
+    search = tuning.Search(tiny.settings(), config.TuneSettings(trials=9), {}, {}, minutes, {}, (0,))
     assert tuning._used_up(search, study) is not more  # 14 s are spent, and a whole trial takes 12
+
+
+@pytest.mark.parametrize(("minutes", "more"), [(1.3, True), (1.1, False)])
+def test_time_for_the_confirmation_is_kept_free(minutes, more):
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(trial_of(0, 12))
+    search = tuning.Search(tiny.settings(), config.TuneSettings(trials=9), {}, {}, minutes, {}, (0, 1), (2, 3))
+    assert tuning._used_up(search, study) is not more  # 12 s are spent, a trial takes 12, and 4 x 2 folds of 6 s confirm
+
+
+# ---- pictures
+
+
+def test_pictures_have_titles_and_importance_takes_ten_finished_trials(tmp_path):
+    space = {name: optuna.distributions.FloatDistribution(0, 30) for name in ("lr", "tau")}
+    trials = []
+    for number in range(10):
+        own = {"params": {"lr": float(number), "tau": float(number % 3)}, "distributions": space, "value": number / 10}
+        trials.append(optuna.trial.create_trial(**own))
+        trials[-1].number = number
+    args = ("holistic", space, {"lr": 0.0, "tau": 0.0}, metrics.Score(0.3, 0.1, 9, 9), tmp_path)
+    told = tuning_plots.draw(trials[:9], *args)
+    assert told == f"{tmp_path / 'importance.png'} is not drawn: 9 finished trials are too few for it, it takes 10"
+    assert {path.name for path in tmp_path.iterdir()} == {"history.png", "parallel.png"}
+    assert tuning_plots.draw(trials, *args) is None and (tmp_path / "importance.png").is_file()
+    drawn = [
+        tuning_plots.history(trials, "holistic", args[3]),
+        tuning_plots.importance(trials, "holistic", space),
+        tuning_plots.parallel(trials, "holistic", space, args[2]),
+    ]
+    assert all(figure.axes[0].get_title().startswith("holistic: ") for figure in drawn)
 
 
 # ---- trials that end early
@@ -263,7 +409,7 @@ class Reporter:
 
 
 def test_epochs_are_reported_over_the_folds_and_the_default_is_never_ended_early():
-    search = tuning.Search(tiny.settings(epochs=4), config.TuneSettings(), {}, {"lr": 1.0}, None, {}, 2)
+    search = tuning.Search(tiny.settings(epochs=4), config.TuneSettings(), {}, {"lr": 1.0}, None, {}, (0, 1))
     line = Epoch(3, 1.0, 1e-3, 0.07, 1.0, score=0.6)
     default, other = Reporter({"lr": 1.0}), Reporter({"lr": 2.0})
     tuning._report(search, default, 1, line)
@@ -277,7 +423,7 @@ def test_epochs_are_reported_over_the_folds_and_the_default_is_never_ended_early
 def test_a_pruner_ends_trials_that_fall_behind(tmp_path, monkeypatch, pruner, ends):
     def fit_of_falling_scores(run, data, made, place, tower, fold, watch):
         for epoch in range(1, run.settings.fit.epochs + 1):
-            worse = int(run.folder.name.removeprefix("trial")) / 100
+            worse = int(re.search(r"\d+", run.folder.name)[0]) / 100
             watch(Epoch(epoch, 1.0, 1e-3, 0.07, 1.0, score=0.9 - worse))
         held = made.held_out(fold)
         same = np.ones((len(held), 1), dtype=np.float32)
@@ -285,10 +431,11 @@ def test_a_pruner_ends_trials_that_fall_behind(tmp_path, monkeypatch, pruner, en
 
     monkeypatch.setattr(fit, "fit", fit_of_falling_scores)
     monkeypatch.setattr(tuning.tuning_plots, "draw", lambda *about: None)
-    assert run_tune(tmp_path, trials=9, pruner=pruner, tune_folds=2, epochs=4) == 0
+    three = {"folds": 3, "folds_dir": tmp_path / "folds"}
+    assert run_tune(tmp_path, trials=9, pruner=pruner, tune_folds=2, epochs=4, **three) == 0
     rows = table(tmp_path)
     assert ("pruned" in {row["state"] for row in rows}) == ends and rows[0]["state"] == "complete"
-    assert best(tmp_path)["folds"] == 2 and all(int(row["epochs"]) == 8 for row in rows if row["state"] == "complete")
+    assert best(tmp_path)["tuned_on"] == [0, 1] and all(int(row["epochs"]) == 8 for row in rows if row["state"] == "complete")
 
 
 # ---- several workers
@@ -415,6 +562,14 @@ def test_what_means_nothing_to_a_configuration_is_not_searched():
     )
 
 
+def test_the_rate_of_published_motion_weights_is_searched_where_there_are_some():
+    def names(*flags):
+        return search_space.space_of(cli.parse_train(["holistic", *flags], None)[0])[0].keys()
+
+    assert "backbone_lr_mult" not in names() and "backbone_lr_mult" in names("--backbone_weights", "mdm.pt")
+    assert "backbone_lr_mult" not in names("--backbone_weights", "mdm.pt", "--freeze_backbone")
+
+
 def test_a_model_of_ones_own_is_searched_by_the_shared_table_around_its_own_values(monkeypatch):
     monkeypatch.setitem(config.VARIANTS, "mine", {"lr": 0.05, "patch": 5})
     space, default = search_space.space_of(cli.parse_train(["mine", "--text_weights", "none"], None)[0])
@@ -439,7 +594,8 @@ def results(tmp_path):
 
     def write(values, **other):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"values": values, "belongs": belongs | {name.replace("_", " "): word for name, word in other.items()}}))
+        own = belongs | {name.replace("_", " "): word for name, word in other.items()}
+        file.write_text(json.dumps({"values": values, "belongs": own, "tuned_on": [0], "confirmed_on": [1, 2]}))
         return file
 
     return write
@@ -455,14 +611,26 @@ def test_tuned_values_that_fit_are_taken_aloud_but_a_flag_wins(tmp_path, results
     assert tiny.run_training(tmp_path, "one", tuned="auto", fold=0, epochs=1) == 0
     sources, values = sources_of(tmp_path / "one")
     assert (values["lr"], values["learn_tau"], values["batch_size"]) == (0.002, False, 6)
-    assert (sources["lr"], sources["learn_tau"], sources["batch_size"]) == ("tuned", "tuned", "flag")
-    assert "best.json: lr 0.002, learn_tau False" in capsys.readouterr().out
+    assert (sources["lr"], sources["learn_tau"], sources["batch_size"]) == (TUNED, TUNED, "flag")
+    assert "best.json on fold 0, confirmed on fold 1, 2: lr 0.002, learn_tau False, batch_size 5" in capsys.readouterr().out
     assert tiny.run_training(tmp_path, "two", fold=0, epochs=1) == 0
     assert sources_of(tmp_path / "two")[1]["lr"] == 0.0005 and "tuned by" not in capsys.readouterr().out
 
 
+TUNED = "tuned on fold 0, confirmed on fold 1, 2"
+
+
 def found(tmp_path, **values):
-    return tuned.find(cli.parse_train(tiny.train_flags(tmp_path, "x", **values), None)[0])
+    made = tuned.find(cli.parse_train(tiny.train_flags(tmp_path, "x", **values), None)[0])
+    return made.values, made.line
+
+
+def test_values_that_no_other_fold_confirmed_are_left_aside_aloud(tmp_path, results):
+    file = results({"lr": 0.002})
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps({name: about[name] for name in ("values", "belongs")}))  # as tune.py wrote it before it confirmed
+    values, told = found(tmp_path, tuned="auto")
+    assert values == {} and "confirmed on no fold but those that chose them" in told and "python solution/tune.py holistic" in told
 
 
 @pytest.mark.parametrize(
@@ -495,10 +663,10 @@ def test_without_tuned_values_it_says_so_and_goes_on(tmp_path, results):
 
 
 def test_training_takes_what_tuning_wrote(tmp_path, monkeypatch):
-    pretend(monkeypatch, lambda params, motions: np.full(motions, 0.5 + 0.1 * (params["token_drop"] != 0.5)))
+    pretend(monkeypatch, lambda params, motions: np.linspace(0.4, 0.6, motions) + 0.1 * (params["token_drop"] != 0.5))
     assert run_tune(tmp_path, trials=2) == 0
     assert train.main(tiny.train_flags(tmp_path, "run", tuned="auto", fold=0, epochs=1)) == 0
     sources, values = sources_of(tmp_path / "run")
     expected = best(tmp_path)["values"]
     assert expected and {name: values[name] for name in expected} == expected
-    assert {name for name, source in sources.items() if source == "tuned"} == expected.keys()
+    assert {name for name, source in sources.items() if source.startswith("tuned on fold 0")} == expected.keys()

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import torch
 
-from motret import layers, runs, text
+from motret import layers, provenance, runs, text
 from motret.batches import Motions
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
@@ -50,6 +50,10 @@ def fresh_model(
 def open_model(
     run: Run, part: int | None, columns: dict[str, slice], tower: text.ClipTower | text.HfTower, device: torch.device
 ) -> tuple[DualEncoder, int]:
-    """The finished model of a fold, or of all motions (None), and the epoch that was kept of it; columns: of the features."""
+    """The finished model of a fold, or of all motions (None), and the epoch that was kept of it; columns: of the features.
+
+    RunFault where the text tower or the features are not those the run was trained with.
+    """
+    provenance.check(run, tower)
     model = build_model(run.settings, run, columns, tower, 0).to(device)
     return model, runs.load_weights(runs.best_checkpoint(run.part(part)), model, device)["epoch"]

@@ -114,6 +114,11 @@ def id_order(name: str) -> tuple[bool, int, str]:
 
 # ---- text
 
+_SECONDS = r"(?:nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
+_TAGGED = r"[^\s/]+/[^\s/#]+"
+_HUMANML3D = re.compile(rf"#(?:{_TAGGED}(?: {_TAGGED})*|[^#]*)#{_SECONDS}#{_SECONDS}\s*$", re.I)
+"""What HumanML3D writes behind a caption: its words with their kinds, and the seconds it is about."""
+
 
 def read_bytes(path: Path) -> bytes:
     """The whole file; one that is missing or unreadable is a DataFault."""
@@ -134,9 +139,10 @@ def read_text(path: Path) -> str:
 def read_captions(path: Path) -> tuple[str, ...]:
     """The captions of a text file, one a line; blank lines are nothing.
 
-    Of HumanML3D's lines `caption#tokens#from#to` only the caption is kept: what stands before the first '#'.
+    Of HumanML3D's lines `caption#tokens#from#to`, from and to in seconds, only the caption is kept.
+    Any other '#' is part of a caption.
     """
-    captions = (line.partition("#")[0].strip() for line in re.split(r"[\r\n]+", read_text(path)))
+    captions = (_HUMANML3D.sub("", line).strip() for line in re.split(r"[\r\n]+", read_text(path)))
     found = tuple(caption for caption in captions if caption)
     if not found:
         raise DataFault(path, "no caption in it", "write one caption a line, or leave the file out")

@@ -34,7 +34,7 @@ def parse_one_of(kinds: dict[str, type], argv: Sequence[str] | None, doc: str | 
 
 
 def parse_train(
-    argv: Sequence[str] | None, doc: str | None, tuned: dict[str, Any] | None = None
+    argv: Sequence[str] | None, doc: str | None, tuned: dict[str, Any] | None = None, tuned_source: str = "tuned"
 ) -> tuple[config.TrainSettings, dict[str, str]]:
     """Training settings and the source of each: flag > tuned > preset > variant > default.
 
@@ -48,8 +48,8 @@ def parse_train(
     if preset := _value_of("preset", args):
         if preset not in config.PRESETS:
             raise SettingFault("--preset", f"no preset is called {preset!r}", f"choose from {', '.join(config.PRESETS)}")
-        layers[f"preset {preset}"] = dict(config.PRESETS[preset].values)
-    layers["tuned"] = tuned or {}
+        layers[f"preset {preset}"] = config.PRESETS[preset].values_of(variant)
+    layers[tuned_source] = tuned or {}
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
     for source, layer in layers.items():
@@ -57,6 +57,8 @@ def parse_train(
             raise SettingFault(source, f"no setting is called {unknown[0]!r}", "see `python solution/train.py --help` for the names")
         values.update(layer)
         sources.update(dict.fromkeys(layer, source))
+    if variant == known["variant"] and variant not in loose(args, known):
+        sources["variant"] = "default"
     settings = parse(config.TrainSettings, args, f"{doc}\nVariants: {', '.join(config.VARIANTS)}.", values)
     sources.update(dict.fromkeys(given(args) & set(known), "flag"))
     return settings, sources

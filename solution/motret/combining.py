@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret import blend, dataset, foreign, fusion, members, metrics, publish, rank, submission, verdict
+from motret import blend, dataset, foreign, fusion, members, metrics, publish, rank, run_table, submission, verdict
 from motret.blend import Blend, Similarities
 from motret.challenge import Query, query_key
 from motret.config import EnsembleSettings
@@ -16,7 +16,7 @@ from motret.faults import SettingFault
 from motret.folds import Folds
 from motret.foreign import Foreign
 from motret.fusion import Fusion
-from motret.members import ForeignMember
+from motret.members import ForeignMember, Member
 from motret.publish import Published
 from motret.verdict import OnQueries, Verdict
 
@@ -39,6 +39,9 @@ class Combined:
         views = f"views {', '.join(self.fusion.views)}" if self.fusion.views else "no further views"
         said = [f"{self.queries} queries ranked by {took_part}, {views}, {bank}: {file}{beside}", *self.verdict.lines()]
         said.append(self.fusion.local.line("local"))
+        models = {run.name: run for member in self.fusion.members if isinstance(member, Member) for run in member.folds.values()}
+        if chosen := run_table.chosen_there(list(models.values())):
+            said.append(chosen)
         true = self.verdict.rows[-1].true
         return said if true is None else [*said, f"true score {submission.mean(true)} ({len(true)} queries)"]
 

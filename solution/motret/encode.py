@@ -140,8 +140,8 @@ class Encoder:
         """
         for fold, run in member.folds.items():
             plain = member.plain_vectors(fold)
-            of = views.origin(run, fold, *plain)
-            stale = [view for view in member.views if (kept := views.load(run, fold, view)) is None or kept.of != of]
+            of = {view.name: views.origin(run, fold, view, *plain) for view in member.views}
+            stale = [view for view in member.views if (kept := views.load(run, fold, view)) is None or kept.of != of[view.name]]
             model = self.model(run, fold) if stale else None
             rows = folds.held_out(fold)
             captions = [caption for row in rows for caption in data.training.captions[row]]
@@ -151,7 +151,7 @@ class Encoder:
                 there = told.any(axis=1)
                 plainly = Scale.of(plain[0][there] @ plain[1].T).deviation if there.any() else 1.0
                 deviation = Scale.of(told[there] @ shown.T).deviation / plainly if there.any() else 1.0
-                views.save(run, fold, view, Seen(told, shown, deviation, of))
+                views.save(run, fold, view, Seen(told, shown, deviation, of[view.name]))
 
     def test(self, member: Member, test: TestData, with_bank: bool = False) -> list[Told]:
         """What each model of a member says of the test, and of the bank of all training captions where it is asked for."""

@@ -119,25 +119,30 @@ def _fit(
             if fold is None or worth > best:
                 best = worth if math.isfinite(worth) else best
                 _keep_best(part, shown, settings, line)
-            if settings.fit.save_every and line.epoch % settings.fit.save_every == 0:
-                runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", {"model": shown.state_dict(), "epoch": line.epoch})
-            if due:
+            asked = bool(settings.fit.save_every) and line.epoch % settings.fit.save_every == 0
+            if due or asked:
                 state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "best": best, "loaded": list(loaded)}
                 state |= {} if ema is None else {"ema": ema.state_dict()}
-                runs.save_checkpoint(part / "last.pt", state | {"history": [asdict(line) for line in lines]})
+                state |= {"history": [asdict(line) for line in lines]}
+            if asked:  # the weights that are validated, and what it takes to go on from them
+                kept = {"model": shown.state_dict(), "epoch": line.epoch, "state": state}
+                runs.save_checkpoint(part / f"ckpt_epoch{line.epoch}.pt", kept)
+            if due:
+                runs.save_checkpoint(part / "last.pt", state)
             history.write(part / "metrics.csv", lines)
             if watch:
                 watch(line)
             if draw:
                 draw(shown, line.epoch, line.epoch >= epochs or history.stale(lines, settings.fit))
     kept = runs.load_weights(runs.best_checkpoint(part), model, place.device)
-    log.info(f"kept epoch {kept['epoch']}; {sum(line.seconds for line in lines) - spent:.0f} s")
+    why = "the last" if fold is None or settings.fit.chosen_by == "last" else history.CHOSEN_THERE
+    log.info(f"kept epoch {kept['epoch']} ({why}); {sum(line.seconds for line in lines) - spent:.0f} s")
 
     def embedded() -> OutOfFold | None:
         return None if fold is None else embedding.out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
 
     out = wise.finish(model, tower, kept, run, fold, folds, embedded, log) if wise.applies(settings.text) else embedded()
-    if settings.fit.save_halves:
+    if settings.fit.save_halves or text.fine_tunes(settings.text):
         for name, weights in model.halves().items():
             runs.save_checkpoint(part / name, weights)
     if out is None:
@@ -213,7 +218,7 @@ def backbone_of(model: DualEncoder, settings: TrainSettings, flag: str) -> Backb
 
 def load_backbone(model: DualEncoder, settings: TrainSettings, log: logging.Logger) -> tuple[str, ...]:
     """Loads --backbone_weights, where given, and says what became of them; returns the names of the backbone's loaded weights."""
-    if settings.motion.backbone_weights is None:
+    if settings.motion.backbone_weights in (None, published.FROM_SCRATCH):
         return ()
     found = published.load(backbone_of(model, settings, "--backbone_weights"), settings.motion)
     print(found.line)
@@ -258,10 +263,11 @@ def _restore(before: dict[str, Any] | None, optimiser: torch.optim.Optimizer, em
     """The history and best value of an unfinished fold, its optimiser and average loaded; nothing where there is no checkpoint."""
     if before is None:
         return [], -math.inf
-    optimiser.load_state_dict(before["optimiser"])
-    if ema is not None:
-        ema.load_state_dict(before["ema"])
-    return [Epoch(**line) for line in before["history"]], before["best"]
+    if "optimiser" in before:  # else weights alone were gone on from
+        optimiser.load_state_dict(before["optimiser"])
+        if ema is not None:
+            ema.load_state_dict(before["ema"])
+    return [history.restored(line) for line in before["history"]], before["best"]
 
 
 def _keep_best(part: Path, model: DualEncoder, settings: TrainSettings, line: Epoch) -> None:

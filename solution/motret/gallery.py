@@ -58,7 +58,7 @@ class Asked:
 
 def search(settings: SearchSettings) -> tuple[Run, Found]:
     """Ranks the gallery that the settings name by their text."""
-    run = choose_run(settings)
+    run = runs.with_output(choose_run(settings), settings.data.work_dir)
     asked = Asked(run, Encoder(settings.machine, settings.data.work_dir, [[settings.text]]), settings.text)
     if settings.gallery == "train":
         return run, _in_training(asked, settings)

@@ -22,7 +22,7 @@ SAME = 1e-4
 
 @dataclass(frozen=True)
 class Member:
-    """Runs of the same settings, data and folds, which count as one.
+    """Runs of the same settings, data, folds, part texts and text tower, which count as one.
 
     folds: fold -> the run that has its model and its out-of-fold similarities; models: the models that rank queries, as run and fold
     (None: the model of all motions); runs: names of all runs in it; views: what its models are shown besides.
@@ -83,20 +83,27 @@ class ForeignMember:
 def gather(settings: EnsembleSettings, data: TrainingData, folds: Folds) -> list[Member]:
     """The members that are named, or all finished ones of this data and these folds.
 
-    Runs of one settings hash are one member. A model of all motions takes part beside its folds; alone, where it is named and another
-    run of its settings tells what its local score would be. RunFault where nothing does.
+    Runs of one kind (`runs.same_kind`) are one member. A model of all motions takes part beside its folds; alone, where it is named
+    and another run of its kind tells what its local score would be. RunFault where nothing does.
     """
     there = [run for run in runs.find_runs(settings.out_dir) if (run.data, run.folds) == (data.fingerprint, folds.hash)]
     chosen = rank.choose(settings.runs, settings.out_dir, data, folds)
-    hashes = {runs.settings_hash(run.settings) for run in chosen}
     if not settings.runs:  # the models of all motions of those that are taken
-        chosen += [run for run in there if run.full() and not run.finished() and runs.settings_hash(run.settings) in hashes]
+        chosen += [run for run in there if run.full() and not run.finished() and any(runs.same_kind(run, one) for one in chosen)]
         _tell_aside([run for run in runs.find_runs(settings.out_dir) if run.name not in {one.name for one in chosen}], data, folds)
-    alike: dict[str, list[Run]] = {}
+    alike: list[list[Run]] = []
     for run in chosen:
-        alike.setdefault(runs.settings_hash(run.settings), []).append(run)
-    twins = {key: [run for run in there if runs.settings_hash(run.settings) == key] for key in alike}
-    found = [_weigh_parts(_member(own, twins[key]), folds, settings.part_weight) for key, own in alike.items()]
+        own = next((own for own in alike if all(runs.same_kind(run, one) for one in own)), None)
+        if own is None:
+            alike.append([run])
+        else:
+            own.append(run)
+    found = []
+    for own in alike:
+        twins = [run for run in there if all(runs.same_kind(run, one) for one in own)]
+        member = _weigh_parts(_member(own, twins), folds, settings.part_weight)
+        kept = {fold: runs.with_output(run, settings.data.work_dir) for fold, run in member.folds.items()}
+        found.append(replace(member, folds=kept))
     return found if settings.fold is None else [member.only(settings.fold) for member in found]
 
 

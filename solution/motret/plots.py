@@ -102,7 +102,7 @@ def curves(path: Path, title: str, histories: Sequence[History], rates: Mapping[
     panels = {
         "loss": _losses(train_label),
         "local score": (_Line("score", "score", BLUE),),
-        "recall in the whole fold": tuple(_Line(f"r{k}", f"R@{k}", c, d) for k, c, d in zip((10, 5, 1), colours, dashes, strict=True)),
+        "recall in the whole fold": tuple(_Line(f"t2m_r{k}", f"R@{k}", c, d) for k, c, d in zip((10, 5, 1), colours, dashes, strict=True)),
         "temperature": (_Line("tau", "temperature", BLUE),),
         "learning rates": tuple(
             _Line("lr", name, c, d, times) for (name, times), c, d in zip(rates.items(), colours, dashes, strict=False)

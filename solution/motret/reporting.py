@@ -6,9 +6,8 @@ runs/<name>/report/fold<k>/ or full/                   curves.png, loss_curve.pn
 runs/<name>/report/fold<k>/                            qualitative_epoch<N>/, tsne_latent_space.png
 """
 
-import csv
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from motret import (
     builder,
     dataset,
     files,
+    history,
     looks,
     page,
     plots,
     probe,
+    published,
     qualitative,
     rank,
     runs,
@@ -38,6 +39,7 @@ from motret.config import ReportSettings, TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import RunFault
 from motret.folds import Folds
+from motret.history import Epoch
 from motret.model import DualEncoder
 from motret.plots import History
 from motret.queries import read_queries
@@ -88,18 +90,18 @@ def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) 
         data = dataset.load_training(settings.data, settings.machine.jobs, run.settings.motion.features)
     machine = replace(run.settings.machine, device=settings.machine.device, jobs=settings.machine.jobs)
     run = replace(run, settings=replace(run.settings, data=settings.data, machine=machine))
-    folder = run.folder / "report"
+    folder = runs.with_output(run, settings.data.work_dir).output_dir / "report"
     device = workplace.choose_device(settings.machine.device)
     motions, tower = Motions(data.store, run.settings.motion, device), text.make_tower(run.settings.text)
     histories = []
     for fold in parts:
         place = folder / run.part(fold).name
         model, epoch = builder.open_model(run, fold, data.store.columns, tower, device)
-        history = read_history(run.part(fold) / "metrics.csv", epoch)
+        course = read_history(run.part(fold) / "metrics.csv", epoch)
         name, label = looks.name_of(run, fold), "training, with parts" if run.settings.parts.use_gar else "training"
-        plots.curves(place / "curves.png", name, [history], rates(run.settings, model), label)
-        plots.loss_curve(place / "loss_curve.png", f"Loss: {name}", history, label)
-        histories += [history] if fold is not None else []
+        plots.curves(place / "curves.png", name, [course], rates(run.settings, model), label)
+        plots.loss_curve(place / "loss_curve.png", f"Loss: {name}", course, label)
+        histories += [course] if fold is not None else []
         _attention(place, run, model, motions, data, folds, fold, epoch, settings.attn_layer)
         if fold is not None:
             _analysis(place, run, data, folds, fold, epoch, motions, tower, settings.pairs)
@@ -123,19 +125,15 @@ def _parts(run: Run, fold: int | None) -> list[int | None]:
 
 def read_history(path: Path, kept: int) -> History:
     """What metrics.csv says; RunFault where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-    except (OSError, ValueError, TypeError, IndexError) as broken:
-        raise RunFault(path, f"cannot be read ({broken})", "train the fold again") from broken
+    lines = history.read(path)
+    columns = {item.name: np.array([float(getattr(line, item.name)) for line in lines]) for item in fields(Epoch)}
     return History(columns, kept)
 
 
 def rates(settings: TrainSettings, model: DualEncoder) -> dict[str, float]:
     """Groups of weights by their learning rate, as a multiple of the highest."""
     found = {"all weights": 1.0}
-    if settings.motion.backbone_weights is not None and not settings.fit.freeze_backbone:
+    if settings.motion.backbone_weights not in (None, published.FROM_SCRATCH) and not settings.fit.freeze_backbone:
         found["loaded backbone"] = settings.fit.backbone_lr_mult
     if model.text_tower is not None and not text.from_scratch(settings.text):
         found["text tower"] = settings.text.text_lr_mult

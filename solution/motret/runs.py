@@ -4,14 +4,15 @@ runs/<name>/args.json                 settings, the source of each, data and fol
 runs/<name>/fold<k>/ or full/         best_epoch<N>.pt, last.pt, metrics.csv, train_log.txt, and oof.npz or done.json when finished
 """
 
+import functools
 import pickle
 import platform
 import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from json import JSONDecodeError, loads
@@ -29,39 +30,15 @@ from motret.faults import Fault, RunFault, WeightsFault
 from motret.features import FeatureSettings
 from motret.folds import Folds
 
-UNESSENTIAL = {
-    "fold",
-    "prefer_txt_split",
-    "run_name",
-    "resume",
-    "out_dir",
-    "data_dir",
-    "work_dir",
-    "folds_dir",
-    "device",
-    "jobs",
-    "debug",
-    "strict",
-    "preset",
-    "folds",
-    "fold_seed",
-    "fold_jobs",
-    "joblib_backend",
-    "tuned",
-    "save_attention",
-    "attn_interval",
-    "run_qualitative",
-    "qualitative_interval",
-}
-"""Settings that say where and when, not what: a run may be resumed with others."""
-
 
 @dataclass(frozen=True)
 class Run:
     """A run folder opened: its settings and what they were used on.
 
     part_weight: so many times the similarity of parts is added to that of the whole when its models are asked; part_texts: which texts
-    of parts it learned from, None where from none and in runs of before they were kept.
+    of parts it learned from, None where from none and in runs of before they were kept; inputs: digests of what else its models are
+    made from (`provenance`), None in runs of before they were kept; elsewhere: where reports and views of it go instead of its own
+    folder, which may be read-only (`with_output`).
     """
 
     folder: Path
@@ -73,6 +50,13 @@ class Run:
     persons: int
     part_weight: float = 0.0
     part_texts: str | None = None
+    inputs: dict[str, str] | None = None
+    elsewhere: Path | None = None
+
+    @property
+    def output_dir(self) -> Path:
+        """Where what is made of the finished run goes."""
+        return self.elsewhere or self.folder
 
     @property
     def name(self) -> str:
@@ -136,30 +120,62 @@ def with_parts(motion: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def settings_hash(settings: TrainSettings) -> str:
     """Changes with every setting that changes a model."""
-    return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in UNESSENTIAL})
+    return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in config.NOT_MODEL})
+
+
+def same_kind(one: Run, other: Run) -> bool:
+    """Whether the models of two runs are of one kind: the same settings, part texts and inputs, as far as both have kept them."""
+    if settings_hash(one.settings) != settings_hash(other.settings):
+        return False
+    if one.part_texts and other.part_texts and one.part_texts != other.part_texts:
+        return False
+    kept, here = one.inputs or {}, other.inputs or {}
+    return all(kept[name] == here[name] for name in kept.keys() & here.keys())
 
 
 def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
-    """The run these settings name, new or (--resume) begun before; nothing is written.
+    """The run these settings name, new or (--resume) begun before.
 
-    RunFault where a folder is in the way, or of other data or settings.
+    RunFault where a folder is in the way, or of other data or settings; with `--resume same` that folder is renamed instead.
     """
     name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if settings.resume == "auto" and not settings.run_name:
         name = _newest_like(settings, data, folds) or name
-    folder = Path(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
-    if folder.is_file():  # a checkpoint: its run is two folders up
-        folder = folder.parent.parent
+    folder = named_by(settings.resume) if settings.resume not in (None, "auto", "same") else settings.out_dir / name
     texts = part_texts.digest(settings)
     run = Run(folder, settings, dict(sources), data.fingerprint, folds.hash, data.store.settings, data.store.persons, part_texts=texts)
     if (folder / "args.json").is_file():
         if settings.resume is None:
             raise RunFault(folder, "exists already", "give another --run_name, or --resume auto to go on with it")
-        _must_match(open_run(folder), run)
+        if settings.resume == "same":
+            _set_aside_unless_same(folder, run)
+        else:
+            _must_match(open_run(folder), run)
         return run
-    if settings.resume not in (None, "auto"):
-        raise RunFault(folder, "no run to resume there", "give the folder that has args.json")
+    if settings.resume not in (None, "auto", "same"):
+        raise no_run(folder)
     return run
+
+
+def no_run(folder: Path) -> RunFault:
+    """The fault of a folder that `--resume` names and that is no run."""
+    return RunFault(folder, "no run to resume there", "give the folder that has args.json")
+
+
+def named_by(resume: str) -> Path:
+    """The folder of the run that `--resume` names by itself or by a file in one of its folds."""
+    path = Path(resume)
+    return path.parent.parent if path.is_file() else path
+
+
+def _set_aside_unless_same(folder: Path, run: Run) -> None:
+    """Renames the folder of a run of other data, folds, part texts or settings, so that a new run can take its name."""
+    try:
+        _must_match(open_run(folder), run)
+    except RunFault as other:
+        aside = folder.with_name(f"{folder.name}_before_{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        folder.rename(aside)
+        print(f"{folder}: {other.wrong}; renamed to {aside.name}, a new run takes its name")
 
 
 def begin(run: Run) -> None:
@@ -183,7 +199,7 @@ def open_run(folder: Path) -> Run:
         settings = config.build(TrainSettings, _typed(about["settings"]))
         features = FeatureSettings(**about["features"])
         belongs = about["sources"], about["data"], about["folds"], features, about["persons"]
-        return Run(folder, settings, *belongs, part_texts=about.get("part_texts"))
+        return Run(folder, settings, *belongs, part_texts=about.get("part_texts"), inputs=about.get("inputs"))
     except FileNotFoundError as missing:
         raise RunFault(folder, "is no run: it has no args.json", "name a folder that train.py made") from missing
     except (JSONDecodeError, KeyError, TypeError, AttributeError) as broken:
@@ -204,6 +220,20 @@ def find_runs(out_dir: Path) -> list[Run]:
         except Fault as fault:
             warnings.warn(f"left out: {fault}", stacklevel=1)
     return found
+
+
+def with_output(run: Run, work_dir: Path) -> Run:
+    """The run with a folder for its reports and views: its own, or where that cannot be written one under `work_dir`, aloud."""
+    if files.writable(run.folder):
+        return run
+    elsewhere = work_dir / "runs" / f"{run.name}-{files.digest(str(run.folder.resolve()))[:8]}"
+    _say_elsewhere(run.folder, elsewhere)
+    return replace(run, elsewhere=elsewhere)
+
+
+@functools.cache
+def _say_elsewhere(folder: Path, elsewhere: Path) -> None:
+    print(f"{folder} cannot be written: what is made of it goes to {elsewhere}")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -264,6 +294,7 @@ def _about(run: Run) -> dict[str, Any]:
         "features": run.features.__dict__,
         "persons": run.persons,
         "part_texts": run.part_texts,
+        "inputs": run.inputs,
         "hash": settings_hash(run.settings),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
@@ -289,6 +320,10 @@ def git_commit() -> str | None:
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """Settings from JSON, their paths made paths again; settings that no longer exist are left out."""
     defaults = config.names_of(TrainSettings)
+    if "text_activation" not in values and values.get("text_weights") != "none" and not values.get("text_tower", "").startswith("hf:"):
+        values = values | {"text_activation": "model"}  # what open_clip took before there was a choice
+    if "dropout" not in values and values.get("motion_tower") == "motret.frames:FrameTransformer":
+        values = values | {"dropout": 0.1}  # torch's own, before there was a choice
     return {name: Path(value) if isinstance(defaults[name], Path) else value for name, value in values.items() if name in defaults}
 
 
@@ -299,7 +334,12 @@ def _must_match(there: Run, here: Run) -> None:
         if one != other:
             raise RunFault(there.folder, f"was trained on other {what} ({one}, now {other})", "give another --run_name")
     old, new = config.flat(there.settings), config.flat(here.settings)
-    changed = [name for name in new if name not in UNESSENTIAL and old[name] != new[name]]
+    changed = [name for name in new if name not in {*config.NOT_MODEL, "epochs", "max_minutes"} and old[name] != new[name]]
     if changed:
-        told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
-        raise RunFault(there.folder, f"has other settings: {told}", "give the same flags, or another --run_name")
+        raise other_settings(there.folder, old, new, changed)
+
+
+def other_settings(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], changed: Sequence[str]) -> RunFault:
+    """The fault of settings that a run which goes on cannot take."""
+    told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
+    return RunFault(folder, f"has other settings: {told}", "leave these flags out, or give another --run_name")

@@ -1,12 +1,30 @@
 """A run from beginning to end: data, folds, captions, then every fold that is asked for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, part_texts, rank, runs, sides, survey, text, workplace
+from motret import (
+    dataset,
+    fit,
+    folds,
+    history,
+    motion,
+    objective,
+    part_texts,
+    provenance,
+    published,
+    rank,
+    resume,
+    runs,
+    sides,
+    survey,
+    text,
+    workplace,
+)
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
@@ -15,6 +33,9 @@ from motret.metrics import Score
 from motret.runs import Run
 from motret.skeleton import SMPL
 from motret.workplace import Workplace
+
+MOST_EXCLUDED = 1 / 3
+"""A larger share of excluded negatives stops a run: such a threshold does not tell captions apart."""
 
 
 def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
@@ -48,6 +69,14 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
     return data, found
 
 
+def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSettings, dict[str, str]]:
+    """The settings with what a file of published weights decides, and their sources; says what was taken."""
+    settings, sources, line = published.settle(settings, sources)
+    if line:
+        print(line)
+    return settings, sources
+
+
 def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
     """Which folds to train; None is the model of all motions."""
     if settings.fold == "all":
@@ -75,25 +104,45 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
     published = bank
     if text.fine_tunes(settings.text) and 0 < settings.loss.negative_threshold <= 1:
         published = text.make_bank(captions, tower, True, settings.data.work_dir / "text", device)
-    return workplace.set_up(settings, data, bank, parts, published), tower
+    place = workplace.set_up(settings, data, bank, parts, published)
+    some = place.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
+    motion.try_out(settings.motion, data.store.columns, some, settings.parts.use_gar)
+    if (share := objective.excluded_share(place, settings)) > MOST_EXCLUDED:
+        wrong = f"leaves {share:.0%} of the negatives out, so that little is left to learn from"
+        fix = "raise it; above 1 only equal captions are left out, and with 0 none"
+        raise SettingFault(f"--negative_threshold {settings.loss.negative_threshold:g}", wrong, fix)
+    return place, tower
 
 
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
+    settings, sources = settle(settings, sources)
     if settings.augment.word_dropout and not text.trains(settings.text):
         raise SettingFault("--word_dropout", "needs a text tower that trains", "add --unfreeze_text, or leave it out")
     data, found = load(settings, sources)
     wanted = wanted_folds(settings, found)
     run = runs.locate(settings, sources, data, found)
     print(f"{run.name}: {settings.variant} in {run.folder}")
+    if (run.folder / "args.json").is_file():
+        if checkpoint := resume.checkpoint_of(settings):
+            resume.rewind(run, checkpoint)
+        wanted = list(dict.fromkeys([*wanted, *resume.reopen(run)]))
     done = [fold for fold in wanted if (run.full() if fold is None else fold in run.finished())]
     if done:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
     if left := [fold for fold in wanted if fold not in done]:
         place, tower = set_up(settings, data)
+        if tower.note:
+            print(tower.note)
+        if settings.loss.negative_threshold:
+            share = objective.excluded_share(place, settings)
+            print(f"{share:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same")
         jobs = min(len(left), joblib.effective_n_jobs(settings.fold_jobs))
         workers = _workers(settings, jobs) if jobs > 1 else None
-        runs.begin(run)
+        if (run.folder / "args.json").is_file():
+            provenance.check(runs.open_run(run.folder), tower, resumed=True)
+        else:
+            runs.begin(replace(run, inputs=provenance.of(settings, tower)))
         if workers:
             del place  # each process has its own; what was slow to make is kept on disk
             _side_by_side(run, left, workers, jobs)
@@ -101,6 +150,8 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
             for fold in left:
                 _tell(run, fold, fit.fit(run, data, found, place, tower, fold))
     if run.finished():
+        if settings.fit.chosen_by != "last":
+            print(f"{run.name}: the epoch of each fold is {history.CHOSEN_THERE}")
         print(rank.out_of_fold_score([run], found).line(run.name))
     return run
 

@@ -3,14 +3,18 @@
 The study is the only thing that workers share: whoever asks it for a trial has that trial to himself. Trial 0 is the default
 configuration; what a later one draws follows from the seed and its number alone, so one worker repeats the same search, broken off
 or not. The per-motion scores of a finished trial are kept in the study, so that any worker can compare it with the default.
+
+When the trials are through, the best few and the default are trained once more on folds that the study did not use, and only what is
+confirmed there is adopted (`confirmation`). These scores are kept in the study too, so that a stopped confirmation goes on.
 """
 
 import functools
+import math
 import os
 import shutil
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,12 +31,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from motret import config, dataset, files, fit, folds, metrics, runs, search_space, training, tuned, tuning_plots
+from motret import config, confirmation, dataset, files, fit, folds, metrics, runs, search_space, training, tuned, tuning_plots
 from motret.config import TrainSettings, TuneSettings
+from motret.confirmation import FINALISTS, Confirmed
 from motret.dataset import TrainingData
 from motret.faults import RunFault, SettingFault
 from motret.folds import Folds
-from motret.history import Epoch
+from motret.history import Epoch, Watch
 from motret.metrics import Score
 from motret.runs import Run
 
@@ -52,7 +57,8 @@ class Search:
     """A variant's search: all that a worker in another process needs to take part.
 
     base: the default configuration as a trial trains it; space, default: what is searched, and its values in `base`;
-    minutes: time limit of this variant; belongs: what the result will depend on.
+    minutes: time limit of this variant; belongs: what the result will depend on; folds: that a trial trains and is scored on;
+    confirming: other folds, on which the best trials are confirmed.
     """
 
     base: TrainSettings
@@ -61,8 +67,8 @@ class Search:
     default: dict[str, Any]
     minutes: float | None
     belongs: dict[str, Any]
-    count: int
-    """Number of folds that a trial trains."""
+    folds: tuple[int, ...]
+    confirming: tuple[int, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -72,7 +78,7 @@ class Search:
     def name(self) -> str:
         """Of the study: another one for whatever makes trials incomparable."""
         space = {name: str(distribution) for name, distribution in self.space.items()}
-        parts = (self.belongs, runs.settings_hash(self.base), space, self.count, self.asked.pruner)
+        parts = (self.belongs, runs.settings_hash(self.base), space, len(self.folds), self.asked.pruner)
         return f"{self.base.variant}-{files.digest(*parts)}"
 
 
@@ -100,23 +106,27 @@ class SeededByTrial(BaseSampler):
 
 @dataclass(frozen=True)
 class Found:
-    """What a study has come to: its default trial and its best one, scored, and the paired difference of the two."""
+    """What a study has come to: its default trial and its best one, scored on the folds it searched, and what was confirmed on others.
+
+    gain: of the best over the default on the folds that chose it, which flatters it.
+    """
 
     default: FrozenTrial
     best: FrozenTrial
     default_score: Score
     best_score: Score
     gain: Score
+    confirmed: tuple[Confirmed, ...]
 
     @property
-    def better(self) -> bool:
-        """Whether the best is better than the default by more than the standard error of their difference."""
-        return self.best.number != self.default.number and self.gain.mean > self.gain.error
+    def adopted(self) -> Confirmed | None:
+        """The confirmed trial whose values are taken; None where the default stands."""
+        return confirmation.adopt(self.confirmed)
 
     @property
     def values(self) -> dict[str, Any]:
         """The settings to take; none where the default stands."""
-        return dict(self.best.params) if self.better else {}
+        return dict(self.adopted.values) if self.adopted else {}
 
 
 def tune(settings: TrainSettings, sources: Mapping[str, str], asked: TuneSettings, share: float = 1.0) -> str:
@@ -124,13 +134,16 @@ def tune(settings: TrainSettings, sources: Mapping[str, str], asked: TuneSetting
 
     Returns a line that says what was found.
     """
+    settings, sources = training.settle(settings, sources)
     data, made = training.load(settings, sources)
     search = plan(settings, sources, asked, data, made, share)
     search.folder.mkdir(parents=True, exist_ok=True)
     study = open_study(search)
     requeue_lost(search, study)
     before = len(_ended(study))
+    print(_on_folds(search), flush=True)
     _work(search, study)
+    _confirm(search, study)
     found = outcome(search, study, made)
     _write(search, study, found, anew=len(_ended(study)) > before)
     return _line(search, study, found)
@@ -148,7 +161,26 @@ def plan(
     base = config.build(TrainSettings, config.flat(settings) | trial | plain)
     minutes = None if asked.max_minutes is None else asked.max_minutes * share
     belongs = tuned.belongings(settings, data.fingerprint, made.hash)
-    return Search(base, asked, space, default, minutes, belongs, min(asked.tune_folds, made.count))
+    return Search(base, asked, space, default, minutes, belongs, *_share_folds(asked, made.count))
+
+
+def _share_folds(asked: TuneSettings, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The folds to search on and those to confirm on. SettingFault where the first leave none for the second; one fold alone may."""
+    if count > 1 and asked.tune_folds >= count:
+        wrong = f"is {asked.tune_folds} of {count} folds, which leaves none to confirm the best trials on"
+        raise SettingFault("--tune_folds", wrong, f"give at most {count - 1}")
+    return tuple(range(asked.tune_folds))[:count], tuple(range(asked.tune_folds, min(count, asked.tune_folds + asked.confirm_folds)))
+
+
+def _on_folds(search: Search) -> str:
+    """Says which folds are searched on and which confirm."""
+    confirms = f"the best {FINALISTS} confirmed on {named(search.confirming)}" if search.confirming else "no other fold to confirm on"
+    return f"{search.base.variant}: tuned on {named(search.folds)}, {confirms}"
+
+
+def named(folds: Sequence[int]) -> str:
+    """`fold 0`, `folds 1, 2`."""
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
 
 
 def open_study(search: Search) -> Study:
@@ -158,7 +190,7 @@ def open_study(search: Search) -> Study:
     journal = (search.folder / "journal.log").resolve()  # its lock is a link to it, which a relative path would leave dangling
     pruners = {
         "median": optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=search.base.fit.epochs // 2),
-        "hyperband": optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.base.fit.epochs * search.count),
+        "hyperband": optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.base.fit.epochs * len(search.folds)),
         "none": optuna.pruners.NopPruner(),
     }
     try:
@@ -198,7 +230,7 @@ def _requeue(search: Search, study: Study, trial: FrozenTrial) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, RuntimeError):  # another worker was quicker
         return
-    shutil.rmtree(_folder(search, trial.number), ignore_errors=True)
+    shutil.rmtree(search.folder / _name(trial.number), ignore_errors=True)
     values = search.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
     study.enqueue_trial(values, user_attrs={AGAIN: trial.number})
 
@@ -226,7 +258,21 @@ def _used_up(search: Search, study: Study) -> bool:
     if len(ended) + len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) >= search.asked.trials:
         return True
     whole = [trial.duration.total_seconds() for trial in ended if trial.state == TrialState.COMPLETE]
-    return search.minutes is not None and bool(whole) and _spent(ended) + float(np.mean(whole)) > search.minutes * 60
+    if search.minutes is None or not whole:
+        return False
+    seconds = float(np.mean(whole))
+    return _spent(ended) + seconds + _reserved(search, seconds) > search.minutes * 60
+
+
+def _reserved(search: Search, seconds: float) -> float:
+    """Seconds that confirming takes at most, where a trial takes so many."""
+    trainings = (FINALISTS + 1) * len(search.confirming)
+    return math.ceil(trainings / _jobs(search, trainings)) * seconds / len(search.folds) if trainings else 0.0
+
+
+def _jobs(search: Search, tasks: int) -> int:
+    """Processes for so many tasks."""
+    return max(1, min(tasks, joblib.effective_n_jobs(search.asked.jobs)))
 
 
 def _spent(trials: list[FrozenTrial]) -> float:
@@ -241,21 +287,43 @@ def _spent(trials: list[FrozenTrial]) -> float:
 
 def _work(search: Search, study: Study) -> None:
     """Runs trials until the search is used up, `--jobs` at a time, with a bar and a line for each."""
-    jobs = min(search.asked.trials, joblib.effective_n_jobs(search.asked.jobs))
-    threads = max(1, torch.get_num_threads() // jobs) if jobs > 1 else None
     done = len(_ended(study))
-    workers = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    threads = _threads(_jobs(search, search.asked.trials))
     tasks = (joblib.delayed(take_part)(search, threads) for _ in range(search.asked.trials - done))
     with tqdm(total=search.asked.trials, initial=done, desc=f"tune {search.base.variant}", unit="trial", disable=None) as bar:
-        try:
-            for told in workers(tasks):
-                if told is not None:
-                    tqdm.write(told)
-                    bar.update()
-                    bar.set_postfix_str(_best_so_far(study))
-        except TerminatedWorkerError as killed:
-            wrong = "a process that ran a trial was killed, perhaps for want of memory"
-            raise RunFault(search.folder, wrong, "the same command goes on; lower --jobs") from killed
+        for _ in _side_by_side(search, search.asked.trials, tasks, bar):
+            bar.set_postfix_str(_best_so_far(study))
+
+
+def _confirm(search: Search, study: Study) -> None:
+    """Trains the default and the finalists on the confirming folds, but for what is kept in the study, `--jobs` at a time."""
+    finalists = choose_finalists(search, study)
+    contenders = [_default_of(search, study), *finalists] if finalists else []
+    due = [(trial, fold) for fold in search.confirming for trial in contenders if _key(trial.number, fold) not in study.user_attrs]
+    threads = _threads(_jobs(search, len(due)))
+    tasks = (joblib.delayed(confirm_on)(search, trial.number, dict(trial.params), fold, threads) for trial, fold in due)
+    with tqdm(total=len(due), desc=f"confirm {search.base.variant}", unit="fold", disable=None if due else True) as bar:
+        for _ in _side_by_side(search, len(due), tasks, bar):
+            pass
+
+
+def _side_by_side(search: Search, count: int, tasks: Iterable[Any], bar: tqdm) -> Iterator[None]:
+    """Runs tasks that return a line (None: nothing was done), and prints it. RunFault where a process was killed."""
+    workers = joblib.Parallel(n_jobs=_jobs(search, count), return_as="generator_unordered")
+    try:
+        for line in workers(tasks):
+            if line is not None:
+                tqdm.write(line)
+                bar.update()
+                yield
+    except TerminatedWorkerError as killed:
+        wrong = "a process that ran a trial was killed, perhaps for want of memory"
+        raise RunFault(search.folder, wrong, "the same command goes on; lower --jobs") from killed
+
+
+def _threads(jobs: int) -> int | None:
+    """Threads of each of several processes; None: one process keeps those it has."""
+    return max(1, torch.get_num_threads() // jobs) if jobs > 1 else None
 
 
 def _best_so_far(study: Study) -> str:
@@ -284,7 +352,8 @@ def take_part(search: Search, threads: int | None = None) -> str | None:
     trial = study.ask(search.space)
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     try:
-        score, values = _score(search, trial)
+        watch = functools.partial(_report, search, trial)
+        values = train_folds(search, _name(trial.number), trial.params, search.folds, watch)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         return f"trial {trial.number}: ended early"
@@ -298,72 +367,169 @@ def take_part(search: Search, threads: int | None = None) -> str | None:
     except BaseException:
         _requeue(search, study, study.trials[trial.number])
         raise
-    finally:
-        shutil.rmtree(_folder(search, trial.number), ignore_errors=True)
+    score = metrics.clustered(values, groups_of(room(search.base)[1], search.folds))
     trial.set_user_attr("error", score.error)
-    trial.set_user_attr("scores", [round(float(value), DIGITS) for value in values])
+    trial.set_user_attr("scores", _rounded(values))
     study.tell(trial, score.mean)
     return f"trial {trial.number}: score {score}" + (" (the default configuration)" if trial.params == search.default else "")
 
 
-def _score(search: Search, trial: optuna.Trial) -> tuple[Score, np.ndarray]:
-    """Trains the folds of a trial, ended early where the pruner says so; its local score, and that of each motion it holds out."""
+def confirm_on(search: Search, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None) -> str:
+    """Trains a trial's values on a confirming fold, keeps the score of each motion in the study and returns a line about it.
+
+    A finalist that fails there is recorded as such and cannot be adopted; what is wrong with the default configuration is raised.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    study, said = open_study(search), f"confirm trial {number} on fold {fold}"
+    try:
+        scores = train_folds(search, f"confirm{number}-{fold}", values, (fold,))
+    except Exception as error:
+        if values == search.default:
+            raise
+        fault = str(error).strip().split("\n")[0] or type(error).__name__
+        study.set_user_attr(_key(number, fold), {"fault": fault})
+        return f"{said}: failed ({fault})"
+    study.set_user_attr(_key(number, fold), {"scores": _rounded(scores)})
+    score = metrics.clustered(scores, groups_of(room(search.base)[1], (fold,)))
+    return f"{said}: score {score}" + (" (the default configuration)" if values == search.default else "")
+
+
+def train_folds(
+    search: Search, name: str, values: Mapping[str, Any], folds: Sequence[int], watch: Callable[[int, Epoch], None] | None = None
+) -> np.ndarray:
+    """Trains some folds with these values, in a folder of this name that is gone afterwards; the local score (M,) of each held-out motion.
+
+    watch: is told of each epoch, with the place of its fold among them; what it raises ends the training.
+    """
     data, made, place, tower = room(search.base)
-    settings = config.build(TrainSettings, config.flat(search.base) | trial.params)
-    run = Run(_folder(search, trial.number), settings, {}, data.fingerprint, made.hash, data.store.settings, data.store.persons)
-    values, groups = [], []
-    for fold in range(search.count):
-        fit.fit(run, data, made, place, tower, fold, functools.partial(_report, search, trial, fold))
-        out = runs.load_out_of_fold(run, fold)
-        values.append(metrics.caption_scores(out.similarity(), out.owner))
-        groups.append(made.group[out.row])
-    scores = np.concatenate(values)
-    return metrics.clustered(scores, np.concatenate(groups)), scores
+    settings = config.build(TrainSettings, config.flat(search.base) | dict(values))
+    folder = search.folder / name
+    run = Run(folder, settings, {}, data.fingerprint, made.hash, data.store.settings, data.store.persons)
+    scores = []
+    try:
+        for number, fold in enumerate(folds):
+            told: Watch = functools.partial(watch or _silent, number)
+            fit.fit(run, data, made, place, tower, fold, told)
+            out = runs.load_out_of_fold(run, fold)
+            scores.append(metrics.caption_scores(out.similarity(), out.owner))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return np.concatenate(scores)
 
 
-def _report(search: Search, trial: optuna.Trial, fold: int, line: Epoch) -> None:
-    trial.report(line.score, fold * search.base.fit.epochs + line.epoch)
+def _silent(place: int, line: Epoch) -> None:
+    """Shows no bar and says nothing."""
+
+
+def _report(search: Search, trial: optuna.Trial, place: int, line: Epoch) -> None:
+    """Of an epoch of the trial's fold at this place among its folds."""
+    trial.report(line.score, place * search.base.fit.epochs + line.epoch)
     trial.set_user_attr("heard", datetime.now().isoformat())
     if trial.params != search.default and trial.should_prune():
         raise optuna.TrialPruned
 
 
-def _folder(search: Search, number: int) -> Path:
-    """Where a trial trains; gone when it ends. Not a run: only folders with an args.json are."""
-    return search.folder / f"trial{number}"
+def groups_of(made: Folds, folds: Sequence[int]) -> np.ndarray:
+    """Groups (M,) of the motions that some folds hold out, in the order of `train_folds`."""
+    return np.concatenate([made.group[made.held_out(fold)] for fold in folds])
+
+
+def _name(number: int) -> str:
+    """Folder in which a trial trains; gone when it ends. Not a run: only folders with an args.json are."""
+    return f"trial{number}"
+
+
+def _key(number: int, fold: int) -> str:
+    """Attribute of the study that keeps a trial's scores on a confirming fold."""
+    return f"confirm {number} {fold}"
+
+
+def _rounded(scores: np.ndarray) -> list[float]:
+    return [round(float(score), DIGITS) for score in scores]
+
+
+def choose_finalists(search: Search, study: Study) -> list[FrozenTrial]:
+    """The trials to confirm: the best ones, each of other values, that beat the default on the folds searched."""
+    default = _default_of(search, study)
+    distinct: dict[str, FrozenTrial] = {}
+    for trial in _complete(study):
+        if default is not None and trial.value > default.value:
+            distinct.setdefault(files.digest(trial.params), trial)
+    return sorted(distinct.values(), key=lambda trial: (-trial.value, trial.number))[:FINALISTS]
+
+
+def _complete(study: Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _default_of(search: Search, study: Study) -> FrozenTrial | None:
+    """The finished trial of the default configuration."""
+    return next((trial for trial in _complete(study) if trial.params == search.default), None)
 
 
 def outcome(search: Search, study: Study, made: Folds) -> Found:
-    """Compares the best trial with the default. RunFault where the default has no score yet."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    default = next((trial for trial in complete if trial.params == search.default), None)
+    """Compares the best trial with the default, and what was confirmed. RunFault where the default has no score yet."""
+    default = _default_of(search, study)
     if default is None:
         raise RunFault(search.folder, "the default configuration has no score yet", "run the same command again, with more --trials")
-    best = max(complete, key=lambda trial: (trial.value, -trial.number))
-    groups = np.concatenate([made.group[made.held_out(fold)] for fold in range(search.count)])
+    best = max(_complete(study), key=lambda trial: (trial.value, -trial.number))
+    groups = groups_of(made, search.folds)
     own, other = np.array(best.user_attrs["scores"]), np.array(default.user_attrs["scores"])
     scores = (metrics.clustered(values, groups) for values in (other, own, own - other))
-    return Found(default, best, *scores)
+    return Found(default, best, *scores, tuple(_confirmed(search, study, default, made)))
+
+
+def _confirmed(search: Search, study: Study, default: FrozenTrial, made: Folds) -> Iterator[Confirmed]:
+    """Every trial that was ever confirmed on all confirming folds, since each was a chance to adopt luck."""
+    kept, base = study.user_attrs, None
+    for trial in _complete(study):
+        scores = [kept.get(_key(trial.number, fold), {}).get("scores") for fold in search.confirming]
+        if scores and all(scores) and trial.number != default.number:
+            groups = groups_of(made, search.confirming)
+            base = np.concatenate([kept[_key(default.number, fold)]["scores"] for fold in search.confirming])
+            own = np.concatenate(scores)
+            told = (metrics.clustered(values, groups) for values in (own, base, own - base))
+            yield Confirmed(trial.number, dict(trial.params), *told)
 
 
 def _write(search: Search, study: Study, found: Found, anew: bool) -> None:
     """The results; figures only where there is something new in them."""
+    adopted = found.adopted
     about = {
         "values": found.values,
-        "better": found.better,
-        "gain": {"mean": found.gain.mean, "error": found.gain.error},
+        "adopted": None if adopted is None else adopted.trial,
+        "tuned_on": list(search.folds),
+        "confirmed_on": list(search.confirming),
+        "errors_needed": _needed(found),
+        "confirmed": [one.about() for one in found.confirmed],
+        "gain": None if adopted is None else adopted.about()["gain"],
         "default": {"trial": found.default.number, "mean": found.default_score.mean, "error": found.default_score.error},
-        "best": {"trial": found.best.number, "mean": found.best_score.mean, "error": found.best_score.error, "values": found.best.params},
+        "best": {
+            "trial": found.best.number,
+            "mean": found.best_score.mean,
+            "error": found.best_score.error,
+            "gain_where_chosen": {"mean": found.gain.mean, "error": found.gain.error},
+            "values": found.best.params,
+        },
         "belongs": search.belongs,
         "study": study.study_name,
         "trials": len(_ended(study)),
-        "folds": search.count,
         "epochs": search.base.fit.epochs,
     }
     files.write_json(search.folder / "best.json", about)
     files.write_table(search.folder / "trials.csv", list(_rows(search, study)))
     if anew or not (search.folder / "parallel.png").is_file():
-        tuning_plots.draw(study.get_trials(deepcopy=False), search.space, search.default, found.default_score, search.folder)
+        drawn = (search.base.variant, search.space, search.default, found.default_score, search.folder)
+        told = tuning_plots.draw(study.get_trials(deepcopy=False), *drawn)
+        if told:
+            print(told)
+
+
+def _needed(found: Found) -> float | None:
+    """Standard errors that a gain had to exceed; None where nothing was confirmed."""
+    confirmed = found.confirmed
+    return confirmation.errors_needed(len(confirmed), confirmed[0].gain.groups) if confirmed else None
 
 
 def _rows(search: Search, study: Study) -> Iterator[dict[str, Any]]:
@@ -376,8 +542,25 @@ def _rows(search: Search, study: Study) -> Iterator[dict[str, Any]]:
 
 
 def _line(search: Search, study: Study, found: Found) -> str:
-    told = f"{search.base.variant}: {len(_ended(study))} trials, default {found.default_score}"
-    file = search.folder / "best.json"
-    if found.better:
-        return f"{told}, best {found.best_score} (trial {found.best.number}), better by {found.gain}: {file}"
-    return f"{told}; the default stands, nothing was better by more than its error: {file}"
+    """What came of the search, in one line."""
+    said = f"{search.base.variant}: {len(_ended(study))} trials on {named(search.folds)}, default {found.default_score}"
+    return f"{said}; {_result(search, found)}: {search.folder / 'best.json'}"
+
+
+def _result(search: Search, found: Found) -> str:
+    there, adopted = named(search.confirming) if search.confirming else "", found.adopted
+    if adopted:
+        return f"trial {adopted.trial} is adopted, better by {adopted.gain} on {there} ({_needed(found):.2f} errors needed)"
+    if found.best.number == found.default.number:
+        return "the default stands, no trial was better"
+    best = f"the best, trial {found.best.number}, is better by {found.gain} where it was chosen"
+    if not search.confirming:
+        flags = " ".join(f"--{name} {value}" for name, value in found.best.params.items())
+        return f"the default stands, since there is no other fold to confirm on; {best}. By hand: {flags}"
+    if not found.confirmed:
+        return f"the default stands, since no finalist could be trained on {there}; {best}"
+    first = max(found.confirmed, key=lambda one: one.gain.mean)
+    gain = f"{first.gain.mean:+.4f} +- {first.gain.error:.4f}"
+    return f"the default stands; of {len(found.confirmed)} confirmed, trial {first.trial} gains most on {there}: {gain}, " + (
+        f"not more than {_needed(found):.2f} errors"
+    )

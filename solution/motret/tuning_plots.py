@@ -17,21 +17,32 @@ from motret.metrics import Score
 
 ACCENT, QUIET, GONE = "#1f5fa8", "#9aa4b0", "#c4603a"
 """Of the best, of the others, of trials that ended early."""
-LEAST = 4
+LEAST = 10
 """Fewer finished trials say nothing about the importance of a setting."""
 
 
 def draw(
-    trials: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution], default: Mapping[str, Any], score: Score, folder: Path
-) -> None:
-    """Writes history.png, importance.png and parallel.png. score: of the default configuration, whose values are `default`."""
+    trials: Sequence[FrozenTrial],
+    variant: str,
+    space: Mapping[str, BaseDistribution],
+    default: Mapping[str, Any],
+    score: Score,
+    folder: Path,
+) -> str | None:
+    """Writes history.png, importance.png and parallel.png. score: of the default configuration, whose values are `default`.
+
+    Returns a line that says why importance.png is not drawn, where it is not.
+    """
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    _save(history(trials, score), folder / "history.png")
-    _save(importance(complete, space), folder / "importance.png")
-    _save(parallel(complete, space, default), folder / "parallel.png")
+    _save(history(trials, variant, score), folder / "history.png")
+    _save(parallel(complete, variant, space, default), folder / "parallel.png")
+    if len(complete) < LEAST or len({trial.value for trial in complete}) < 2:
+        return f"{folder / 'importance.png'} is not drawn: {len(complete)} finished trials are too few for it, it takes {LEAST}"
+    _save(importance(complete, variant, space), folder / "importance.png")
+    return None
 
 
-def history(trials: Sequence[FrozenTrial], score: Score) -> Figure:
+def history(trials: Sequence[FrozenTrial], variant: str, score: Score) -> Figure:
     """Score of each trial, the best so far, and the default with its standard error."""
     figure, axes = _figure(8, 4.5)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -42,7 +53,7 @@ def history(trials: Sequence[FrozenTrial], score: Score) -> Figure:
     axes.scatter([trial.number for trial in cut], [last_score(trial) for trial in cut], marker="x", color=GONE, label="ended early")
     axes.scatter(numbers, values, color=ACCENT, zorder=3, label="trial")
     axes.step(numbers, np.maximum.accumulate(values), where="post", color=ACCENT, label="best so far")
-    axes.set(xlabel="trial", ylabel="local score")
+    axes.set(xlabel="trial", ylabel="local score of the trial", title=f"{variant}: tuning, trial by trial")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=4)
     return figure
@@ -53,24 +64,21 @@ def last_score(trial: FrozenTrial) -> float:
     return trial.intermediate_values[trial.last_step]
 
 
-def importance(complete: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> Figure:
+def importance(complete: Sequence[FrozenTrial], variant: str, space: Mapping[str, BaseDistribution]) -> Figure:
     """Share of the scores' variance that each setting explains (fANOVA, Hutter et al. 2014)."""
     figure, axes = _figure(7, 1.2 + 0.35 * len(space))
-    if len(complete) < LEAST or len({trial.value for trial in complete}) < 2:
-        axes.text(0.5, 0.5, f"{len(complete)} finished trials: too few to tell", ha="center", va="center", transform=axes.transAxes)
-        axes.set_axis_off()
-        return figure
     study = optuna.create_study(direction="maximize")
     study.add_trials(complete)
     found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
     names = sorted(found, key=found.__getitem__)
     bars = axes.barh(names, [found[name] for name in names], color=ACCENT)
     axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set(xlabel="share of the scores' variance", xlim=(0, max(found.values()) * 1.15))
+    title = f"{variant}: importance of each setting, {len(complete)} trials"
+    axes.set(xlabel="share of the scores' variance", xlim=(0, max(found.values()) * 1.15), title=title)
     return figure
 
 
-def parallel(complete: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution], default: Mapping[str, Any]) -> Figure:
+def parallel(complete: Sequence[FrozenTrial], variant: str, space: Mapping[str, BaseDistribution], default: Mapping[str, Any]) -> Figure:
     """A line for each finished trial through its values of all settings, coloured by its score; the default is dashed."""
     figure, axes = _figure(1.5 + 1.35 * len(space), 5)
     scores = np.array([trial.value for trial in complete])
@@ -83,7 +91,7 @@ def parallel(complete: Sequence[FrozenTrial], space: Mapping[str, BaseDistributi
     for place, item in enumerate(space.values()):
         _scale(axes, place, item)
     axes.set_xticks(across, list(space), rotation=30, ha="right")
-    axes.set(xlim=(-0.3, len(space) - 0.4), ylim=(-0.05, 1.05))
+    axes.set(xlim=(-0.3, len(space) - 0.4), ylim=(-0.05, 1.05), title=f"{variant}: settings and score of each trial")
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     figure.colorbar(mpl.cm.ScalarMappable(shades, "viridis_r"), ax=axes, label="local score (dashed: default)", pad=0.02)

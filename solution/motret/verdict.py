@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from motret import standing, submission
+from motret import run_table, standing, submission
 from motret.fusion import Fusion
 from motret.metrics import Score
 from motret.standing import LEADERBOARD
@@ -76,8 +76,7 @@ class Verdict:
         head = ["member", "local score", "weight", "true score"]
         cells = [row.cells() for row in self.rows]
         cells = [[cell for place, cell in enumerate(line) if place < 3 or self.gains[0].true] for line in [head, *cells]]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+        table = run_table.aligned(cells)
         low, high = self.band
         band = f"a leaderboard of {LEADERBOARD} queries: {self.rows[-1].local.mean:.3f} expected, {low:.3f} to {high:.3f} in 9 of 10 cases"
         return [*table, *(gain.line() for gain in self.gains), band]

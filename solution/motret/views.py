@@ -9,12 +9,13 @@ import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from motret import augment, files, motion, runs
+from motret import augment, files, motion, provenance, runs
 from motret.augment import Mirror
 from motret.batches import Motions
 from motret.config import MotionSettings
@@ -112,18 +113,21 @@ def weighed(told: Sequence[np.ndarray], deviations: Sequence[float]) -> np.ndarr
     return np.concatenate([plain * (1 + absent)[:, None].astype(plain.dtype), *blocks], axis=1)
 
 
-def origin(run: Run, fold: int, text: np.ndarray, motions: np.ndarray) -> str:
-    """Changes with the checkpoint of a fold and with what it says plainly, text (C, v) and motions (M, v)."""
+def origin(run: Run, fold: int, view: Showing, text: np.ndarray, motions: np.ndarray) -> str:
+    """Changes with the checkpoint of a fold, with what it says plainly, text (C, v) and motions (M, v), and, for a view in the mirror,
+    with the rules that mirror captions."""
     content = hashlib.blake2b(digest_size=8)
     for vectors in (text, motions):
         content.update(np.ascontiguousarray(vectors))
-    return files.digest(runs.best_checkpoint(run.part(fold)).name, content.hexdigest())
+    rules = provenance.caption_rules() if view.mirror else ""
+    return files.digest(runs.best_checkpoint(run.part(fold)).name, content.hexdigest(), rules)
 
 
 def load(run: Run, fold: int, view: Showing) -> Seen | None:
     """What is kept of a view; None where there is nothing, or half a file."""
+    own, beside = _file(run, fold, view), run.part(fold) / f"oof_{view.name}.npz"
     try:
-        with np.load(run.part(fold) / f"oof_{view.name}.npz", allow_pickle=False) as kept:
+        with np.load(own if own.is_file() else beside, allow_pickle=False) as kept:
             return Seen(kept["text"], kept["motion"], float(kept["deviation"]), str(kept["of"]))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
@@ -131,4 +135,9 @@ def load(run: Run, fold: int, view: Showing) -> Seen | None:
 
 def save(run: Run, fold: int, view: Showing, seen: Seen) -> None:
     """Keeps what a fold's model says in a view."""
-    files.write_whole(run.part(fold) / f"oof_{view.name}.npz", lambda beside: np.savez(beside, **vars(seen)))
+    files.write_whole(_file(run, fold, view), lambda beside: np.savez(beside, **vars(seen)))
+
+
+def _file(run: Run, fold: int, view: Showing) -> Path:
+    """Beside oof.npz, or where the run's folder is read-only in its output folder."""
+    return run.output_dir / run.part(fold).name / f"oof_{view.name}.npz"
