@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# From data to submissions/submission.csv in one command; `bash run_all.sh --help` tells more.
+# From data to submissions/submission.csv in one command; `bash run_all.sh --help` explains more.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$here"
-source solution/environment.sh
-environment requirements.txt
-exec "$PYTHON" solution/run_all.py "$@"
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$repository/solution/environment.sh"
+environment "$repository/requirements.txt"
+exec "$PYTHON" "$repository/solution/run_all.py" "$@"

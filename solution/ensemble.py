@@ -8,14 +8,16 @@ says what went in, and a row in submissions/log.csv.
 import sys
 from collections.abc import Sequence
 
-from motret import cli
+from motret import cli, demo
 from motret.config import EnsembleSettings
 from motret.faults import DataFault
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv)
     settings = cli.parse(EnsembleSettings, argv, __doc__)
+    demo.make_missing(argv, runs=True)
     from motret import combining, dataset, folds  # torch is slow to import: --help and a wrong flag answer without it
 
     test_dir = settings.test_dir or settings.data.data_dir / "test"

@@ -1,42 +1,47 @@
 # Sourced by run_all.sh and tests/run.sh: sets PYTHON to an interpreter that has what the requirement files named hold.
-#   environment FILE [FILE ...]   makes .venv/ from the first file, anew when its content changes, and adds the others to it.
+#   environment FILE [FILE ...]   makes .venv/ beside the first file from it, anew when it changes, and adds the others to it.
 # PYTHON=/path/to/python in the surroundings is used as it is (Kaggle kernels, conda).
 
 environment() {
     if [ -n "${PYTHON:-}" ]; then
+        if ! command -v "$PYTHON" >/dev/null; then
+            echo "error: $PYTHON: no such program (PYTHON names an interpreter that has the packages; without it run_all.sh makes .venv/)" >&2
+            return 1
+        fi
         echo "using $PYTHON as it is"
         return
     fi
     local file first=$1 base
+    venv=$(dirname "$1")/.venv
     if ! _installed "$first"; then
         base=$(_base_python) || return 1
-        echo "making .venv/ from $first with $base (about 6 GB, a few minutes)"
-        rm -rf .venv
-        "$base" -m venv .venv
+        echo "making $venv from $first with $base (about 6 GB, a few minutes)"
+        rm -rf "$venv"
+        "$base" -m venv "$venv"
     fi
     for file in "$@"; do
         _installed "$file" || _install "$file" || return 1
     done
-    PYTHON=.venv/bin/python
+    PYTHON=$venv/bin/python
 }
 
 _stamp() {
-    echo "$(cksum < "$1") $1"
+    echo "$(cksum < "$1") ${1#"$(dirname "$venv")"/}"
 }
 
 _installed() {
-    [ -x .venv/bin/python ] && grep -qxF "$(_stamp "$1")" .venv/made-from 2>/dev/null
+    [ -x "$venv/bin/python" ] && grep -qxF "$(_stamp "$1")" "$venv/made-from" 2>/dev/null
 }
 
 _install() {
     local quiet=--quiet
     [ -t 1 ] && quiet=
     # shellcheck disable=SC2086
-    .venv/bin/python -m pip install $quiet --disable-pip-version-check -r "$1" || {
+    "$venv/bin/python" -m pip install $quiet --disable-pip-version-check -r "$1" || {
         echo "error: $1: pip could not install it (see above; a package mirror or PYTHON=/path/to/python may help)" >&2
         return 1
     }
-    _stamp "$1" >> .venv/made-from
+    _stamp "$1" >> "$venv/made-from"
 }
 
 _base_python() {

@@ -1,8 +1,8 @@
 """Splits the training motions into folds: `python solution/make_folds.py --data_dir data --folds 5`.
 
 Motions that belong together (groups.csv; else the same captions, or nearly the same motion) share a fold, and folds are alike in
-motion length; with --prefer_txt_split the data's own lists are the one split. Writes folds/folds.csv (id,fold,group) and
-folds/folds.json, which says of which data they are.
+motion length; with --prefer_txt_split the data's own lists are the one split, and so is gar_val.json where the data has it and no --folds
+is given. Writes folds/folds.csv (id,fold,group) and folds/folds.json, which says of which data they are.
 """
 
 import sys
@@ -10,20 +10,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from motret import cli, dataset, folds
+from motret import cli, dataset, demo, folds
 from motret.config import FoldSettings
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv)
     settings = cli.parse(FoldSettings, argv, __doc__)
+    demo.make_missing(argv)
     data = dataset.load_training(settings.data, settings.machine.jobs)
     before = folds.made_of(settings.data.folds_dir)
-    made = folds.make(data, settings.folds, settings.machine.seed, settings.data.folds_dir, settings.prefer_txt_split)
+    lists = folds.choose_lists(settings.data.data_dir, settings.prefer_txt_split, settings.folds is not None)
+    made = folds.make(data, settings.folds or 5, settings.fold_seed, settings.data.folds_dir, lists)
     held = [made.held_out(fold) for fold in range(made.count)]
     sizes = ", ".join(str(len(rows)) for rows in held)
-    learned = f", {len(made.training(0))} to learn from" if settings.prefer_txt_split else ""
+    learned = f", {len(made.training(0))} to learn from" if lists else ""
     file = settings.data.folds_dir / "folds.csv"
+    if lists:
+        print(f"{lists[1].name} is the validation set" + ("" if settings.prefer_txt_split else "; --folds K makes K folds instead"))
     print(f"{made.count} fold{'s' if made.count > 1 else ''} of {sizes} motions{learned} in {len(np.unique(made.group))} groups: {file}")
     if torn := set(made.group[held[0]]) & set(made.group[made.training(0)]):
         print(f"{len(torn)} groups of motions are on both sides of the split: what they tell makes its score too good")

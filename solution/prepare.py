@@ -8,19 +8,25 @@ printed and kept as work/report.json. --describe_parts also writes what each bod
 import sys
 from collections.abc import Sequence
 
-from motret import cli, dataset, describe, export, files, gar
+from motret import cli, dataset, demo, describe, export, files, gar, rotations
 from motret.config import PrepareSettings
 from motret.survey import survey
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv)
     settings = cli.parse(PrepareSettings, argv, __doc__)
+    demo.make_missing(argv)
     data = dataset.load_training(settings.data, settings.machine.jobs)
     folder = settings.data.data_dir / "test"
     test = dataset.load_test(folder, data.store.settings, settings.data, settings.machine.jobs) if folder.is_dir() else None
     report = survey(data, test)
     print("\n".join(report.lines))
+    if "rotation" in data.store.columns:
+        found = rotations.find_in(data.training.paths, data.store.settings.metres)
+        known = str(found) if found.fits else f"none that is known, so rotations cannot be mirrored; nearest: {found}"
+        print(f"rotation convention: {known}")
     files.write_json(settings.data.work_dir / "report.json", {"data": data.fingerprint} | report.facts)
     if settings.describe_parts:
         file, use = settings.data.work_dir / "gar_described.json", settings.data.data_dir / "texts" / gar.FILES[0]

@@ -8,13 +8,15 @@ failures). Needs the finished run and its data, no training.
 import sys
 from collections.abc import Sequence
 
-from motret import cli
+from motret import cli, demo
 from motret.config import ReportSettings
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv)
     settings = cli.parse(ReportSettings, argv, __doc__)
+    demo.make_missing(argv, runs=True)
     from motret import dataset, folds, reporting  # torch is slow to import: --help and a wrong flag answer without it
 
     data = dataset.load_training(settings.data, settings.machine.jobs)

@@ -1,8 +1,10 @@
-"""The whole way: check, fold, train, rank, validate. `bash run_all.sh` calls this inside the environment it makes.
+"""The whole way: check, fold, tune, train, rank, validate, report. `bash run_all.sh` calls this inside the environment it makes.
 
     bash run_all.sh                                   # data/ with the full preset; a generated challenge where there is none
     bash run_all.sh --data_dir DIR --preset fast      # another folder, quickly
-    bash run_all.sh --dry_run                         # the plan alone
+    bash run_all.sh --variants holistic sgar          # these models alone
+    bash run_all.sh --seeds 0 1 2                     # each model with three seeds; all of them are ensembled
+    bash run_all.sh --dry_run                         # check everything and print the commands, without running them
 
 Any flag of the scripts is handed on to those that know it: --lr 3e-4, --text_tower hf:FOLDER, --max_minutes 10, --seed 1, ...
 What is finished and valid is reused by a second run.
@@ -11,7 +13,9 @@ What is finished and valid is reused by a second run.
 import sys
 from collections.abc import Sequence
 
-from motret import cli, pipeline
+from motret import cli, pipeline, preflight
+
+DRY_RUN = ("--dry_run", "--dry-run")
 
 
 @cli.command
@@ -20,13 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(args):
         print(__doc__)
         return 0
-    plan = pipeline.make_plan([arg for arg in args if arg not in ("--dry_run", "--dry-run")])
-    print("\n".join([*plan.notes, f"data {plan.data_dir}, preset {plan.preset}"]))
-    if len(args) != len([arg for arg in args if arg not in ("--dry_run", "--dry-run")]):
-        for number, step in enumerate(plan.steps, start=1):
-            print(f"[{number}/{len(plan.steps)}] {step.title}: {plan.known(step).command()}")
-        return 0
-    return pipeline.run(plan)
+    plan = pipeline.make_plan([arg for arg in args if arg not in DRY_RUN])
+    print("\n".join([*plan.notes, f"data {plan.data_dir}, preset {plan.preset}"]), flush=True)
+    if not set(DRY_RUN) & set(args):
+        return pipeline.run(plan)
+    preflight.check(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+    print("\n".join(step.command() for step in plan.steps))
+    return 0
 
 
 if __name__ == "__main__":

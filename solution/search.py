@@ -7,13 +7,15 @@ has not seen it; with `--gallery test` all candidates of the test; with `--galle
 import sys
 from collections.abc import Sequence
 
-from motret import cli
+from motret import cli, demo
 from motret.config import SearchSettings
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv)
     settings = cli.parse(SearchSettings, argv, __doc__)
+    demo.make_missing(argv, runs=True)
     from motret import browser, gallery, page  # torch is slow to import: --help and a wrong flag answer without it
 
     run, found = gallery.search(settings)

@@ -8,12 +8,14 @@ metrics.csv, train_log.txt and the out-of-fold embeddings that validate.py and e
 import sys
 from collections.abc import Sequence
 
-from motret import cli, tuned
+from motret import cli, demo, tuned
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = demo.with_data(argv, takes_preset=True)
     settings, sources = cli.parse_train(argv, __doc__)
+    demo.make_missing(argv)
     from motret import resume, training  # torch is slow to import: --help and a wrong flag answer without it
 
     if begun := resume.begun(settings):

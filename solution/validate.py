@@ -1,6 +1,6 @@
 """The local validator: scores runs, checks and scores a submission, draws validation queries.
 
-python solution/validate.py oof scores every run on the motions it had not seen, in one table;
+python solution/validate.py oof, or no word at all, scores every run on the motions it had not seen, in one table;
 
 python solution/validate.py submission submissions/submission.csv checks its form, and scores it where the answers are known;
 
@@ -14,7 +14,7 @@ python solution/validate.py make_batches draws queries in the test's own layout,
 import sys
 from collections.abc import Sequence
 
-from motret import cli, compare, dataset, folds, holdout, metrics, submission, submission_log
+from motret import cli, compare, dataset, demo, folds, holdout, metrics, submission, submission_log
 from motret.config import BatchesSettings, CompareSettings, OofSettings, RecordSettings, SubmissionSettings
 from motret.queries import read_queries
 
@@ -22,7 +22,13 @@ from motret.queries import read_queries
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     kinds = {"oof": OofSettings, "submission": SubmissionSettings, "record": RecordSettings}
-    settings = cli.parse_one_of(kinds | {"compare": CompareSettings, "make_batches": BatchesSettings}, argv, __doc__)
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or (args[0].startswith("-") and not {"-h", "--help"} & set(args)):
+        args = ["oof", *args]
+    if args[0] in ("oof", "submission", "make_batches", "make-batches"):
+        args = demo.with_data(args)
+    settings = cli.parse_one_of(kinds | {"compare": CompareSettings, "make_batches": BatchesSettings}, args, __doc__)
+    demo.make_missing(args, runs=isinstance(settings, OofSettings))
     does = {OofSettings: score_runs, SubmissionSettings: check_submission, BatchesSettings: make_batches}
     does[RecordSettings] = lambda said: print(submission_log.record(said.submissions_dir / "log.csv", said.file, said.public_score))
     does[CompareSettings] = lambda two: print(compare.compare(two.first, two.second).line())
@@ -57,7 +63,7 @@ def check_submission(settings: SubmissionSettings) -> None:
 
 def make_batches(settings: BatchesSettings) -> None:
     data = dataset.load_training(settings.data, settings.machine.jobs)
-    found, _ = folds.read_or_make(data, settings.data.folds_dir, 5, settings.machine.seed)
+    found, _ = folds.read_or_make(data, settings.data.folds_dir, 5, 0, folds.choose_lists(settings.data.data_dir, False, False))
     out = settings.out or settings.data.data_dir / "val"
     disjoint = holdout.make_batches(data, found, settings.fold, settings.queries, settings.candidates, settings.machine.seed, out)
     shared = "" if disjoint else " (queries share candidates: the fold is small)"

@@ -11,7 +11,7 @@ import pytest
 from motret.acting import REST_OFFSETS
 from motret.config import DataSettings, SceneSettings
 from motret.dataset import TrainingData, load_training
-from motret.skeleton import N_JOINTS, N_ROTATIONS, PARENTS, join_columns
+from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, join_columns, split_columns
 from motret.synth import make_sample
 
 hypothesis.settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None)
@@ -75,6 +75,12 @@ def motion(frames: int, persons: int = 2, seed: int = 0) -> np.ndarray:
 def swapped(raw: np.ndarray) -> np.ndarray:
     """The same two-person motion with the persons stored the other way round."""
     return np.roll(raw, raw.shape[1] // 2, axis=1)
+
+
+def in_the_mirror(raw: np.ndarray) -> np.ndarray:
+    """A raw motion (T, 192 * persons) in the mirror x = 0; its rotations, which are any numbers, change sides alone."""
+    positions, rotations = split_columns(raw)
+    return join_columns(positions[:, :, MIRROR] * np.array([-1, 1, 1], raw.dtype), rotations[:, :, MIRROR[1:] - 1])
 
 
 def write_data(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import prepare
 import tiny
 import train
 from conftest import body, load, sixes, write_data
@@ -133,17 +134,18 @@ def test_a_piece_is_contiguous_and_never_empty_or_out_of_bounds() -> None:
 # ---- drawing
 
 
-CAPTIONS = tuple((f"lifts the left arm {row}", "the first person bows" if row % 4 == 0 else f"waves {row}") for row in range(20))
+CAPTIONS = tuple((f"lifts the left arm {row}", "the first person bows" if row % 4 == 0 else f"waves {row}") for row in range(19))
+CAPTIONS += (("lifts the right arm 19", "moves right up a step"),)  # the second of them cannot be mirrored
 
 
 def drawn(**values):
     """Batches of an epoch of 20 motions, with the data and everything they were drawn from."""
     data = tiny.training_data(CAPTIONS)
     said = [caption for own in CAPTIONS for caption in own]
-    bank = text.CaptionBank({caption: row for row, caption in enumerate(sorted({*said, *map(sides.mirror, said)}))})
+    bank = text.CaptionBank({caption: row for row, caption in enumerate(sorted({*said, *sides.mirrors(said).values()}))})
     chosen = AugmentSettings(**{"mirror": 0.0, "speed": 1.0} | values)
     told = torch.tensor([any("first" in caption for caption in own) for own in CAPTIONS])
-    ready = augment.Augmentation(chosen, augment.make_mirror(COLUMNS, CONTIGUOUS), ~told)
+    ready = augment.Augmentation(chosen, augment.make_mirror(COLUMNS, CONTIGUOUS), ~told, torch.arange(20) < 19)
     table, gallery = CaptionTable(CAPTIONS, bank, tiny.CPU, mirrored=True), Motions(data.store, tiny.settings().motion, tiny.CPU)
     noise = torch.Generator().manual_seed(0)
     made = list(batches.epoch(gallery, table, np.arange(20), 10, np.random.default_rng(0), noise, 2, ready))
@@ -164,6 +166,19 @@ def test_mirrored_motions_come_with_mirrored_captions_and_the_others_with_their_
             assert said == [sides.mirror(caption) if turned else caption for caption in CAPTIONS[row]]
 
 
+def test_a_motion_of_which_one_text_cannot_be_mirrored_is_never_mirrored(monkeypatch, capsys) -> None:
+    *_, made = drawn(mirror=1.0)
+    assert {int(row): bool(turned) for batch in made for row, turned in zip(batch.rows, batch.mirrored, strict=True)} == {
+        row: row < 19 for row in range(20)
+    }
+    monkeypatch.setattr(rotations, "find_in", lambda *asked: CONTIGUOUS)
+    parts = [dict.fromkeys(PARTS) | {"torso": "leans rigth" if row == 3 else "leans right"} for row in range(20)]
+    for given, left_out in ((None, {19}), (parts, {3, 19})):
+        ready = augment.prepare(tiny.settings(mirror=0.5), tiny.training_data(CAPTIONS), tiny.CPU, given)
+        assert set(np.flatnonzero(~ready.mirrorable.numpy()).tolist()) == left_out
+        assert f"{len(left_out)} of 20 motions are not mirrored" in capsys.readouterr().out
+
+
 def test_persons_are_not_swapped_where_a_caption_tells_them_by_order() -> None:
     _, _, gallery, _, made = drawn(person_swap=1.0)
     for batch in made:
@@ -175,7 +190,7 @@ def test_persons_are_not_swapped_where_a_caption_tells_them_by_order() -> None:
 
 def test_speeds_are_drawn_evenly_around_one_and_lengths_follow() -> None:
     *_, made = drawn(speed=1.25, crop=0.5)
-    ready = augment.Augmentation(AugmentSettings(speed=1.25), None, torch.ones(2000, dtype=torch.bool))
+    ready = augment.Augmentation(AugmentSettings(speed=1.25), None, *torch.ones(2, 2000, dtype=torch.bool))
     pace = ready.draw(torch.arange(2000), torch.full((2000,), 100), torch.Generator().manual_seed(0)).pace
     assert 0.8 <= float(pace.min()) < 0.81 and 1.24 < float(pace.max()) <= 1.25 and abs(float(pace.log().mean())) < 0.01
     for batch in made:
@@ -186,7 +201,7 @@ def test_speeds_are_drawn_evenly_around_one_and_lengths_follow() -> None:
 def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()
-    ready = augment.Augmentation(AugmentSettings(mirror=0.0, speed=1.0), None, torch.ones(3, dtype=torch.bool))
+    ready = augment.Augmentation(AugmentSettings(mirror=0.0, speed=1.0), None, *torch.ones(2, 3, dtype=torch.bool))
     assert ready.draw(torch.arange(3), torch.tensor([5, 6, 7]), generator) == View()
     assert torch.equal(generator.get_state(), state)
     assert View().lengths(torch.tensor([5])).tolist() == [5]
@@ -201,7 +216,7 @@ def test_the_part_texts_of_a_mirrored_motion_are_those_of_the_other_side() -> No
     chosen = tiny.settings(mirror=0.5, use_gar=True)
     found = pytest.MonkeyPatch()
     with found.context() as patch:
-        patch.setattr(rotations, "find_in", lambda paths: CONTIGUOUS)
+        patch.setattr(rotations, "find_in", lambda *asked: CONTIGUOUS)
         place = workplace.set_up(chosen, data, bank, parts)
     batch = batches.Batch(torch.tensor([1, 2]), (), torch.tensor([0]), torch.tensor([0]), torch.tensor([True, False]))
     texts = [None if row < 0 else list(index)[row] for row in objective.part_rows(batch, place).flatten().tolist()]
@@ -301,6 +316,9 @@ def test_a_run_with_everything_on_repeats_by_seed(tmp_path, capsys) -> None:
     on |= {"caption_mix": 0.3, "word_dropout": 0.1, "fold": 0, "epochs": 1}
     for name in ("a", "b"):
         assert tiny.run_training(tmp_path, name, **on) == 0
-    assert "the first two columns, one after the other" in capsys.readouterr().out
+    assert "the first two columns" not in capsys.readouterr().out  # that is told by prepare.py, once
+    assert prepare.main(tiny.places()) == 0
+    told = capsys.readouterr().out
+    assert told.count("rotation convention: ") == 1 and "the first two columns, one after the other" in told
     one, two = (np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("a", "b"))
     np.testing.assert_array_equal(one, two)

@@ -111,7 +111,7 @@ def test_a_ranked_test_with_its_truth_tells_score_recall_and_the_right_motion() 
     assert facts(report)["Score"].startswith(f"{values.mean():.3f} ± ")
     assert report.overview.recall[:2] == pytest.approx((1 / 3, 2 / 3)) and report.overview.chance[5] == pytest.approx(0.5)
     assert report.queries[0].candidates[1].captions == ("scene 1", "again") and report.queries[0].candidates[0].captions == ()
-    assert (report.fps, report.up) == (20, "+z")
+    assert (report.settings.fps, report.settings.up) == (20, "+z")
 
 
 def test_a_submission_is_shown_by_what_is_kept_beside_it(tmp_path: Path) -> None:

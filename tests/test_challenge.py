@@ -222,6 +222,10 @@ def test_any_damage_gives_a_motion_or_a_fault(place, damage):
         (b"\xef\xbb\xbfone bows\r\n\r\n  they part  \r\n", ("one bows", "they part")),
         (b"one bows\rthey part", ("one bows", "they part")),
         (b"one bows#one/DET bow/VERB#0.0#0.0\n#x#0.0#0.0\n", ("one bows",)),
+        (b"one bows # twice#bow#1.5#nan \n", ("one bows # twice",)),
+        (b"person #1 pushes person #2\n", ("person #1 pushes person #2",)),
+        (b"person #1 bows#person/NOUN #/SYM 1/NUM bow/VERB#0.0#0.0\n", ("person #1 bows",)),
+        (b"#1 then #2 then #3 bow\nbow #1 #2 #3\n", ("#1 then #2 then #3 bow", "bow #1 #2 #3")),
         ("beide grüßen\u2028sich".encode(), ("beide grüßen\u2028sich",)),
     ],
 )
@@ -306,6 +310,26 @@ def test_an_empty_train_txt_is_fatal(tmp_path, text):
 def test_an_id_that_is_a_path_is_fatal(tmp_path, name):
     root = write_training(tmp_path / "data", listed=["00001", name])
     faulty(lambda: read_training(root), root / "train.txt", f"id {name!r} is a path", "bare ids")
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ["00002.npy", "00001.npy"],
+        ["00002.txt", "00001.TXT"],
+        ["2.npy", "2.txt", "1.npy", "1.txt"],
+        ["00002", "00002.npy", "00001"],
+    ],
+)
+def test_a_list_may_name_files(tmp_path, listed):
+    root = write_training(tmp_path / "data", ids=["00001", "00002", "00003"], listed=listed)
+    got = read_training(root, strict=True)
+    assert got.ids == ("00002", "00001") and got.skipped == ()
+
+
+def test_a_file_that_is_listed_twice_is_said(tmp_path):
+    root = write_training(tmp_path / "data", ids=["00001", "00002"], listed=["00001.npy", "00002.npy", "00001.npy"])
+    assert read_training(root).skipped == (Skip(str(root / "train.txt"), "id 00001 is listed more than once"),)
 
 
 def test_faults_in_training_files_are_skipped_and_listed(tmp_path):

@@ -52,10 +52,10 @@ def test_each_value_comes_from_the_first_that_gives_it_and_the_source_is_kept(mo
 
 
 def test_a_preset_wins_over_the_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(config.VARIANTS, "wide", {"width": 512, "layers": 6})
+    monkeypatch.setitem(config.VARIANTS, "wide", {"width": 512, "heads": 8})
     settings, sources = cli.parse_train(["wide", "--preset", "fast"], None)
     assert (settings.motion.width, sources["width"]) == (128, "preset fast") == (config.PRESETS["fast"].values["width"], "preset fast")
-    assert (settings.motion.layers, sources["layers"]) == (6, "variant wide")
+    assert (settings.motion.heads, sources["heads"]) == (8, "variant wide")
 
 
 def test_without_flags_all_is_default() -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import ensemble
+import prepare
 import tiny
 import validate
-from motret import bank, config, folds, fusion, members, metrics, runs, standing, submission
+from motret import bank, config, folds, foreign, fusion, members, metrics, runs, standing, submission
+from motret.challenge import query_key
 from motret.config import EnsembleSettings
 from motret.dataset import load_test, load_training
 from motret.encode import Encoder
@@ -20,6 +22,7 @@ from motret.faults import RunFault
 from motret.foreign import Foreign
 from motret.fusion import Galleries
 from motret.members import ForeignMember
+from motret.queries import read_queries
 from motret.rank import Scale
 from motret.weigh import Weigher
 from test_rank import made_run
@@ -472,3 +475,49 @@ def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     other = answers(tmp_path / "d.csv", [1, 2, 3, 4])
     assert validate.main(["compare", str(one), str(other)]) == 1
     assert "d.csv: answers other queries than a.csv: 2" in capsys.readouterr().err
+
+
+# ---- candidates that cannot be used
+
+
+def spoil_candidates(folder: Path) -> None:
+    """Query 1: frames of NaN, five frames, a text file, NaN throughout, a link to nothing; the first two can be repaired."""
+    raw = np.load(folder / "motion_2.npy")
+    raw[4:7] = np.nan
+    np.save(folder / "motion_2.npy", raw)
+    np.save(folder / "motion_3.npy", np.load(folder / "motion_3.npy")[:5])
+    (folder / "motion_4.npy").write_text("no array")
+    np.save(folder / "motion_5.npy", np.full((20, 384), np.nan, np.float32))
+    (folder / "motion_6.npy").unlink()
+    (folder / "motion_6.npy").symlink_to(folder / "gone.npy")
+
+
+@pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
+def test_bad_candidates_are_told_and_ranked_last_and_the_submission_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = Path(shutil.copytree(tiny.challenge(), tmp_path / "data"))
+    assert tiny.run_training(tmp_path / "runs", "one", data, epochs=1) == 0
+    queries = tmp_path / "data" / "test"
+    first = next(folder for folder in sorted(queries.iterdir()) if folder.is_dir())
+    spoil_candidates(first)
+    asked = read_queries(queries)
+    loud = [np.where(np.isin(query.candidates, (4, 5, 6)), 9.0, np.arange(12.0)) for query in asked]  # a file that likes the bad ones
+    foreign.save(tmp_path / "loud.npz", asked, loud)
+    out = ["--out_dir", str(tmp_path / "runs"), "--submissions_dir", str(tmp_path / "submissions"), "--top_k", "12"]
+    call = [*tiny.places(data), *out, "--members", str(tmp_path / "loud.npz"), "--member_weight", "0.9"]
+    capsys.readouterr()
+    assert prepare.main(tiny.places(data)) == 0
+    assert "motion_4.npy: not an .npy file: ranked last" in capsys.readouterr().out
+    assert ensemble.main(call) == 0
+    told = capsys.readouterr().out
+    for number in range(2, 7):
+        assert told.count(f"{first / f'motion_{number}.npy'}: ") == 1
+    assert "2 candidate motions were repaired, 3 cannot be used and are ranked last (--strict stops instead)" in told
+    answers = submission.read_submission(tmp_path / "submissions" / "submission.csv", asked, 12)
+    ranked = answers[query_key(first.name)]
+    assert sorted(ranked) == list(range(1, 13)) and set(ranked[-3:]) == {4, 5, 6}
+    command = ["submission", str(tmp_path / "submissions" / "submission.csv"), "--data_dir", str(data), "--top_k", "12"]
+    assert validate.main(command) == 0
+    (kept,) = (tmp_path / "submissions").glob("*_cv*.npz")
+    assert all(np.isfinite(own).all() for own in foreign.read_similarities(kept, asked))
+    assert ensemble.main([*call, "--strict"]) == 1
+    assert "error: " in capsys.readouterr().err

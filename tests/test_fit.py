@@ -108,6 +108,37 @@ def test_a_watcher_is_told_of_each_epoch_and_what_it_raises_ends_the_training(tm
 # ---- what a fold leaves behind
 
 
+def plain_ranks(sim_cm, owner):
+    """1-based ranks of the right one: of each caption's motion, and of each motion's best-placed caption."""
+    order = np.argsort(-sim_cm, axis=1)
+    captions = [list(row).index(own) + 1 for row, own in zip(order, owner, strict=True)]
+    motions = []
+    for motion, column in enumerate(sim_cm.T):
+        own = column[owner == motion].max()
+        motions.append(1 + sum(value > own for value, whose in zip(column, owner, strict=True) if whose != motion))
+    return {"t2m": np.array(captions), "m2t": np.array(motions)}
+
+
+def test_an_unfinished_run_of_before_both_directions_goes_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as dying:
+        killed_after(dying, "last", 1)
+        with pytest.raises(KilledError):
+            fit_fold(tmp_path, epochs=3)
+    last = tmp_path / "run" / "fold0" / "last.pt"
+    kept = runs.load_checkpoint(last, tiny.CPU)
+    older = ("epoch", "seconds", "lr", "tau", "train_loss", "val_loss", "score", "error")
+    for line in kept["history"]:
+        recalls = {f"r{k}": line[f"t2m_r{k}"] for k in (1, 5, 10)}
+        rest = {name: line[name] for name in (*older, "spread", "text_spread")} | recalls
+        line.clear()
+        line.update(rest)
+    runs.save_checkpoint(last, kept)
+    run, _ = fit_fold(tmp_path, epochs=3)
+    lines = kept_lines(run)
+    assert len(lines) == 3 and lines[0]["m2t_r1"] == "nan" != lines[2]["m2t_r1"]
+    assert all(0 <= float(line["t2m_r1"]) <= 1 for line in lines)
+
+
 def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings(tmp_path):
     run, score = fit_fold(tmp_path, epochs=4, lr=3e-3)
     part = run.part(0)
@@ -118,9 +149,11 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
         [runs.best_checkpoint(part).name, "last.pt", "metrics.csv", "oof.npz", "train_log.txt"]
     )
     out = runs.load_out_of_fold(run, 0)
-    better, _ = metrics.count_better(out.similarity(), out.owner)
     kept = lines[best(run)["epoch"] - 1]
-    assert [float(kept[f"r{k}"]) for k in (1, 5, 10)] == pytest.approx([(better < k).mean() for k in (1, 5, 10)])
+    for way, ranks in plain_ranks(out.similarity(), out.owner).items():
+        wanted = [(ranks <= k).mean() for k in (1, 5, 10)] + [ranks.mean(), np.median(ranks)]
+        found = [float(kept[f"{way}_{name}"]) for name in ("r1", "r5", "r10", "meanr", "medr")]
+        assert found == pytest.approx(wanted)
     assert best(run)["epoch"] == 4 and best(run)["score"] == float(lines[-1]["score"]) == pytest.approx(score.mean)
     log = part.joinpath("train_log.txt").read_text()
     assert "epoch 4:" in log and f"kept epoch {best(run)['epoch']}" in log
@@ -250,7 +283,7 @@ def scored(monkeypatch, scores):
     left = iter(scores)
 
     def validate(*args):
-        return replace(args[-1], val_loss=1.0, score=next(left), error=0.1, r1=0.5, spread=0.5)
+        return replace(args[-1], val_loss=1.0, score=next(left), error=0.1, t2m_r1=0.5, spread=0.5)
 
     monkeypatch.setattr(validation, "validate", validate)
 
@@ -273,7 +306,7 @@ def test_the_checkpoint_may_be_chosen_by_r1(tmp_path, monkeypatch):
 
     def validate(*args):
         score, r1 = next(values)
-        return replace(args[-1], score=score, r1=r1)
+        return replace(args[-1], score=score, t2m_r1=r1)
 
     monkeypatch.setattr(validation, "validate", validate)
     run, _ = fit_fold(tmp_path, epochs=3, select="r1")
@@ -400,7 +433,7 @@ def test_captions_that_say_the_same_are_no_negatives(monkeypatch, threshold, lef
     place = tiny.workplace(chosen, data)
     angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
     vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
-    place = replace(place, similar=vectors)
+    place = replace(place, similar=vectors, sides=torch.tensor([[0, -1]] * 4))
     rows, owner = place.table.of(torch.arange(4))
     objective.contrast(torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, owner, place, chosen)
     cosines = (vectors @ vectors.T)[rows][:, rows]

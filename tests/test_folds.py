@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import make_folds
-from conftest import data_flags, load, motion, swapped, write_data
+import train
+from conftest import data_flags, in_the_mirror, load, motion, swapped, write_data
 from motret import folds
 from motret.faults import FoldFault
 from motret.folds import Folds
 
+FROZEN = ("211220321033121030023303133021320102010122112203210331210300", "033110300121210222330033121101322203332100331103001212102223")
 IDS = tuple(f"{number:02d}" for number in range(1, 13))
 
 
@@ -70,6 +72,27 @@ def test_nearly_the_same_motions_share_a_group_whichever_person_stands_first(tmp
     assert joined(write_data(tmp_path / "data", motions)) == {frozenset(("01", "02")), frozenset(("03", "04"))}
 
 
+def test_mirrored_twins_with_swapped_captions_share_a_fold(tmp_path: Path) -> None:
+    """As HumanML3D has them: of each motion a twin in the mirror, M000123 of 000123, left for right in its captions."""
+    told = ("person {} lifts the left hand", "someone turns right, number {}")
+    ids = [f"{number:06d}" for number in range(40)]
+    motions = {name: motion(24 + number % 7, 1, number) for number, name in enumerate(ids)}
+    captions = {name: [line.format(name) for line in told] for name in ids}
+    captions |= {f"M{name}": [f"person {name} lifts the right hand", f"someone turns left, number {name}"] for name in ids}
+    data = load(write_data(tmp_path / "data", motions | {f"M{name}": in_the_mirror(motions[name]) for name in ids}, captions))
+    made = folds.make(data, 5, 0, tmp_path / "folds")
+    fold = dict(zip(data.training.ids, made.fold.tolist(), strict=True))
+    assert [fold[name] for name in ids] == [fold[f"M{name}"] for name in ids] and set(fold.values()) == set(range(5))
+
+
+def test_either_the_mirrored_motion_or_the_mirrored_captions_join(tmp_path: Path) -> None:
+    motions = {name: motion(30, seed=seed) for seed, name in enumerate(IDS)}
+    motions["02"] = in_the_mirror(motions["01"])
+    captions = {"03": ["turns left", "steps aside"], "04": ["steps aside", "Turns right!"], "05": ["waves right"]}
+    captions |= {name: ["waves left"] for name in IDS[6:]}  # of six motions: it joins nothing, nor does its mirror
+    assert joined(write_data(tmp_path / "data", motions, captions)) == {frozenset(("01", "02")), frozenset(("03", "04"))}
+
+
 def test_links_of_both_kinds_make_chains(tmp_path: Path) -> None:
     motions = {name: motion(30, seed=seed) for seed, name in enumerate(IDS)}
     motions["12"] = motions["01"]
@@ -107,6 +130,15 @@ def test_folds_are_alike_in_length() -> None:
     for low in range(20, 320, 30):  # ten bins of thirty motions
         shares = np.bincount(fold[(lengths >= low) & (lengths < low + 30)], minlength=5)
         assert shares.min() >= 5 and shares.max() <= 7
+
+
+def test_the_split_is_the_same_with_every_version_of_every_library() -> None:
+    """Written down once: a change of these folds is a change of `folds.ALGORITHM`."""
+    number = np.arange(60)
+    group, lengths = np.array([f"g{one}" for one in number * 7 % 41]), 20 + number * 37 % 101
+    assert folds.ALGORITHM == "greedy-1"
+    assert "".join(map(str, folds.split(group, lengths, 4, 0))) == FROZEN[0]
+    assert "".join(map(str, folds.split(group, lengths, 4, 1))) == FROZEN[1]
 
 
 @pytest.mark.parametrize("lengths", [[20] * 12, [*range(20, 32)], [20] * 11 + [300]])
@@ -156,7 +188,17 @@ def test_folds_are_read_back_as_they_were_made(root: Path) -> None:
     table = pd.read_csv(root / "folds" / "folds.csv", dtype=str)
     assert table.columns.tolist() == ["id", "fold", "group"] and tuple(table["id"]) == IDS
     about = json.loads((root / "folds" / "folds.json").read_text())
-    assert about == {"hash": made.hash, "data": data.fingerprint, "folds": 3, "seed": 0}
+    assert about == {"hash": made.hash, "data": data.fingerprint, "folds": 3, "seed": 0, "algorithm": folds.ALGORITHM}
+    assert (made.seed, found.seed) == (0, 0)
+
+
+def test_folds_made_before_algorithms_had_names_are_read(root: Path) -> None:
+    data = load(root)
+    made = folds.make(data, 3, 5, root / "folds")
+    sidecar = root / "folds" / "folds.json"
+    about = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({key: about[key] for key in ("hash", "data", "folds", "seed")}))
+    np.testing.assert_array_equal(folds.read(data, root / "folds").fold, made.fold)
 
 
 def test_the_order_of_lines_in_folds_csv_does_not_matter(root: Path) -> None:
@@ -232,6 +274,18 @@ def test_a_broken_sidecar_is_a_fault(root: Path, sidecar: str | None) -> None:
     path.unlink() if sidecar is None else path.write_text(sidecar)
     with pytest.raises(FoldFault, match="no usable folds"):
         folds.read_or_make(data, root / "folds", 3, 0)
+
+
+def test_another_seed_draws_other_folds_only_by_its_own_flag(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = []
+    for flags in ([], ["--seed", "3"], ["--fold_seed", "3"]):
+        assert make_folds.main([*data_flags(root), "--folds", "3", *flags]) == 0
+        made.append(folds.read(load(root), root.parent / "folds").fold.tolist())
+    assert made[0] == made[1] != made[2]
+    call = ["holistic", *data_flags(root), "--out_dir", str(root.parent / "runs"), "--fold_seed", "4"]
+    assert train.main(call) == 1
+    error = capsys.readouterr().err
+    assert "folds of --fold_seed 3 (leave the flag out, or run `python solution/make_folds.py --folds 3 --fold_seed 4`)" in error
 
 
 def test_the_script_makes_folds_and_says_when_they_replace_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

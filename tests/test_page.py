@@ -11,7 +11,6 @@ import pytest
 
 from conftest import motion
 from motret import page
-from motret.faults import DataFault
 from motret.page import Candidate, Member, Overview, Query, Report
 
 NASTY = '</script><script>document.title = "taken"</script><img src=x onerror="document.title = 1">&amp;'
@@ -75,9 +74,13 @@ def test_the_overview_draws_recall_where_it_is_known(tmp_path: Path) -> None:
     assert "<svg" not in html and "0.250" in html and "None" not in html
 
 
-def test_a_motion_that_cannot_be_read_leaves_no_page(tmp_path: Path) -> None:
+def test_a_motion_that_cannot_be_read_is_a_point_and_one_with_gaps_is_drawn(tmp_path: Path) -> None:
     report = made(tmp_path)
+    whole = page.pack_all(report)
     (tmp_path / "1.npy").write_bytes(b"nothing")
-    with pytest.raises(DataFault, match=r"1\.npy"):
-        page.write(tmp_path / "page.html", report)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.npy", "1.npy", "2.npy"]
+    gap = np.load(tmp_path / "2.npy")
+    gap[3] = np.nan
+    np.save(tmp_path / "2.npy", gap)
+    packed = page.pack_all(report)
+    assert packed[tmp_path / "1.npy"].radius == 0 and packed[tmp_path / "2.npy"].frames == whole[tmp_path / "2.npy"].frames
+    assert page.write(tmp_path / "page.html", report) > 1000

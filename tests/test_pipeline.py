@@ -1,7 +1,8 @@
-"""The plan of run_all: which data, which preset, which flags go where, and that a plan does nothing."""
+"""The plan of run_all: which data, which models, which flags go where, what is checked before it starts, and that a plan does nothing."""
 
 import csv
 import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 
 import run_all
 from conftest import motion, write_data
-from motret import cli, config, pipeline, submission_log
-from motret.faults import DataFault, SettingFault
-from motret.pipeline import DATA, Plan, Step, make_plan
+from motret import cli, config, network, pipeline, preflight, submission_log
+from motret.faults import DataFault, SettingFault, WeightsFault
+from motret.pipeline import Plan, Step, make_plan
 
 KINDS = {
     "sample": config.SampleSettings,
@@ -30,7 +31,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(config.ROOT / "SETTINGS.json", tmp_path)
     monkeypatch.setattr(config, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(network, "hub_reachable", lambda: True)
     return tmp_path
+
+
+def with_test(data: Path) -> Path:
+    """A data folder that has queries, as far as a plan looks."""
+    (data / "test").mkdir(parents=True)
+    return data
 
 
 def scripts(plan: Plan) -> list[str]:
@@ -58,15 +66,24 @@ def contents(folder: Path) -> set[str]:
 def test_without_data_it_runs_on_a_generated_challenge_quickly_and_says_so(home: Path) -> None:
     plan = make_plan([])
     assert (plan.data_dir, plan.preset) == (Path("work/sample"), "fast")
-    assert scripts(plan) == ["sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate", "report"]
+    assert scripts(plan) == ["sample", "prepare", "make_folds", "tune", *["train"] * 3, "ensemble", "validate", "report"]
     (note,) = plan.notes
     assert "\n" not in note and "no data/" in note and "work/sample" in note
     assert takers(plan, "--data_dir", "work/sample") == set(scripts(plan)) - {"sample"}
     assert args_of(plan, "sample") == ("--out", "work/sample")
 
 
+def test_the_fast_preset_shows_three_different_models_and_a_study(home: Path) -> None:
+    runs = [cli.parse_train(args, None)[0] for args in make_plan([]).args_of("train")]
+    assert [run.variant for run in runs] == ["holistic", "sgar", "clip"]
+    assert len({(run.motion, run.text, run.parts.use_gar) for run in runs}) == 3
+    assert [run.text.text_pool for run in runs] == ["mean", "mean", "end"]
+    asked, _ = cli.parse_tune(make_plan([]).args_of("tune")[0], None)
+    assert asked.variants == ("holistic",) and asked.trials >= 8
+
+
 def test_with_data_it_runs_on_them_in_full(home: Path) -> None:
-    (home / "data").mkdir()
+    with_test(home / "data")
     plan = make_plan([])
     assert (plan.data_dir, plan.preset, plan.notes) == (Path("data"), "full", ())
     assert scripts(plan) == ["prepare", "make_folds", "tune", "train", "train", "train", "ensemble", "validate", "report"]
@@ -78,14 +95,14 @@ def test_with_data_it_runs_on_them_in_full(home: Path) -> None:
 @pytest.mark.parametrize("flags", [["--data_dir", "pairs"], ["--data-dir", "pairs"], ["--data_dir=pairs"]])
 def test_a_data_folder_that_is_named_wins(home: Path, flags: list[str]) -> None:
     (home / "data").mkdir()
-    (home / "pairs").mkdir()
+    with_test(home / "pairs")
     plan = make_plan(flags)
     assert (plan.data_dir, plan.preset) == (Path("pairs"), "full") and takers(plan, "--data_dir", "pairs") == set(scripts(plan))
 
 
 def test_a_preset_that_is_named_wins(home: Path) -> None:
     assert make_plan(["--preset", "full"]).preset == "full"
-    (home / "data").mkdir()
+    with_test(home / "data")
     plan = make_plan(["--preset=fast"])
     assert plan.preset == "fast" and takers(plan, "--folds", str(config.PRESETS["fast"].values["folds"])) == {"make_folds"}
 
@@ -100,6 +117,8 @@ def test_a_preset_that_is_named_wins(home: Path) -> None:
         (["--epoch", "3"], SettingFault, "--epoch: no script knows this flag (did you mean --epochs"),
         (["--batchsize", "3"], SettingFault, "--batchsize: no script knows this flag (did you mean --batch_size"),
         (["--zzzzzz"], SettingFault, "--zzzzzz: no script knows this flag (see "),
+        (["--variants", "holistik"], SettingFault, "--variants: no variant is called 'holistik' (choose from holistic, "),
+        (["--seeds", "0", "one"], SettingFault, "--seeds: 'one' is no seed"),
         (["--run_name", "mine"], SettingFault, "--run_name: run_all.sh sets it itself"),
         (["--resume", "auto"], SettingFault, "--resume: run_all.sh sets it itself"),
         (["--runs", "a", "b"], SettingFault, "--runs: run_all.sh sets it itself"),
@@ -170,7 +189,7 @@ def test_every_script_understands_its_step(home: Path, flags: list[str], answers
     for step in make_plan(flags).steps:
         if step.script == "train":
             settings, sources = cli.parse_train(step.args, None)
-            assert settings.resume == "auto" and sources["run_name"] == "flag" and settings.preset in step.args
+            assert settings.resume == "same" and sources["run_name"] == "flag" and settings.preset in step.args
         elif step.script == "tune":
             asked, rest = cli.parse_tune(step.args, None)
             settings, _ = cli.parse_train(rest, None)
@@ -184,6 +203,40 @@ def test_every_script_understands_its_step(home: Path, flags: list[str], answers
             assert settings.machine.seed == 3
 
 
+def test_variants_and_seeds_choose_what_is_trained(home: Path) -> None:
+    plan = make_plan(["--variants", "clip", "sgar", "--seeds", "0", "3"])
+    runs = [cli.parse_train(args, None)[0] for args in plan.args_of("train")]
+    assert [(run.variant, run.machine.seed) for run in runs] == [("clip", 0), ("clip", 3), ("sgar", 0), ("sgar", 3)]
+    assert len({run.run_name for run in runs}) == 4
+    assert takers(plan, "--runs", *(run.run_name for run in runs)) == {"ensemble"}
+    assert plan.args_of("tune")[0][0] == "clip" and takers(plan, "--seeds", "0") == set()
+
+
+def test_use_gar_alone_trains_the_variant_that_learns_from_parts(home: Path) -> None:
+    plan = make_plan(["--use_gar"])
+    (call,) = plan.args_of("train")
+    settings, _ = cli.parse_train(call, None)
+    assert settings.variant == "sgar" and settings.parts.use_gar and plan.args_of("tune")[0][0] == "sgar"
+
+
+def test_no_flag_stands_twice_in_a_command(home: Path) -> None:
+    with_test(home / "data")
+    plan = make_plan(["--lr", "1e-3", "--lr", "2e-3", "--folds", "4", "--seed", "2", "--seed", "3", "--jobs", "1"])
+    for step in plan.steps:
+        names = [arg for arg in step.args if arg.startswith("--")]
+        assert len(names) == len(set(names)), step.command()
+    assert cli.parse_train(plan.args_of("train")[0], None)[0].fit.lr == 2e-3
+
+
+def test_without_a_test_folder_it_ends_with_local_scores_and_a_report_and_says_so_first(home: Path) -> None:
+    (home / "data").mkdir()
+    plan = make_plan([])
+    assert scripts(plan)[-2:] == ["validate", "report"] and "ensemble" not in scripts(plan)
+    assert args_of(plan, "validate")[0] == "oof" and any("no test folder" in note for note in plan.notes)
+    with pytest.raises(DataFault, match="gone: no such folder"):
+        make_plan(["--test_dir", "gone"])
+
+
 def test_the_number_of_folds_is_the_presets_unless_it_is_given(home: Path) -> None:
     assert args_of(make_plan([]), "make_folds").count("--folds") == 1
     assert cli.parse(config.FoldSettings, args_of(make_plan([]), "make_folds"), None).folds == config.PRESETS["fast"].values["folds"]
@@ -191,8 +244,10 @@ def test_the_number_of_folds_is_the_presets_unless_it_is_given(home: Path) -> No
     assert given.count("--folds") == 1 and cli.parse(config.FoldSettings, given, None).folds == 4
 
 
-def test_a_step_is_told_as_one_would_type_it() -> None:
-    assert Step("pack", "prepare", ("--data_dir", "data")).command() == "python solution/prepare.py --data_dir data"
+def test_a_command_can_be_pasted_into_a_shell(home: Path) -> None:
+    command = Step("pack", "prepare", ("--data_dir", "my data")).command()
+    python, script, *args = shlex.split(command)
+    assert script == "solution/prepare.py" and args == ["--data_dir", "my data"] and shutil.which(python)
 
 
 # ---- run names
@@ -212,71 +267,13 @@ def test_the_same_command_finds_its_run_again_and_another_makes_another(home: Pa
 
 def test_the_runs_that_are_trained_are_averaged_and_reported(home: Path) -> None:
     plan = make_plan([])
-    assert takers(plan, "--run", run_name()) == {"report"}
-    assert takers(plan, "--runs", run_name()) == {"ensemble"} and DATA in run_name()
+    assert takers(plan, "--run", run_name()) == {"report"} and takers(plan, "--runs", run_name()) == {"ensemble"}
+    assert not set("<>") & set(run_name())
 
 
-def test_a_runs_name_holds_the_data_and_folds_once_they_are_known(home: Path) -> None:
-    plan = make_plan([])
-    train = plan.steps[4]
-    assert plan.known(train) == train
-    (home / "folds").mkdir()
-    names = set()
-    for data, folds_hash in (("d", "f"), ("d", "g"), ("e", "f")):
-        (home / "folds" / "folds.json").write_text(json.dumps({"data": data, "hash": folds_hash}))
-        known = [plan.known(step).args for step in plan.steps]
-        assert not any(DATA in arg for args in known for arg in args)
-        name = known[4][known[4].index("--run_name") + 1]
-        assert name in known[5]
-        names.add(name)
-    assert len(names) == 3
-    (home / "folds" / "folds.json").write_text("[]")
-    assert plan.known(train) == train
-
-
-def test_a_runs_name_holds_the_tuned_values_it_takes(home: Path) -> None:
-    plan = make_plan([])
-    (home / "folds").mkdir()
-    (home / "folds" / "folds.json").write_text(json.dumps({"data": "d", "hash": "f"}))
-    best = home / "runs" / "tune" / "holistic" / "best.json"
-    best.parent.mkdir(parents=True)
-
-    def name(values: dict, data: str = "d") -> str:
-        belongs = {"variant": "holistic", "preset": "fast", "text tower": "ViT-B-32 none", "data": data, "folds": "f"}
-        best.write_text(json.dumps({"values": values, "belongs": belongs, "tuned_on": [0], "confirmed_on": [1]}))
-        train, rank = plan.known(plan.steps[4]).args, plan.known(plan.steps[5]).args
-        found = train[train.index("--run_name") + 1]
-        assert found in rank and "<" not in found and make_plan([]) == plan
-        return found
-
-    untuned = name({})
-    assert name({"lr": 1e-3}, data="other") == untuned  # left aside by train.py
-    tuned = name({"lr": 1e-3})
-    assert tuned.startswith(untuned) and tuned != untuned != name({"lr": 2e-3}) != tuned and name({"lr": 1e-3}) == tuned
-
-
-def test_a_runs_name_holds_the_part_texts_it_learns_from(home: Path) -> None:
-    (home / "data" / "texts").mkdir(parents=True)
-    (home / "folds").mkdir()
-    plan = make_plan([])
-    at = {step.args[0]: step for step in plan.steps if step.script == "train"}
-    rank = next(step for step in plan.steps if step.script == "ensemble")
-
-    def names(content: object) -> dict[str, str]:
-        (home / "data" / "texts" / "gar_train.json").write_text(json.dumps(content))
-        found = {variant: (args := plan.known(step).args)[args.index("--run_name") + 1] for variant, step in at.items()}
-        assert set(found.values()) <= set(plan.known(rank).args) and make_plan([]) == plan
-        return found
-
-    before = {step: plan.known(step) for step in plan.steps}
-    (home / "folds" / "folds.json").write_text(json.dumps({"data": "d", "hash": "f"}))
-    one, other = ([{"id": 1, "part_descriptions": {"torso": text}}] for text in ("bends", "leans"))
-    first, second = names(one), names(other)
-    assert first["sgar"] != second["sgar"] and names(one) == first
-    assert all(first[variant] == second[variant] for variant in ("holistic", "clip"))
-    (home / "data" / "texts" / "gar_train.json").write_text("no JSON")
-    for step in plan.steps[:3]:  # the steps before training do not read it
-        assert plan.known(step) == before[step] == step
+def test_another_data_folder_makes_another_run(home: Path) -> None:
+    with_test(home / "one"), with_test(home / "two")
+    assert run_name("--data_dir", "one") == run_name("--data_dir", str(home / "one")) != run_name("--data_dir", "two")
 
 
 @pytest.mark.parametrize("which", ["none", "mine.json"])
@@ -291,36 +288,43 @@ def test_nothing_is_tuned_where_it_is_said_what_to_take(home: Path, which: str) 
 
 
 class Recorder:
-    """Stands in for subprocess.run: notes the scripts and their arguments; some of them fail."""
+    """Stands in for subprocess.Popen: notes the scripts and their arguments; some of them fail."""
 
     def __init__(self, codes: dict[str, int] | None = None):
         self.codes, self.calls = codes or {}, []
 
-    def __call__(self, command: list[str], **how) -> subprocess.CompletedProcess:
+    def __call__(self, command: list[str], **how) -> "Recorder":
         script = Path(command[1])
         assert script.parent == config.ROOT / "solution"
         self.calls.append((script.stem, tuple(command[2:])))
-        return subprocess.CompletedProcess(command, self.codes.get(script.stem, 0))
+        return self
+
+    def wait(self) -> int:
+        return self.codes.get(self.calls[-1][0], 0)
 
     @property
     def scripts(self) -> list[str]:
         return [script for script, _ in self.calls]
 
 
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    stand_in = Recorder()
+    monkeypatch.setattr(subprocess, "Popen", stand_in)
+    monkeypatch.setattr(preflight, "forecast", lambda *about: f"forecast after {len(stand_in.calls)}")
+    return stand_in
+
+
 @pytest.mark.parametrize("flag", ["--dry_run", "--dry-run"])
-def test_a_dry_run_prints_the_plan_and_does_nothing(
-    home: Path, flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_dry_run_prints_the_commands_and_does_nothing(
+    home: Path, flag: str, recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder = Recorder()
-    monkeypatch.setattr(subprocess, "run", recorder)
     before = contents(home)
     assert run_all.main(["--lr", "3e-4", flag]) == 0
-    note, about, *steps = capsys.readouterr().out.splitlines()
+    note, about, *commands = capsys.readouterr().out.splitlines()
     assert "no data/" in note and about == "data work/sample, preset fast"
-    assert [line.split(":")[1].split()[1] for line in steps] == [
-        f"solution/{name}.py" for name in ("sample", "prepare", "make_folds", "tune", "train", "ensemble", "validate", "report")
-    ]
-    assert steps[0].startswith("[1/8]") and steps[-1].startswith("[8/8]") and "--lr 3e-4" in steps[4]
+    plan = make_plan(["--lr", "3e-4"])
+    assert [shlex.split(command)[1:] for command in commands] == [[f"solution/{step.script}.py", *step.args] for step in plan.steps]
     assert recorder.calls == [] and contents(home) == before
 
 
@@ -341,54 +345,119 @@ def write_log(home: Path, true_score: dict | None) -> None:
         csv.writer(log).writerows(
             [submission_log.COLUMNS, *((str(time), name, *[""] * 6) for time, name in enumerate(("old.csv", "new.csv")))]
         )
-    about = {"local_score": {"mean": 0.71234, "error": 0.02}, "true_score": true_score}
+    about = {
+        "local_score": {"mean": 0.71234, "error": 0.02, "motions": 300},
+        "true_score": true_score,
+        "leaderboard_band": [0.61, 0.81],
+        "gains": [{"over": "sgar", "mean": 0.0123, "error": 0.004}],
+        "members": [{"run": name, "weight": 0.5, "local_score": {"mean": 0.7}} for name in ("sgar", "clip")],
+    }
     (home / "submissions" / "new.json").write_text(json.dumps(about))
 
 
 @pytest.mark.parametrize("true_score", [None, {"mean": 0.6543, "error": 0.06}])
-def test_a_run_calls_the_scripts_in_order_and_ends_with_the_scores(
-    home: Path, true_score: dict | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_calls_the_scripts_in_order_and_ends_with_a_summary(
+    home: Path, true_score: dict | None, recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder = Recorder()
-    monkeypatch.setattr(subprocess, "run", recorder)
-    monkeypatch.setattr(pipeline, "forecast", lambda plan: f"forecast after {len(recorder.calls)}")
     write_log(home, true_score)
     assert run_all.main(["--seed", "4"]) == 0
     plan = make_plan(["--seed", "4"])
     assert recorder.calls == [(step.script, step.args) for step in plan.steps]
-    out = capsys.readouterr().out.splitlines()
+    out = capsys.readouterr().out
     assert "forecast after 3" in out
-    told = ["submission  submissions/submission.csv", "local score 0.7123 +- 0.0200", "true score  0.6543 +- 0.0600"]
-    assert out[-3:] == told if true_score else out[-2:] == told[:2]
+    summary = " ".join(out.split("all done in")[1].split())
+    for shown in (
+        "local score 0.7123 +- 0.0200",
+        "leaderboard 0.61 to 0.81",
+        "ensemble gain +0.0123 +- 0.0040 over sgar",
+        "upload submissions/submission.csv",
+        "open submissions/report/index.html",
+        f"{run_name('--seed', '4')}/report/index.html",
+        "put the competition's data into data/",
+    ):
+        assert shown in summary
+    assert ("true score 0.6543 +- 0.0600" in summary) == (true_score is not None)
 
 
-def test_names_of_runs_are_filled_in_when_the_folds_are_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Folding(Recorder):
-        def __call__(self, command: list[str], **how) -> subprocess.CompletedProcess:
-            if Path(command[1]).stem == "make_folds":
-                (home / "folds").mkdir()
-                (home / "folds" / "folds.json").write_text('{"data": "d", "hash": "f"}')
-            return super().__call__(command, **how)
-
-    recorder = Folding()
-    monkeypatch.setattr(subprocess, "run", recorder)
-    monkeypatch.setattr(pipeline, "forecast", lambda plan: "")
-    write_log(home, None)
-    assert run_all.main([]) == 0
-    train, rank = recorder.calls[4][1], recorder.calls[5][1]
-    assert DATA not in " ".join(train) and train[train.index("--run_name") + 1] == rank[rank.index("--runs") + 1]
-
-
-@pytest.mark.parametrize(("fails", "code", "before"), [("sample", 1, 0), ("make_folds", 2, 2), ("ensemble", 130, 5)])
+@pytest.mark.parametrize(("fails", "code", "before"), [("sample", 1, 0), ("make_folds", 2, 2), ("ensemble", 1, 7)])
 def test_a_run_stops_at_the_step_that_fails_and_hands_on_its_exit_code(
-    home: Path, fails: str, code: int, before: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path, fails: str, code: int, before: int, recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder = Recorder({fails: code})
-    monkeypatch.setattr(subprocess, "run", recorder)
-    monkeypatch.setattr(pipeline, "forecast", lambda plan: "")
+    recorder.codes = {fails: code}
     assert run_all.main([]) == code
     assert recorder.scripts[-1] == fails and len(recorder.calls) == before + 1
     assert f"stopped at step {before + 1}" in capsys.readouterr().err
+
+
+def test_a_script_that_was_stopped_has_said_so_itself(home: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    recorder.codes = {"tune": 130}
+    assert run_all.main([]) == 130 and recorder.scripts[-1] == "tune"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_report_that_fails_does_not_fail_the_run(home: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    recorder.codes = {"report": 1}
+    write_log(home, None)
+    assert run_all.main([]) == 0
+    captured = capsys.readouterr()
+    assert "warning: draw what was learned failed" in captured.err
+    assert "upload" in captured.out and "index.html" not in captured.out.split("all done in")[1]
+
+
+# ---- what is checked before it starts
+
+
+def no_network(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(network, "hub_reachable", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setenv("HOME", str(home))
+
+
+def test_weights_that_cannot_be_had_are_missed_before_anything_is_done(
+    home: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_network(monkeypatch, home)
+    write_data(home / "data", ["1", "2", "3"])
+    for flags in ([], ["--dry_run"], ["--text_tower", "hf:nobody/nothing"]):
+        assert run_all.main(flags) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "cannot be reached" in error and "--text_" in error
+    assert recorder.calls == []
+    assert run_all.main(["--text_weights", "none", "--dry_run"]) == 0
+
+
+def test_a_backbone_file_that_is_not_there_is_missed_before_anything_is_done(home: Path, recorder: Recorder) -> None:
+    write_data(home / "data", ["1", "2", "3"])
+    with pytest.raises(WeightsFault, match=r"--backbone_weights: gone.pt: no such file"):
+        pipeline.run(make_plan(["--backbone_weights", "gone.pt"]))
+    assert recorder.calls == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_done(home: Path, recorder: Recorder) -> None:
+    (home / "file").write_text("no folder")
+    with pytest.raises(DataFault, match=r"cannot be written to .* --out_dir"):
+        pipeline.run(make_plan(["--out_dir", "file/runs"]))
+    assert recorder.calls == []
+
+
+def test_a_disk_that_is_too_full_is_found_before_anything_is_done(home: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_data(home / "data", ["1", "2", "3"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
+    with pytest.raises(DataFault, match=r"will be written, 0\.0 GB are free \(free some space"):
+        pipeline.run(make_plan(["--preset", "fast"]))
+    assert recorder.calls == []
+
+
+def test_data_that_cannot_be_read_are_found_before_anything_is_done(home: Path, recorder: Recorder) -> None:
+    with_test(write_data(home / "data", ["1", "2", "3"]))
+    with pytest.raises(DataFault, match="test"):  # no query in it
+        pipeline.run(make_plan(["--preset", "fast"]))
+    shutil.rmtree(home / "data" / "texts")
+    with pytest.raises(DataFault, match="texts: no such folder"):
+        pipeline.run(make_plan(["--preset", "fast"]))
+    assert recorder.calls == []
 
 
 # ---- the forecast
@@ -397,33 +466,38 @@ def test_a_run_stops_at_the_step_that_fails_and_hands_on_its_exit_code(
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of a million operations a second."""
-    monkeypatch.setattr(pipeline, "_matrix_rate", lambda: 1e6)
+    monkeypatch.setattr(preflight, "_matrix_rate", lambda: 1e6)
+
+
+def forecast(*flags: str) -> str:
+    plan = make_plan(flags)
+    return preflight.forecast(plan.data_dir, plan.args_of("train"), plan.args_of("tune"))
 
 
 def test_a_time_limit_bounds_the_forecast(home: Path, slow: None) -> None:
     write_data(home / "data", ["1", "2", "3", "4"])
     limit = ["--max_minutes", "2"]
-    for flags, told in (  # for three variants
+    for flags, shown in (  # for three variants
         ([*limit, "--folds", "3", "--tuned", "none"], "18 min"),
         ([*limit, "--fold", "0", "--tuned", "none"], "6 min"),
         ([*limit, "--fold", "0"], f"{6 + config.PRESETS['full'].tuning['max_minutes']:.0f} min"),
     ):
-        assert pipeline.forecast(make_plan(flags)).startswith(f"forecast: about {told} on this machine, ")
-    assert " h on this machine" in pipeline.forecast(make_plan([]))
+        assert forecast(*flags).startswith(f"forecast: about {shown} ")
+    assert " h on this machine" in forecast()
 
 
 @pytest.mark.parametrize("persons", [1, 2])
 def test_broken_files_do_not_stop_the_forecast(home: Path, slow: None, persons: int) -> None:
     motions = {str(number): motion(20, persons, number) for number in range(1, 5)}
     root = write_data(home / "data", motions)
-    before = pipeline.forecast(make_plan([]))
+    before = forecast()
     for number in (1, 4):
         (root / "motions" / f"{number}.npy").write_bytes(b"")
-    assert pipeline.forecast(make_plan([])) == before
+    assert forecast() == before
     for number in (2, 3):
         np.save(root / "motions" / f"{number}.npy", np.zeros((20, 5)))
     with pytest.raises(DataFault, match="no readable motion"):
-        pipeline.forecast(make_plan([]))
+        forecast()
 
 
 def test_a_run_that_holds_nothing_out_is_refused_before_it_starts() -> None:

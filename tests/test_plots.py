@@ -18,8 +18,8 @@ ALL = {"all weights": 1.0}
 def history(epochs: int = 6, every: int = 2, **left_out: None) -> History:
     number = np.arange(1, epochs + 1.0)
     columns = {"epoch": number, "lr": 1e-4 / number, "tau": 0.07 - number / 1e3, "train_loss": 3 / number}
-    for name in ("val_loss", "score", "error", "r1", "r5", "r10", "spread"):
-        columns[name] = np.where(number % every == 0, {"error": 0.02, "r1": 0.1, "r5": 0.3}.get(name, 0.5), np.nan)
+    for name in ("val_loss", "score", "error", "t2m_r1", "t2m_r5", "t2m_r10", "spread"):
+        columns[name] = np.where(number % every == 0, {"error": 0.02, "t2m_r1": 0.1, "t2m_r5": 0.3}.get(name, 0.5), np.nan)
     return History({name: values for name, values in columns.items() if name not in left_out}, kept=epochs - epochs % every)
 
 
@@ -32,7 +32,7 @@ def test_curves_of_one_fold_and_of_several(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_left_out(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    empty = dict.fromkeys(("val_loss", "score", "error", "r1", "r5", "r10", "spread"))
+    empty = dict.fromkeys(("val_loss", "score", "error", "t2m_r1", "t2m_r5", "t2m_r10", "spread"))
     plots.curves(tmp_path / "full.png", "nothing held out", [history(1, **empty)], ALL, "training")
     plots.loss_curve(tmp_path / "loss.png", "loss", history(1, **empty), "training")
     for name in ("full", "loss"):

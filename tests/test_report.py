@@ -194,3 +194,9 @@ def test_the_latest_submission_gets_a_page_where_its_similarities_are_kept(
     assert capsys.readouterr().out.splitlines()[-1] == f"latest submission: {tmp_path / 'report' / 'index.html'}"
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert kept.stem in html and (tiny.challenge() / "test" / "1" / "text.txt").read_text().strip().splitlines()[0] in html
+
+
+def test_metrics_of_before_both_directions_are_drawn_too(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,seconds,score,r1,r5,r10\n1,1.0,0.5,0.1,0.2,0.3\n")
+    columns = reporting.read_history(tmp_path / "metrics.csv", 1).columns
+    assert [columns[f"t2m_r{k}"][0] for k in (1, 5, 10)] == [0.1, 0.2, 0.3]

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+import conftest
+import prepare
 from conftest import sixes
 from motret import acting, rotations
 from motret.rotations import CONVENTIONS, Convention, Found
-from motret.skeleton import JOINTS, MIRROR, PARENTS
+from motret.skeleton import JOINTS, MIRROR, PARENTS, join_columns, split_columns
 
 FRAMES = 24
 IDS = [f"{one.turns}-{'rows' if one.rows else 'columns'}{'-alternating' if one.alternating else ''}" for one in CONVENTIONS]
@@ -95,3 +97,18 @@ def test_the_files_of_a_data_set_are_looked_at(generated) -> None:
     found = rotations.find_in(sorted((generated / "motions").glob("*.npy"))[:2])
     assert found.convention == Convention() and found.axis == 0 and found.fits
     assert "first two columns" in str(found)
+
+
+def test_positions_in_another_unit_fit_as_well(generated, tmp_path) -> None:
+    file = sorted((generated / "motions").glob("*.npy"))[0]
+    positions, six = split_columns(np.load(file))
+    np.save(tmp_path / "a.npy", join_columns(positions * 1000, six))
+    assert rotations.find_in([tmp_path / "a.npy"], 0.001).fits and not rotations.find_in([tmp_path / "a.npy"]).fits
+
+
+def test_rotations_that_fit_no_convention_are_said_so_by_prepare(tmp_path, capsys) -> None:
+    assert prepare.main(conftest.data_flags(conftest.write_data(tmp_path / "data", ["1", "2"]))) == 0  # rotations of any numbers
+    assert "rotation convention: none that is known, so rotations cannot be mirrored; nearest: " in capsys.readouterr().out
+    root = conftest.write_data(tmp_path / "none" / "data", ["1", "2"])
+    assert prepare.main([*conftest.data_flags(root), "--no_rotations"]) == 0
+    assert "rotation convention" not in capsys.readouterr().out

@@ -15,6 +15,7 @@ import train
 import validate
 from conftest import body, data_flags, data_settings, load, motion, write_data
 from motret import folds, pipeline, split_joints, store
+from motret.dataset import TrainingData
 from motret.faults import DataFault, FoldFault
 from motret.features import FeatureSettings
 from motret.folds import LEARNED
@@ -147,8 +148,11 @@ def test_a_body_of_other_joints_is_told_what_is_expected(tmp_path: Path) -> None
     (skip,) = load(root).training.skipped
     assert "(20, 24, 3), expected (frames, 22, 3)" in skip.wrong
     np.save(stream(root, "00002", "holistic"), np.zeros((21, 24, 3), np.float32))
-    with pytest.raises(DataFault, match=r"no usable motion .*expected \(frames, 22, 3\)"):
+    with pytest.raises(
+        DataFault, match=r"split_joints: bodies of 24 joints, which no known skeleton has .*skeleton\.json.*\"parents\""
+    ) as caught:
         load(root)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_body_of_the_competitions_columns_is_none(tmp_path: Path) -> None:
@@ -294,6 +298,41 @@ def write_lists(root: Path, learned: Sequence[str] | None, held_out: Sequence[st
             (root / name).write_text("".join(f"{own}\n" for own in ids))
 
 
+def listed_split(data: TrainingData) -> np.ndarray:
+    return folds.listed_split(data, folds.choose_lists(data.training.root, prefer_txt=True, count_given=False))
+
+
+def test_gar_val_is_the_validation_set_unless_a_number_of_folds_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_layout(tmp_path / "data", IDS, entries=IDS[:8], held_out=IDS[8:])
+    write_lists(root, IDS[:10], IDS[10:])  # which --prefer_txt_split alone takes
+    for flag, said in (
+        ([], "gar_val.json is the validation set; --folds K makes K folds instead\n1 fold of 4 motions, 8 to learn from"),
+        (["--folds", "3"], "3 folds of 4, 4, 4 motions in 12 groups"),
+        (["--prefer_txt_split"], "val.txt is the validation set\n1 fold of 2 motions, 10 to learn from"),
+    ):
+        assert make_folds.main([*data_flags(root), *flag]) == 0
+        assert said in capsys.readouterr().out
+    fast = ["--data_dir", str(root), "--preset", "fast"]
+    assert (
+        "--folds" not in pipeline.make_plan(fast).steps[1].args and "--folds" in pipeline.make_plan([*fast, "--folds", "3"]).steps[1].args
+    )
+    plain = write_data(tmp_path / "plain" / "data", IDS)
+    (plain / "texts" / "gar_train.json").write_text((root / "texts" / "gar_train.json").read_text())
+    (plain / "texts" / "gar_val.json").write_text((root / "texts" / "gar_val.json").read_text())
+    assert folds.choose_lists(plain, prefer_txt=False, count_given=False) is None  # the competition's layout has folds
+
+
+def test_training_says_that_gar_val_is_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_layout(tmp_path / "data", IDS, entries=IDS[:8], held_out=IDS[8:])
+    made = data_settings(root)
+    small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"} | {"epochs": 1}
+    call = ["holistic", *data_flags(root), *flags(**small), "--out_dir", str(tmp_path / "runs"), "--run_name", "one"]
+    assert train.main([*call, "--preset", "fast"]) == 0  # whose folds are no flag
+    out = capsys.readouterr().out
+    assert "1 fold made in" in out and "(gar_val.json is held out; --folds K makes folds instead)" in out and "(4 motions" in out
+    assert json.loads((made.folds_dir / "folds.json").read_text())["lists"] == ["gar_train.json", "gar_val.json"]
+
+
 def test_the_lists_are_one_fold_in_both_layouts(both_layouts: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     for root in both_layouts:
         write_lists(root, ["1", "2", "00003", *IDS[3:8]], ["9", "00010"])
@@ -305,15 +344,22 @@ def test_the_lists_are_one_fold_in_both_layouts(both_layouts: list[Path], capsys
         assert len(found.training(0)) == 8 and set(found.fold) == {0, LEARNED}
 
 
+def test_the_lists_may_name_files(both_layouts: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for root in both_layouts:
+        write_lists(root, [f"{name}.npy" for name in IDS[:8]], ["00009.txt", "00010.npy"])
+        assert make_folds.main([*data_flags(root), "--prefer_txt_split"]) == 0
+        assert "1 fold of 2 motions, 8 to learn from" in capsys.readouterr().out
+
+
 def test_without_train_txt_all_others_are_learned_from(both_layouts: list[Path]) -> None:
     for root in both_layouts:
         write_lists(root, None, ["9"])
-        assert folds.listed_split(load(root)).tolist() == [LEARNED] * 8 + [0] + [LEARNED] * 3
+        assert listed_split(load(root)).tolist() == [LEARNED] * 8 + [0] + [LEARNED] * 3
 
 
 def test_gar_files_are_lists_where_there_is_no_val_txt(tmp_path: Path) -> None:
     data = load(write_layout(tmp_path / "data", IDS, entries=[1, 2, 3], held_out=["4", "00005"]))
-    assert data.training.ids == tuple(IDS[:5]) and folds.listed_split(data).tolist() == [LEARNED] * 3 + [0, 0]
+    assert data.training.ids == tuple(IDS[:5]) and listed_split(data).tolist() == [LEARNED] * 3 + [0, 0]
 
 
 def test_lists_that_cannot_be_a_split_are_said(both_layouts: list[Path]) -> None:
@@ -326,7 +372,7 @@ def test_lists_that_cannot_be_a_split_are_said(both_layouts: list[Path]) -> None
         ):
             write_lists(root, learned, held_out)
             with pytest.raises(FoldFault, match=said):
-                folds.listed_split(load(root))
+                listed_split(load(root))
 
 
 def test_a_listed_motion_with_a_faulty_file_is_left_out(both_layouts: list[Path]) -> None:
@@ -336,10 +382,10 @@ def test_a_listed_motion_with_a_faulty_file_is_left_out(both_layouts: list[Path]
     for root in both_layouts:
         write_lists(root, IDS[:8], ["9", "10"])
         data = load(root)
-        assert data.training.ids[8:] == ("00010",) and folds.listed_split(data).tolist() == [LEARNED] * 8 + [0]
+        assert data.training.ids[8:] == ("00010",) and listed_split(data).tolist() == [LEARNED] * 8 + [0]
         write_lists(root, IDS[:8], ["9"])
         with pytest.raises(FoldFault, match="leaves no motion to hold out"):
-            folds.listed_split(load(root))
+            listed_split(load(root))
 
 
 def test_folds_that_are_not_the_lists_stop_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Packed features: whole or not there, made once for each content, and what bad files do to them."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -368,20 +369,61 @@ def test_hard_links_share_a_row_and_copies_do_not(root: Path, link: bool) -> Non
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_bad_candidate_is_fatal(root: Path, how: str) -> None:
+def test_a_bad_candidate_is_fatal_under_strict(root: Path, how: str) -> None:
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     spoil(folder / "1" / "motion_2.npy", how)
     with pytest.raises(DataFault) as caught:
-        dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
+        dataset.load_test(folder, SETTINGS, data_settings(root, strict=True), jobs=1)
     assert caught.value.file == str(folder / "1" / "motion_2.npy") and SPOILT[how] in caught.value.wrong
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_candidate_that_is_a_link_to_nothing_is_a_fault(root: Path) -> None:
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_bad_candidate_is_repaired_or_has_no_row(root: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
+    whole = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
+    assert "candidate motions" not in capsys.readouterr().out
+    bad = folder / "1" / "motion_2.npy"
+    spoil(bad, how)
+    for _ in range(2):  # packed, and as packed before
+        test = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
+        told = [line for line in capsys.readouterr().out.splitlines() if line]
+        assert (
+            told[0].startswith(f"{bad}: ") and SPOILT[how].partition(",")[0] in told[0] and "--strict stops" in told[1] and len(told) == 2
+        )
+        if how in ("NaN", "short"):
+            assert test.rows[0].tolist() == [0, 1, 2, 3, 4] and "1 candidate motions were repaired, 0 cannot" in told[1]
+        else:
+            assert test.rows[0].tolist() == [0, -1, 1, 2, 3] and told[0].endswith(": ranked last")
+        for row, place in zip(test.rows[0], range(5), strict=True):
+            if place != 1:
+                np.testing.assert_array_equal(test.store.motion(row), whole.store.motion(place))
+
+
+def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
+    raw = np.tile(np.arange(8, dtype=np.float32)[:, None], (1, 192))
+    raw[[0, 3, 4, 7], 5], raw[2, 9] = (np.nan, np.inf, -np.inf, np.nan), np.nan
+    stream = io.BytesIO()
+    np.save(stream, raw)
+    repairs: list[str] = []
+    found = challenge.parse_motion(stream.getvalue(), Path("a.npy"), 10, repairs)
+    assert found[:8, 5].tolist() == [1, 1, 2, 3, 4, 5, 6, 6] and found[:8, 9].tolist() == list(range(8)) and found.shape == (10, 192)
+    assert (found[8:] == found[7]).all()
+    assert repairs == ["nan at frame 0, column 5 (from 0), 5 frames filled in from those around", "8 frames, its last one held up to 10"]
+    raw[:, 5] = np.nan
+    np.save(stream := io.BytesIO(), raw)
+    with pytest.raises(DataFault, match="nan at frame 0"):
+        challenge.parse_motion(stream.getvalue(), Path("a.npy"), 1, [])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_candidate_that_is_a_link_to_nothing_has_no_row(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     lost = folder / "1" / "motion_2.npy"
     lost.unlink()
     lost.symlink_to(root / "gone.npy")
     with pytest.raises(DataFault, match="cannot be read") as caught:
-        dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
+        dataset.load_test(folder, SETTINGS, data_settings(root, strict=True), jobs=1)
     assert caught.value.file == str(lost)
+    assert dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1).rows[0].tolist() == [0, -1, 1, 2, 3]
+    assert f"{lost}: cannot be read" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import prepare
-from conftest import body, data_flags, data_settings, load, motion, sixes, swapped, write_data
+from conftest import body, data_flags, data_settings, in_the_mirror, load, motion, sixes, swapped, write_data
 from motret import dataset, duplicates
 from motret.captions import normalise, words
 from motret.faults import DataFault
@@ -122,6 +122,19 @@ def test_near_duplicates_of_one_person_are_found(tmp_path: Path) -> None:
     assert [(a, b) for a, b, _ in duplicates.near_duplicates(store)] == [(0, 2)]
 
 
+@pytest.mark.parametrize("persons", [1, 2])
+def test_mirrored_twins_are_found_within_a_set_and_in_another(tmp_path: Path, persons: int) -> None:
+    motions = {str(seed): motion(30, persons, seed) for seed in range(4)}
+    turned = {f"M{name}": in_the_mirror(raw) for name, raw in motions.items() if name != "3"}
+    turned["M1"] = swapped(turned["M1"]) if persons == 2 else turned["M1"]
+    data = load(write_data(tmp_path / "both", motions | turned))
+    assert [(a, b) for a, b, _ in duplicates.near_duplicates(data.store, mirrored=True)] == [(0, 4), (1, 5), (2, 6)]
+    assert duplicates.near_duplicates(data.store) == []
+    plain, other = (load(write_data(tmp_path / name, own)).store for name, own in (("plain", motions), ("other", turned)))
+    assert [(a, b) for a, b, _ in duplicates.near_duplicates(plain, other, mirrored=True)] == [(0, 0), (1, 1), (2, 2)]
+    assert "3 pairs nearly equal in the mirror (0 = M0, 1 = M1, 2 = M2)" in "\n".join(survey(data, None).lines)
+
+
 def test_exact_duplicates_are_files_of_the_same_bytes(tmp_path: Path) -> None:
     motions = {"1": motion(20), "2": motion(20, seed=1), "3": motion(20), "4": motion(20).astype(np.float64), "5": motion(20)}
     assert exact_duplicates(load(write_data(tmp_path / "data", motions)).store) == [(0, 2), (0, 4)]
@@ -162,6 +175,7 @@ def test_the_reports_numbers_are_those_counted_by_hand(counted: Path) -> None:
         "vocabulary": 11,  # they bow two people one kneels stands wave to each other
         "exact_duplicates": [["1", "4"]],
         "near_duplicates": [["1", "4", distance]],
+        "mirrored_duplicates": [],
         "left_out": [[str(counted / "motions" / "5.npy"), report.facts["left_out"][0][1]]],
         "groups": None,
     }
@@ -181,8 +195,8 @@ def test_groups_of_the_file_are_counted(tmp_path: Path) -> None:
     assert report.facts["groups"] == 3 and lines_about(report, "groups") == ["groups      3 in groups.csv"]
 
 
-@pytest.mark.parametrize(("factor", "warned"), [(1, False), (1000, True), (0.01, True)])
-def test_positions_that_are_not_in_metres_are_warned_of(tmp_path: Path, factor: float, warned: bool) -> None:
+@pytest.mark.parametrize(("factor", "warned"), [(1, False), (1000, False), (100, False), (5, True), (0.01, True)])
+def test_positions_of_no_known_unit_are_warned_of(tmp_path: Path, factor: float, warned: bool) -> None:
     motions = {name: join_columns(body(20, seed=seed) * np.float32(factor), sixes(20)) for seed, name in enumerate(IDS)}
     warning = lines_about(survey(load(write_data(tmp_path / "data", motions)), None), "warning")
     assert bool(warning) == warned and all("metres" in line for line in warning)
@@ -257,10 +271,14 @@ def test_prepare_skips_a_bad_training_file_aloud_and_stops_at_it_under_strict(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {bad}: cut short")
 
 
-def test_prepare_stops_at_a_bad_candidate_with_one_line_and_no_report(own_challenge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_stops_at_a_bad_candidate_under_strict_and_tells_of_it_otherwise(
+    own_challenge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = own_challenge / "test" / "2" / "motion_5.npy"
     np.save(bad, np.full((30, 384), np.inf))
-    assert prepare.main(data_flags(own_challenge)) == 1
+    assert prepare.main([*data_flags(own_challenge), "--strict"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: {bad}: inf at frame 0, column 0")
     assert not (own_challenge.parent / "work" / "report.json").exists()
+    assert prepare.main(data_flags(own_challenge)) == 0
+    assert f"{bad}: inf at frame 0, column 0 (from 0): ranked last\n" in capsys.readouterr().out

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import ssl
 
 import numpy as np
 import pytest
@@ -312,20 +311,6 @@ def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(n
     with pytest.raises(WeightsFault) as fault:
         text.make_tower(settings(**values))
     assert "--text_weights none" in fault.value.mend and not waits
-
-
-def test_an_answer_of_any_kind_is_a_network(monkeypatch):
-    from urllib.error import HTTPError, URLError
-
-    def says(error):
-        def urlopen(*args, **kwargs):
-            raise error
-
-        monkeypatch.setattr(text, "urlopen", urlopen)
-        return text._answers("https://somewhere")
-
-    assert says(HTTPError("https://somewhere", 403, "no", None, None)) and says(URLError(ssl.SSLError("certificate")))
-    assert not says(URLError(OSError("refused"))) and not says(TimeoutError())
 
 
 def test_without_network_open_clip_weights_are_a_fault_that_names_the_flag(no_network, monkeypatch):

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 
 import ensemble
 import tiny
@@ -156,6 +157,7 @@ def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path, capsys):
 def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(trained, tmp_path, capfd, backend):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    get_reusable_executor().shutdown(wait=True)  # workers of an earlier test would print into that test's output
     try:
         assert tiny.run_training(tmp_path, "serial") == 0
         assert tiny.run_training(tmp_path, "one", fold_jobs=2, joblib_backend=backend) == 0
@@ -441,8 +443,8 @@ def test_a_frozen_encoder_embeds_each_caption_once_for_all_runs(encoder, tmp_pat
 
 def test_each_fold_trains_the_encoder_as_it_was_published(encoder, tmp_path):
     """Fold 1 after fold 0 is fold 1 alone: its encoder has not learned from the captions that it holds out."""
-    assert tiny.run_training(tmp_path, "both", text_tower=encoder, unfreeze_text=True, lr=0.01) == 0
-    assert tiny.run_training(tmp_path, "alone", text_tower=encoder, unfreeze_text=True, lr=0.01, fold=1) == 0
+    assert tiny.run_training(tmp_path, "both", text_tower=encoder, unfreeze_text=True, lr=0.003) == 0
+    assert tiny.run_training(tmp_path, "alone", text_tower=encoder, unfreeze_text=True, lr=0.003, fold=1) == 0
     assert "text_tower.encoder.embeddings.word_embeddings.weight" in best(tmp_path / "both", 1)["model"]
     assert same_embeddings(embeddings(tmp_path / "both", 1), embeddings(tmp_path / "alone", 1))
 

@@ -32,7 +32,11 @@ RESULTS = {"best.json", "history.png", "journal.log", "parallel.png", "trials.cs
 
 
 def tune_flags(out_dir, **values):
-    small = {name: value for name, value in (tiny.SMALL | tiny.SCRATCH | {"epochs": 3} | values).items() if name not in ("device", "jobs")}
+    small = {
+        name: value
+        for name, value in (tiny.SMALL | tiny.SCRATCH | {"epochs": 3, "seed": 2} | values).items()
+        if name not in ("device", "jobs")
+    }
     jobs = {"jobs": values.get("jobs", 1)}
     places = [flag for flag in tiny.places() if not flag.startswith("--jobs")]
     return ["holistic", *places, *tiny.flags(**{"out_dir": out_dir, "folds": 2} | small, **jobs)]
@@ -135,7 +139,7 @@ def test_what_is_drawn_follows_from_the_seed_and_what_was_found(tmp_path, monkey
     one, two, three = (without_times(table(tmp_path / name)) for name in ("one", "two", "three"))
     assert one == two and one[0] == three[0] and one[1]["lr"] != three[1]["lr"]
     pretend(monkeypatch, lambda params, motions: np.linspace(0, params["patch"], motions))
-    assert run_tune(tmp_path / "four", trials=9) == 0
+    assert run_tune(tmp_path / "four", trials=9, seed=0) == 0
     four = table(tmp_path / "four")
     drawn = [[row["lr"] for row in rows] for rows in (one, four)]
     assert drawn[0][: tuning.STARTUP] == drawn[1][: tuning.STARTUP] and drawn[0][-1] != drawn[1][-1]

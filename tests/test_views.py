@@ -1,6 +1,7 @@
 """Test-time views: what they are a mean of, where they are taken, what is kept of them, and ensemble.py --views."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_a_member_with_a_view_is_the_mean_of_both_on_one_scale(tmp_path: Path) -
         shown = fusion.standardised(replace(member, views=(VIEW,)), fold)
         np.testing.assert_allclose(shown, mean / mean.std(), atol=1e-5)
         assert not np.allclose(shown, fusion.standardised(member, fold), atol=0.1)
+
+
+def test_the_plain_similarity_stands_in_for_a_caption_that_cannot_be_mirrored(tmp_path: Path) -> None:
+    member = constructed(tmp_path, "one", 0, loud=3.0)
+    run, absent = member.folds[0], [1, 4]
+    seen = views.load(run, 0, VIEW)
+    seen.text[absent] = 0
+    views.save(run, 0, VIEW, seen)
+    out = runs.load_out_of_fold(run, 0)
+    plain, shown = out.text @ out.motion.T, replace(member, views=(VIEW,)).similarity(0)
+    both = plain + seen.text @ seen.motion.T / seen.deviation
+    both[absent] = 2 * plain[absent]
+    np.testing.assert_allclose(shown, both, atol=1e-5)
+    others = [row for row in range(len(plain)) if row not in absent]
+    assert 0.5 < shown[absent].std() / shown[others].std() < 2  # on one scale with the other captions
 
 
 def fit(folder: Path, monkeypatch: pytest.MonkeyPatch, louds: tuple[float, ...], **values) -> fusion.Fusion:
@@ -193,8 +209,19 @@ def test_each_member_is_asked_for_the_views_it_has_and_once(trained: Path, tmp_p
     assert kept(trained, "raw")["oof_speed0.9"] == before[1]["oof_speed0.9"]
 
 
-def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(trained: Path, tmp_path: Path) -> None:
-    """The held-out motions as queries of a test folder: what is said of them in views, and of the bank, is the same as out of fold."""
+@pytest.mark.parametrize("every", [0, 2])
+def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
+    trained: Path, tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The held-out motions as queries of a test folder: what is said of them in views, and of the bank, is the same as out of fold.
+
+    every: how many captions there are to each that cannot be mirrored, 0 where all can.
+    """
+    real = sides.mirror
+    monkeypatch.setattr(sides, "mirror", lambda text: None if every and len(text) % every == 0 else real(text))
+    trained = Path(shutil.copytree(trained, tmp_path / "runs"))
+    for kept_view in trained.glob("*/fold*/oof_mirror.npz"):
+        kept_view.unlink()
     drawn = ["make_batches", *tiny.places(), "--queries", "4", "--candidates", "11", "--fold", "0", "--out", str(tmp_path / "val")]
     assert validate.main(drawn) == 0
     chosen = config.build(EnsembleSettings, place() | {"out_dir": trained, "runs": ("canonical",), "views": "mirror,speed", "fold": 0})
@@ -208,7 +235,8 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(trained: Path, 
     told = encoder.test(member, test, with_bank=True)
     captions = [caption for row in found.held_out(0) for caption in data.training.captions[row]]
     ids = [data.training.ids[row] for row in found.held_out(0)]
-    assert len(member.views) == 3 and any(sides.mirror(caption) != caption for caption in captions)
+    assert len(member.views) == 3 and any(sides.mirror(caption) not in (None, caption) for caption in captions)
+    assert any(sides.mirror(caption) is None for caption in captions) == bool(every)
     known = [encoder.training.index(caption) for caption in captions]
     for asked, shown in ((member, told), (plain, encode.without_views(told, member))):
         scale = Scale.of(asked.similarity(0))

@@ -4,20 +4,20 @@
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from motret import captions, features, rotations
+from motret import captions, features, rotations, sides
 from motret.config import AugmentSettings, TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import SettingFault
+from motret.gar import Parts
 from motret.motion import MotionBatch
 from motret.rotations import Found
-from motret.skeleton import MIRROR, N_JOINTS
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,19 @@ class Mirror:
         return Mirror(self.order.to(device), self.sign.to(device))
 
 
-def make_mirror(columns: dict[str, slice], turns: Found | None = None) -> Mirror:
+def make_mirror(columns: features.Columns, turns: Found | None = None) -> Mirror:
     """The mirror of features with these columns; turns: what their rotations mean, where they have any."""
     blocks: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of each the order and the signs, as wide as the block
-    points = (MIRROR[:, None] * 3 + np.arange(3)).ravel(), np.tile([-1.0, 1, 1], N_JOINTS)
+    pairs = columns.body.mirror
+    points = (pairs[:, None] * 3 + np.arange(3)).ravel(), np.tile([-1.0, 1, 1], len(pairs))
     blocks["position"] = blocks["velocity"] = points
     blocks["root"] = np.arange(5), np.array([-1.0, 1, 1, -1, 1])  # velocity x, turning rate
     if "rotation" in columns:
         if turns is None:
             raise ValueError("rotations can be mirrored only where it is known what they mean")
-        blocks["rotation"] = ((MIRROR[1:, None] - 1) * 6 + np.arange(6)).ravel(), np.tile(turns.signs(), N_JOINTS - 1)
-    reach = list(features.REACH)
-    other = np.array([reach.index(int(MIRROR[joint])) for joint in reach])
+        blocks["rotation"] = ((pairs[1:, None] - 1) * 6 + np.arange(6)).ravel(), np.tile(turns.signs(), len(pairs) - 1)
+    reach = list(columns.body.reach)
+    other = np.array([reach.index(int(pairs[joint])) for joint in reach])
     gaps = (other[:, None] * len(reach) + other).ravel()
     blocks["relation"] = np.concatenate([np.arange(5), 5 + gaps]), np.array([-1.0, 1, 1, -1, 1] + [1] * len(gaps))  # place x, sine
     order = np.concatenate([part.start + blocks[name][0] for name, part in columns.items()])
@@ -59,11 +60,10 @@ def find_mirror(data: TrainingData, flag: str) -> Mirror:
     columns = data.store.columns
     if "rotation" not in columns:
         return make_mirror(columns)
-    found = rotations.find_in(data.training.paths)
+    found = rotations.find_in(data.training.paths, data.store.settings.metres)
     if not found.fits:
         wrong = f"the joint rotations fit no known convention; nearest: {found}"
         raise SettingFault(flag, wrong, "leave them out with --no_rotations, or leave this flag out")
-    print(f"joint rotations: {found}")
     return make_mirror(columns, found)
 
 
@@ -98,12 +98,14 @@ class View:
 class Augmentation:
     """What training draws its views from.
 
-    mirror: where motions are mirrored; swappable: (M,) training motions whose captions do not tell the persons by their order.
+    mirror: where motions are mirrored; swappable: (M,) training motions whose captions do not tell the persons by their order;
+    mirrorable: (M,) those whose captions and part texts can all be mirrored.
     """
 
     settings: AugmentSettings
     mirror: Mirror | None
     swappable: Tensor
+    mirrorable: Tensor
 
     def draw(self, rows: Tensor, whole: Tensor, generator: torch.Generator) -> View:
         """A view of the training motions `rows` (B,), which have `whole` (B,) frames. What is off draws nothing."""
@@ -114,7 +116,7 @@ class Augmentation:
 
         pace = chosen.speed ** (2 * luck() - 1) if chosen.speed > 1 else None
         window = cut_out(whole, chosen.crop, luck(), luck()) if chosen.crop else None
-        mirrored = luck() < chosen.mirror if self.mirror is not None else None
+        mirrored = (luck() < chosen.mirror) & self.mirrorable[rows] if self.mirror is not None else None
         swapped = (luck() < chosen.person_swap) & self.swappable[rows] if chosen.person_swap else None
         return View(pace, window, mirrored, swapped)
 
@@ -128,10 +130,11 @@ class Augmentation:
         return MotionBatch(frames, batch.lengths, batch.generator)
 
 
-def prepare(settings: TrainSettings, data: TrainingData, device: torch.device) -> Augmentation | None:
+def prepare(settings: TrainSettings, data: TrainingData, device: torch.device, parts: Sequence[Parts] | None = None) -> Augmentation | None:
     """What the training batches are drawn with; None where they are shown as they are. SettingFault where a flag does not fit the data.
 
-    Motions whose rotations cannot be mirrored are not, which a warning says: --mirror is on unless it is turned off.
+    parts: the part texts of each motion, where they are learned from. Motions whose rotations cannot be mirrored are not, which a warning
+    says: --mirror is on unless it is turned off. Nor is a motion with a text that cannot be mirrored.
     """
     chosen = settings.augment
     if not (chosen.mirror or chosen.person_swap or chosen.crop or chosen.speed > 1):
@@ -145,7 +148,21 @@ def prepare(settings: TrainSettings, data: TrainingData, device: torch.device) -
         except SettingFault as unfit:
             warnings.warn(f"nothing is mirrored: {unfit}", stacklevel=2)
     told = [any(map(captions.tells_order, own)) for own in data.training.captions]
-    return Augmentation(chosen, mirror, ~torch.tensor(told, device=device))
+    mirrorable = _mirrorable(data, parts) if mirror is not None else np.zeros(len(told), dtype=bool)
+    return Augmentation(chosen, mirror, ~torch.tensor(told, device=device), torch.from_numpy(mirrorable).to(device))
+
+
+def _mirrorable(data: TrainingData, parts: Sequence[Parts] | None) -> np.ndarray:
+    """Which motions (M,) have captions and part texts that can all be mirrored; says how many have not."""
+    texts = [list(said) for said in data.training.captions]
+    for own, described in zip(texts, parts or (), strict=False):
+        own += filter(None, described.values())
+    mirrorable = np.array([all(sides.mirror(text) is not None for text in own) for own in texts])
+    if not mirrorable.all():
+        left_out = np.flatnonzero(~mirrorable)
+        example = next(text for text in texts[left_out[0]] if sides.mirror(text) is None)
+        print(f"{len(left_out)} of {len(texts)} motions are not mirrored, as it is not certain how to mirror their texts (as {example!r})")
+    return mirrorable
 
 
 def swap_persons(frames: Tensor) -> Tensor:

@@ -81,9 +81,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
 class Block(nn.Module):
     """A pre-norm transformer layer over tokens (R, width)."""
 
-    def __init__(self, width: int, heads: int, hidden: int):
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0):
         super().__init__()
         self.heads = heads
+        self.dropout = nn.Dropout(dropout)
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.to_qkv, self.from_heads = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
@@ -92,8 +93,8 @@ class Block(nn.Module):
         heads = grid.spread(self.to_qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         seen = attend(query, key, value, None if grid.mask is None else grid.mask[:, None, None])
-        tokens = tokens + self.from_heads(grid.join(seen.transpose(1, 2).flatten(-2)))
-        return tokens + self.mlp(self.mlp_norm(tokens))
+        tokens = tokens + self.dropout(self.from_heads(grid.join(seen.transpose(1, 2).flatten(-2))))
+        return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 
 
 class Transformer(nn.Module):
@@ -106,7 +107,7 @@ class Transformer(nn.Module):
         width = settings.width
         self.project = nn.Linear(features, width)
         self.positions = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, settings.heads, settings.hidden()) for _ in range(settings.layers))
+        self.blocks = nn.ModuleList(Block(width, settings.heads, settings.hidden(), settings.dropout) for _ in range(settings.layers))
 
     def embed(self, patches: Tensor, places: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
@@ -120,11 +121,11 @@ class Transformer(nn.Module):
 class StyledOutput(nn.Module):
     """What a sublayer adds to its tokens: normalised, scaled and shifted as the step says, projected. At first it adds nothing."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, dropout: float):
         super().__init__()
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * width, 2 * width))
         self.norm = nn.LayerNorm(width)
-        self.out_layers = nn.Sequential(nn.SiLU(), nn.Identity(), nn.Linear(width, width))  # the published second is a dropout
+        self.out_layers = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
         nn.init.zeros_(self.out_layers[2].weight)
         nn.init.zeros_(self.out_layers[2].bias)
 
@@ -146,12 +147,12 @@ def attend_linearly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
 class LinearAttention(nn.Module):
     """Self-attention as MotionDiffuse has it."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.proj_out = StyledOutput(width)
+        self.proj_out = StyledOutput(width, dropout)
 
     def forward(self, tokens: Tensor, step: Tensor, grid: Grid) -> Tensor:
         normed = self.norm(tokens)
@@ -164,22 +165,22 @@ class LinearAttention(nn.Module):
 class FeedForward(nn.Module):
     """The feed-forward sublayer of MotionDiffuse."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__()
         self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.proj_out = StyledOutput(width)
+        self.dropout, self.proj_out = nn.Dropout(dropout), StyledOutput(width, dropout)
 
     def forward(self, tokens: Tensor, step: Tensor) -> Tensor:
-        return tokens + self.proj_out(self.linear2(F.gelu(self.linear1(tokens))), step)
+        return tokens + self.proj_out(self.linear2(self.dropout(F.gelu(self.linear1(tokens)))), step)
 
 
 class LinearBlock(nn.Module):
     """A layer of MotionDiffuse without its attention to a text."""
 
-    def __init__(self, width: int, heads: int, hidden: int):
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
         super().__init__()
-        self.sa_block = LinearAttention(width, heads)
-        self.ffn = FeedForward(width, hidden)
+        self.sa_block = LinearAttention(width, heads, dropout)
+        self.ffn = FeedForward(width, hidden, dropout)
 
     def forward(self, tokens: Tensor, grid: Grid, step: Tensor) -> Tensor:
         return self.ffn(self.sa_block(tokens, step, grid), step)
@@ -199,7 +200,9 @@ class MotionDiffuse(nn.Module):
         self.sequence_embedding = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
         self.joint_embed = nn.Linear(features, width)
         self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
-        self.temporal_decoder_blocks = nn.ModuleList(LinearBlock(width, settings.heads, settings.hidden()) for _ in range(settings.layers))
+        self.temporal_decoder_blocks = nn.ModuleList(
+            LinearBlock(width, settings.heads, settings.hidden(), settings.dropout) for _ in range(settings.layers)
+        )
         step = torch.zeros(width)
         step[: width // 2] = 1  # cosines, then sines, of step 0
         self.register_buffer("step", step, persistent=False)

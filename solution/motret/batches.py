@@ -98,7 +98,7 @@ class CaptionTable:
     """All captions of the training motions as rows of a bank: those of motion m are `rows[starts[m]:starts[m + 1]]`.
 
     one_each: a training step sees one caption of each motion, drawn anew, instead of all; mirrored: whether the bank holds what the
-    captions say in the mirror too.
+    captions say in the mirror too. A motion with a caption that cannot be mirrored is never asked for in the mirror (`augment.prepare`).
     """
 
     def __init__(
@@ -111,7 +111,8 @@ class CaptionTable:
     ):
         said = [caption for own in captions for caption in own]
         self.rows = bank.rows(said).to(device)
-        self.mirrored_rows = bank.rows(list(map(sides.mirror, said))).to(device) if mirrored else None
+        mirror = sides.mirrors(said) if mirrored else {}
+        self.mirrored_rows = bank.rows([mirror.get(caption, caption) for caption in said]).to(device) if mirrored else None
         self.counts = torch.tensor([len(own) for own in captions], device=device)
         self.starts = self.counts.cumsum(0) - self.counts
         self.one_each = one_each

@@ -45,7 +45,22 @@ def blend(fusion: Fusion, fixed: Sequence[tuple[Foreign, float]], tests: Mapping
     best = plain[fusion.best()]
     networks = () if isinstance(best, ForeignMember) or len(best) < 2 else tuple(_of_member([one], test) for one in best)
     viewed = None if fusion.viewed is None else _of_member(told[fusion.best()], test)
-    return Blend((*(_of_member(one, test) for one in plain), *files), networks, viewed, together)
+    alone = (*(_of_member(one, test) for one in plain), *files)
+    return Blend(
+        tuple(_unusable_last(one, test) for one in alone),
+        tuple(_unusable_last(one, test) for one in networks),
+        None if viewed is None else _unusable_last(viewed, test),
+        _unusable_last(together, test),
+    )
+
+
+def _unusable_last(similarities: Similarities, test: TestData) -> Similarities:
+    """The similarities with candidates that cannot be used below all others of their query, whoever speaks of them."""
+    found = []
+    for own, rows in zip(similarities, test.rows, strict=True):
+        low = own[rows >= 0].min() if (rows >= 0).any() else 0.0
+        found.append(np.where(rows >= 0, own, low - 1))
+    return found
 
 
 def _mean(parts: Sequence[Similarities], weights: Sequence[float] | np.ndarray) -> Similarities:

@@ -89,7 +89,7 @@ def of_folds(title: str, answers: Sequence[FoldAnswers], members: Sequence[Membe
         note=f"Recall is told for pools of {_span(pools)}, like the score; ranks below are those in the whole fold. {note}".strip(),
     )
     queries = tuple(_caption_query(answers[places[at][0]], places[at][1], data) for at in chosen)
-    return Report(title, overview, queries, data.store.settings.fps, data.store.settings.up)
+    return Report(title, overview, queries, data.store.settings)
 
 
 def of_test(
@@ -126,7 +126,7 @@ def of_test(
         chosen, note = choose(np.array([query.rank or 0 for query in asked])) if len(standing) else _spread(len(asked))
     chance = tuple(np.mean([_chance(len(query.candidates)) for query in queries], axis=0)) if recall else ()
     overview = Overview(tuple(facts), recall, chance, tuple(members), note)
-    return Report(title, overview, tuple(asked[at] for at in chosen), settings.fps, settings.up)
+    return Report(title, overview, tuple(asked[at] for at in chosen), settings)
 
 
 def of_submission(kept: Path, queries: Sequence[challenge.Query], settings: FeatureSettings, truth: Mapping[str, int] | None) -> Report:
@@ -148,7 +148,7 @@ def of_search(caption: str, found: Found, top: int) -> Report:
     )
     overview = Overview((("Model", found.model), ("Gallery", found.about)), note=found.note)
     query = Query("search", (caption,), candidates, len(found.names))
-    return Report("Search", overview, (query,), found.settings.fps, found.settings.up)
+    return Report("Search", overview, (query,), found.settings)
 
 
 def choose(ranks: np.ndarray) -> tuple[np.ndarray, str]:

@@ -1,4 +1,4 @@
-"""Captions as text: when two of them say the same, and whether one tells the persons by their order."""
+"""Captions as text: when two of them say the same, which sides one names, and whether it tells the persons by their order."""
 
 import re
 import unicodedata
@@ -24,3 +24,18 @@ _ORDER = re.compile(
 def tells_order(caption: str) -> bool:
     """Whether a caption may tell the persons by their order ("the first person", "person 2"); a "first" of time counts too, to be safe."""
     return bool(_ORDER.search(caption))
+
+
+_SIDE = re.compile(r"\b(?:(?P<L>left)|(?P<R>right)|(?P<A>(?:counter|anti) ?clockwise)|(?P<C>clockwise))")
+_OPPOSITE = str.maketrans("LRAC", "RLCA")
+
+
+def sides(caption: str) -> str:
+    """The sides a caption names in their order, repetitions left out: L, R, A (counterclockwise) or C (clockwise) each."""
+    named = "".join(match.lastgroup for match in _SIDE.finditer(normalise(caption)))
+    return re.sub(r"(.)\1+", r"\1", named)
+
+
+def opposite(named: str) -> str:
+    """What `sides` gives for the same caption in the mirror."""
+    return named.translate(_OPPOSITE)

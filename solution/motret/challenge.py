@@ -18,14 +18,16 @@ import numpy as np
 
 from motret import arrays
 from motret.faults import DataFault
-from motret.skeleton import N_JOINTS, PERSONS_BY_COLUMNS
+from motret.skeleton import PERSONS_BY_COLUMNS, SMPL
 
 Text = TypeVar("Text")
 
 NO_DATA = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
 RESAVE = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
 BODY_FILE = "holistic.npy"
-"""The one name under which a motion is (frames, 22, 3): positions alone, as the layout of split_joints/ has them."""
+"""The one name under which a motion is (frames, joints, 3): positions alone, as the layout of split_joints/ has them."""
+CANDIDATE = re.compile(r"motion_\d+\.npy")
+"""Candidates of a test may have that form too."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class TrainingSet:
     skipped: tuple[Skip, ...]
     rotations: bool = True
     """Whether the motions hold joint rotations."""
+    skeleton: str = SMPL.name
+    """The joints of their bodies, as `Skeleton.table` tells them."""
+    fps: float | None = None
+    """Frames a second, where the data say so."""
 
     def only(self, ids: Iterable[str]) -> "TrainingSet":
         """The same set restricted to some of its canonical ids, in its own order. An id it does not hold: DataFault."""
@@ -108,6 +114,11 @@ def id_order(name: str) -> tuple[bool, int, str]:
 
 # ---- text
 
+_SECONDS = r"(?:nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
+_TAGGED = r"[^\s/]+/[^\s/#]+"
+_HUMANML3D = re.compile(rf"#(?:{_TAGGED}(?: {_TAGGED})*|[^#]*)#{_SECONDS}#{_SECONDS}\s*$", re.I)
+"""What HumanML3D writes behind a caption: its words with their kinds, and the seconds it is about."""
+
 
 def read_bytes(path: Path) -> bytes:
     """The whole file; one that is missing or unreadable is a DataFault."""
@@ -128,9 +139,10 @@ def read_text(path: Path) -> str:
 def read_captions(path: Path) -> tuple[str, ...]:
     """The captions of a text file, one a line; blank lines are nothing.
 
-    Of HumanML3D's lines `caption#tokens#from#to` only the caption is kept: what stands before the first '#'.
+    Of HumanML3D's lines `caption#tokens#from#to`, from and to in seconds, only the caption is kept.
+    Any other '#' is part of a caption.
     """
-    captions = (line.partition("#")[0].strip() for line in re.split(r"[\r\n]+", read_text(path)))
+    captions = (_HUMANML3D.sub("", line).strip() for line in re.split(r"[\r\n]+", read_text(path)))
     found = tuple(caption for caption in captions if caption)
     if not found:
         raise DataFault(path, "no caption in it", "write one caption a line, or leave the file out")
@@ -165,20 +177,21 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
 # ---- motions
 
 
-def read_motion(path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion of a file, (frames, 192 | 384, or 66) float32, writable; faults as in `parse_motion`."""
-    return np.array(parse_motion(read_bytes(path), path, min_frames))
+def read_motion(path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
+    """The raw motion of a file, (frames, 192 | 384, or 3 * joints of a `BODY_FILE`) float32, writable; faults as in `parse_motion`."""
+    return np.array(parse_motion(read_bytes(path), path, min_frames, repairs))
 
 
-def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
-    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, contiguous; (frames, 66) of a `BODY_FILE`.
+def parse_motion(data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
+    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, contiguous; (frames, 3 * joints) of a `BODY_FILE`.
 
     path names the file in errors. DataFault: not a whole .npy file; object or other non-numeric data (never unpickled); not
-    2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32.
+    2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32. repairs: where it is given the last three are
+    repaired as far as that goes, and what was done is added to it.
     """
     header = arrays.read_header(io.BytesIO(data), len(data), path, RESAVE)
     _must_be_motion(header.shape, path)
-    if header.shape[0] < min_frames:
+    if header.shape[0] < min_frames and repairs is None:
         raise DataFault(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
     raw = arrays.values(data, header).reshape(header.shape[0], -1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -187,8 +200,27 @@ def parse_motion(data: bytes, path: Path, min_frames: int = 1) -> np.ndarray:
         frame, column = np.argwhere(~finite)[0]
         value = raw[frame, column]
         what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
-        raise DataFault(path, f"{what} at frame {frame}, column {column} (from 0)", "mend the recording or leave it out")
+        where = f"{what} at frame {frame}, column {column} (from 0)"
+        if repairs is None or not finite.any(axis=0).all():
+            raise DataFault(path, where, "mend the recording or leave it out")
+        motion = fill_in(motion, finite)
+        repairs.append(f"{where}, {int((~finite).any(axis=1).sum())} frames filled in from those around")
+    if len(motion) < min_frames:
+        repairs.append(f"{len(motion)} frames, its last one held up to {min_frames}")
+        motion = np.concatenate([motion, np.repeat(motion[-1:], min_frames - len(motion), axis=0)])
     return motion
+
+
+def fill_in(motion: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """A motion (T, columns) whose values that are not finite (T, columns) lie on the line between those around in time, column by column.
+
+    Before the first finite value and after the last that value stands. Each column needs one at least.
+    """
+    filled, frames = motion.copy(), np.arange(len(motion))
+    for column in np.flatnonzero(~finite.all(axis=0)):
+        known = finite[:, column]
+        filled[~known, column] = np.interp(frames[~known], frames[known], motion[known, column])
+    return filled
 
 
 def motion_shape(path: Path) -> tuple[int, int]:
@@ -204,10 +236,9 @@ def motion_shape(path: Path) -> tuple[int, int]:
 
 def _must_be_motion(shape: tuple[int, ...], path: Path) -> None:
     """DataFault where an array of this shape is no motion."""
-    if len(shape) == 3 and path.resolve().name == BODY_FILE:  # a validation batch holds links to such files
-        if shape[1:] != (N_JOINTS, 3):
-            wrong = f"an array {shape}, expected (frames, {N_JOINTS}, 3): the {N_JOINTS} joints of SMPL, in its order"
-            raise DataFault(path, wrong, "keep those joints alone, or leave the motion out")
+    if len(shape) == 3 and (path.resolve().name == BODY_FILE or CANDIDATE.fullmatch(path.name)):  # a validation batch holds links to such
+        if shape[2] != 3 or not shape[1]:
+            raise DataFault(path, f"an array {shape}, expected (frames, joints, 3)", "keep positions alone, or leave the motion out")
     elif len(shape) != 2:
         raise DataFault(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE)
     elif shape[1] not in PERSONS_BY_COLUMNS:
@@ -300,8 +331,17 @@ def by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
 
 
 def read_ids(listing: Path) -> list[str]:
-    """The ids of a list as they stand, in order, repetitions too. An empty file or an id that is a path is a DataFault."""
-    ids = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
+    """The ids of a list as they stand, in order, repetitions too; of file names (`00000.npy`, `00000.txt`) the stems, once for all files of
+    one id. An empty file or an id that is a path is a DataFault.
+    """
+    lines = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
+    ids = []
+    kinds: dict[str, set[str]] = {}
+    for stem, kind in (re.fullmatch(r"(.+?)(\.npy|\.txt)?", line, re.I).groups(default="") for line in lines):
+        seen = kinds.setdefault(stem, set())
+        if not seen or kind in seen:
+            ids.append(stem)
+        seen.add(kind)
     if not ids:
         raise DataFault(listing, "no id in it", "list the training ids, one a line, or take the file away to train on all")
     for name in ids:

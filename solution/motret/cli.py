@@ -48,7 +48,7 @@ def parse_train(
     if preset := _value_of("preset", args):
         if preset not in config.PRESETS:
             raise SettingFault("--preset", f"no preset is called {preset!r}", f"choose from {', '.join(config.PRESETS)}")
-        layers[f"preset {preset}"] = dict(config.PRESETS[preset].values)
+        layers[f"preset {preset}"] = config.PRESETS[preset].values_of(variant)
     layers[tuned_source] = tuned or {}
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")

@@ -58,7 +58,8 @@ def combine(settings: EnsembleSettings, data: TrainingData, folds: Folds, test_d
     """Fits the ensemble, ranks the test folder's candidates, writes the submission."""
     gathered = members.gather(settings, data, folds)
     kinds = {member.features for member in gathered}
-    tests = {kind: dataset.load_test(test_dir, kind, settings.data, settings.machine.jobs) for kind in kinds}
+    jobs = settings.machine.jobs
+    tests = {kind: dataset.load_test(test_dir, kind, settings.data, jobs, not number) for number, kind in enumerate(kinds)}
     queries = next(iter(tests.values())).queries
     scored, fixed = _files(settings, queries, data, folds)
     encoder = Encoder(settings.machine, settings.data.work_dir, data.training.captions)

@@ -31,32 +31,73 @@ ROOT = Path(__file__).resolve().parents[2]
 """The repository: paths in SETTINGS.json are relative to it, paths in flags to the current folder."""
 
 
-def _path(name: str) -> Path:
-    listed = json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))
-    path, here = ROOT / listed[name], Path.cwd()
+WRITTEN_FOLDERS = ("work_dir", "folds_dir", "out_dir", "submissions_dir")
+"""Names of the folders that scripts write to."""
+NOT_MODEL = {
+    "fold",
+    "prefer_txt_split",
+    "run_name",
+    "resume",
+    "out_dir",
+    "data_dir",
+    "work_dir",
+    "folds_dir",
+    "device",
+    "jobs",
+    "debug",
+    "strict",
+    "preset",
+    "folds",
+    "fold_seed",
+    "fold_jobs",
+    "joblib_backend",
+    "tuned",
+    "save_attention",
+    "attn_interval",
+    "run_qualitative",
+    "qualitative_interval",
+    "save_every",
+    "save_halves",
+}
+"""Settings of a run that say where and when, not what is learned: it may be resumed with others."""
+
+
+def relative(path: Path) -> Path:
+    """A path as one would type it: relative to the current folder where it lies in it."""
+    here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def default_path(name: str) -> Path:
+    """A path that SETTINGS.json lists."""
+    return relative(ROOT / json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))[name])
+
+
+def sample_dir() -> Path:
+    """Where the generated challenge is."""
+    return default_path("work_dir") / "sample"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Where things are, and how raw motions are read."""
 
-    data_dir: Path = field(default_factory=partial(_path, "data_dir"))
+    data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
     """The competition's data: motions/, texts/, train.txt, test/; or split_joints/ and texts/gar_train.json."""
-    work_dir: Path = field(default_factory=partial(_path, "work_dir"))
+    work_dir: Path = field(default_factory=partial(default_path, "work_dir"))
     """Packed features and text embeddings; may be deleted at any time."""
-    folds_dir: Path = field(default_factory=partial(_path, "folds_dir"))
+    folds_dir: Path = field(default_factory=partial(default_path, "folds_dir"))
     """Where folds.csv and folds.json are."""
     id_width: int | None = None
     """Digits of numeric ids; read off the file names unless given."""
     fps: float = 30.0
     """Frames a second of the raw motions."""
     min_frames: int = 6
-    """Shorter motions are left out of the training; in the test they are an error."""
+    """Shorter motions are left out of the training; in the test their last frame is held."""
     rotations: bool = True
     """Whether joint rotations are among the features."""
     strict: bool = False
-    """Stop at the first fault in a training file instead of leaving the file out."""
+    """Stop at the first fault in a file instead of leaving it out of the training, or repairing it or ranking it last in the test."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "min_frames")
@@ -70,7 +111,7 @@ class MachineSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     seed: int = 0
-    """Every random choice follows from it."""
+    """Every random choice follows from it, but for the folds (--fold_seed)."""
     jobs: int = -1
     """Threads that pack motions, and processes that derive part texts from them; -1: one per core."""
     debug: bool = False
@@ -93,7 +134,9 @@ class TrainSettings:
     fold: str = "all"
     """Which fold to hold out: a number, all (one model per fold), or full (nothing held out)."""
     folds: int = 5
-    """Number of folds, where they are not made yet."""
+    """Number of folds, where they are not made yet; where gar_val.json is the validation set, only by this flag."""
+    fold_seed: int = 0
+    """What the folds are drawn by, where they are not made yet."""
     prefer_txt_split: bool = False
     """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     fold_jobs: int = 1
@@ -102,14 +145,15 @@ class TrainSettings:
     """What runs the folds side by side: loky, multiprocessing, or any other backend that joblib knows, but threads of one process."""
     tuned: str = "none"
     """Values of tune.py to take, if they are of this data, folds, preset and text tower: auto (those in --out_dir), none, or a file."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders go."""
     run_name: str | None = None
     """Name of the run folder; by default the variant and the time."""
     resume: str | None = None
     """Go on with a run, by the settings in its args.json: its folder, or auto for the one of this --run_name (without one: the newest
     with the same settings). More --epochs or --max_minutes train finished folds further, on the schedule of the new length. A
-    checkpoint file: its fold goes on from there."""
+    checkpoint file: its fold goes on from there. same: auto, but a run of this name with other data or settings is renamed and a new one
+    begins."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
     motion: tyro.conf.OmitArgPrefixes[MotionSettings] = field(default_factory=MotionSettings)
@@ -158,7 +202,7 @@ class TuneSettings:
     """Where the study is kept: any Optuna URL, such as postgresql://...; by default a journal file in the folder of the results."""
     jobs: int = 1
     """Trials side by side, each in a process of its own with its share of the threads; -1: one per core."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Results go to tune/<variant>/ in it."""
     debug: bool = False
     """Show the traceback of an error."""
@@ -191,8 +235,10 @@ class PrepareSettings:
 class FoldSettings:
     """Splits the training motions into folds."""
 
-    folds: int = 5
-    """Number of folds."""
+    folds: int | None = None
+    """Number of folds, by default 5; or none but gar_val.json held out, in the layout of the SGAR description, where it is there."""
+    fold_seed: int = 0
+    """What the folds are drawn by."""
     prefer_txt_split: bool = False
     """One split instead of folds, by train.txt and val.txt, else gar_train.json and gar_val.json: fold 0 holds out the second list."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
@@ -234,9 +280,9 @@ class EnsembleSettings:
     part_weight: float | Literal["auto"] = 0.0
     """So many times the similarity of the parts that a query names is added, by runs that know parts; auto: what is best out of fold, on
     all folds, so that a score with it flatters itself a little."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
-    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
     """Where submissions and their log go."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -261,7 +307,7 @@ class OofSettings:
     """Tell differences to this run; by default to the best one. They are paired by motion, with the standard error of the difference."""
     part_weight: float | Literal["auto"] = 0.0
     """So many times the similarity of the parts that a caption names is added, by runs that know parts; auto: what is best out of fold."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -277,7 +323,7 @@ class SubmissionSettings:
     """The right answers (query_id,candidate); by default gt.csv in the test folder, where there is one."""
     test_dir: Path | None = None
     """The folder of queries it answers; by default test/ in the data folder."""
-    data_dir: Path = field(default_factory=partial(_path, "data_dir"))
+    data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
     """The competition's data."""
     top_k: int = 10
     """Candidates that each query must be given."""
@@ -295,7 +341,7 @@ class RecordSettings:
     """The submission: one that is kept, by path or name, or a copy of it."""
     public_score: tyro.conf.Positional[float]
     """The leaderboard's score."""
-    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
     """Where submissions and their log are."""
     debug: bool = False
     """Show the traceback of an error."""
@@ -325,9 +371,9 @@ class ReportSettings:
     """Layer whose attention is drawn, counted from 0, or from the last one backwards: -1."""
     pairs: int = 200
     """Pairs of text and motion in the t-SNE picture."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
-    submissions_dir: Path = field(default_factory=partial(_path, "submissions_dir"))
+    submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
     """Where submissions and their log are."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -340,7 +386,7 @@ class ReportSettings:
 class SearchSettings:
     """Ranks motions by how well they fit a text, and draws them on a page."""
 
-    text: tyro.conf.Positional[str]
+    text: tyro.conf.Positional[str] = "two people hug, then one walks away"
     """What happens in the motion that is looked for."""
     gallery: str = "train"
     """Motions to search: train (each by a model that has not seen it), test (all candidates), or a folder of .npy motions."""
@@ -350,7 +396,7 @@ class SearchSettings:
     """Run folder (a path, or a name inside --out_dir); by default the one that finished last."""
     out: Path | None = None
     """The page to write; by default report/search.html in the run's folder."""
-    out_dir: Path = field(default_factory=partial(_path, "out_dir"))
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Where run folders are."""
     data: tyro.conf.OmitArgPrefixes[DataSettings] = field(default_factory=DataSettings)
     machine: tyro.conf.OmitArgPrefixes[MachineSettings] = field(default_factory=MachineSettings)
@@ -404,7 +450,7 @@ class SceneSettings:
 class SampleSettings(SceneSettings):
     """Writes a generated challenge."""
 
-    out: Path = field(default_factory=lambda: _path("work_dir") / "sample")
+    out: Path = field(default_factory=sample_dir)
     """Folder to write; an older sample in it is replaced, anything else is left alone."""
     force: bool = False
     """Make the sample anew even if the same one is there."""
@@ -442,11 +488,19 @@ class Preset:
     """Defaults for a kind of machine and data."""
 
     variants: tuple[str, ...]
-    """What run_all.sh tunes and trains."""
+    """What run_all.sh trains."""
     values: Mapping[str, Any]
     """Settings by name."""
     tuning: Mapping[str, Any]
     """Settings of tune.py by name."""
+    by_variant: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings that hold for one variant alone, by its name."""
+    tuned_variants: int | None = None
+    """How many of the variants are tuned, the first ones; None: all."""
+
+    def values_of(self, variant: str) -> dict[str, Any]:
+        """Settings by name, for a variant."""
+        return {**self.values, **self.by_variant.get(variant, {})}
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -464,6 +518,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "max_frames": 512,
         "long_motions": "start",
         "mask": False,
+        "dropout": 0.1,
         "projection": "none",
         "unfreeze_text": True,
         "unfrozen": "layers",
@@ -483,16 +538,51 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "select": "last",
         "save_halves": True,
     },
+    "sgar_description": {  # the SGAR description's recipe; layers as MotionDiffuse publishes them, frames one by one
+        "mirror": 0.0,
+        "speed": 1.0,
+        "ema": 0.0,
+        "motion_tower": "motret.parts:PartTransformer",
+        "use_gar": True,
+        "part_encoders": True,
+        "backbone": "motiondiffuse",
+        "width": 512,
+        "layers": 8,
+        "heads": 8,
+        "mlp_ratio": 2.0,
+        "patch": 1,
+        "max_frames": 196,
+        "long_motions": "start",
+        "pool": "cls",
+        "token_drop": 0.0,
+        "part_token_drop": 0.0,
+        "proj_dim": 512,
+        "learn_tau": False,
+        "tau_prime": 0.05,
+        "part_reduce": "sum",
+        "negative_threshold": 0.0,
+        "captions": "random",
+        "epochs": 1000,
+        "lr": 1e-4,
+        "weight_decay": 1e-4,
+        "beta2": 0.999,
+        "warmup_epochs": 5.0,
+        "amp": "off",
+        "eval_interval": 10,
+        "select": "r1",
+    },
 }
 """Name -> the settings in which the variant differs from the defaults above. A model of one's own is one line here."""
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
-        variants=("holistic",),
+        variants=("holistic", "sgar", "clip"),
         values={
             "folds": 3,
             "text_weights": "none",
             "text_layers": 1,
+            "text_vocabulary": 8192,
+            "layers": 2,
             "width": 128,
             "proj_dim": 128,
             "batch_size": 32,
@@ -500,7 +590,9 @@ PRESETS: dict[str, Preset] = {
             "epochs": 16,
             "eval_interval": 4,
         },
-        tuning={"trials": 6, "max_minutes": 0.75, "trial_epochs": 8},
+        by_variant={"clip": {"text_layers": 3, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8}},
+        tuning={"trials": 8, "max_minutes": 1.5, "trial_epochs": 8},
+        tuned_variants=1,
     ),
     "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
 }

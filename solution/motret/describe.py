@@ -12,20 +12,22 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
-from motret import challenge, features, files, kinematics, skeleton, statements, store
+from motret import challenge, features, files, kinematics, progress, skeleton, statements, store
 from motret.challenge import TrainingSet
+from motret.faults import DataFault
 from motret.features import FeatureSettings
 from motret.gar import Parts
 from motret.kinematics import Bodies, distance
-from motret.skeleton import JOINT, PARTS
+from motret.skeleton import NEEDED, PARTS, SMPL, Skeleton
 
 VERSION = 1  # raise it with any change of rules that no table tells: texts that are kept are told anew
+ROLES = ("neck", *(f"{side}_{name}" for side in ("left", "right") for name in ("elbow", "wrist", "knee", "ankle")), *NEEDED)
+"""Joints that motions are described by."""
 CHUNK, FRAMES = 96, 40_000  # motions of similar length, and frames in all, that are looked at together
 
 
-def describe(positions: np.ndarray, starts: np.ndarray, fps: float) -> list[Parts]:
+def describe(positions: np.ndarray, starts: np.ndarray, fps: float, body: Skeleton = SMPL) -> list[Parts]:
     """For each motion what each part does, both persons in one text, None where nothing certain can be said.
 
     positions: (F, persons, 22, 3) metres, y up, motions laid end to end; starts: (M,) first frame of each; fps: frames a second.
@@ -37,17 +39,20 @@ def describe(positions: np.ndarray, starts: np.ndarray, fps: float) -> list[Part
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] >= max(2, statements.LIMITS.shortest * fps)]
     for rows in _chunks(order, lengths):
-        for row, parts in zip(rows.tolist(), _describe_block(_block(positions, starts[rows], lengths[rows], fps), fps), strict=True):
+        for row, parts in zip(rows.tolist(), _describe_block(_block(positions, starts[rows], lengths[rows], fps), fps, body), strict=True):
             found[row] = parts
     return found
 
 
 def describe_training(training: TrainingSet, settings: FeatureSettings, jobs: int = -1) -> Iterator[tuple[str, str, Parts]]:
     """(id, first caption, part texts) of every training motion, as `gar.write_gar` takes them; read and described side by side."""
+    if lacks := [name for name in ROLES if name not in settings.body.joints]:
+        wrong = f"parts cannot be described from the motions: no joint is called {', '.join(lacks)}"
+        raise DataFault(training.root, wrong, "give part texts in texts/gar_train.json, or name the joints so in skeleton.json")
     pieces = [training.paths[start : start + CHUNK] for start in range(0, len(training.paths), CHUNK)]
     parallel = store.workers(jobs, len(pieces))
     described = parallel(joblib.delayed(_describe_files)(piece, settings) for piece in pieces)
-    parts = (part for done in tqdm(described, total=len(pieces), desc="describing parts", unit="piece", mininterval=0.5) for part in done)
+    parts = (part for done in progress.bar(described, total=len(pieces), desc="describing parts", unit="piece") for part in done)
     yield from ((name, captions[0], part) for name, captions, part in zip(training.ids, training.captions, parts, strict=True))
 
 
@@ -57,9 +62,10 @@ def version(fps: float) -> str:
 
 
 def _describe_files(paths: Sequence[Path], settings: FeatureSettings) -> list[Parts]:
-    motions = [skeleton.split_columns(challenge.read_motion(path))[0] for path in paths]
+    motions = [skeleton.split_columns(challenge.read_motion(path), settings.body)[0] for path in paths]
     lengths = np.array([len(motion) for motion in motions])
-    return describe(features.to_y_up(np.concatenate(motions), settings.up), np.cumsum(lengths) - lengths, settings.fps)
+    positions = features.upright(np.concatenate(motions), settings)
+    return describe(positions, np.cumsum(lengths) - lengths, settings.fps, settings.body)
 
 
 def _chunks(order: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
@@ -76,11 +82,11 @@ def _block(positions: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fps: 
     return positions[starts[:, None] + frames].astype(np.float64)
 
 
-def _describe_block(room: np.ndarray, fps: float) -> list[Parts]:
+def _describe_block(room: np.ndarray, fps: float, body: Skeleton) -> list[Parts]:
     """The part texts of motions side by side (M, T, persons, 22, 3)."""
     limits, swing = statements.LIMITS, statements.SWING
     finite = np.isfinite(room).all(axis=(1, 3, 4))[:, None, :, None, None]
-    bodies = kinematics.look(np.where(finite, room, 0.0), fps, limits.half_window)  # a person of zeros has no bones: nothing is said
+    bodies = kinematics.look(np.where(finite, room, 0.0), fps, limits.half_window, body)  # a person of zeros has no bones: nothing is said
     trunks = kinematics.summarise(kinematics.torso_signals(bodies), swing)
     said = {}
     for part in PARTS:
@@ -102,7 +108,7 @@ def _describe_block(room: np.ndarray, fps: float) -> list[Parts]:
 def _is_there(bodies: Bodies, side: str, limb: str) -> np.ndarray:
     """(M, persons) whether the bones of a part are never without length."""
     chain = {"arm": ("shoulder", "elbow", "wrist"), "leg": ("hip", "knee", "ankle")}.get(limb, ())
-    joints = [JOINT[f"{side}_{name}"] for name in chain] or [JOINT["pelvis"], JOINT["neck"]]
+    joints = [bodies.skeleton.joint(name) for name in ([f"{side}_{own}" for own in chain] or ["pelvis", "neck"])]
     bones = distance(bodies.room[..., joints[1:], :], bodies.room[..., joints[:-1], :])
     return (bones > statements.LIMITS.bone).all(axis=(1, 3))
 

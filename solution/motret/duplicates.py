@@ -1,7 +1,8 @@
-"""Motions that are nearly the same: within a set, or between two sets."""
+"""Motions that are nearly the same, as they are or in the mirror: within a set, or between two sets."""
 
 import numpy as np
 
+from motret.skeleton import Skeleton
 from motret.store import Store
 
 KEY_FRAMES = 8
@@ -28,13 +29,23 @@ def describe(store: Store) -> np.ndarray:
     return poses.reshape(len(at), store.persons, -1)
 
 
-def near_duplicates(store: Store, other: Store | None = None) -> list[tuple[int, int, float]]:
+def mirror_poses(poses: np.ndarray, body: Skeleton) -> np.ndarray:
+    """The key poses (N, persons, K) of `describe` in the mirror: left joints are right ones, x points the other way."""
+    points = poses.reshape(*poses.shape[:2], KEY_FRAMES, -1, 3)
+    order = np.arange(points.shape[3])
+    order[: len(body.mirror)] = body.mirror
+    return (points[..., order, :] * np.array([-1, 1, 1], poses.dtype)).reshape(poses.shape)
+
+
+def near_duplicates(store: Store, other: Store | None = None, mirrored: bool = False) -> list[tuple[int, int, float]]:
     """Pairs (row, row, distance in m) of nearly the same motions, whichever person stands first.
 
-    With `other`: pairs of a row of `store` and a row of `other`. The distance is the root mean square over joints and key frames.
+    With `other`: pairs of a row of `store` and a row of `other`. mirrored: of motions of which one is nearly the other's mirror image.
+    The distance is the root mean square over joints and key frames.
     """
-    here = describe(store)
-    there = here if other is None else describe(other)
+    there = describe(store if other is None else other)
+    here = there if other is None else describe(store)
+    here = mirror_poses(here, store.settings.body) if mirrored else here
     lengths, other_lengths = store.lengths, store.lengths if other is None else other.lengths
     flat = there.reshape(len(there), -1)
     points = flat.shape[1] / 3

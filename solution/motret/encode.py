@@ -22,17 +22,20 @@ from motret.views import Seen, Showing, Shown
 
 @dataclass(frozen=True)
 class Told:
-    """What one model says of a test gallery: vectors motion (G, v), bank (B, v), and query (Q, v), the mean of each query's captions."""
+    """What one model says of a test gallery: vectors motion (G, v), bank (B, v), and query (Q, v), the mean of each query's captions.
+
+    plain_query: (Q, d) the first block of the query vectors, without views.
+    """
 
     scale: Scale
     motion: np.ndarray
     query: np.ndarray
     bank: np.ndarray | None
+    plain_query: np.ndarray
 
-    def plain(self, count: int, scale: Scale) -> "Told":
-        """The same without its `count` views, on the scale of the plain similarities."""
-        size = self.motion.shape[1] // (1 + count)
-        return Told(scale, self.motion[:, :size], self.query[:, :size], None)
+    def plain(self, scale: Scale) -> "Told":
+        """The same without its views, on the scale of the plain similarities."""
+        return Told(scale, self.motion[:, : self.plain_query.shape[1]], self.plain_query, None, self.plain_query)
 
     def similarity(self, which: str, columns: slice) -> np.ndarray:
         """Of the queries or the bank ("query" | "bank") to some motions, on the member's scale."""
@@ -85,22 +88,28 @@ class Encoder:
         return runs.with_named_parts(vectors, *embedding.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
 
     def in_view(self, model: DualEncoder, run: Run, captions: Sequence[str], plain: np.ndarray, view: Showing, known: bool) -> np.ndarray:
-        """(C, v) vectors of captions as a view tells them. plain: (C, v) theirs; known: they are training captions."""
-        turned = _mirrored(captions) if view.mirror else {}
-        if not turned:
+        """(C, v) vectors of captions as a view tells them, zero for a caption that it cannot tell (see `views.weighed`).
+
+        plain: (C, v) theirs; known: they are training captions.
+        """
+        if view.mirror is None:
             return plain
-        bank = self.bank(run, mirrored=True) if known else self._make_bank(run, list(turned.values()))
-        vectors, which = plain.copy(), [caption in turned for caption in captions]
-        vectors[which] = self.captions(model, run, [turned[caption] for caption in captions if caption in turned], bank)
+        vectors = plain.copy()
+        vectors[[sides.mirror(caption) is None for caption in captions]] = 0
+        turned = _mirrored(captions)
+        if turned:
+            bank = self.bank(run, mirrored=True) if known else self._make_bank(run, list(turned.values()))
+            said = [turned[caption] for caption in captions if caption in turned]
+            vectors[[caption in turned for caption in captions]] = self.captions(model, run, said, bank)
         return vectors
 
     def with_views(
         self, model: DualEncoder, run: Run, part: int | None, member: Member, captions: Sequence[str], known: bool = True
-    ) -> np.ndarray:
-        """(C, v) vectors of captions, and what they say in the views of a member. known: they are training captions."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(C, v) vectors of captions, and these with what they say in the views of a member. known: they are training captions."""
         plain = self.captions(model, run, captions, self.bank(run) if known else self._make_bank(run, captions))
         told = [self.in_view(model, run, captions, plain, view, known) for view in member.views]
-        return views.weighed([plain, *told], member.deviations(part))
+        return plain, views.weighed([plain, *told], member.deviations(part))
 
     def motions(
         self, model: DualEncoder, run: Run, store: Store, view: Showing | None = None, rows: np.ndarray | None = None
@@ -122,7 +131,7 @@ class Encoder:
     def bank_of_fold(self, member: Member, fold: int, captions: Sequence[str]) -> np.ndarray:
         """(C, v) what the model that has not seen a fold says of captions."""
         run = member.folds[fold]
-        return self.with_views(self.model(run, fold), run, fold, member, captions)
+        return self.with_views(self.model(run, fold), run, fold, member, captions)[1]
 
     def keep_views(self, member: Member, data: TrainingData, folds: Folds) -> None:
         """Makes and keeps what a member's models say of the motions they had not seen in its views, but for what is kept already.
@@ -139,7 +148,9 @@ class Encoder:
             for view in stale:
                 told = self.in_view(model, run, captions, plain[0], view, known=True)
                 shown = self.motions(model, run, data.store, view, rows)
-                deviation = Scale.of(told @ shown.T).deviation / Scale.of(plain[0] @ plain[1].T).deviation
+                there = told.any(axis=1)
+                plainly = Scale.of(plain[0][there] @ plain[1].T).deviation if there.any() else 1.0
+                deviation = Scale.of(told[there] @ shown.T).deviation / plainly if there.any() else 1.0
                 views.save(run, fold, view, Seen(told, shown, deviation, of[view.name]))
 
     def test(self, member: Member, test: TestData, with_bank: bool = False) -> list[Told]:
@@ -150,9 +161,10 @@ class Encoder:
         for run, part in member.models:
             model = self.model(run, part)
             motion = np.concatenate([self.motions(model, run, test.store, view) for view in (None, *member.views)], axis=1)
-            query = self.with_views(model, run, part, member, asked, known=False)
-            query = np.stack([own.mean(axis=0) for own in np.split(query, ends)])
-            found.append(Told(scales[part], motion, query, self.with_views(model, run, part, member, self.training) if with_bank else None))
+            said = self.with_views(model, run, part, member, asked, known=False)
+            plain, query = (np.stack([own.mean(axis=0) for own in np.split(vectors, ends)]) for vectors in said)
+            bank = self.with_views(model, run, part, member, self.training)[1] if with_bank else None
+            found.append(Told(scales[part], motion, query, bank, plain))
         return found
 
 
@@ -166,12 +178,12 @@ def without_views(told: Sequence[Told], member: Member) -> list[Told]:
     if not member.views:
         return list(told)
     scales = members.scales(replace(member, views=()))
-    return [one.plain(len(member.views), scales[part]) for one, (_, part) in zip(told, member.models, strict=True)]
+    return [one.plain(scales[part]) for one, (_, part) in zip(told, member.models, strict=True)]
 
 
 def _mirrored(captions: Sequence[str]) -> dict[str, str]:
     """Those captions that are told otherwise in the mirror, and how."""
-    return {caption: told for caption in captions if (told := sides.mirror(caption)) != caption}
+    return {caption: told for caption, told in sides.mirrors(captions).items() if told != caption}
 
 
 def distinct(captions: Sequence[Sequence[str]]) -> list[str]:

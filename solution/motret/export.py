@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from motret import challenge, describe, files, folds, gar, part_texts, skeleton, split_joints
+from motret import challenge, describe, files, folds, gar, part_texts, progress, skeleton, split_joints
 from motret.challenge import BODY_FILE, TrainingSet
 from motret.dataset import TrainingData
 from motret.faults import DataFault
@@ -50,7 +49,7 @@ def _write_streams(data: TrainingData, root: Path) -> TrainingSet:
     origin = skeleton.split_columns(challenge.read_motion(training.paths[0]))[0][0, 0]  # a joint that never moves deviates by 0, exactly
     total, square, frames = np.zeros((skeleton.N_JOINTS, 3)), np.zeros((skeleton.N_JOINTS, 3)), 0
     names = iter(ids)
-    for path in tqdm(training.paths, desc="exporting", unit="motion", mininterval=0.5):
+    for path in progress.bar(training.paths, desc="exporting", unit="motion"):
         positions = skeleton.split_columns(challenge.read_motion(path))[0]
         for person in range(data.store.persons):
             body, folder = positions[:, person], root / FOLDER / next(names)

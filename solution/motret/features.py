@@ -4,19 +4,23 @@ Everything is told in the person's own heading frame (+z forward, +x left, +y up
 faces on the floor changes nothing, and the two persons are described alike. The layout of the last axis is `columns()`.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from motret import skeleton
-from motret.skeleton import JOINT
+from motret.skeleton import SMPL, Skeleton
 
 VERSION = 1
 """Goes into the key of packed features: raise it when a number below changes its meaning."""
 
-REACH = tuple(JOINT[name] for name in ("left_wrist", "right_wrist", "head", "pelvis"))
+REACH = SMPL.reach
 """Joints whose distances to the same joints of the other person are features."""
+SPINE = (0.3, 1.2)
+"""Metres between pelvis and head of a person, generously."""
+UNITS = {1.0: "metres", 0.01: "centimetres", 0.001: "millimetres"}
+"""Metres in a unit of length."""
 
 UP_AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
 _TO_Y_UP = {  # proper rotations: no axis is reflected, left stays left
@@ -41,35 +45,59 @@ class FeatureSettings:
     """Whether the 6D joint rotations are part of the features."""
     kind: Literal["canonical", "raw"] = "canonical"
     """`canonical_features`, or `raw_features`."""
+    skeleton: str = SMPL.name
+    """The joints of the bodies, as `Skeleton.table` tells them."""
+    metres: float = 1.0
+    """Metres in the unit of the raw positions, one of `UNITS`."""
+    reflected: bool = False
+    """Whether the raw positions show bodies in the mirror: their left sides on the right."""
+
+    @property
+    def body(self) -> Skeleton:
+        return skeleton.of(self.skeleton)
+
+    def key(self) -> dict[str, Any]:
+        """What changes the numbers; of the fields that came later those that are not at their defaults."""
+        later = {"skeleton": SMPL.name, "metres": 1.0, "reflected": False}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
-def columns(persons: int, rotations: bool = True) -> dict[str, slice]:
+class Columns(dict[str, slice]):
+    """Name -> place on the last axis of features of bodies with this skeleton."""
+
+    def __init__(self, places: dict[str, slice], body: Skeleton = SMPL):
+        super().__init__(places)
+        self.body = body
+
+
+def columns(persons: int, rotations: bool = True, body: Skeleton = SMPL) -> Columns:
     """Name -> place on the last axis of `canonical_features`.
 
     position: 22x3 m, relative to the pelvis on the floor plane, height above the floor; velocity: 22x3 m/s, relative to the
     pelvis; root: pelvis velocity x y z in m/s, turning rate in rad/s, pelvis height in m; rotation: 21x6, as stored; relation
     (two persons): the other's pelvis x y z in m, sine and cosine of the other's heading against one's own, 4x4 distances
-    in m between the `REACH` joints (own x other's).
+    in m between the `REACH` joints (own x other's). Another skeleton has its own number of joints in place of 22.
     """
-    widths = {"position": skeleton.POSITION_COLUMNS, "velocity": skeleton.POSITION_COLUMNS, "root": 5}
+    widths = {"position": body.position_columns, "velocity": body.position_columns, "root": 5}
     if rotations:
         widths["rotation"] = skeleton.ROTATION_COLUMNS
     if persons == 2:
-        widths["relation"] = 5 + len(REACH) ** 2
+        widths["relation"] = 5 + len(body.reach) ** 2
     ends = np.cumsum(list(widths.values()))
-    return {name: slice(int(end - width), int(end)) for (name, width), end in zip(widths.items(), ends, strict=True)}
+    return Columns({name: slice(int(end - width), int(end)) for (name, width), end in zip(widths.items(), ends, strict=True)}, body)
 
 
-def width(persons: int, rotations: bool = True) -> int:
+def width(persons: int, rotations: bool = True, body: Skeleton = SMPL) -> int:
     """Number of feature columns per person."""
-    return max(part.stop for part in columns(persons, rotations).values())
+    return max(part.stop for part in columns(persons, rotations, body).values())
 
 
-def layout(persons: int, settings: FeatureSettings) -> dict[str, slice]:
+def layout(persons: int, settings: FeatureSettings) -> Columns:
     """Name -> place on the last axis of features of this kind; raw ones are one block, as stored."""
+    body = settings.body
     if settings.kind == "canonical":
-        return columns(persons, settings.rotations)
-    return {"raw": slice(0, skeleton.POSITION_COLUMNS + settings.rotations * skeleton.ROTATION_COLUMNS)}
+        return columns(persons, settings.rotations, body)
+    return Columns({"raw": slice(0, body.position_columns + settings.rotations * skeleton.ROTATION_COLUMNS)}, body)
 
 
 def make(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -93,9 +121,9 @@ def raw_features(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarra
     return (body / np.repeat(deviation + 1e-6, lengths, axis=0)).astype(np.float32)
 
 
-def part_columns(places: dict[str, slice], part: str) -> np.ndarray:
+def part_columns(places: Columns, part: str) -> np.ndarray:
     """Columns of one part's stream among those of `columns`: position, velocity and, where they are there, rotation of its joints."""
-    joints = np.array(skeleton.PARTS[part])
+    joints = np.array(places.body.parts[part])
     axes = np.arange(3)
     found = [places[name].start + (3 * joints[:, None] + axes).ravel() for name in ("position", "velocity")]
     if "rotation" in places:
@@ -112,17 +140,49 @@ def rates(places: dict[str, slice]) -> tuple[slice, ...]:
     return places["velocity"], slice(root, root + 4)
 
 
-def find_up(positions: list[np.ndarray]) -> str:
+def find_up(positions: list[np.ndarray], body: Skeleton = SMPL) -> str:
     """The axis along which heads are above pelvises, by vote of motions: each (T, persons, 22, 3); one of `UP_AXES`.
 
     A few people who lie or do cartwheels are outvoted; ties go to the first axis of `UP_AXES`.
     """
     votes = np.zeros(len(UP_AXES), dtype=int)
     for motion in positions:
-        spine = (motion[..., JOINT["head"], :] - motion[..., JOINT["pelvis"], :]).mean(axis=(0, 1))
+        spine = (motion[..., body.joint("head"), :] - motion[..., body.joint("pelvis"), :]).mean(axis=(0, 1))
         axis = int(np.argmax(np.abs(spine)))
         votes[axis + (0 if spine[axis] > 0 else 3)] += 1
     return UP_AXES[int(np.argmax(votes))]
+
+
+def find_metres(positions: list[np.ndarray], body: Skeleton = SMPL) -> float:
+    """Metres in the unit of raw positions, by the median distance from pelvis to head; 1 where no unit of `UNITS` makes a person of it."""
+    spines = [np.linalg.norm(own[..., body.joint("head"), :] - own[..., body.joint("pelvis"), :], axis=-1).ravel() for own in positions]
+    spine = float(np.median(np.concatenate(spines))) if spines else 0.0
+    return next((unit for unit in UNITS if SPINE[0] <= spine * unit <= SPINE[1]), 1.0)
+
+
+def find_reflected(positions: list[np.ndarray], up: str, body: Skeleton = SMPL) -> bool:
+    """Whether bodies are stored in the mirror, by vote of motions: feet then point the other way than hips and shoulders say.
+
+    Bodies in SMPL's order never are, nor are those whose feet the skeleton does not know.
+    """
+    feet = [(f"{side}_ankle", f"{side}_foot") for side in ("left", "right")]
+    if body is SMPL or not all(name in body.joints for foot in feet for name in foot):
+        return False
+    votes = 0
+    for motion in positions:
+        room = to_y_up(motion, up)
+        toes = sum(room[..., body.joint(toe), :] - room[..., body.joint(ankle), :] for ankle, toe in feet)
+        angle = heading(room, body)
+        votes += 1 if (toes[..., 0] * np.sin(angle) + toes[..., 2] * np.cos(angle)).mean() > 0 else -1
+    return votes < 0
+
+
+def upright(positions: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Raw positions (..., 3) in metres, y up, left where left is."""
+    room = to_y_up(positions, settings.up)
+    if settings.metres != 1:
+        room = room * np.asarray(settings.metres, room.dtype)
+    return room * np.array([-1, 1, 1], room.dtype) if settings.reflected else room
 
 
 def to_y_up(positions: np.ndarray, up: str) -> np.ndarray:
@@ -130,10 +190,10 @@ def to_y_up(positions: np.ndarray, up: str) -> np.ndarray:
     return positions if up == "+y" else positions @ np.array(_TO_Y_UP[up], dtype=positions.dtype).T
 
 
-def heading(positions: np.ndarray) -> np.ndarray:
+def heading(positions: np.ndarray, body: Skeleton = SMPL) -> np.ndarray:
     """Which way each pose faces on the floor: (..., 22, 3) y-up -> (...) angle in radians from +z towards +x."""
-    across = positions[..., JOINT["left_hip"], :] - positions[..., JOINT["right_hip"], :]
-    across = across + positions[..., JOINT["left_shoulder"], :] - positions[..., JOINT["right_shoulder"], :]
+    across = positions[..., body.joint("left_hip"), :] - positions[..., body.joint("right_hip"), :]
+    across = across + positions[..., body.joint("left_shoulder"), :] - positions[..., body.joint("right_shoulder"), :]
     return np.arctan2(-across[..., 2], across[..., 0])  # forward = across x up
 
 
@@ -175,25 +235,26 @@ def quantile(values: np.ndarray, starts: np.ndarray, share: float) -> np.ndarray
 def canonical_features(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """Features (F, persons, D) of motions laid end to end; `columns()` tells what stands where.
 
-    positions: (F, persons, 22, 3) raw, metres; rotations: (F, persons, 21, 6); starts: (M,) first frame of each motion.
+    positions: (F, persons, 22, 3) raw; rotations: (F, persons, 21, 6); starts: (M,) first frame of each motion.
     The floor of a motion is the 5th percentile of its frames' lowest joint.
     """
-    body = to_y_up(positions.astype(np.float32, copy=False), settings.up)
+    body = upright(positions.astype(np.float32, copy=False), settings)
+    pelvis_joint = settings.body.joint("pelvis")
     frames, persons = body.shape[:2]
-    places = columns(persons, settings.rotations)
-    features = np.empty((frames, persons, width(persons, settings.rotations)), np.float32)
+    places = layout(persons, settings)
+    features = np.empty((frames, persons, max(place.stop for place in places.values())), np.float32)
     blocks = {name: features[..., place] for name, place in places.items()}
     lengths = np.diff(np.append(starts, frames))
     lowest = body[..., 1].min(axis=(1, 2))
     floor = np.repeat(quantile(lowest, starts, 0.05), lengths)[:, None]
-    angle = heading(body)
-    pelvis = body[..., JOINT["pelvis"], :].copy()
+    angle = heading(body, settings.body)
+    pelvis = body[..., pelvis_joint, :].copy()
     pelvis[..., 1] -= floor
-    on_floor = body[..., JOINT["pelvis"], :].copy()
+    on_floor = body[..., pelvis_joint, :].copy()
     on_floor[..., 1] = floor
     local = turn(body, angle[..., None], on_floor[..., None, :])
     velocity = rate(body, starts, settings.fps)
-    pelvis_velocity = velocity[..., JOINT["pelvis"], :]
+    pelvis_velocity = velocity[..., pelvis_joint, :]
     blocks["position"][:] = local.reshape(frames, persons, -1)
     blocks["velocity"][:] = turn(velocity, angle[..., None], pelvis_velocity[..., None, :]).reshape(frames, persons, -1)
     blocks["root"][..., :3] = turn(pelvis_velocity, angle)

@@ -20,6 +20,14 @@ def digest(*parts: object) -> str:
     return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
 
 
+def duration(seconds: float) -> str:
+    """A time span for people: 42 s, 7 min 30 s, 3.5 h."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{seconds:.0f} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary neighbour of `path` and puts it in place when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)

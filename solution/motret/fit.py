@@ -24,6 +24,7 @@ from motret import (
     files,
     finetune,
     history,
+    progress,
     published,
     runs,
     text,
@@ -96,8 +97,7 @@ def _fit(
     spent = sum(line.seconds for line in lines)
     steps, epochs = batches.steps_per_epoch(len(learn), settings.fit.step_size), history.planned_epochs(settings.fit, lines)
     name = f"{run.name} {part.name}"
-    hidden = True if watch else None  # None: shown on a terminal
-    with tqdm(total=epochs * steps, initial=len(lines) * steps, desc=name, unit="step", mininterval=0.5, disable=hidden) as bar:
+    with progress.bar(total=epochs * steps, initial=len(lines) * steps, desc=name, unit="step", hidden=watch is not None) as bar:
         while len(lines) < epochs and not history.stale(lines, settings.fit):
             line = _train_epoch(model, optimiser, learn, place, settings, len(lines), epochs, stream, bar)
             if not math.isfinite(line.train_loss):
@@ -142,7 +142,7 @@ def _fit(
         return None if fold is None else embedding.out_of_fold(model, place, data, held, with_parts=settings.parts.use_gar)
 
     out = wise.finish(model, tower, kept, run, fold, folds, embedded, log) if wise.applies(settings.text) else embedded()
-    if settings.fit.save_halves:
+    if settings.fit.save_halves or text.fine_tunes(settings.text):
         for name, weights in model.halves().items():
             runs.save_checkpoint(part / name, weights)
     if out is None:
@@ -218,7 +218,7 @@ def backbone_of(model: DualEncoder, settings: TrainSettings, flag: str) -> Backb
 
 def load_backbone(model: DualEncoder, settings: TrainSettings, log: logging.Logger) -> tuple[str, ...]:
     """Loads --backbone_weights, where given, and says what became of them; returns the names of the backbone's loaded weights."""
-    if settings.motion.backbone_weights is None:
+    if settings.motion.backbone_weights in (None, published.FROM_SCRATCH):
         return ()
     found = published.load(backbone_of(model, settings, "--backbone_weights"), settings.motion)
     print(found.line)
@@ -267,7 +267,7 @@ def _restore(before: dict[str, Any] | None, optimiser: torch.optim.Optimizer, em
         optimiser.load_state_dict(before["optimiser"])
         if ema is not None:
             ema.load_state_dict(before["ema"])
-    return [Epoch(**line) for line in before["history"]], before["best"]
+    return [history.restored(line) for line in before["history"]], before["best"]
 
 
 def _keep_best(part: Path, model: DualEncoder, settings: TrainSettings, line: Epoch) -> None:

@@ -1,8 +1,9 @@
 """Folds: which motions are held out together, and the sidecar that says of which data they are.
 
-SciPy and scikit-learn are slow to import, and every script reads folds: they are imported where folds are made.
+SciPy is slow to import, and every script reads folds: it is imported where folds are made.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from motret import files, gar
+from motret import files, gar, sides, split_joints
 from motret.captions import normalise
 from motret.challenge import query_key, read_ids, some
 from motret.dataset import TrainingData
@@ -24,11 +25,16 @@ COMMON = 5
 LENGTH_BINS = 10
 LEARNED = -1
 """Fold of the motions that no fold holds out."""
+ALGORITHM = "greedy-1"
+"""Names how `split` divides motions, in folds.json: the same name, data and seed give the same folds with every library version."""
+Lists = tuple[Path, Path]
+"""Files that list the ids to learn from and those to hold out."""
 
 
 @dataclass(frozen=True)
 class Folds:
-    """fold, group: (M,) of each training motion, in the order of the ids; hash: of the assignment; count: number of folds.
+    """fold, group: (M,) of each training motion, in the order of the ids; hash: of the assignment; count: number of folds; seed: that
+    they were made with, where it is known.
 
     A split by lists is one fold: 0 are the motions that it holds out, `LEARNED` the others.
     """
@@ -37,6 +43,7 @@ class Folds:
     group: np.ndarray
     hash: str
     count: int
+    seed: int | None = None
 
     def held_out(self, fold: int) -> np.ndarray:
         """Rows of the motions that fold `fold` holds out."""
@@ -49,7 +56,7 @@ class Folds:
 
 def group_motions(data: TrainingData) -> np.ndarray:
     """Label of each motion (M,): groups.csv where there is one; else motions with the same set of captions, or nearly the same
-    motion, share a label. A caption met in more than `COMMON` motions joins nothing."""
+    motion, share a label, also where that is so in the mirror. A caption met in more than `COMMON` motions joins nothing."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -59,54 +66,90 @@ def group_motions(data: TrainingData) -> np.ndarray:
     sets = [frozenset(normalise(caption) for caption in captions) for captions in training.captions]
     counts = Counter(caption for captions in sets for caption in captions)
     first: dict[frozenset[str], int] = {}
-    links = [(first.setdefault(s, row), row) for row, s in enumerate(sets) if max(counts[c] for c in s) <= COMMON]
-    links += [(a, b) for a, b, _ in near_duplicates(data.store)]
+    telling = [row for row, s in enumerate(sets) if max(counts[c] for c in s) <= COMMON]
+    links = [(first.setdefault(sets[row], row), row) for row in telling]
+    links += [(first.get(_mirrored(training.captions[row]), row), row) for row in telling]
+    links += [(a, b) for mirrored in (False, True) for a, b, _ in near_duplicates(data.store, mirrored=mirrored)]
     ends = np.array(links, dtype=int).reshape(-1, 2)
     size = len(training.ids)
     graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
     return connected_components(graph, directed=False)[1].astype(str)
 
 
+def _mirrored(captions: Sequence[str]) -> frozenset[str]:
+    """The set of normalised captions of the mirrored motion; empty where one of them cannot be mirrored."""
+    mirror = sides.mirrors(captions)
+    return frozenset(map(normalise, mirror.values())) if len(mirror) == len(set(captions)) else frozenset()
+
+
 def split(group: np.ndarray, lengths: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Fold of each motion (M,): groups stay whole, and the folds are alike in motion length."""
+    """Fold of each motion (M,): groups stay whole, and the folds are alike in size and in motion length.
+
+    Groups come largest first, those of one size in an order that follows from the seed; each goes to the fold where it adds least to
+    the sum of squared shares of every length bin, and of all motions. In whole numbers, so that no rounding decides.
+    """
     if count < 2:
         raise FoldFault("--folds", f"{count} folds hold nothing out", "give 2 or more")
     groups = len(np.unique(group))
     if groups < count:
         raise FoldFault("--folds", f"{count} folds of {groups} groups", f"give at most {groups}, or look at groups.csv")
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    strata = _length_bins(lengths, count)
-    splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
+    bins = _length_bins(lengths, count)
+    weight = 10**12 // np.append(np.bincount(bins), len(bins)) ** 2
+    members: dict[str, list[int]] = {}
+    for row, name in enumerate(group.tolist()):
+        members.setdefault(name, []).append(row)
+    order = sorted(enumerate(members.values()), key=lambda one: (-len(one[1]), _shuffled(seed, one[0])))
+    filled = np.zeros((count, len(weight)), dtype=np.int64)  # motions of each bin in each fold, and of all bins
     fold = np.empty(len(group), dtype=int)
-    for number, (_, held_out) in enumerate(splitter.split(strata, strata, group)):
-        fold[held_out] = number
+    for _, rows in order:
+        added = np.append(np.bincount(bins[rows], minlength=len(weight) - 1), len(rows))
+        cost = (weight * added * (2 * filled + added)).sum(axis=1)
+        fold[rows] = chosen = min(range(count), key=lambda one: (int(cost[one]), int(filled[one, -1]), one))
+        filled[chosen] += added
     return fold
+
+
+def _shuffled(seed: int, number: int) -> bytes:
+    """What groups are put in a random order by; it depends on nothing but its arguments."""
+    return hashlib.blake2b(f"{seed} {number}".encode(), digest_size=8).digest()
 
 
 def _length_bins(lengths: np.ndarray, least: int) -> np.ndarray:
     """Length bin of each motion (M,): as many bins, up to `LENGTH_BINS`, as leave none with fewer than `least` motions."""
+    ordered = np.sort(lengths)
     for bins in range(LENGTH_BINS, 0, -1):
-        edges = np.quantile(lengths, np.linspace(0, 1, bins + 1)[1:-1])
-        strata = np.searchsorted(edges, lengths)
-        if np.unique(strata, return_counts=True)[1].min() >= least:
+        edges = np.unique(ordered[[len(ordered) * number // bins for number in range(1, bins)]])
+        found = np.unique(np.searchsorted(edges, lengths, side="right"), return_inverse=True)[1]
+        if np.bincount(found).min() >= least:
             break
-    return strata
+    return found
 
 
-def listed_split(data: TrainingData) -> np.ndarray:
-    """Fold of each motion (M,) by the lists of the data folder: 0 for val.txt, else gar_val.json, `LEARNED` for all others.
+def choose_lists(root: Path, prefer_txt: bool, count_given: bool) -> Lists | None:
+    """The lists whose split is taken instead of folds, None where folds are made.
 
-    FoldFault where there is no such list, where an id stands in both lists, and where val names an id that the data has not. An id
-    whose files are faulty is left out, as everywhere (`--strict`: fatal), unless nothing remains.
+    By default those are gar_train.json and gar_val.json, where the data has the layout of the SGAR description and both files, unless a
+    number of folds is given; prefer_txt: train.txt and val.txt, else the GAR files, in either layout, and FoldFault where there is
+    neither.
     """
-    root = data.training.root
-    pairs = [(root / "train.txt", root / "val.txt"), tuple(root / "texts" / name for name in gar.FILES)]
-    listing = next((pair for pair in pairs if pair[1].is_file()), None)
-    if listing is None:
-        raise FoldFault(
-            pairs[0][1], "no such file, nor texts/gar_val.json", "list the ids to hold out there, or leave out --prefer_txt_split"
-        )
+    texts = (root / "train.txt", root / "val.txt")
+    described = (root / "texts" / gar.FILES[0], root / "texts" / gar.FILES[1])
+    if prefer_txt:
+        listing = next((pair for pair in (texts, described) if pair[1].is_file()), None)
+        if listing is None:
+            mend = "list the ids to hold out there, or leave out --prefer_txt_split"
+            raise FoldFault(texts[1], "no such file, nor texts/gar_val.json", mend)
+        return listing
+    both = all(file.is_file() for file in described)
+    return described if both and split_joints.is_here(root) and not count_given else None
+
+
+def listed_split(data: TrainingData, listing: Lists) -> np.ndarray:
+    """Fold of each motion (M,) by the lists of the data folder: 0 for the ids of the second, `LEARNED` for all others.
+
+    FoldFault where an id stands in both lists, and where the second names an id that the data has not. An id whose files are faulty is
+    left out, as everywhere (`--strict`: fatal), unless nothing remains.
+    """
     learned, held_out = (_listed_ids(file) for file in listing)
     if both := held_out & learned:
         raise FoldFault(listing[1], f"{len(both)} ids are in {listing[0].name} too: {some(both)}", "keep each in one of the two")
@@ -131,19 +174,20 @@ def _listed_ids(file: Path) -> set[str]:
     return set(map(query_key, read_ids(file) if file.suffix == ".txt" else gar.read_gar(file, 1).parts))
 
 
-def make(data: TrainingData, count: int, seed: int, folder: Path, by_lists: bool = False) -> Folds:
-    """Splits the data, or takes the split of its lists (`by_lists`).
+def make(data: TrainingData, count: int, seed: int, folder: Path, lists: Lists | None = None) -> Folds:
+    """Splits the data, or takes the split of its lists.
 
-    Writes folds.csv (id, fold, group) and folds.json (hash, data fingerprint, count, seed).
+    Writes folds.csv (id, fold, group) and folds.json (hash, data fingerprint, count, seed, algorithm).
     """
-    listed = listed_split(data) if by_lists else None  # its faults come before the work on groups
+    listed = listed_split(data, lists) if lists else None  # its faults come before the work on groups
     group = group_motions(data)
     count = count if listed is None else 1
     fold = split(group, data.store.lengths, count, seed) if listed is None else listed
-    made = Folds(fold, group, _hash(data.training.ids, fold, group), count)
+    made = Folds(fold, group, _hash(data.training.ids, fold, group), count, seed if lists is None else None)
     table = pd.DataFrame({"id": data.training.ids, "fold": fold, "group": group})
     files.write_whole(folder / "folds.csv", lambda path: table.to_csv(path, index=False))
-    files.write_json(folder / "folds.json", {"hash": made.hash, "data": data.fingerprint, "folds": count, "seed": seed})
+    how = {"algorithm": ALGORITHM, "seed": seed} if lists is None else {"algorithm": "lists", "lists": [file.name for file in lists]}
+    files.write_json(folder / "folds.json", {"hash": made.hash, "data": data.fingerprint, "folds": count} | how)
     return made
 
 
@@ -164,7 +208,7 @@ def read(data: TrainingData, folder: Path) -> Folds:
         table = pd.read_csv(listed, dtype={"id": str, "group": str}, keep_default_na=False)
         made_for, hashed, count = about["data"], about["hash"], int(about["folds"])
         rows = table.set_index("id").loc[list(data.training.ids)] if made_for == data.fingerprint else table
-        found = Folds(rows["fold"].to_numpy(), rows["group"].to_numpy(dtype=str), hashed, count)
+        found = Folds(rows["fold"].to_numpy(), rows["group"].to_numpy(dtype=str), hashed, count, about.get("seed"))
     except (OSError, ValueError, KeyError, TypeError) as broken:
         raise FoldFault(folder, f"no usable folds ({type(broken).__name__})", again) from broken
     if made_for != data.fingerprint:
@@ -174,15 +218,20 @@ def read(data: TrainingData, folder: Path) -> Folds:
     return found
 
 
-def read_or_make(data: TrainingData, folder: Path, count: int, seed: int, by_lists: bool = False) -> tuple[Folds, bool]:
-    """The folds of this data, made where there are none yet; and whether they were there."""
+def read_or_make(
+    data: TrainingData, folder: Path, count: int, seed: int, lists: Lists | None = None, only_lists: bool = False
+) -> tuple[Folds, bool]:
+    """The folds of this data, made where there are none yet; and whether they were there.
+
+    only_lists: folds that are there must be the split of the lists.
+    """
     if (folder / "folds.csv").exists() or (folder / "folds.json").exists():
         found = read(data, folder)
-        if by_lists and not np.array_equal(found.fold, listed_split(data)):
+        if only_lists and not np.array_equal(found.fold, listed_split(data, lists)):
             again = "run `python solution/make_folds.py --prefer_txt_split`, or give --folds_dir"
             raise FoldFault(folder / "folds.csv", "not the split of the data's lists", again)
         return found, True
-    return make(data, count, seed, folder, by_lists), False
+    return make(data, count, seed, folder, lists), False
 
 
 def _hash(ids: Sequence[str], fold: np.ndarray, group: np.ndarray) -> str:

@@ -21,7 +21,8 @@ class FrameTransformer(nn.Module):
         self.project = nn.Linear(persons * max(part.stop for part in columns.values()), self.dim)
         self.positions = nn.Parameter(torch.randn(self.longest, self.dim) * 0.02)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(self.dim, settings.heads, settings.hidden(), batch_first=True) for _ in range(settings.layers)
+            nn.TransformerEncoderLayer(self.dim, settings.heads, settings.hidden(), settings.dropout, batch_first=True)
+            for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(self.dim)
 

@@ -110,7 +110,7 @@ def _in_test(asked: Asked, settings: SearchSettings) -> Found:
     test = dataset.load_test(folder, asked.run.features, settings.data, settings.machine.jobs)
     path_of = {
         int(row): path for query, rows in zip(test.queries, test.rows, strict=True) for row, path in zip(rows, query.paths, strict=True)
-    }
+    }  # row -1, of candidates that cannot be used, is asked for by nobody
     paths = tuple(path_of[row] for row in range(len(test.store.ids)))
     return _found(asked, test.store, paths, f"{len(paths)} candidates of {folder}", "")
 

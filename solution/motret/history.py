@@ -2,9 +2,10 @@
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,11 @@ from motret.model import DualEncoder
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due."""
+    """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due.
+
+    t2m: each caption ranks the motions of the fold; m2t: each motion its captions, the best-placed of its own counts. r1, r5, r10:
+    recalls; meanr, medr: mean and median of the ranks, from 1.
+    """
 
     epoch: int
     seconds: float
@@ -26,11 +31,27 @@ class Epoch:
     val_loss: float = math.nan
     score: float = math.nan
     error: float = math.nan
-    r1: float = math.nan
-    r5: float = math.nan
-    r10: float = math.nan
+    t2m_r1: float = math.nan
+    t2m_r5: float = math.nan
+    t2m_r10: float = math.nan
+    t2m_meanr: float = math.nan
+    t2m_medr: float = math.nan
+    m2t_r1: float = math.nan
+    m2t_r5: float = math.nan
+    m2t_r10: float = math.nan
+    m2t_meanr: float = math.nan
+    m2t_medr: float = math.nan
     spread: float = math.nan
     text_spread: float = math.nan
+
+
+RENAMED = {"r1": "t2m_r1", "r5": "t2m_r5", "r10": "t2m_r10"}
+"""Columns as runs made before both directions were measured have them."""
+
+
+def restored(line: Mapping[str, Any]) -> Epoch:
+    """The epoch that a checkpoint holds as a dictionary, perhaps under older names."""
+    return Epoch(**{RENAMED.get(name, name): value for name, value in line.items()})
 
 
 CHOSEN_THERE = "chosen on the fold it is scored on, which flatters the score a little"
@@ -57,7 +78,7 @@ def describe(line: Epoch) -> str:
     told = f"epoch {line.epoch}: {line.seconds:.1f} s, lr {line.lr:.2e}, tau {line.tau:.4f}, train loss {line.train_loss:.4f}"
     if not math.isfinite(line.score):
         return told
-    told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.r1:.4f}"
+    told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.t2m_r1:.4f}"
     return f"{told}, spread {line.spread:.3f} text {line.text_spread:.3f}"
 
 
@@ -65,7 +86,7 @@ def worth(line: Epoch, settings: FitSettings) -> float:
     """What a checkpoint is chosen by; NaN without a validation."""
     if settings.chosen_by == "last":
         return float(line.epoch) if math.isfinite(line.score) else math.nan
-    return line.r1 if settings.chosen_by == "r1" else line.score
+    return line.t2m_r1 if settings.chosen_by == "r1" else line.score
 
 
 def stale(history: list[Epoch], settings: FitSettings) -> bool:
@@ -86,7 +107,8 @@ def read(path: Path) -> list[Epoch]:
     known = {item.name for item in fields(Epoch)}
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [{name: float(value) for name, value in row.items() if name in known} for row in csv.DictReader(stream)]
+            rows = [{RENAMED.get(name, name): value for name, value in row.items()} for row in csv.DictReader(stream)]
+            rows = [{name: float(value) for name, value in row.items() if name in known} for row in rows]
         if not rows:
             raise ValueError("it holds no epoch")
         return [Epoch(**row | {"epoch": int(row["epoch"])}) for row in rows]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from motret import features
-from motret.skeleton import JOINT
+from motret.skeleton import SMPL, Skeleton
 
 SIGN = {"left": 1.0, "right": -1.0}
 """Of each side the direction of the x axis that leads away from the body."""
@@ -145,19 +145,24 @@ class Bodies:
     """+z forward, +x left, y over the lowest point that a joint of this person gets to; the pelvis is over the origin."""
     heading: np.ndarray
     fps: float
+    skeleton: Skeleton = SMPL
 
     def joint(self, name: str) -> np.ndarray:
         """(M, T, persons, 3) a joint as its person sees it."""
-        return self.own[..., JOINT[name], :]
+        return self.own[..., self.skeleton.joint(name), :]
+
+    def place(self, name: str) -> np.ndarray:
+        """(M, T, persons, 3) the same in the room."""
+        return self.room[..., self.skeleton.joint(name), :]
 
 
-def look(room: np.ndarray, fps: float, half_window: float) -> Bodies:
+def look(room: np.ndarray, fps: float, half_window: float, skeleton: Skeleton = SMPL) -> Bodies:
     """Bodies from positions (M, T, persons, 22, 3) in metres, y up, smoothed over twice `half_window` seconds."""
     room = smooth(room, max(1, round(half_window * fps)))
-    heading = features.heading(room)
-    own = features.turn(room - room[..., :1, :] * (1, 0, 1), heading[..., None])
+    heading, pelvis = features.heading(room, skeleton), skeleton.joint("pelvis")
+    own = features.turn(room - room[..., [pelvis], :] * (1, 0, 1), heading[..., None])
     own[..., 1] -= room[..., 1].min(axis=(1, 3))[:, None, :, None]
-    return Bodies(room, own, heading, fps)
+    return Bodies(room, own, heading, fps, skeleton)
 
 
 def arm_signals(bodies: Bodies, side: str, *, high: float, middle: float, tight: float) -> Signals:
@@ -199,7 +204,7 @@ def leg_signals(bodies: Bodies, side: str) -> Signals:
     hip, knee, ankle = (bodies.joint(f"{side}_{name}") for name in ("hip", "knee", "ankle"))
     thigh = np.degrees(np.arctan2((knee - hip)[..., 2], (hip - knee)[..., 1]))
     bent, lift = flexion(hip, knee, ankle), ankle[..., 1] - ankle[..., 1].min(axis=1, keepdims=True)
-    step = features.turn(change(bodies.room[..., JOINT[f"{side}_ankle"], :]), bodies.heading)
+    step = features.turn(change(bodies.place(f"{side}_ankle")), bodies.heading)
     return {
         "thigh": thigh,  # degrees forward from hanging
         "knee": bent,  # degrees
@@ -216,9 +221,9 @@ def leg_signals(bodies: Bodies, side: str) -> Signals:
 
 def torso_signals(bodies: Bodies) -> Signals:
     """What the trunk and the whole body do over time, each (M, T, persons)."""
-    feet = (bodies.room[..., JOINT["left_ankle"], :] + bodies.room[..., JOINT["right_ankle"], :]) / 2
+    feet = (bodies.place("left_ankle") + bodies.place("right_ankle")) / 2
     way = features.turn(change(feet), bodies.heading)
-    step = features.turn(change(bodies.room[..., 0, :]), bodies.heading)
+    step = features.turn(change(bodies.place("pelvis")), bodies.heading)
     steady = smooth(step, max(1, round(0.4 * bodies.fps)))
     spine = bodies.joint("neck") - bodies.joint("pelvis")
     hips, shoulders = (bodies.joint(f"left_{name}") - bodies.joint(f"right_{name}") for name in ("hip", "shoulder"))
@@ -234,7 +239,7 @@ def torso_signals(bodies: Bodies) -> Signals:
         "crouch": standing(bodies) - hip_height,  # m lower than on straight legs
         "neck": bodies.joint("neck")[..., 1],
         "air": bodies.own[..., 1].min(axis=-1),  # m of the lowest joint over the floor
-        "speed": speed(bodies.room[..., JOINT["neck"], :], bodies.fps),  # m/s
+        "speed": speed(bodies.place("neck"), bodies.fps),  # m/s
     }
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from motret import features, skeleton
+from motret.features import Columns
 from motret.motion import MotionBatch
-from motret.skeleton import PARTS
+from motret.skeleton import PARTS, SMPL
 
 LEAST, MOST = 2, 3
 """Parts that a mixture takes from the other motion."""
-ATTACHED = {"torso": 0, "right_leg": 0, "left_leg": 0, "right_arm": 9, "left_arm": 9}
-"""The joint each part hangs on, in an order in which it stands before what hangs on it: pelvis, and spine3 for the arms."""
+ORDER = ("torso", "right_leg", "left_leg", "right_arm", "left_arm")
+"""The parts, each after what it hangs on."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Mixture:
     replaced: Tensor
 
 
-def draw_mixture(batch: MotionBatch, columns: dict[str, slice]) -> Mixture:
+def draw_mixture(batch: MotionBatch, columns: Columns) -> Mixture:
     """Gives each motion 2 or 3 parts of another motion of the batch, drawn from the batch's generator."""
     size, device = len(batch.lengths), batch.lengths.device
     shift = torch.randint(1, size, (1,), generator=batch.generator, device=device)
@@ -38,40 +38,42 @@ def draw_mixture(batch: MotionBatch, columns: dict[str, slice]) -> Mixture:
     return Mixture(MotionBatch(frames, batch.lengths, batch.generator), other, replaced)
 
 
-def mix_parts(frames: Tensor, lengths: Tensor, other: Tensor, replaced: Tensor, columns: dict[str, slice]) -> Tensor:
+def mix_parts(frames: Tensor, lengths: Tensor, other: Tensor, replaced: Tensor, columns: Columns) -> Tensor:
     """Features (B, T, persons, D) with the parts in `replaced` (B, 5) taken from the motions `other` (B,), person by person.
 
     A part comes over in the person's own heading frame, resampled in time to the host's length, its velocities scaled alike, and
     hangs on the joint it is attached to; the pelvis path stays the host's. Distances between the persons follow.
     """
     given, pace = _resampled(frames, lengths, other)
+    body, count = columns.body, len(columns.body.joints)
     mixed = frames.clone()
     for name, scale in (("position", 1.0), ("velocity", pace)):
-        host, guest = (_joints(source[..., columns[name]]) for source in (frames, given))
+        host, guest = (_joints(source[..., columns[name]], count) for source in (frames, given))
         new = host.clone()
-        for part, root in ATTACHED.items():
-            own = [joint for joint in PARTS[part] if joint != root]
+        for part in ORDER:
+            root = body.root(part)
+            own = [joint for joint in body.limbs[part] if joint != root]
             takes = replaced[:, list(PARTS).index(part), None, None, None, None]
             offset = torch.where(takes, (guest[..., own, :] - guest[..., [root], :]) * scale, host[..., own, :] - host[..., [root], :])
             new[..., own, :] = new[..., [root], :] + offset
         mixed[..., columns[name]] = new.flatten(-2)
     if "rotation" in columns:
-        for number, (part, joints) in enumerate(PARTS.items()):
-            own = torch.tensor([joint - 1 for joint in joints if joint != ATTACHED[part]], device=frames.device)
+        for number, (part, joints) in enumerate(body.limbs.items()):
+            own = torch.tensor([joint - 1 for joint in joints if joint != body.root(part)], device=frames.device)
             at = columns["rotation"].start + (6 * own[:, None] + torch.arange(6, device=frames.device)).flatten()
             mixed[..., at] = torch.where(replaced[:, number, None, None, None], given[..., at], frames[..., at])
     if "relation" in columns:
         at = columns["relation"].start + 5
-        mixed[..., at : columns["relation"].stop] = reach(_joints(mixed[..., columns["position"]]), mixed[..., columns["relation"]])
+        mixed[..., at : columns["relation"].stop] = reach(_joints(mixed[..., columns["position"]], count), mixed[..., columns["relation"]])
     return mixed
 
 
 def reach(positions: Tensor, relation: Tensor) -> Tensor:
-    """Distances (..., 2, 16) between the `features.REACH` joints of two persons, own x other's.
+    """Distances (..., 2, 16) between the joints of `Skeleton.reach` of two persons, own x other's.
 
     positions: (..., 2, 22, 3) in each person's heading frame; relation: (..., 2, >= 5) where the other person is, as in the features.
     """
-    own = positions[..., features.REACH, :]
+    own = positions[..., SMPL.reach, :]  # two persons come in SMPL's order alone
     other = own.flip(-3)
     sine, cosine = relation[..., 3:4], relation[..., 4:5]  # of the other's heading against one's own
     x, z = other[..., 0], other[..., 2]
@@ -88,5 +90,5 @@ def _resampled(frames: Tensor, lengths: Tensor, other: Tensor) -> tuple[Tensor, 
     return frames[other[:, None], at], pace.to(frames.dtype)[:, None, None, None, None]
 
 
-def _joints(flat: Tensor) -> Tensor:
-    return flat.unflatten(-1, (skeleton.N_JOINTS, 3))
+def _joints(flat: Tensor, count: int) -> Tensor:
+    return flat.unflatten(-1, (count, 3))

@@ -59,13 +59,16 @@ class DualEncoder(nn.Module):
         self.scale.copy_(torch.where(deviation > 1e-4, 1 / deviation, 1.0))
 
     def halves(self) -> dict[str, dict[str, Tensor]]:
-        """Weights by file: motion_encoder.pt and clip_model_finetuned.pt, each tower's under its own names, a head's under the head's."""
+        """Weights by file, each tower's under its own names, a head's under the head's: motion_encoder.pt, and where the text tower
+        learns, clip_model_finetuned.pt."""
         files: dict[str, dict[str, Tensor]] = {"motion_encoder.pt": {}, "clip_model_finetuned.pt": {}}
         for name, value in self.state_dict().items():
             file = "clip_model_finetuned.pt" if name.startswith("text_") else "motion_encoder.pt"
             for prefix in ("motion_tower.", "text_tower.text.", "text_tower.encoder."):
                 name = name.removeprefix(prefix)
             files[file][name] = value
+        if self.text_tower is None:
+            del files["clip_model_finetuned.pt"]
         return files
 
     def logit_scale(self) -> Tensor:

@@ -1,5 +1,6 @@
 """Motion towers: frames of one or two persons to one vector, the same whichever person is stored first."""
 
+import difflib
 import importlib
 import math
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class MotionBatch:
 
 
 class MotionTransformer(nn.Module):
-    """A backbone over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens.
+    """A backbone over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens, or [CLS].
 
     No token carries which person it belongs to, so swapping the persons changes nothing.
     """
@@ -44,7 +45,8 @@ class MotionTransformer(nn.Module):
         if not settings.mask:
             raise SettingFault("--no_mask", "this tower always masks padding", "leave it out, or take the variant clip_readme")
         self.patch, self.drop, self.joint = settings.patch, settings.token_drop, settings.joint_layers
-        self.dim, self.width = 2 * settings.width, settings.width
+        self.pools_cls, self.width = settings.pool == "cls", settings.width
+        self.dim = self.width if self.pools_cls else 2 * self.width
         self.backbone = backbones.make(settings, settings.patch * max(part.stop for part in columns.values()))
         self.summary = nn.Parameter(torch.randn(1, self.width) * 0.02)
         self.norm = nn.LayerNorm(self.width)
@@ -72,7 +74,9 @@ class MotionTransformer(nn.Module):
         return alone.spread(self.norm(tokens)).view(size, persons, count, self.width), mask
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, dim) mean and maximum over the real tokens of both persons."""
+        """(B, dim) mean and maximum over the real tokens of both persons, or the mean of their [CLS] tokens."""
+        if self.pools_cls:
+            return tokens[:, :, 0].mean(dim=1)
         size = len(tokens)
         tokens, real = tokens.reshape(size, -1, self.width), mask.reshape(size, -1, 1)
         mean = (tokens * real).sum(dim=1) / real.sum(dim=1)
@@ -111,7 +115,29 @@ def make_tower(settings: MotionSettings, persons: int, columns: dict[str, slice]
     parts: whether there are part texts to learn from; if not, a class gives way to the one that it calls `without_parts`.
     """
     kind = _tower_class(settings)
-    return (kind if parts else getattr(kind, "without_parts", kind))(settings, persons, columns)
+    tower = (kind if parts else getattr(kind, "without_parts", kind))(settings, persons, columns)
+    dim = getattr(tower, "dim", None)
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        wrong = f"{settings.motion_tower} has no width: its dim is {dim!r}"
+        raise SettingFault("--motion_tower", wrong, "set self.dim in __init__ to the size of the vectors that forward returns")
+    return tower
+
+
+def try_out(settings: MotionSettings, columns: dict[str, slice], batch: MotionBatch, parts: bool = True) -> None:
+    """SettingFault where the tower does not give a vector of its width for each motion of the batch."""
+    with torch.random.fork_rng(), torch.inference_mode():
+        tower = make_tower(settings, batch.frames.shape[2], columns, parts).to(batch.frames.device).eval()
+        returned = tower(batch)
+    wanted = (len(batch.frames), tower.dim)
+    shape = tuple(returned.shape) if isinstance(returned, Tensor) else None
+    if shape == wanted:
+        return
+    what = f"a {type(returned).__name__}" if shape is None else f"{shape} for {wanted[0]} motions"
+    wrong = f"forward of {settings.motion_tower} returns {what}, and its dim is {tower.dim}"
+    fix = "return a tensor (motions, dim)"
+    if shape is not None and len(shape) == 2 and shape[0] == wanted[0]:
+        fix = f"set self.dim to {shape[1]}, or return vectors of {tower.dim}"
+    raise SettingFault("--motion_tower", wrong, fix)
 
 
 def takes_persons_alike(settings: MotionSettings) -> bool:
@@ -120,10 +146,20 @@ def takes_persons_alike(settings: MotionSettings) -> bool:
 
 
 def _tower_class(settings: MotionSettings) -> type[nn.Module]:
-    module, _, name = settings.motion_tower.partition(":")
+    place, colon, name = settings.motion_tower.partition(":")
+    if not (place and colon and name):
+        wrong = f"{settings.motion_tower!r} is not of the form module:Class"
+        raise SettingFault("--motion_tower", wrong, "write for example motret.motion:MotionTransformer")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as missing:
-        raise SettingFault(
-            "--motion_tower", f"{settings.motion_tower!r}: {missing}", "write it as module:Class, see docs/own_model.md"
-        ) from missing
+        module = importlib.import_module(place)
+    except (ImportError, ValueError) as missing:
+        fix = "give a file of solution/ without its .py; docs/own_model.md has an example"
+        raise SettingFault("--motion_tower", f"{settings.motion_tower!r}: {missing}", fix) from missing
+    kind = getattr(module, name, None)
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        return kind
+    towers = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+    towers = [key for key in towers if issubclass(getattr(module, key), nn.Module)]
+    wrong = f"{settings.motion_tower!r}: {name} is no nn.Module" if kind else f"{settings.motion_tower!r}: no {name} in {module.__file__}"
+    close = difflib.get_close_matches(name, towers, n=1) or towers
+    raise SettingFault("--motion_tower", wrong, f"its towers: {', '.join(close)}" if close else "define the class there")

@@ -15,6 +15,9 @@ from motret.model import DualEncoder
 from motret.motion import MotionBatch
 from motret.workplace import Workplace
 
+SHARE_MOTIONS = 1000
+"""Motions by which the share of excluded negatives is measured."""
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -144,9 +147,26 @@ def contrast(
 
 
 def false_negatives(rows: Tensor, owner: Tensor, motions: int, place: Workplace, settings: TrainSettings) -> Tensor:
-    """(C, B) pairs of the captions in `rows` (C,) and motions that one could not call wrong."""
-    alike = rows[:, None] == rows
-    if place.similar is not None and settings.loss.negative_threshold <= 1:
-        vectors = place.similar[rows]
-        alike = alike | (vectors @ vectors.T >= settings.loss.negative_threshold)
-    return losses.as_good_as_own(alike, owner, motions)
+    """(C, B) pairs of the captions in `rows` (C,) and motions that one could not call wrong.
+
+    A motion with a caption that says the same, or nearly the same: a cosine of at least --negative_threshold after the captions'
+    mean is taken off. Not nearly the same is what differs by a mirrored side ("waves the left hand", "waves the right hand").
+    """
+    same = losses.as_good_as_own(rows[:, None] == rows, owner, motions)
+    if place.similar is None or settings.loss.negative_threshold > 1:
+        return same
+    vectors, sides = place.similar[rows], place.sides[rows]
+    close = vectors @ vectors.T >= settings.loss.negative_threshold
+    mirrored = close & (sides[:, :1] == sides[:, 1])
+    return same | (losses.as_good_as_own(close, owner, motions) & ~losses.as_good_as_own(mirrored, owner, motions))
+
+
+def excluded_share(place: Workplace, settings: TrainSettings) -> float:
+    """The share of the pairs of a caption and another motion that are no negatives, among at most SHARE_MOTIONS motions."""
+    count = len(place.table.counts)
+    some = torch.linspace(0, count - 1, min(count, SHARE_MOTIONS), device=place.device).round().long()
+    rows, owner = place.table.of(some)
+    others = owner[:, None] != torch.arange(len(some), device=place.device)
+    if settings.loss.negative_threshold <= 0 or not bool(others.any()):
+        return 0.0
+    return float(false_negatives(rows, owner, len(some), place, settings)[others].float().mean())

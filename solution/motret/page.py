@@ -6,15 +6,17 @@ file by jinja2, which writes every caption as text. The page's own policy forbid
 
 import base64
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
-from tqdm import tqdm
 
-from motret import challenge, files, poses, skeleton
+from motret import challenge, features, files, poses, progress, skeleton
+from motret.faults import DataFault
+from motret.features import FeatureSettings
 from motret.poses import Packed
 
 WEB = Path(__file__).parent / "web"
@@ -73,17 +75,16 @@ class Query:
 
 @dataclass(frozen=True)
 class Report:
-    """What a page shows. fps, up: of the raw motions."""
+    """What a page shows. settings: how its motions are read."""
 
     title: str
     overview: Overview
     queries: tuple[Query, ...]
-    fps: float = 30.0
-    up: str = "+y"
+    settings: FeatureSettings = field(default_factory=FeatureSettings)
 
 
 def write(path: Path, report: Report) -> int:
-    """Writes the page, whole or not at all; returns its size in bytes. A motion that cannot be read is a DataFault."""
+    """Writes the page, whole or not at all; returns its size in bytes."""
     text = render(report, pack_all(report))
     files.write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     return path.stat().st_size
@@ -92,12 +93,16 @@ def write(path: Path, report: Report) -> int:
 def pack_all(report: Report) -> dict[Path, Packed]:
     """Every motion of the report, packed once."""
     paths = dict.fromkeys(candidate.path for query in report.queries for candidate in query.candidates)
-    return {path: read(path, report.fps, report.up) for path in tqdm(paths, desc="motions of the page", mininterval=0.5, disable=None)}
+    return {path: read(path, report.settings) for path in progress.bar(paths, desc="motions of the page")}
 
 
-def read(path: Path, fps: float, up: str) -> Packed:
-    """The motion in a file, packed."""
-    return poses.pack(skeleton.split_columns(challenge.read_motion(path))[0], fps, up)
+def read(path: Path, settings: FeatureSettings) -> Packed:
+    """The motion in a file, packed; repaired where it has to be, and nothing but a point on the floor where it cannot be read."""
+    try:
+        positions = skeleton.split_columns(challenge.read_motion(path, repairs=[]), settings.body)[0]
+    except (DataFault, KeyError):
+        positions = np.zeros((2, 1, len(settings.body.joints), 3), np.float32)
+    return poses.pack(features.upright(positions, settings), settings.fps, skeleton=settings.body)
 
 
 def render(report: Report, motions: dict[Path, Packed]) -> str:
@@ -121,10 +126,12 @@ def render(report: Report, motions: dict[Path, Packed]) -> str:
 def content(report: Report, motions: dict[Path, Packed]) -> dict[str, Any]:
     """The data that the page's script reads: queries, and motions by number, each once."""
     number = {path: place for place, path in enumerate(motions)}
+    body = report.settings.body
+    marked = {name: body.joint(name if name in body.joints else "head") for name in ("head", "neck", "left_shoulder", "right_shoulder")}
     return {
-        "count": skeleton.N_JOINTS,
-        "chains": list(skeleton.PARTS.values()),
-        "joint": {name: skeleton.JOINT[name] for name in ("head", "neck", "left_shoulder", "right_shoulder")},
+        "count": len(body.joints),
+        "chains": list(body.limbs.values()),
+        "joint": marked,
         "fps": poses.FPS,
         "step": poses.STEP,
         "motions": [asdict(own) for own in motions.values()],

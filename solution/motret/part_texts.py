@@ -68,10 +68,14 @@ def from_captions(captions: Sequence[str]) -> Parts:
     return {part: next((parts[part] for parts in said if parts[part] is not None), None) for part in PARTS}
 
 
-def mirror(parts: Parts) -> Parts:
-    """What each part does in the mirror: what was said of the one on the other side, left for right."""
+def mirror(parts: Parts) -> Parts | None:
+    """What each part does in the mirror: what was said of the one on the other side, left for right.
+
+    None where one of the texts cannot be mirrored.
+    """
     said = {part: parts[OTHER_SIDE[part]] for part in PARTS}
-    return {part: None if text is None else sides.mirror(text) for part, text in said.items()}
+    mirrored = {part: None if text is None else sides.mirror(text) for part, text in said.items()}
+    return None if any(mirrored[part] is None for part, text in said.items() if text is not None) else mirrored
 
 
 def of_files(given: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[Parts]:

@@ -1,8 +1,8 @@
-"""The whole way from data to submission as a list of script calls: planned, forecast, run one by one."""
+"""The whole way from data to submission as a list of script calls: planned, checked, run one by one."""
 
-import contextlib
 import difflib
-import json
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -10,12 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from motret import challenge, cli, config, dataset, features, files, part_texts, split_joints, submission_log, tuned
+from motret import challenge, cli, config, files, folds, outcome, preflight
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
-from motret.skeleton import POSITION_COLUMNS, persons_of
 
 SCRIPTS = {
     "prepare": config.PrepareSettings,
@@ -27,31 +24,34 @@ SCRIPTS = {
     "report": config.ReportSettings,
 }
 """The scripts of the way, in order, and the settings whose names are their flags."""
-TO_SCORES = SCRIPTS | {"validate": config.OofSettings}
-"""The same where there are no queries: the way ends with local scores."""
-NOT_TUNED = {"max_minutes", "jobs", "fold", "tuned", *config.names_of(config.SnapshotSettings)}
-"""Flags of train.py that say nothing to a trial, or that tune.py means otherwise."""
-OWN = {"data_dir", "preset", "run_name", "resume", "runs", "run", "dry_run"}
-"""Flags that the plan sets itself."""
-SCORES = "score the runs"
-"""Title of the step that stands for the submission where there are no queries."""
-DATA = "<data>"
-"""Stands in a run's name for the data and folds it belongs to, until they are known."""
-EFFICIENCY = 0.15
-"""Share of the machine's matrix-product rate that training reaches, roughly; for the forecast alone."""
+WITHOUT_TEST = SCRIPTS | {"validate": config.OofSettings}
+"""The same where there is no test folder: the way ends with local scores."""
+NOT_TUNED = {"max_minutes", "jobs", "fold", "tuned", "variants", *config.names_of(config.SnapshotSettings)}
+"""Flags of train.py that mean nothing to a trial, or that tune.py means otherwise."""
+PLANNED = {"data_dir", "preset", "variants", "seeds", "seed"}
+"""Flags that shape the plan itself."""
+RESERVED = {"variant", "run_name", "resume", "runs", "run"}
+"""Flags of the scripts that the plan sets itself."""
+TERMINATED = 130
+"""Exit status of a script that was stopped with Ctrl-C."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One script call."""
+    """One script call; optional: its failure does not stop the way."""
 
     title: str
     script: str
     args: tuple[str, ...]
+    optional: bool = False
+
+    @property
+    def file(self) -> Path:
+        return config.ROOT / "solution" / f"{self.script}.py"
 
     def command(self) -> str:
-        """What a person would type."""
-        return " ".join(["python", f"solution/{self.script}.py", *self.args])
+        """The call as it can be pasted into a shell."""
+        return shlex.join([_shown_python(), str(config.relative(self.file)), *self.args])
 
 
 @dataclass(frozen=True)
@@ -59,227 +59,213 @@ class Plan:
     """The steps, what they work on, and what there is to say before they start."""
 
     data_dir: Path
+    test_dir: Path | None
     preset: str
+    generated: bool
     notes: tuple[str, ...]
     steps: tuple[Step, ...]
-    folds_dir: Path
-    submissions_dir: Path
+    folders: Mapping[str, Path]
+    """By flag, where the scripts write: work_dir, folds_dir, out_dir, submissions_dir."""
 
-    def known(self, step: Step) -> Step:
-        """The step with the data it runs on, and the part texts and tuned values that are taken, in its run names, where folds tell."""
-        if not any(DATA in arg for arg in step.args):
-            return step
-        try:
-            about = json.loads((self.folds_dir / "folds.json").read_text(encoding="utf-8"))
-            tag = files.digest(about["data"], about["hash"])[:6]
-        except (OSError, ValueError, KeyError, TypeError):
-            return step
-        told = {DATA: tag}
-        for call in (other.args for other in self.steps if other.script == "train"):
-            settings, _ = cli.parse_train(call, None)
-            made_of = part_texts.digest(settings), tuned.find(settings).values
-            told[_tuned(settings.variant)] = "".join(f"-{files.digest(one)[:4]}" for one in made_of if one)
-        args = list(step.args)
-        for word, meaning in told.items():
-            args = [arg.replace(word, meaning) for arg in args]
-        return Step(step.title, step.script, tuple(args))
-
-
-def route(groups: Sequence[tuple[str, list[str]]], scripts: Mapping[str, type] = SCRIPTS) -> dict[str, list[str]]:
-    """Hands each flag on to the scripts that know it. SettingFault for a flag that none knows."""
-    takes = {script: set(config.names_of(kind)) for script, kind in scripts.items()}
-    takes["tune"] = (takes["tune"] | takes["train"]) - NOT_TUNED
-    routed: dict[str, list[str]] = {script: [] for script in scripts}
-    for name, words in groups:
-        plain = name.removeprefix("no_")
-        takers = [script for script, names in takes.items() if name in names or plain in names]
-        if not takers:
-            close = difflib.get_close_matches(name, sorted(set().union(*takes.values())), n=3)
-            hint = f"did you mean {', '.join('--' + word for word in close)}?" if close else "see `python solution/train.py --help`"
-            raise SettingFault(f"--{name}", "no script knows this flag", hint)
-        for script in takers:
-            if name != "fold" or script == "train" or _value(words).isdecimal():  # all and full are train.py's words
-                routed[script] += words
-    return routed
+    def args_of(self, script: str) -> list[tuple[str, ...]]:
+        """The arguments of each call of a script."""
+        return [step.args for step in self.steps if step.script == script]
 
 
 def make_plan(args: Sequence[str]) -> Plan:
     """What `run_all.sh` with these flags does, worked out without doing it."""
-    groups = cli.flag_groups(args, "run_all.sh")
-    asked = {name: words for name, words in groups if name in OWN}
-    if taken := sorted(asked.keys() - {"data_dir", "preset"}):
-        raise SettingFault(f"--{taken[0]}", "run_all.sh sets it itself", "leave it out, or call the scripts one by one")
-    handed_on = [(name, words) for name, words in groups if name not in OWN]
-    routed = route(handed_on)
-    if _given(routed["train"], "fold") == "full":
-        raise SettingFault(
-            "--fold", "full holds nothing out, so nothing tells the local score", "run without it, then train.py --fold full"
-        )
-    notes: list[str] = []
-    steps: list[Step] = []
-    default = config.names_of(config.DataSettings)["data_dir"]
-    if "data_dir" in asked:
-        data_dir = Path(_value(asked["data_dir"]))
-        if not data_dir.is_dir():
-            raise DataFault(data_dir, "no such folder", challenge.NO_DATA)
-    elif default.is_dir():
-        data_dir = default
-    else:
-        data_dir = config.names_of(config.SampleSettings)["out"]
-        notes.append(f"no {default}/ here: running on a generated challenge in {data_dir} (put the competition's data into {default}/)")
-        steps.append(Step("generate a challenge", "sample", ("--out", str(data_dir))))
-    generated = bool(steps)
-    preset = _value(asked["preset"]) if "preset" in asked else ("fast" if generated else "full")
-    if preset not in PRESETS:
-        raise SettingFault("--preset", f"no preset is called {preset!r}", f"choose from {', '.join(PRESETS)}")
+    flags = dict(cli.flag_groups(args, "run_all.sh"))  # of a flag that is given twice the last counts, as everywhere
+    if reserved := sorted(RESERVED & flags.keys()):
+        raise SettingFault(f"--{reserved[0]}", "run_all.sh sets it itself", "leave it out, or call the scripts one by one")
+    data_dir, generated = _data_dir(flags)
+    preset_name = _value(flags, "preset") or ("fast" if generated else "full")
+    if preset_name not in PRESETS:
+        raise SettingFault("--preset", f"no preset is called {preset_name!r}", f"choose from {', '.join(PRESETS)}")
+    preset = PRESETS[preset_name]
+    if _value(flags, "fold") == "full":
+        wrong = "full holds nothing out, so nothing gives a local score"
+        raise SettingFault("--fold", wrong, "run without it, then train.py --fold full")
+    test_dir = Path(_value(flags, "test_dir") or data_dir / "test")
+    has_test = generated or test_dir.is_dir()
+    if "test_dir" in flags and not has_test:
+        raise DataFault(test_dir, "no such folder", "give the folder that holds a folder for each query")
+    passed_on = {name: words for name, words in flags.items() if name not in PLANNED}
+    routed = route(passed_on, SCRIPTS if has_test else WITHOUT_TEST)
+    seeds = _seeds(flags)
+    if "seed" in flags:
+        routed = {script: [*words, "--seed", str(seeds[0])] if script != "validate" else words for script, words in routed.items()}
     data = ("--data_dir", str(data_dir))
+    notes = []
+    if generated:
+        notes.append(
+            f"no {config.default_path('data_dir')}/ here: running on a generated challenge in {data_dir} "
+            f"(put the competition's data into {config.default_path('data_dir')}/)"
+        )
+    if not has_test:
+        notes.append(f"no test folder in {data_dir}: this run ends with local scores and a report, there is nothing to submit")
+    variants = _variants(flags, preset)
+    steps = [Step("generate a challenge", "sample", ("--out", str(data_dir)))] if generated else []
+    by_lists = folds.choose_lists(data_dir, prefer_txt=False, count_given=False)
+    given = bool({"folds", "prefer_txt_split"} & flags.keys()) or by_lists
+    fold_count = () if given else ("--folds", str(preset.values["folds"]))
     steps += [
         Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
-        Step("split into folds", "make_folds", (*data, *_folds(PRESETS[preset], routed["make_folds"]), *routed["make_folds"])),
+        Step("split into folds", "make_folds", (*data, *fold_count, *routed["make_folds"])),
     ]
-    tuning = _given(routed["train"], "tuned") or "auto"
-    if tuning == "auto":
-        steps.append(Step("tune", "tune", (*data, "--preset", preset, *routed["tune"])))
-    names = []
-    for variant in PRESETS[preset].variants:
-        call = [variant, *data, "--preset", preset, *routed["train"]]
-        name = f"{variant}-{preset}-{_hash([*call, '--tuned', 'none'])}-{DATA}{_tuned(variant)}"
-        names.append(name)
-        steps.append(Step(f"train {variant}", "train", (*call, "--tuned", tuning, "--run_name", name, "--resume", "auto")))
-    submissions = Path(_given(routed["ensemble"], "submissions_dir") or config.names_of(config.EnsembleSettings)["submissions_dir"])
-    if split_joints.is_here(data_dir) and not Path(_given(routed["ensemble"], "test_dir") or data_dir / "test").is_dir():
-        notes.append(f"no test folder in {data_dir}: the way ends with the local scores")
-        steps.append(Step(SCORES, "validate", ("oof", *data, "--runs", *names, *route(handed_on, TO_SCORES)["validate"])))
+    tuned = _value(flags, "tuned") or "auto"
+    if tuned == "auto":
+        names = variants[: preset.tuned_variants] if preset.tuned_variants else variants
+        steps.append(Step("tune", "tune", (*names, *data, "--preset", preset_name, *routed["tune"])))
+    train_flags = [word for name, words in passed_on.items() if name != "tuned" for word in words if _takes("train", name)]
+    train_steps = [
+        _train_step(variant, seed, [*data, "--preset", preset_name, *train_flags], tuned) for variant in variants for seed in seeds
+    ]
+    steps += train_steps
+    run_names = [step.args[step.args.index("--run_name") + 1] for step in train_steps]
+    folders = {name: Path(_value(flags, name) or config.default_path(name)) for name in config.WRITTEN_FOLDERS}
+    if has_test:
+        submission = _value(flags, "out") or str(folders["submissions_dir"] / "submission.csv")
+        steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *run_names, *routed["ensemble"])))
+        steps.append(Step("check the submission", "validate", ("submission", submission, *data, *routed["validate"])))
     else:
-        file = _given(routed["ensemble"], "out") or str(submissions / "submission.csv")
-        steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *names, *routed["ensemble"])))
-        steps.append(Step("check the submission", "validate", ("submission", file, *data, *routed["validate"])))
-    steps.append(Step("draw what was learned", "report", (*data, "--run", *names, *routed["report"])))
-    folds_dir = Path(_given(routed["train"], "folds_dir") or config.names_of(config.DataSettings)["folds_dir"])
-    return Plan(data_dir, preset, tuple(notes), tuple(steps), folds_dir, submissions)
+        steps.append(Step("score the runs", "validate", ("oof", *data, "--runs", *run_names, *routed["validate"])))
+    steps.append(Step("draw what was learned", "report", (*data, "--run", *run_names, *routed["report"]), optional=True))
+    return Plan(data_dir, test_dir if has_test else None, preset_name, generated, tuple(notes), tuple(steps), folders)
 
 
-def forecast(plan: Plan) -> str:
-    """Rough time and disk of the plan, from the data's headers and this machine's speed."""
-    training = dataset.read_training(plan.data_dir)
-    headers = _headers(training.paths)
-    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths)
-    persons = persons_of(headers[0][1])
-    packed = frames * persons * features.width(persons, headers[0][1] > POSITION_COLUMNS) * 2
-    seconds = frames / 60_000  # packing
-    checkpoints = 0.0
-    rate = _matrix_rate()
-    for step in plan.steps:
-        if step.script == "tune":
-            seconds += 60 * (cli.parse_tune(step.args, None)[0].max_minutes or 0)
-        if step.script != "train":
-            continue
-        settings, _ = cli.parse_train(step.args, None)
-        motion, fit = settings.motion, settings.fit
-        folds = settings.folds if settings.fold == "all" and not settings.prefer_txt_split else 1
-        weights = 12 * motion.width**2 * motion.layers
-        tokens = frames * persons / motion.patch * (1 - motion.token_drop)
-        limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
-        learnt = 1 - 1 / settings.folds
-        seconds += folds * min(limit, fit.epochs * learnt * 6 * weights * tokens / (EFFICIENCY * rate) + fit.epochs * 0.5)
-        checkpoints += folds * weights * 4 * 5
-    return f"forecast: about {_minutes(seconds)} on this machine, {(packed + checkpoints) / 1e9:.1f} GB of disk"
-
-
-def _headers(paths: Sequence[Path], most: int = 50) -> list[tuple[int, int]]:
-    """Frames and columns of some of the motions; broken ones, which are left out of the training, do not count."""
-    shapes = []
-    for row in np.unique(np.linspace(0, len(paths) - 1, most).astype(int)):
-        with contextlib.suppress(DataFault):
-            shapes.append(challenge.motion_shape(paths[row]))
-    if not shapes:
-        raise DataFault(paths[0].parent, "no readable motion among those looked at", "see `python solution/prepare.py`")
-    return shapes
+def route(flags: Mapping[str, Sequence[str]], scripts: Mapping[str, type] = SCRIPTS) -> dict[str, list[str]]:
+    """Hands each flag (name -> its words) on to the scripts that know it. SettingFault for a flag that none knows."""
+    routed: dict[str, list[str]] = {script: [] for script in scripts}
+    for name, words in flags.items():
+        takers = [script for script, kind in scripts.items() if _takes(script, name, kind)]
+        if not takers:
+            known = set().union(*(config.names_of(kind) for kind in scripts.values()), PLANNED)
+            close = difflib.get_close_matches(name, sorted(known), n=3)
+            hint = f"did you mean {', '.join('--' + word for word in close)}?" if close else "see `python solution/train.py --help`"
+            raise SettingFault(f"--{name}", "no script knows this flag", hint)
+        for script in takers:
+            if name != "fold" or script == "train" or _word(words).isdecimal():  # all and full are train.py's words
+                routed[script] += words
+    return routed
 
 
 def run(plan: Plan) -> int:
-    """Runs the steps, each as its own process, until one fails; returns its exit code."""
+    """Runs the whole plan and prints its summary; returns the exit code."""
     began = time.perf_counter()
-    for number, planned in enumerate(plan.steps, start=1):
-        step = plan.known(planned)
-        print(f"\n[{number}/{len(plan.steps)}] {step.title}: {step.command()}", flush=True)
-        start = time.perf_counter()
-        code = subprocess.run([sys.executable, str(config.ROOT / "solution" / f"{step.script}.py"), *step.args], check=False).returncode
-        if code:
-            told = f"\nstopped at step {number} ({step.title}), exit code {code}; once it is mended the same command goes on from here"
-            print(told, file=sys.stderr)
-            return code
-        print(f"[{number}/{len(plan.steps)}] done in {_minutes(time.perf_counter() - start)}", flush=True)
-        if step.script == "make_folds":
-            print(forecast(plan), flush=True)
-    print(f"\nall done in {_minutes(time.perf_counter() - began)}")
-    print(_result(plan))
+    preflight.check(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+    failed = run_steps(plan.steps, plan.data_dir)
+    if isinstance(failed, int):
+        return failed
+    print(f"\nall done in {files.duration(time.perf_counter() - began)}")
+    drawn = "report" not in failed
+    print("\n".join(outcome.lines(plan.folders, plan.args_of("ensemble"), plan.args_of("report"), drawn, plan.generated)))
     return 0
 
 
-def _result(plan: Plan) -> str:
-    """The submission, its local score, and its true one where it is known, from the last row of the log; a word where there is none."""
-    (checked,) = (step for step in plan.steps if step.script == "validate")
-    if checked.title == SCORES:
-        return "no queries to rank: the local scores are those above"
-    about = json.loads(submission_log.latest(plan.submissions_dir).with_suffix(".json").read_text(encoding="utf-8"))
-    local = (
-        "{mean:.4f} +- {error:.4f}".format(**about["local_score"]) if about["local_score"] else "none (a member has no out-of-fold part)"
-    )
-    lines = [f"submission  {checked.args[1]}", f"local score {local}"]
-    if about["true_score"]:
-        lines.append("true score  {mean:.4f} +- {error:.4f}".format(**about["true_score"]))
-    return "\n".join(lines)
+def run_steps(steps: Sequence[Step], data_dir: Path | None = None) -> int | set[str]:
+    """Runs steps, each as its own process. Returns the exit code of the one that failed, or the optional scripts that did.
+
+    data_dir: of which a forecast is printed once its folds are made.
+    """
+    failed = set()
+    for number, step in enumerate(steps, start=1):
+        print(f"\n[{number}/{len(steps)}] {step.title}: {step.command()}", flush=True)
+        start = time.perf_counter()
+        code = _call(step)
+        if code == TERMINATED:
+            return code  # the script has said so
+        if code and not step.optional:
+            message = f"\nstopped at step {number} ({step.title}), exit code {code}; once it is fixed the same command goes on from here"
+            print(message, file=sys.stderr)
+            return code
+        if code:
+            failed.add(step.script)
+            print(f"warning: {step.title} failed (exit code {code}); everything before it is finished", file=sys.stderr)
+        print(f"[{number}/{len(steps)}] {'failed' if code else 'done'} in {files.duration(time.perf_counter() - start)}", flush=True)
+        if step.script == "make_folds" and data_dir is not None:
+            calls = {script: [one.args for one in steps if one.script == script] for script in ("train", "tune")}
+            print(preflight.forecast(data_dir, calls["train"], calls["tune"]), flush=True)
+    return failed
 
 
-def _folds(preset: Preset, given: Sequence[str]) -> tuple[str, ...]:
-    return () if {"folds", "prefer_txt_split"} & {name for name, _ in cli.flag_groups(given)} else ("--folds", str(preset.values["folds"]))
+def _call(step: Step) -> int:
+    """Runs a step and returns its exit code; Ctrl-C, which reaches it too, lets it end in its own way."""
+    process = subprocess.Popen([sys.executable, str(step.file), *step.args])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        return TERMINATED
 
 
-def _given(words: Sequence[str], flag: str) -> str | None:
-    for name, group in cli.flag_groups(words):
-        if name == flag:
-            return _value(group)
-    return None
+def _data_dir(flags: Mapping[str, Sequence[str]]) -> tuple[Path, bool]:
+    """The data folder, and whether it is the generated challenge."""
+    if "data_dir" in flags:
+        data_dir = Path(_word(flags["data_dir"]))
+        if not data_dir.is_dir():
+            raise DataFault(data_dir, "no such folder", challenge.NO_DATA)
+        return data_dir, False
+    default = config.default_path("data_dir")
+    return (default, False) if default.is_dir() else (config.sample_dir(), True)
 
 
-def _tuned(variant: str) -> str:
-    """Stands in a run's name for the part texts and tuned values it takes, until they are known."""
-    return f"<tuned {variant}>"
+def _variants(flags: Mapping[str, Sequence[str]], preset: Preset) -> tuple[str, ...]:
+    """What is trained: --variants, or with --use_gar alone the variant that learns from parts, or the preset's."""
+    if "variants" not in flags:
+        return ("sgar",) if "use_gar" in flags else preset.variants
+    variants = tuple(dict.fromkeys(_words(flags["variants"])))
+    if unknown := [name for name in variants if name not in config.VARIANTS]:
+        raise SettingFault("--variants", f"no variant is called {unknown[0]!r}", f"choose from {', '.join(config.VARIANTS)}")
+    return variants
 
 
-def _value(words: Sequence[str]) -> str:
-    if "=" in words[0]:
-        return words[0].split("=", 1)[1]
-    if len(words) < 2:
-        raise SettingFault(words[0], "no value", "give one after it")
-    return words[1]
+def _seeds(flags: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
+    """The seeds that each variant is trained with: --seeds, or --seed, or 0."""
+    words = _words(flags.get("seeds") or flags.get("seed") or ("--seeds=0",))
+    if wrong := [word for word in words if not word.isdecimal()]:
+        raise SettingFault("--seeds", f"{wrong[0]!r} is no seed", "give whole numbers: --seeds 0 1 2")
+    return tuple(dict.fromkeys(map(int, words)))
 
 
-def _hash(call: Sequence[str]) -> str:
-    """Names a run after what makes it, so that the same command finds it again and another one does not."""
-    from motret import runs
-
-    settings, _ = cli.parse_train(call, None)
-    return runs.settings_hash(settings)[:6]
-
-
-def _matrix_rate() -> float:
-    """Matrix-product operations a second, as training computes them; measured for a fifth of a second."""
-    import torch
-
-    from motret import workplace
-
-    device = workplace.choose_device("auto")
-    kind = torch.bfloat16 if workplace.computes_in_bfloat16(device) else torch.float32
-    left = torch.randn(1024, 1024, device=device).to(kind)
-    float((left @ left).float().sum())
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < 0.2:
-        float((left @ left)[0, 0])
-        done += 1
-    return done * 2 * 1024**3 / (time.perf_counter() - start)
+def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> Step:
+    """The training of a variant. Its run is named after what makes it, so that the same command finds it again."""
+    flags = [*flags, *(["--seed", str(seed)] if seed else [])]
+    settings, _ = cli.parse_train([variant, *flags, "--tuned", "none"], None)
+    made_of = {name: value for name, value in config.flat(settings).items() if name not in config.NOT_MODEL}
+    tag = files.digest(made_of, str(settings.data.data_dir.resolve()))[:6]
+    name = "-".join([variant, settings.preset, *([f"seed{seed}"] if seed else []), tag])
+    title = f"train {variant}" + (f", seed {seed}" if seed else "")
+    return Step(title, "train", (variant, *flags, "--tuned", tuned, "--run_name", name, "--resume", "same"))
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _takes(script: str, flag: str, kind: type | None = None) -> bool:
+    """Whether a script knows a flag; `--no_x` counts as `x`."""
+    names = set(config.names_of(kind or SCRIPTS[script]))
+    if script == "tune":
+        names = (names | set(config.names_of(config.TrainSettings))) - NOT_TUNED
+    return flag in names or flag.removeprefix("no_") in names
+
+
+def _value(flags: Mapping[str, Sequence[str]], name: str) -> str | None:
+    return _word(flags[name]) if name in flags else None
+
+
+def _word(words: Sequence[str]) -> str:
+    """The value of a flag, which has one."""
+    return _words(words)[0]
+
+
+def _words(words: Sequence[str]) -> list[str]:
+    """The values of a flag, at least one."""
+    flag, _, joined = words[0].partition("=")
+    values = [*([joined] if joined else []), *words[1:]]
+    if not values:
+        raise SettingFault(flag, "no value", "give one after it")
+    return values
+
+
+def _shown_python() -> str:
+    """The interpreter as one would type it here."""
+    if shutil.which("python") == sys.executable:
+        return "python"
+    return str(config.relative(Path(sys.executable)))

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from motret import files
-from motret.skeleton import PARENTS
+from motret.skeleton import SMPL, Skeleton
 
 WIDTH = 10.0
 """Of every picture, in inches."""
@@ -102,7 +102,7 @@ def curves(path: Path, title: str, histories: Sequence[History], rates: Mapping[
     panels = {
         "loss": _losses(train_label),
         "local score": (_Line("score", "score", BLUE),),
-        "recall in the whole fold": tuple(_Line(f"r{k}", f"R@{k}", c, d) for k, c, d in zip((10, 5, 1), colours, dashes, strict=True)),
+        "recall in the whole fold": tuple(_Line(f"t2m_r{k}", f"R@{k}", c, d) for k, c, d in zip((10, 5, 1), colours, dashes, strict=True)),
         "temperature": (_Line("tau", "temperature", BLUE),),
         "learning rates": tuple(
             _Line("lr", name, c, d, times) for (name, times), c, d in zip(rates.items(), colours, dashes, strict=False)
@@ -211,6 +211,7 @@ def attention(
     fps: float,
     layer: str,
     part: Sequence[int] = (),
+    body: Skeleton = SMPL,
 ) -> None:
     """What one special token of each person attends to over time, key poses of both below.
 
@@ -242,7 +243,7 @@ def attention(
         handles.append(Line2D([], [], color=GREY, linestyle=":"))
         names = ["on person A", "on person B"] if persons > 1 else ["attention"]
         figure.legend(handles, [*names, "if it were even"], loc="lower center", ncols=3)
-        _poses(ground, positions, fps, end, rows, part)
+        _poses(ground, positions, fps, end, rows, part, body)
         ground.set_title(told, fontweight="normal", fontsize=11, style="italic")
         _save(figure, path)
 
@@ -265,7 +266,7 @@ def _stage(persons: int, lines: int) -> tuple[Figure, list[Axes], Axes]:
     return figure, rows, figure.add_axes((left, legend / height, wide, ground / height))
 
 
-def _poses(ground: Axes, positions: np.ndarray, fps: float, end: float, rows: Sequence[Axes], part: Sequence[int]) -> None:
+def _poses(ground: Axes, positions: np.ndarray, fps: float, end: float, rows: Sequence[Axes], part: Sequence[int], body: Skeleton) -> None:
     """Stick figures at evenly spaced moments, each below its place on the time axis, all seen from one side and to one scale."""
     ground.set_xlim(0, end)
     ground.axis("off")
@@ -280,11 +281,11 @@ def _poses(ground: Axes, positions: np.ndarray, fps: float, end: float, rows: Se
         ax.axis("off")
         ax.plot([-0.85 * half, 0.85 * half], [low - 0.02] * 2, color="#CCCCCC", linewidth=1)
         for person, joints in enumerate(pose):
-            bones = [(joints[joint], joints[parent]) for joint, parent in enumerate(PARENTS) if parent >= 0]
-            bold = [joint in part and (parent in part) for joint, parent in enumerate(PARENTS) if parent >= 0]
+            bones = [(joints[joint], joints[parent]) for joint, parent in enumerate(body.parents) if parent >= 0]
+            bold = [joint in part and (parent in part) for joint, parent in enumerate(body.parents) if parent >= 0]
             widths = [4.2 if thick else 1.7 for thick in bold]
             ax.add_collection(LineCollection(bones, colors=PERSONS[person], linewidths=widths, capstyle="round"))
-            ax.plot(*joints[15], "o" if person == 0 else "s", color=PERSONS[person], markersize=5.5)
+            ax.plot(*joints[body.joint("head")], "o" if person == 0 else "s", color=PERSONS[person], markersize=5.5)
         ground.text((number + 0.5) / POSES, 0.0, f"{moment:.1f} s", transform=ground.transAxes, ha="center", va="bottom", fontsize=10.5)
         for row in rows:
             row.axvline(moment, color="#CCCCCC", linewidth=0.8, zorder=0)

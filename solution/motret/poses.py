@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from motret import features
-from motret.skeleton import JOINT
+from motret.skeleton import SMPL, Skeleton
 
 FPS = 10
 """Frames a second of a packed motion; the page draws those between as straight lines."""
@@ -37,19 +37,19 @@ class Packed:
     data: str
 
 
-def pack(positions: np.ndarray, fps: float, up: str = "+y") -> Packed:
-    """Packs raw positions (T, persons, 22, 3) in metres, whose up axis is `up`, at `fps` frames a second."""
-    staged = stage(features.to_y_up(positions, up), fps)
+def pack(positions: np.ndarray, fps: float, up: str = "+y", skeleton: Skeleton = SMPL) -> Packed:
+    """Packs positions (T, persons, 22, 3) in metres, whose up axis is `up`, at `fps` frames a second."""
+    staged = stage(features.to_y_up(positions, up), fps, skeleton)
     steps = np.clip(np.rint(staged / STEP), -32768, 32767).astype(np.int32)
     changes = np.diff(steps, axis=0, prepend=0).astype("<i2")  # beyond int16 they wrap around, and so does the sum that undoes them
     planes = changes.reshape(-1).view(np.uint8).reshape(-1, 2).T
     text = base64.b64encode(zlib.compress(np.ascontiguousarray(planes).tobytes(), 6)).decode("ascii")
-    here = staged[:, :, [JOINT["pelvis"]]].mean(axis=1, keepdims=True)
+    here = staged[:, :, [skeleton.joint("pelvis")]].mean(axis=1, keepdims=True)
     radius, reach = (float(np.hypot(*np.moveaxis(points[..., [0, 2]], -1, 0)).max()) for points in (staged, staged - here))
     return Packed(len(staged), staged.shape[1], round(len(positions) / fps, 2), round(radius, 2), round(reach, 2), text)
 
 
-def stage(positions: np.ndarray, fps: float) -> np.ndarray:
+def stage(positions: np.ndarray, fps: float, skeleton: Skeleton = SMPL) -> np.ndarray:
     """Positions (T, persons, 22, 3) y-up as a spectator sees them: (F, persons, 22, 3), `FPS` frames a second.
 
     The lowest joint stands on the floor, the middle of the way is the origin. Two persons stand along x, the first on the left;
@@ -57,8 +57,8 @@ def stage(positions: np.ndarray, fps: float) -> np.ndarray:
     """
     times = np.arange(0, min(len(positions) / fps, LONGEST), 1 / FPS)
     body = positions[np.minimum(np.rint(times * fps).astype(int), len(positions) - 1)].astype(np.float64)
-    body = features.turn(body, _facing(body))
-    body -= _middle(body[:, :, JOINT["pelvis"]])
+    body = features.turn(body, _facing(body, skeleton))
+    body -= _middle(body[:, :, skeleton.joint("pelvis")])
     body[..., 1] -= np.percentile(body[..., 1].min(axis=(1, 2)), 5)
     return body
 
@@ -69,10 +69,10 @@ def _middle(pelvis: np.ndarray) -> np.ndarray:
     return (low + high) / 2 * (1, 0, 1)
 
 
-def _facing(body: np.ndarray) -> float:
+def _facing(body: np.ndarray, skeleton: Skeleton) -> float:
     """Angle, from +z towards +x, of the direction that is to become +z."""
     if body.shape[1] == 2:
-        apart = (body[:, 1] - body[:, 0])[:, JOINT["pelvis"]].mean(axis=0)
+        apart = (body[:, 1] - body[:, 0])[:, skeleton.joint("pelvis")].mean(axis=0)
         if np.hypot(apart[0], apart[2]) > 0.05:  # else they stand in one place, and the first person's heading has to do
             return float(np.arctan2(-apart[2], apart[0]))
-    return float(features.heading(body[0, 0]))
+    return float(features.heading(body[0, 0], skeleton))

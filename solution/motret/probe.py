@@ -9,7 +9,6 @@ from motret import attention, challenge, features, plots, skeleton
 from motret.batches import Motions
 from motret.dataset import TrainingData
 from motret.model import DualEncoder
-from motret.skeleton import PARTS
 from motret.store import Store
 
 CANDIDATES = 25
@@ -39,14 +38,14 @@ def draw(
     found = attention.attention_map(model, motions.gather(torch.tensor([row], device=motions.device)), layer)
     settings = data.store.settings
     raw = challenge.read_motion(data.training.paths[row])
-    positions = features.to_y_up(skeleton.split_columns(raw)[0], settings.up)
+    positions = features.upright(skeleton.split_columns(raw, settings.body)[0], settings)
     edges = attention.token_edges(len(positions), motions.settings, settings.fps)
     caption, drawn = data.training.captions[row][0], []
     for token in tokens:
         path = folder / f"epoch{epoch:03d}_probe_attn_{'cls' if token == 'cls' else f'part_{token}'}.png"
         what = "[CLS]" if token == "cls" else f"the {token.replace('_', ' ')} token"
         title = f"What {what} attends to: {name}, epoch {epoch}"
-        weights, joints = found.over_time(token), PARTS.get(token, ())
-        plots.attention(path, title, caption, weights, edges, positions, settings.fps, found.layer, joints)
+        weights, joints = found.over_time(token), settings.body.limbs.get(token, ())
+        plots.attention(path, title, caption, weights, edges, positions, settings.fps, found.layer, joints, settings.body)
         drawn.append(path)
     return drawn

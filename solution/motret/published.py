@@ -4,16 +4,21 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from motret.backbones import Backbone
-from motret.config import MotionSettings
-from motret.faults import WeightsFault
+from motret.config import ROOT, MotionSettings, TrainSettings
+from motret.faults import SettingFault, WeightsFault
 
+FROM_SCRATCH = "none"
+"""--backbone_weights of a run that takes no file."""
+DESCRIBED = Path("MotionDiffuse/checkpoints/humanml_trans_dec_512_bert/model000600000.pt")
+"""Where the SGAR description puts its backbone's weights. Under that name MDM published a file, so its keys decide what it is."""
 HOLDERS = ("encoder", "model", "state_dict")
 """Where a file may keep its weights."""
 
@@ -161,19 +166,59 @@ def recognise(path: Path, weights: Mapping[str, Tensor]) -> Kind:
     raise WeightsFault(path, wrong, "give a MotionDiffuse file (temporal_decoder_blocks...) or an MDM file (seqTransDecoder.layers...)")
 
 
-def _must_fit(path: Path, kind: Kind, weights: Mapping[str, Tensor], settings: MotionSettings) -> None:
-    if settings.backbone != kind.backbone:
-        wrong = f"holds {kind.name} weights, and --backbone is {settings.backbone}"
-        raise WeightsFault(path, wrong, f"add --backbone {kind.backbone}, or give another file")
+def _shape(path: Path, kind: Kind, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The settings that fit a file: backbone, width, layers and mlp_ratio by its tensors, heads as they were published."""
     numbers = [int(match[1]) for match in map(kind.sign.match, weights) if match]
     first = {key[match.end() :]: tensor for key, tensor in weights.items() if (match := kind.sign.match(key)) and match[1] == "0"}
     if kind.out not in first or kind.hidden not in first:
         raise WeightsFault(path, f"its first layer lacks {kind.out} or {kind.hidden}", "get the whole file")
-    width, hidden, layers = first[kind.out].shape[0], first[kind.hidden].shape[0], max(numbers) + 1
+    width, hidden = first[kind.out].shape[0], first[kind.hidden].shape[0]
+    return {"backbone": kind.backbone, "width": width, "layers": max(numbers) + 1, "heads": kind.heads, "mlp_ratio": hidden / width}
+
+
+def _must_fit(path: Path, kind: Kind, weights: Mapping[str, Tensor], settings: MotionSettings) -> None:
+    if settings.backbone != kind.backbone:
+        wrong = f"holds {kind.name} weights, and --backbone is {settings.backbone}"
+        raise WeightsFault(path, wrong, f"add --backbone {kind.backbone}, or give another file, or --backbone_weights none")
+    shape = _shape(path, kind, weights)
+    width, layers, hidden = shape["width"], shape["layers"], round(shape["width"] * shape["mlp_ratio"])
     if (width, layers, kind.heads, hidden) != (settings.width, settings.layers, settings.heads, settings.hidden()):
         ratio = f"{hidden / width:.6g}" if hidden % width else f"{hidden / width:.1f}"
         wrong = f"has {layers} layers of width {width} and {hidden}, made for {kind.heads} heads"
         raise WeightsFault(path, wrong, f"set --width {width} --layers {layers} --heads {kind.heads} --mlp_ratio {ratio}")
+
+
+def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSettings, dict[str, str], str | None]:
+    """The settings with what a published file decides, their sources, and a line about it (None where there is nothing to say).
+
+    --backbone motiondiffuse without --backbone_weights takes the file at the SGAR description's place, where it is. Backbone, width,
+    layers, heads and mlp_ratio come from the file. WeightsFault where it cannot be used, or a flag contradicts it.
+    """
+    motion, given = settings.motion, settings.motion.backbone_weights
+    if given == FROM_SCRATCH or (given is None and motion.backbone != "motiondiffuse"):
+        return settings, dict(sources), None
+    path = Path(given) if given else _described()
+    if path is None:
+        line = f"no backbone weights: {DESCRIBED} is neither here nor in the repository, so the layers start from scratch"
+        return settings, dict(sources), line
+    if not path.is_file():  # a run that goes on has them in its checkpoint; any other says that they are missing when it loads them
+        return settings, dict(sources), None
+    weights = read(path)
+    kind = recognise(path, weights)
+    shape = {name: value for name, value in _shape(path, kind, weights).items() if sources.get(name) != "flag"}
+    try:
+        motion = replace(motion, backbone_weights=str(path), **shape)
+    except SettingFault as contradiction:
+        raise WeightsFault(path, f"does not go with {contradiction.file}: {contradiction.wrong}", "leave that flag out") from contradiction
+    _must_fit(path, kind, weights, motion)
+    changed = {name: f"file {path}" for name in ("backbone_weights", *shape) if getattr(motion, name) != getattr(settings.motion, name)}
+    line = f"backbone weights: {path}, {kind.name} with {motion.layers} layers of width {motion.width}" if changed else None
+    return replace(settings, motion=motion), dict(sources) | changed, line
+
+
+def _described() -> Path | None:
+    """The checkpoint at the SGAR description's place, in the current folder or the repository."""
+    return next((folder / DESCRIBED for folder in (Path(), ROOT) if (folder / DESCRIBED).is_file()), None)
 
 
 def _mend_input(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor], unused: Counter[str]) -> list[str]:

@@ -13,7 +13,6 @@ import torch
 from motret import config, files, history, runs
 from motret.config import TrainSettings
 from motret.faults import RunFault, SettingFault
-from motret.history import Epoch
 from motret.runs import Run
 
 LENGTH = ("epochs", "max_minutes")
@@ -32,10 +31,10 @@ class Checkpoint:
 def begun(settings: TrainSettings) -> Path | None:
     """Folder of the run that `--resume` names: by folder, by a file in it, or auto by its --run_name. None where a new run begins.
 
-    auto without a name looks for a run with the same settings, which takes all of them (`runs.locate`). RunFault for a folder that is
-    no run.
+    auto without a name, and `same`, look for a run with the same settings, which takes all of them (`runs.locate`). RunFault for a
+    folder that is no run.
     """
-    if settings.resume is None or (settings.resume == "auto" and settings.run_name is None):
+    if settings.resume in (None, "same") or (settings.resume == "auto" and settings.run_name is None):
         return None
     folder = settings.out_dir / settings.run_name if settings.resume == "auto" else runs.named_by(settings.resume)
     there = (folder / "args.json").is_file()
@@ -53,7 +52,7 @@ def settings_of(folder: Path, settings: TrainSettings, sources: Mapping[str, str
     old, new = config.flat(there.settings), config.flat(settings)
     given = {name for name, source in sources.items() if source == "flag"}
     given |= {"variant"} if sources.get("variant") != "default" else set()
-    free = (runs.UNESSENTIAL - {"preset"}) | set(LENGTH)
+    free = (config.NOT_MODEL - {"preset"}) | set(LENGTH)
     changed = [name for name in new if name in given - free and old[name] != new[name]]
     if changed:
         raise runs.other_settings(folder, old, new, changed)
@@ -70,7 +69,7 @@ def settings_of(folder: Path, settings: TrainSettings, sources: Mapping[str, str
 
 def checkpoint_of(settings: TrainSettings) -> Checkpoint | None:
     """The checkpoint file that `--resume` names, if it names a file. RunFault where it lies in no fold of a run."""
-    file = Path(settings.resume) if settings.resume not in (None, "auto") else None
+    file = Path(settings.resume) if settings.resume not in (None, "auto", "same") else None
     if file is None or not file.is_file():
         return None
     name = file.parent.name
@@ -118,7 +117,7 @@ def rewind(run: Run, checkpoint: Checkpoint) -> None:
         return
     kept = runs.load_checkpoint(checkpoint.file, CPU)
     state = kept.get("state") or (kept if "optimiser" in kept else _weights_alone(part, checkpoint.file, kept))
-    lines = [Epoch(**line) for line in state["history"]]
+    lines = [history.restored(line) for line in state["history"]]
     last = part / "last.pt"
     if last.is_file():
         last.replace(part / f"last_epoch{len(runs.load_checkpoint(last, CPU)['history'])}.pt")

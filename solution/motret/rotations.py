@@ -99,10 +99,11 @@ def find(motions: Sequence[tuple[np.ndarray, np.ndarray]]) -> Found:
     return min((_judge(convention, bodies) for convention in tried), key=lambda found: found.error)
 
 
-def find_in(paths: Sequence[Path]) -> Found:
-    """The same of motion files, `MOTIONS` of them."""
+def find_in(paths: Sequence[Path], metres: float = 1.0) -> Found:
+    """The same of motion files, `MOTIONS` of them; metres: in the unit of their positions."""
     chosen = np.linspace(0, len(paths) - 1, min(MOTIONS, len(paths))).astype(int)
-    return find([split_columns(read_motion(paths[number])) for number in chosen])
+    motions = (split_columns(read_motion(paths[number])) for number in chosen)
+    return find([(positions * metres, six) for positions, six in motions])
 
 
 def _judge(convention: Convention, bodies: Sequence[tuple[np.ndarray, np.ndarray]]) -> Found:

@@ -30,33 +30,6 @@ from motret.faults import Fault, RunFault, WeightsFault
 from motret.features import FeatureSettings
 from motret.folds import Folds
 
-UNESSENTIAL = {
-    "fold",
-    "prefer_txt_split",
-    "run_name",
-    "resume",
-    "out_dir",
-    "data_dir",
-    "work_dir",
-    "folds_dir",
-    "device",
-    "jobs",
-    "debug",
-    "strict",
-    "preset",
-    "folds",
-    "fold_jobs",
-    "joblib_backend",
-    "tuned",
-    "save_attention",
-    "attn_interval",
-    "run_qualitative",
-    "qualitative_interval",
-    "save_every",
-    "save_halves",
-}
-"""Settings that say where and when, not what: a run may be resumed with others."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -147,7 +120,7 @@ def with_parts(motion: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def settings_hash(settings: TrainSettings) -> str:
     """Changes with every setting that changes a model."""
-    return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in UNESSENTIAL})
+    return files.digest({name: value for name, value in sorted(config.flat(settings).items()) if name not in config.NOT_MODEL})
 
 
 def same_kind(one: Run, other: Run) -> bool:
@@ -161,22 +134,25 @@ def same_kind(one: Run, other: Run) -> bool:
 
 
 def locate(settings: TrainSettings, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
-    """The run these settings name, new or (--resume) begun before; nothing is written.
+    """The run these settings name, new or (--resume) begun before.
 
-    RunFault where a folder is in the way, or of other data or settings.
+    RunFault where a folder is in the way, or of other data or settings; with `--resume same` that folder is renamed instead.
     """
     name = settings.run_name or f"{settings.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if settings.resume == "auto" and not settings.run_name:
         name = _newest_like(settings, data, folds) or name
-    folder = named_by(settings.resume) if settings.resume not in (None, "auto") else settings.out_dir / name
+    folder = named_by(settings.resume) if settings.resume not in (None, "auto", "same") else settings.out_dir / name
     texts = part_texts.digest(settings)
     run = Run(folder, settings, dict(sources), data.fingerprint, folds.hash, data.store.settings, data.store.persons, part_texts=texts)
     if (folder / "args.json").is_file():
         if settings.resume is None:
             raise RunFault(folder, "exists already", "give another --run_name, or --resume auto to go on with it")
-        _must_match(open_run(folder), run)
+        if settings.resume == "same":
+            _set_aside_unless_same(folder, run)
+        else:
+            _must_match(open_run(folder), run)
         return run
-    if settings.resume not in (None, "auto"):
+    if settings.resume not in (None, "auto", "same"):
         raise no_run(folder)
     return run
 
@@ -190,6 +166,16 @@ def named_by(resume: str) -> Path:
     """The folder of the run that `--resume` names by itself or by a file in one of its folds."""
     path = Path(resume)
     return path.parent.parent if path.is_file() else path
+
+
+def _set_aside_unless_same(folder: Path, run: Run) -> None:
+    """Renames the folder of a run of other data, folds, part texts or settings, so that a new run can take its name."""
+    try:
+        _must_match(open_run(folder), run)
+    except RunFault as other:
+        aside = folder.with_name(f"{folder.name}_before_{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        folder.rename(aside)
+        print(f"{folder}: {other.wrong}; renamed to {aside.name}, a new run takes its name")
 
 
 def begin(run: Run) -> None:
@@ -334,6 +320,10 @@ def git_commit() -> str | None:
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """Settings from JSON, their paths made paths again; settings that no longer exist are left out."""
     defaults = config.names_of(TrainSettings)
+    if "text_activation" not in values and values.get("text_weights") != "none" and not values.get("text_tower", "").startswith("hf:"):
+        values = values | {"text_activation": "model"}  # what open_clip took before there was a choice
+    if "dropout" not in values and values.get("motion_tower") == "motret.frames:FrameTransformer":
+        values = values | {"dropout": 0.1}  # torch's own, before there was a choice
     return {name: Path(value) if isinstance(defaults[name], Path) else value for name, value in values.items() if name in defaults}
 
 
@@ -344,7 +334,7 @@ def _must_match(there: Run, here: Run) -> None:
         if one != other:
             raise RunFault(there.folder, f"was trained on other {what} ({one}, now {other})", "give another --run_name")
     old, new = config.flat(there.settings), config.flat(here.settings)
-    changed = [name for name in new if name not in {*UNESSENTIAL, "epochs", "max_minutes"} and old[name] != new[name]]
+    changed = [name for name in new if name not in {*config.NOT_MODEL, "epochs", "max_minutes"} and old[name] != new[name]]
     if changed:
         raise other_settings(there.folder, old, new, changed)
 

@@ -73,7 +73,7 @@ SHARED: Space = {
     "backbone_lr_mult": Range(0.01, 1.0, log=True, when=_starts_from_published_motions),
     "token_drop": Range(0.0, 0.75),
     "label_smoothing": Range(0.0, 0.2),
-    "negative_threshold": Range(0.7, 1.0, when=_filters_negatives),
+    "negative_threshold": Range(0.6, 1.0, when=_filters_negatives),
     "patch": Choice((4, 6, 8, 12)),
 }
 """The table of every variant that has none of its own."""
@@ -85,6 +85,12 @@ SPACES: dict[str, Space] = {
         "tau_prime": Range(0.02, 0.15, log=True, when=_part_texts),
         "lambda_direction": Range(0.0, 0.3, when=_part_texts),
         "lambda_mix": Choice((0.0, 0.25, 0.5), when=_part_texts),
+    },
+    "sgar_description": {
+        **{name: SHARED[name] for name in ("tau", "learn_tau", "head_lr_mult", "label_smoothing")},
+        "lr": Range(3e-5, 1e-3, log=True),
+        "lambda_part": Range(0.1, 2.0, log=True, when=_part_texts),
+        "tau_prime": Range(0.02, 0.15, log=True, when=_part_texts),
     },
     "clip": {**SHARED, "layer_decay": Range(0.6, 1.0, when=_fine_tunes_text)},
     "clip_readme": {

@@ -38,7 +38,9 @@ class MotionSettings:
     backbone: Literal["transformer", "motiondiffuse"] = "transformer"
     """Layers of the tower: softmax attention, or MotionDiffuse's linear attention under its parameter names."""
     backbone_weights: str | None = None
-    """Published weights to start from: a MotionDiffuse file for --backbone motiondiffuse, an MDM file for transformer."""
+    """Published weights to start from, a MotionDiffuse or an MDM file: it decides --backbone, --width, --layers, --heads and --mlp_ratio.
+    By default, for --backbone motiondiffuse alone, the SGAR description's MotionDiffuse/checkpoints/.../model000600000.pt, where it is,
+    in the current folder or the repository; none: from scratch."""
     width: int = 256
     """Channels of a token."""
     layers: int = 4
@@ -57,6 +59,10 @@ class MotionSettings:
     """What is done with a longer one: frames left out evenly, or its middle kept, or its beginning."""
     mask: bool = True
     """Keep padding out of attention and mean; off (clip_readme alone): zeros up to --max_frames count as frames, as in that recipe."""
+    pool: Literal["mean_max", "cls"] = "mean_max"
+    """What of the tokens after the last layer is the motion: their mean and maximum, or [CLS] alone (the SGAR description)."""
+    dropout: float = 0.0
+    """Share of the numbers that each sublayer loses at random while training (clip_readme: 0.1); dropping tokens saves time as well."""
     token_drop: float = 0.5
     """Share of motion tokens left out of each training step; regularises and saves their work."""
     projection: Literal["mlp", "none"] = "mlp"
@@ -72,8 +78,9 @@ class MotionSettings:
         at_least(self, 1, "width", "layers", "heads", "patch", "max_frames", "proj_dim")
         if self.width % self.heads:
             raise SettingFault("--heads", f"{self.heads} heads do not divide a width of {self.width}", "choose a divisor of --width")
-        if not 0 <= self.token_drop < 1:
-            raise SettingFault("--token_drop", f"{self.token_drop} is no share below 1", "give a number from 0 to 0.9")
+        for name in ("token_drop", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingFault(f"--{name}", f"{getattr(self, name)} is no share below 1", "give a number from 0 to 0.9")
         if not 0 <= self.joint_layers <= self.layers:
             raise SettingFault("--joint_layers", f"{self.joint_layers} of {self.layers} layers", "give at most --layers")
         if not 1 <= self.mlp_ratio * self.width < float("inf"):
@@ -92,6 +99,9 @@ class TextSettings:
     """An open_clip model name, or hf:<name or folder> for any Hugging Face encoder."""
     text_weights: str = "openai"
     """open_clip weights: a tag, a local checkpoint, or none (from scratch, trained with the motion tower)."""
+    text_activation: Literal["auto", "gelu", "quick_gelu", "model"] = "auto"
+    """Activation of open_clip's text tower; auto: the one that the weights were trained with, by their tag, OpenAI's archive or checksum,
+    or open_clip_config.json beside the file, else as --text_tower says; model: as --text_tower says, as in runs made before this flag."""
     unfreeze_text: bool = False
     """Train a pretrained text tower too (on in clip); a tower from scratch always is."""
     unfrozen: Literal["all", "layers"] = "all"
@@ -102,6 +112,10 @@ class TextSettings:
     """Channels of a text tower from scratch."""
     text_layers: int = 2
     """Layers of a text tower from scratch."""
+    text_pool: Literal["mean", "end"] = "mean"
+    """What a text tower from scratch is read by: the mean of all tokens, which learns from fewer captions, or the end token, as CLIP's."""
+    text_vocabulary: int = 49_408
+    """Entries of its vocabulary, CLIP's byte pairs in order of frequency; fewer cut rare words into more pieces and learn faster."""
     text_hidden: int = 512
     """Hidden width of the projection from the text tower into the shared space."""
     text_lr_mult: float = 0.1
@@ -114,6 +128,8 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "text_lr_mult", "freeze_text_epochs")
+        if not 1024 <= self.text_vocabulary <= 49_408:
+            raise SettingFault("--text_vocabulary", f"is {self.text_vocabulary}", "give a number from 1024 to 49408, which is CLIP's")
         if not 0 < self.layer_decay <= 1:
             raise SettingFault("--layer_decay", f"is {self.layer_decay:g}", "give a number above 0, at most 1; 1 is off")
         if self.wise_alpha != "auto" and not 0 <= self.wise_alpha <= 1:
@@ -128,9 +144,9 @@ class LossSettings:
     """Temperature of the contrastive loss (its first value when it is learned)."""
     learn_tau: bool = True
     """Learn the temperature, clamped so that 1 / tau <= 100."""
-    negative_threshold: float = 0.9
-    """Texts at least this similar (cosine of the pretrained tower) are no negatives of each other.
-    Above 1, or without such a tower, only equal texts are not; 0: all are negatives."""
+    negative_threshold: float = 0.8
+    """Texts at least this similar (cosine of the pretrained tower, less the mean of all captions) are no negatives of each other, unless
+    they differ by a mirrored side. Above 1, or without such a tower, only equal texts are not; 0: all are negatives."""
     captions: Literal["all", "random"] = "all"
     """Positives of a motion in a step: all its captions, or one of them, drawn anew each time."""
     label_smoothing: float = 0.0
@@ -238,7 +254,8 @@ class FitSettings:
     """Keep the checkpoint of the last epoch (with --early_stop_patience: of the best score), or that with the best local score or the
     best text-to-motion R@1 on the held-out motions, whose score it then flatters a little."""
     save_halves: bool = False
-    """Also write the weights of the kept model as motion_encoder.pt and clip_model_finetuned.pt, beside it."""
+    """Also write the weights of the kept model as motion_encoder.pt and, of a text tower that learns, clip_model_finetuned.pt, beside it.
+    Always done where a pretrained text tower learns."""
     save_every: int = 0
     """Also keep a checkpoint every so many epochs, which --resume can go on from; 0: none."""
 

@@ -4,27 +4,44 @@
     texts/gar_train.json, texts/gar_val.json; optional train.txt, val.txt, groups.csv
     <stream>_Mean.npy, <stream>_Std.npy                                             optional, (J * 3,)
 
-The whole body of one person, 22 joints and no rotations, is the motion; the parts follow from it as everywhere else, so that what the
-part files are for is to agree with it. The statistics are checked, and that is all: they are of raw coordinates, while features are seen
-from the person (see `features`) and have a mean and deviation of their own, from the training folds.
+    skeleton.json, meta.json                                                        optional: the joints, see below
+
+The whole body of one person, without rotations, is the motion: 22 joints are SMPL's, 21 those of KIT-ML, any other number has its table in
+skeleton.json (`skeleton.FORM`). A part's stream has the joints that its files have: those named as PART_JOINTS in meta.json (in the data
+folder, or beside the files of a motion), else the skeleton's own, else those that its coordinates are found at.
+
+The statistics are checked, and that is all: they are of raw coordinates, while features are seen from the person (see `features`) and have
+a mean and deviation of their own, from the training folds.
 """
 
+import contextlib
 import io
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import joblib
 import numpy as np
 
-from motret import arrays, challenge, files, gar, store
+from motret import arrays, challenge, files, gar, skeleton, store
 from motret.challenge import BODY_FILE, NO_DATA, Skip, TrainingSet, some
 from motret.faults import DataFault
-from motret.skeleton import JOINTS, N_JOINTS, PARTS, POSITION_COLUMNS
+from motret.skeleton import KIT, PARTS, SMPL, Skeleton
 
 FOLDER = "split_joints"
-STREAMS = {"holistic": tuple(range(N_JOINTS))} | PARTS
-"""Stream -> its joints."""
+
+
+def streams(body: Skeleton = SMPL) -> dict[str, tuple[int, ...]]:
+    """Stream -> its joints."""
+    return {"holistic": tuple(range(len(body.joints)))} | dict(body.parts)
+
+
+STREAMS = streams()
+"""The streams of bodies in SMPL's order."""
+PROBE = 50
+"""Motions that are looked at to tell what skeleton the data have."""
 TOLERANCE = 1e-3
 """Metres, and share of the coordinate, by which a part's file may differ from the whole body: half precision is near enough."""
 CHUNK = 256  # folders that a worker checks at a time
@@ -54,10 +71,92 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
             raise DataFault(file, f"id {name} has no caption", "write one or take the entry out")
         return (caption,)
 
+    body, fps = _find_skeleton(root, [path for path in motions.values() if path.is_file()])
     sides = {FOLDER: [folder.name for folder in folders], "texts/gar_train.json": list(captions)}
-    faults += check_statistics(root)[1]
+    faults += check_statistics(root, body)[1]
     found = challenge.pair(root, motions, {name: name for name in captions}, captions_of, sides, width, strict, faults)
-    return replace(found, rotations=False)
+    return replace(found, rotations=False, skeleton=body.table(), fps=fps)
+
+
+# ---- the skeleton
+
+
+def _find_skeleton(root: Path, bodies: Sequence[Path]) -> tuple[Skeleton, float | None]:
+    """The joints of a data folder's bodies and of their parts, and frames a second where meta.json says so."""
+    counts: Counter[int] = Counter()
+    for path in bodies[:: -(-len(bodies) // PROBE) or 1]:
+        with contextlib.suppress(DataFault):
+            counts[challenge.motion_shape(path)[1] // 3] += 1
+    joints = max(counts, key=lambda count: (counts[count], count == len(SMPL.joints)), default=len(SMPL.joints))
+    table = root / "skeleton.json"
+    if table.is_file():
+        body = _read_table(table)
+    else:
+        body = {len(known.joints): known for known in (SMPL, KIT)}.get(joints)
+        if body is None:
+            wrong = f"bodies of {joints} joints, which no known skeleton has (SMPL: 22, KIT-ML: 21)"
+            raise DataFault(root / FOLDER, wrong, f"write {table.name} into the data folder: {skeleton.FORM}")
+    meta = _read_meta([root, root / FOLDER, *(path.parent for path in bodies[:PROBE])])
+    fps = meta.get("fps")
+    usable = isinstance(fps, int | float) and not isinstance(fps, bool) and fps > 0
+    parts = _part_joints(meta.get("PART_JOINTS"), body) or _parts_by_files(body, bodies[:PROBE])
+    return body if parts in (None, dict(body.parts)) else body.with_parts(parts), float(fps) if usable else None
+
+
+def _read_table(file: Path) -> Skeleton:
+    try:
+        return skeleton.read_form(json.loads(challenge.read_text(file)))
+    except (ValueError, TypeError, AttributeError, RecursionError) as wrong:
+        raise DataFault(file, f"is no skeleton: {wrong}", f"write it as {skeleton.FORM}") from wrong
+
+
+def _read_meta(folders: Sequence[Path]) -> dict:
+    """What the first meta.json in one of these folders says; nothing where there is none that can be read."""
+    for folder in folders:
+        found = files.read_json(folder / "meta.json")
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _part_joints(named: object, body: Skeleton) -> dict[str, tuple[int, ...]] | None:
+    """The joints of each part as meta.json names them; None where it names none, or other than the body has."""
+    if not isinstance(named, dict) or not all(isinstance(named.get(part), list) and named[part] for part in PARTS):
+        return None
+    known = range(len(body.joints))
+    if any(joint not in known for part in PARTS for joint in named[part]):
+        return None
+    return {part: tuple(map(int, named[part])) for part in PARTS}
+
+
+def _parts_by_files(body: Skeleton, bodies: Sequence[Path]) -> Mapping[str, tuple[int, ...]] | None:
+    """The joints of each part as the first motion's files have them, told by their coordinates; None where they are the skeleton's own, or
+    cannot be told."""
+    for path in bodies:
+        try:
+            whole = _read_array(path)
+            parts = {part: _read_array(path.with_name(f"{part}.npy")) for part in PARTS}
+        except DataFault:
+            continue
+        if any(own.ndim != 3 or own.shape[::2] != (len(whole), 3) for own in (whole, *parts.values())):
+            continue
+        if all(own.shape[1] == len(body.parts[part]) for part, own in parts.items()):
+            return None
+        found = {part: _joints_of(own, whole) for part, own in parts.items()}
+        if all(found.values()):
+            return found
+    return None
+
+
+def _joints_of(part: np.ndarray, whole: np.ndarray) -> tuple[int, ...]:
+    """The joints of a body (T, J, 3) whose coordinates a part (T, K, 3) has; none where one of them is nowhere in the body."""
+    gaps = np.abs(part[:, :, None].astype(np.float64) - whole[:, None]).max(axis=(0, 3))
+    near = gaps.argmin(axis=1)
+    limit = TOLERANCE * (1 + np.abs(part).max())
+    return tuple(near.tolist()) if (gaps.min(axis=1) <= limit).all() else ()
+
+
+# ---- is all there?
 
 
 def _must_be_whole(folder: Path) -> None:
@@ -97,12 +196,13 @@ def check_parts(training: TrainingSet, work_dir: Path, *, strict: bool = False, 
     not opened again while sizes and times of the files stay.
     """
     folders = [path.parent for path in training.paths]
-    streams = [[folder / f"{stream}.npy" for stream in STREAMS] for folder in folders]
-    kept = work_dir / "seen" / f"parts-{files.digest([(str(own[0]), *map(store.signature, own)) for own in streams])}.json"
+    paths = [[folder / f"{stream}.npy" for stream in STREAMS] for folder in folders]
+    other = () if training.skeleton == SMPL.name else (training.skeleton,)
+    kept = work_dir / "seen" / f"parts-{files.digest([(str(own[0]), *map(store.signature, own)) for own in paths], *other)}.json"
     listed = files.read_json(kept)
     if listed is None:
         pieces = [folders[start : start + CHUNK] for start in range(0, len(folders), CHUNK)]
-        checked = store.workers(jobs, len(pieces))(joblib.delayed(_disagreements)(piece) for piece in pieces)
+        checked = store.workers(jobs, len(pieces))(joblib.delayed(_disagreements)(piece, training.skeleton) for piece in pieces)
         listed = [fault for faults in checked for fault in faults]
         files.write_json(kept, listed)
     if listed and strict:
@@ -114,28 +214,29 @@ def check_parts(training: TrainingSet, work_dir: Path, *, strict: bool = False, 
     return replace(good, skipped=(*good.skipped, *(Skip(file, wrong) for _, file, wrong, _ in listed)))
 
 
-def _disagreements(folders: Sequence[Path]) -> list[tuple[str, str, str, str]]:
+def _disagreements(folders: Sequence[Path], table: str) -> list[tuple[str, str, str, str]]:
     """Folder, file, fault and mend of each folder whose streams disagree."""
     found = []
     for folder in folders:
         try:
-            _must_agree(folder)
+            _must_agree(folder, skeleton.of(table))
         except DataFault as fault:
             found.append((str(folder), fault.file, fault.wrong, fault.mend))
     return found
 
 
-def _must_agree(folder: Path) -> None:
+def _must_agree(folder: Path, skeleton: Skeleton) -> None:
     """DataFault where the whole body is no motion, or a part is not a slice of it."""
-    raw = challenge.read_motion(folder / BODY_FILE)
-    if raw.shape[1] != POSITION_COLUMNS:
-        wrong = f"an array {raw.shape}, expected (frames, {N_JOINTS}, 3)"
-        raise DataFault(folder / BODY_FILE, wrong, "keep the joints' positions alone, or leave the folder out")
-    body = raw.reshape(-1, N_JOINTS, 3)
-    for part, joints in PARTS.items():
+    raw, count = challenge.read_motion(folder / BODY_FILE), len(skeleton.joints)
+    if raw.shape[1] != skeleton.position_columns:
+        given = _read_array(folder / BODY_FILE).shape
+        wrong = f"an array {given}, expected (frames, {count}, 3)"
+        raise DataFault(folder / BODY_FILE, wrong, "keep those joints' positions alone, or leave the folder out")
+    body = raw.reshape(-1, count, 3)
+    for part, joints in skeleton.parts.items():
         file = folder / f"{part}.npy"
         array, expected = _read_array(file), (len(body), len(joints), 3)
-        names = " ".join(JOINTS[joint] for joint in joints)
+        names = " ".join(skeleton.joints[joint] for joint in joints)
         mend = f"cut it from {BODY_FILE} (joints {' '.join(map(str, joints))}: {names}), or leave the folder out"
         if array.ndim != 3 or array.shape[2] != 3:
             raise DataFault(file, f"an array {array.shape}, expected {expected}", mend)
@@ -146,7 +247,7 @@ def _must_agree(folder: Path) -> None:
         close = np.isclose(array.astype(np.float32), body[:, joints], rtol=TOLERANCE, atol=TOLERANCE)  # NaN is close to nothing
         if not close.all():
             frame, joint, _ = np.argwhere(~close)[0]
-            raise DataFault(file, f"its {JOINTS[joints[joint]]} is not that of {BODY_FILE} at frame {frame} (from 0)", mend)
+            raise DataFault(file, f"its {skeleton.joints[joints[joint]]} is not that of {BODY_FILE} at frame {frame} (from 0)", mend)
 
 
 def _read_array(file: Path) -> np.ndarray:
@@ -157,10 +258,10 @@ def _read_array(file: Path) -> np.ndarray:
 # ---- statistics
 
 
-def check_statistics(root: Path) -> tuple[list[str], list[DataFault]]:
+def check_statistics(root: Path, body: Skeleton = SMPL) -> tuple[list[str], list[DataFault]]:
     """The streams that have a mean and a deviation (J * 3,), and what is wrong with the files of others."""
     found, faults = [], []
-    for stream, joints in STREAMS.items():
+    for stream, joints in streams(body).items():
         mean, deviation = (root / f"{stream}_{kind}.npy" for kind in ("Mean", "Std"))
         if not mean.is_file() and not deviation.is_file():
             continue

@@ -11,16 +11,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
-from motret import challenge, features, files, skeleton
+from motret import challenge, features, files, progress, skeleton
 from motret.challenge import Skip
 from motret.faults import DataFault
 from motret.features import FeatureSettings
@@ -45,13 +44,15 @@ class Store:
     digests: tuple[str, ...]
     features: np.ndarray
     skipped: tuple[Skip, ...]
+    repaired: tuple[Skip, ...] = ()
+    """Files that were taken although something is wrong with them, and what was done about it."""
 
     @property
     def persons(self) -> int:
         return self.features.shape[1]
 
     @property
-    def columns(self) -> dict[str, slice]:
+    def columns(self) -> features.Columns:
         return features.layout(self.persons, self.settings)
 
     def motion(self, row: int) -> np.ndarray:
@@ -60,16 +61,20 @@ class Store:
         return np.asarray(self.features[start : start + self.lengths[row]], dtype=np.float32)
 
 
-def find_up(paths: Sequence[Path], skips: bool = True) -> str:
-    """The up axis of a data set, by vote of at most `PROBE` of its motions; unreadable ones do not vote."""
-    positions = []
+def look(paths: Sequence[Path], settings: FeatureSettings) -> FeatureSettings:
+    """The settings with the up axis and the unit of a data set, and whether its bodies are stored in the mirror.
+
+    By vote of at most `PROBE` of its motions; unreadable ones do not vote.
+    """
+    body, positions = settings.body, []
     for path in [paths[int(i)] for i in np.linspace(0, len(paths) - 1, min(PROBE, len(paths)))]:
-        try:
-            positions.append(skeleton.split_columns(challenge.read_motion(path))[0])
-        except DataFault:
-            if not skips:
-                raise
-    return features.find_up(positions) if positions else "+y"
+        with suppress(DataFault, KeyError):
+            positions.append(skeleton.split_columns(challenge.read_motion(path), body)[0])
+    if not positions:
+        return settings
+    up = features.find_up(positions, body)
+    reflected = features.find_reflected(positions, up, body)
+    return replace(settings, up=up, metres=features.find_metres(positions, body), reflected=reflected)
 
 
 def pack(
@@ -82,18 +87,21 @@ def pack(
     strict: bool = True,
     jobs: int = -1,
     what: str = "motions",
+    repair: bool = False,
 ) -> tuple[Store, bool]:
     """Opens the store of these files, making it where it is not there yet; returns it and whether it was there.
 
     ids, paths: name and file of each motion. `strict`: a fault in a file ends the work (DataFault), else the file is left out and
-    listed in `Store.skipped`.
+    listed in `Store.skipped`. `repair`: short motions and those with values that are not finite are repaired (`challenge.parse_motion`)
+    and listed in `Store.repaired`.
     """
     sources = files.digest(
         features.VERSION,
-        asdict(settings),
+        settings.key(),
         min_frames,
         strict,
         [(name, str(path), *signature(path)) for name, path in zip(ids, paths, strict=True)],
+        *(["repaired"] if repair else []),
     )
     seen = work_dir / "seen" / sources
     if seen.is_file():
@@ -103,7 +111,7 @@ def pack(
     _sweep(work_dir)
     building = Path(tempfile.mkdtemp(prefix=f".packing-{os.getpid()}-", dir=_made(work_dir)))
     try:
-        key = _build(building, ids, paths, settings, min_frames, strict, jobs, what)
+        key = _build(building, ids, paths, settings, min_frames, strict, jobs, what, repair)
         folder = work_dir / key
         if not (folder / "store.json").is_file():
             shutil.rmtree(folder, ignore_errors=True)
@@ -126,7 +134,8 @@ def open_store(folder: Path) -> Store:
         offsets, lengths = index["offsets"], index["lengths"]
     mapped = np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False)  # "c": torch wants a writable array; nothing is written
     settings = FeatureSettings(**about["settings"])
-    return Store(folder, settings, ids, offsets, lengths, digests, mapped, tuple(Skip(**skip) for skip in about["skipped"]))
+    skipped, repaired = (tuple(Skip(**skip) for skip in about.get(name, ())) for name in ("skipped", "repaired"))
+    return Store(folder, settings, ids, offsets, lengths, digests, mapped, skipped, repaired)
 
 
 def workers(jobs: int, pieces: int, prefer: Literal["threads", "processes"] = "processes") -> joblib.Parallel:
@@ -135,7 +144,15 @@ def workers(jobs: int, pieces: int, prefer: Literal["threads", "processes"] = "p
 
 
 def _build(
-    folder: Path, ids: Sequence[str], paths: Sequence[Path], settings: FeatureSettings, min_frames: int, strict: bool, jobs: int, what: str
+    folder: Path,
+    ids: Sequence[str],
+    paths: Sequence[Path],
+    settings: FeatureSettings,
+    min_frames: int,
+    strict: bool,
+    jobs: int,
+    what: str,
+    repair: bool,
 ) -> str:
     """Fills `folder` with the store of these files and returns its key."""
     shapes, skipped = _shapes(paths, strict)
@@ -152,11 +169,16 @@ def _build(
             )
             shapes[number] = None
     kept = [number for number, shape in enumerate(shapes) if shape]
-    found = [shapes[number] for number in kept]
+    found = [(max(shapes[number][0], min_frames) if repair else shapes[number][0], width) for number in kept]
     lengths = np.array([frames for frames, _ in found], dtype=np.int64)
     offsets = np.cumsum(lengths) - lengths
-    persons = skeleton.persons_of(width)
-    if settings.rotations and width == skeleton.POSITION_COLUMNS:
+    try:
+        persons = skeleton.persons_of(width, settings.body)
+    except KeyError:
+        joints = len(settings.body.joints)
+        wrong = f"motions of {width} columns, where those trained on are of {joints} joints"
+        raise DataFault(paths[0].parent, wrong, "give motions of the same skeleton") from None
+    if settings.rotations and width == settings.body.position_columns:
         raise DataFault(paths[0].parent, "positions alone, no joint rotations", "give --no_rotations")
     columns = max(part.stop for part in features.layout(persons, settings).values())
     shape = (int(lengths.sum()), persons, columns)
@@ -165,51 +187,68 @@ def _build(
     parallel = workers(jobs, len(pieces), "threads")  # nearly all of it is NumPy's and the disk's work; processes take a second to start
     places = first + offsets * persons * columns * np.dtype(np.float16).itemsize
     work = (
-        joblib.delayed(_fill)(folder / "features.npy", [paths[k] for k in kept[piece]], found[piece], places[piece], settings, min_frames)
+        joblib.delayed(_fill)(
+            folder / "features.npy", [paths[k] for k in kept[piece]], found[piece], places[piece], settings, min_frames, repair
+        )
         for piece in pieces
     )
-    results: list[str | DataFault] = []
-    with _one_thread_each(), tqdm(total=len(kept), desc=f"packing {what}", unit="motion", mininterval=0.5) as bar:
+    results: list[Packed | DataFault] = []
+    with _one_thread_each(), progress.bar(total=len(kept), desc=f"packing {what}", unit="motion") as bar:
         for done in parallel(work):
             results += done
             bar.update(len(done))
             for fault in (result for result in done if isinstance(result, DataFault)):
                 _note(skipped, strict, fault)
-    good = [row for row, result in enumerate(results) if isinstance(result, str)]
+    good = [row for row, result in enumerate(results) if isinstance(result, Packed)]
     if not good:
         raise _nothing_usable(paths, skipped)
-    names, hashes = [ids[kept[row]] for row in good], [results[row] for row in good]
+    names, hashes = [ids[kept[row]] for row in good], [results[row].digest for row in good]
+    repaired = [asdict(Skip(str(paths[kept[row]]), results[row].repairs)) for row in good if results[row].repairs]
     np.savez(folder / "index.npz", ids=np.array(names), digests=np.array(hashes), offsets=offsets[good], lengths=lengths[good])
-    files.write_json(
-        folder / "store.json", {"settings": asdict(settings), "skipped": [asdict(skip) for skip in skipped], "version": features.VERSION}
-    )
-    return files.digest(features.VERSION, asdict(settings), list(zip(names, hashes, strict=True)), [asdict(skip) for skip in skipped])
+    about = {"settings": asdict(settings), "skipped": [asdict(skip) for skip in skipped], "version": features.VERSION}
+    files.write_json(folder / "store.json", about | ({"repaired": repaired} if repaired else {}))
+    odd = [about["skipped"], *([repaired] if repaired else [])]
+    return files.digest(features.VERSION, settings.key(), list(zip(names, hashes, strict=True)), *odd)
+
+
+class Packed(NamedTuple):
+    """A motion that was packed: its content's hash, and what was repaired."""
+
+    digest: str
+    repairs: str
 
 
 def _fill(
-    target: Path, paths: list[Path], shapes: list[tuple[int, int]], places: np.ndarray, settings: FeatureSettings, min_frames: int
-) -> list[str | DataFault]:
-    """Reads a run of motions and writes their features in place, at these bytes of the file; a content hash or a fault for each."""
-    results: list[str | DataFault] = []
+    target: Path,
+    paths: list[Path],
+    shapes: list[tuple[int, int]],
+    places: np.ndarray,
+    settings: FeatureSettings,
+    min_frames: int,
+    repair: bool,
+) -> list[Packed | DataFault]:
+    """Reads a run of motions and writes their features in place, at these bytes of the file; what came of it or a fault for each."""
+    results: list[Packed | DataFault] = []
     sizes, kept = [], []
     raw, end = np.empty((sum(frames for frames, _ in shapes), shapes[0][1]), np.float32), 0
     for path, shape, place in zip(paths, shapes, places, strict=True):
         try:
             content = challenge.read_bytes(path)
-            motion = challenge.parse_motion(content, path, min_frames)
+            repairs = [] if repair else None
+            motion = challenge.parse_motion(content, path, min_frames, repairs)
             if motion.shape != shape:
                 raise DataFault(path, "changed while it was read", "run again when nothing writes to it")
         except DataFault as fault:
             results.append(fault)
             continue
-        results.append(hashlib.blake2b(content, digest_size=16).hexdigest())
+        results.append(Packed(hashlib.blake2b(content, digest_size=16).hexdigest(), "; ".join(repairs or ())))
         raw[end : end + len(motion)] = motion
         sizes.append(len(motion))
         kept.append(int(place))
         end += len(motion)
     if sizes:
         starts = np.cumsum(sizes) - sizes
-        packed = _halved(features.make(*skeleton.split_columns(raw[:end]), starts, settings))
+        packed = _halved(features.make(*skeleton.split_columns(raw[:end], settings.body), starts, settings))
         with target.open("r+b") as file:
             for place, start, size in zip(kept, starts, sizes, strict=True):
                 file.seek(place)

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motret import split_joints
+from motret import features, split_joints
 from motret.captions import normalise, words
 from motret.dataset import TestData, TrainingData, same_persons
 from motret.duplicates import near_duplicates
-from motret.skeleton import JOINT
+from motret.features import FeatureSettings
 from motret.store import Store
 
 SHOWN = 5
-TALL = (0.3, 1.2)
-"""Metres between pelvis and head of a standing person, generously."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
     counts = Counter(caption for captions in training.captions for caption in set(map(normalise, captions)))  # -> motions
     sizes = [len(words(caption)) for captions in training.captions for caption in captions]
     vocabulary = {word for caption in counts for word in caption.split()}
-    exact, near = exact_duplicates(store), near_duplicates(store)
+    exact, near, twins = exact_duplicates(store), near_duplicates(store), near_duplicates(store, mirrored=True)
     spine = _spine(store)
     facts: dict[str, object] = {
         "motions": len(store.ids),
@@ -49,6 +47,7 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         "vocabulary": len(vocabulary),
         "exact_duplicates": [[store.ids[a], store.ids[b]] for a, b in exact],
         "near_duplicates": [[store.ids[a], store.ids[b], round(distance, 4)] for a, b, distance in near],
+        "mirrored_duplicates": [[store.ids[a], store.ids[b], round(distance, 4)] for a, b, distance in twins],
         "left_out": [[skip.file, skip.wrong] for skip in training.skipped],
         "groups": None if training.groups is None else len(set(training.groups.values())),
     }
@@ -57,13 +56,15 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         f"motions     {len(store.ids)} of {store.persons} person(s), {facts['hours']:.1f} h"
         + ("" if training.rotations else "; positions alone, no joint rotations"),
         f"axes        {store.settings.up} is up; {store.settings.fps:g} frames a second",
+        f"bodies      {describe_bodies(store.settings, spine)}",
         f"frames      {frames['shortest']} shortest, {frames['median']} median, {frames['longest']} longest",
         f"captions    {facts['captions']}, {len(counts)} distinct, {facts['captions_of_several_motions']} of several motions; "
         f"{facts['words_per_caption']:.1f} words on average, {len(vocabulary)} different words",
         f"duplicates  {len(exact)} pairs equal, {len(near)} pairs nearly equal{_some([(store.ids[a], store.ids[b]) for a, b, _ in near])}",
+        f"            {len(twins)} pairs nearly equal in the mirror{_some([(store.ids[a], store.ids[b]) for a, b, _ in twins])}",
         "groups      " + (f"{facts['groups']} in groups.csv" if training.groups else "none given (made from captions and duplicates)"),
     ]
-    if not TALL[0] < spine < TALL[1]:
+    if not features.SPINE[0] < spine < features.SPINE[1]:
         lines.append(f"warning     pelvis and head are {spine:.2f} apart in the median: positions seem not to be in metres")
     if test is not None:
         leaks = near_duplicates(store, test.store)
@@ -72,10 +73,15 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
         facts["test_near_training"] = [[store.ids[a], test.store.ids[b], round(distance, 4)] for a, b, distance in leaks]
         told = " to ".join(str(size) for size in dict.fromkeys((pools[0], pools[-1])))
         lines.append(f"test        {len(test.queries)} queries x {told} candidates, {len(test.store.ids)} different files")
-        pairs = [(store.ids[a], test.store.ids[b]) for a, b, _ in leaks]
-        lines.append(f"leaks       {len(leaks)} test motions nearly equal to training motions{_some(pairs)}")
+        turned = near_duplicates(store, test.store, mirrored=True)
+        facts["test_near_training_mirrored"] = [[store.ids[a], test.store.ids[b], round(distance, 4)] for a, b, distance in turned]
+        for found, how in ((leaks, ""), (turned, " in the mirror")):
+            pairs = [(store.ids[a], test.store.ids[b]) for a, b, _ in found]
+            count = len({b for _, b, _ in found})
+            title = "leaks     " if not how else "          "
+            lines.append(f"{title}  {count} test motions nearly equal to training motions{how}{_some(pairs)}")
     if split_joints.is_here(training.root):
-        facts["statistics"] = sorted(split_joints.check_statistics(training.root)[0])
+        facts["statistics"] = sorted(split_joints.check_statistics(training.root, store.settings.body)[0])
         told = "checked and not used: features have a mean and deviation of their own"
         lines.append(f"statistics  files of {len(facts['statistics'])} of {len(split_joints.STREAMS)} streams, {told}")
     lines.append(f"left out    {len(training.skipped)} training files")
@@ -83,6 +89,16 @@ def survey(data: TrainingData, test: TestData | None) -> Report:
     if len(training.skipped) > SHOWN:
         lines.append(f"            and {len(training.skipped) - SHOWN} more, all in report.json")
     return Report(tuple(lines), facts)
+
+
+def describe_bodies(settings: FeatureSettings, spine: float | None = None) -> str:
+    """The joints of the bodies and the unit of their positions; spine: median metres between pelvis and head."""
+    body = settings.body
+    size = "" if spine is None else f" (pelvis to head {spine / settings.metres:.4g})"
+    told = f"{len(body.joints)} joints ({body.name}), in {features.UNITS[settings.metres]} by their size{size}"
+    if dict(body.parts) != dict(body.limbs):
+        told += f"; joints of the part streams: {', '.join(f'{part} {len(joints)}' for part, joints in body.parts.items())}"
+    return told + ("; stored in the mirror by their feet, turned back" if settings.reflected else "")
 
 
 def exact_duplicates(store: Store) -> list[tuple[int, int]]:
@@ -95,8 +111,8 @@ def _spine(store: Store) -> float:
     """Median distance between pelvis and head, in the data's unit."""
     middle = store.offsets + store.lengths // 2
     position = np.asarray(store.features[middle][..., store.columns["position"]], dtype=np.float32)
-    joints = position.reshape(*position.shape[:2], -1, 3)
-    return float(np.median(np.linalg.norm(joints[..., JOINT["head"], :] - joints[..., JOINT["pelvis"], :], axis=-1)))
+    joints, body = position.reshape(*position.shape[:2], -1, 3), store.settings.body
+    return float(np.median(np.linalg.norm(joints[..., body.joint("head"), :] - joints[..., body.joint("pelvis"), :], axis=-1)))
 
 
 def _some(pairs: list[tuple[str, str]]) -> str:

@@ -3,29 +3,25 @@
 open_clip and transformers take seconds to import, so they are imported where a tower is made.
 """
 
+import gzip
 import hashlib
 import logging
-import os
 import pickle
-import ssl
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from motret import files, precision
+from motret import clip_weights, files, network, precision, progress
 from motret.config import TextSettings
-from motret.faults import WeightsFault
+from motret.faults import SettingFault, WeightsFault
 
 EMBED_BATCH = 128
-PROBE_SECONDS = 5
 LOCAL = "give a local file or folder, or --text_weights none to train from scratch"
 
 
@@ -33,11 +29,13 @@ class ClipTower(nn.Module):
     """The text half of an open_clip model: token ids (C, L) -> (C, dim), L up to the context length.
 
     Causal towers that read their output at the end token give the same for ids cut after it, so padding is cut off.
-    mean: read the mean of all tokens instead, which a tower from scratch learns from fewer captions.
+    mean: read the mean of all tokens instead, which a tower from scratch learns from fewer captions; note: what a user should know
+    of how it was loaded.
     """
 
-    def __init__(self, text: nn.Module, tokenizer: Any, mean: bool = False):
+    def __init__(self, text: nn.Module, tokenizer: Any, mean: bool = False, note: str = ""):
         super().__init__()
+        self.note = note
         self.text = text
         self.tokenizer = tokenizer
         self.mean = mean
@@ -66,10 +64,14 @@ class ClipTower(nn.Module):
 
 
 class HfTower(nn.Module):
-    """A Hugging Face encoder: token ids (C, L) -> mean of its last hidden states over the real tokens (C, dim)."""
+    """A Hugging Face encoder: token ids (C, L) -> mean of its last hidden states over the real tokens (C, dim).
 
-    def __init__(self, encoder: nn.Module, tokenizer: Any):
+    note: what a user should know of how it was loaded.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer: Any, note: str = ""):
         super().__init__()
+        self.note = note
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.dim = int(encoder.config.hidden_size)
@@ -122,34 +124,38 @@ def fine_tunes(settings: TextSettings) -> bool:
 
 
 def make_tower(settings: TextSettings) -> ClipTower | HfTower:
-    """The text tower these settings name, with its weights. WeightsFault where they cannot be had."""
+    """The text tower these settings name, with its weights in float32. WeightsFault where they cannot be had."""
+    if settings.text_activation not in ("auto", "model") and settings.text_tower.startswith("hf:"):
+        wrong = f"is {settings.text_activation}, which is for open_clip models alone"
+        raise SettingFault("--text_activation", wrong, "leave it out")
     return _hf_tower(settings.text_tower.removeprefix("hf:")) if settings.text_tower.startswith("hf:") else _clip_tower(settings)
 
 
 def _hf_tower(name: str) -> HfTower:
     if not Path(name).is_dir():
-        _offline_where_unreachable()
+        network.hub_reachable()
     import transformers
     from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        encoder, told = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
-        )
+        # Attention is torch's own where the encoder has it; float32, since half-precision weights cannot take small steps.
+        encoder, told = transformers.AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         mend = "check the name; without network give a local folder, --text_tower hf:FOLDER, or train from scratch, --text_weights none"
         raise WeightsFault(f"hf:{name}", f"no such encoder can be loaded: {_first_line(error)}", mend) from error
     if missing := sorted(key for key in told["missing_keys"] if "pooler" not in key):  # transformers would start them at random
         raise WeightsFault(f"hf:{name}", f"its weights lack {missing[0]} and {len(missing) - 1} more", "give the folder of a whole encoder")
-    return HfTower(encoder, tokenizer)
+    attention = encoder.config._attn_implementation
+    note = "" if attention == "sdpa" else f"{attention} attention, slower than torch's own, which transformers lacks for this encoder"
+    return HfTower(encoder, tokenizer, note and f"text tower hf:{name}: {note}")
 
 
 def _clip_tower(settings: TextSettings) -> ClipTower:
     name, weights = settings.text_tower, settings.text_weights
     if weights != "none" and not Path(weights).is_file():
-        _offline_where_unreachable()
+        network.hub_reachable()
     import open_clip
 
     if name not in open_clip.list_models():
@@ -158,53 +164,69 @@ def _clip_tower(settings: TextSettings) -> ClipTower:
             "--text_tower", f"open_clip has no model {name!r}", f"take one of its names ({known}, ...) or hf:<name or folder>"
         )
     if weights == "none":
-        heads = max(1, settings.text_width // 64)
-        tower = open_clip.transformer.TextTransformer(
-            width=settings.text_width, heads=heads, layers=settings.text_layers, output_dim=settings.text_width
-        )
-        return ClipTower(tower, open_clip.get_tokenizer("ViT-B-32"), mean=True)
+        return _scratch_tower(settings)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not Path(weights).is_file() and weights not in tags:
         raise WeightsFault(
             "--text_weights", f"{weights!r} is neither a file nor a tag of {name}", f"its tags: {', '.join(tags)}; or {LOCAL}"
         )
+    activation = clip_weights.choose_activation(settings)
+    archive = Path(weights).is_file() and clip_weights.is_archive(Path(weights))
+    quick = {"force_quick_gelu": activation.quick, "quick_gelu": activation.quick}  # the first tells open_clip's check, the second is it
     logging.disable(logging.ERROR)  # what open_clip logs of a failure, the fault below says
     try:
-        whole = open_clip.create_model(name, pretrained=weights, force_custom_text=True)  # the visual half is let go at once
+        # the visual half is let go at once
+        whole = open_clip.create_model(name, pretrained=None if archive else weights, force_custom_text=True, **quick)
+        if archive:
+            _load_text_half(whole.text, clip_weights.read_archive(Path(weights)))
     except (RuntimeError, OSError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
         raise WeightsFault(
             f"{name} {weights}", f"the weights cannot be loaded: {_first_line(error)}", f"without network {LOCAL}"
         ) from error
     finally:
         logging.disable(logging.NOTSET)
-    return ClipTower(whole.text, open_clip.get_tokenizer(name))
+    return ClipTower(whole.text, open_clip.get_tokenizer(name), note=f"text tower {name} {weights}: {activation}")
+
+
+def _load_text_half(text: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Puts the text weights of a whole CLIP under OpenAI's names into a text tower. RuntimeError where they do not fit."""
+    wanted = text.state_dict()
+    text.load_state_dict({name: value.to(wanted[name]) for name, value in weights.items() if name in wanted})
+
+
+def _scratch_tower(settings: TextSettings) -> ClipTower:
+    """A small tower of CLIP's architecture, with random weights."""
+    import open_clip
+
+    tokenizer = _tokenizer(settings.text_vocabulary)
+    quick = settings.text_activation == "quick_gelu"
+    tower = open_clip.transformer.TextTransformer(
+        vocab_size=tokenizer.vocab_size,
+        width=settings.text_width,
+        heads=max(1, settings.text_width // 64),
+        layers=settings.text_layers,
+        output_dim=settings.text_width,
+        act_layer=open_clip.transformer.QuickGELU if quick else nn.GELU,
+    )
+    return ClipTower(tower, tokenizer, mean=settings.text_pool == "mean")
+
+
+def _tokenizer(vocabulary: int) -> Any:
+    """CLIP's tokenizer with the first, most frequent, entries of its vocabulary."""
+    from open_clip import tokenizer
+
+    with gzip.open(tokenizer.default_bpe(), "rt", encoding="utf-8") as packed:
+        merges = packed.read().split("\n")
+    others = 2 * 256 + 2  # each byte, also as the end of a word; the two ends of a caption
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "merges.gz"
+        with gzip.open(file, "wt", encoding="utf-8") as cut:
+            cut.write("\n".join(merges[: 1 + vocabulary - others]))  # the first line is a comment
+        return tokenizer.SimpleTokenizer(bpe_path=str(file))
 
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _offline_where_unreachable() -> None:
-    """Tells the hub client to use its cache alone where the hub cannot be reached, instead of retrying for minutes."""
-    if os.environ.get("HF_HUB_OFFLINE") or _answers(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
-        return
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from huggingface_hub import constants
-
-    constants.HF_HUB_OFFLINE = True  # read once at import, which may lie behind us
-
-
-def _answers(address: str) -> bool:
-    """Whether anything answers there, through the proxy where one is set."""
-    try:
-        urlopen(Request(address, method="HEAD"), timeout=PROBE_SECONDS).close()
-    except HTTPError:
-        return True  # an answer too
-    except URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the hub client has certificates of its own
-    except OSError:
-        return False
-    return True
 
 
 @dataclass
@@ -249,16 +271,18 @@ def embed(tower: ClipTower | HfTower, ids: Tensor, lengths: Tensor, device: torc
     out = torch.empty(len(ids), tower.dim)
     order = lengths.argsort(stable=True)
     with precision.autocast(device, precision.computes_in_bfloat16(device)):
-        for rows in tqdm(order.split(EMBED_BATCH), desc="embedding captions", unit="batch", mininterval=0.5, disable=len(order) < 2000):
+        for rows in progress.bar(order.split(EMBED_BATCH), desc="embedding captions", unit="batch", hidden=len(order) < 2000):
             longest = int(lengths[rows].max())
             out[rows] = tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
     return out.numpy()
 
 
 def _key(tower: ClipTower | HfTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, halved: bool) -> str:
-    """Changes with any weight of the tower, any token of the captions, any caption, and with whether bfloat16 is computed in."""
+    """Changes with any weight of the tower, its kinds of modules (activations too), any token of the captions, any caption, and with
+    whether bfloat16 is computed in."""
     content = hashlib.blake2b(digest_size=16)
     for value in (*tower.state_dict().values(), ids, lengths):
         content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     shapes = [(name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()]
-    return files.digest(type(tower).__name__, shapes, content.hexdigest(), captions, halved)
+    kinds = sorted({type(module).__name__ for module in tower.modules()})
+    return files.digest(type(tower).__name__, kinds, shapes, content.hexdigest(), captions, halved)

@@ -7,14 +7,36 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from motret import dataset, fit, folds, history, part_texts, provenance, rank, resume, runs, sides, text, workplace
+from motret import (
+    dataset,
+    fit,
+    folds,
+    history,
+    motion,
+    objective,
+    part_texts,
+    progress,
+    provenance,
+    published,
+    rank,
+    resume,
+    runs,
+    sides,
+    survey,
+    text,
+    workplace,
+)
 from motret.config import TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import FoldFault, RunFault, SettingFault
 from motret.folds import Folds
 from motret.metrics import Score
 from motret.runs import Run
+from motret.skeleton import SMPL
 from motret.workplace import Workplace
+
+MOST_EXCLUDED = 1 / 3
+"""A larger share of excluded negatives stops a run: such a threshold does not tell captions apart."""
 
 
 def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
@@ -22,10 +44,18 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
     data = dataset.load_training(settings.data, settings.machine.jobs, settings.motion.features)
     left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
     print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
+    if data.store.settings.skeleton != SMPL.name or data.store.settings.metres != 1:
+        print(f"bodies: {survey.describe_bodies(data.store.settings)}")
     # what belongs together is told by canonical features, whatever the tower sees
     seen = data if data.store.settings.kind == "canonical" else dataset.load_training(settings.data, settings.machine.jobs)
-    found, there = folds.read_or_make(seen, settings.data.folds_dir, settings.folds, settings.machine.seed, settings.prefer_txt_split)
-    if sources.get("folds") == "flag" and not settings.prefer_txt_split and found.count != settings.folds:
+    by_flag = sources.get("folds") == "flag"
+    lists = folds.choose_lists(settings.data.data_dir, settings.prefer_txt_split, by_flag)
+    place = settings.data.folds_dir
+    found, there = folds.read_or_make(seen, place, settings.folds, settings.fold_seed, lists, settings.prefer_txt_split)
+    if sources.get("fold_seed") == "flag" and found.seed not in (None, settings.fold_seed):
+        command = f"python solution/make_folds.py --folds {found.count} --fold_seed {settings.fold_seed}"
+        raise FoldFault(place, f"folds of --fold_seed {found.seed}", f"leave the flag out, or run `{command}`")
+    if by_flag and not settings.prefer_txt_split and found.count != settings.folds:
         wrong = f"{found.count} folds, where --folds {settings.folds} was asked for"
         command = f"python solution/make_folds.py --folds {settings.folds}"
         raise FoldFault(settings.data.folds_dir, wrong, f"leave the flag out, or run `{command}`")
@@ -35,8 +65,17 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
         ]
         print(f"{longer} motions longer than --max_frames {settings.motion.max_frames} are {how}")
     many = "s" if found.count > 1 else ""
-    print(f"{found.count} fold{many} {'read from' if there else 'made in'} {settings.data.folds_dir / 'folds.csv'}")
+    held_out = f" ({lists[1].name} is held out; --folds K makes folds instead)" if lists and found.count == 1 else ""
+    print(f"{found.count} fold{many} {'read from' if there else 'made in'} {place / 'folds.csv'}{held_out}")
     return data, found
+
+
+def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSettings, dict[str, str]]:
+    """The settings with what a file of published weights decides, and their sources; says what was taken."""
+    settings, sources, line = published.settle(settings, sources)
+    if line:
+        print(line)
+    return settings, sources
 
 
 def wanted_folds(settings: TrainSettings, found: Folds) -> list[int | None]:
@@ -60,17 +99,25 @@ def set_up(settings: TrainSettings, data: TrainingData) -> tuple[Workplace, text
     if parts is not None:  # what captions say of parts is asked for at test
         captions += [said for own in parts for said in own.values() if said is not None] + part_texts.listed(captions)
     if settings.augment.mirror:
-        captions += list(map(sides.mirror, captions))
+        captions += sides.mirrors(captions).values()
     device = workplace.choose_device(settings.machine.device)
     bank = text.make_bank(captions, tower, not text.trains(settings.text), settings.data.work_dir / "text", device)
     published = bank
     if text.fine_tunes(settings.text) and 0 < settings.loss.negative_threshold <= 1:
         published = text.make_bank(captions, tower, True, settings.data.work_dir / "text", device)
-    return workplace.set_up(settings, data, bank, parts, published), tower
+    place = workplace.set_up(settings, data, bank, parts, published)
+    some = place.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
+    motion.try_out(settings.motion, data.store.columns, some, settings.parts.use_gar)
+    if (share := objective.excluded_share(place, settings)) > MOST_EXCLUDED:
+        wrong = f"leaves {share:.0%} of the negatives out, so that little is left to learn from"
+        fix = "raise it; above 1 only equal captions are left out, and with 0 none"
+        raise SettingFault(f"--negative_threshold {settings.loss.negative_threshold:g}", wrong, fix)
+    return place, tower
 
 
 def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
     """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
+    settings, sources = settle(settings, sources)
     if settings.augment.word_dropout and not text.trains(settings.text):
         raise SettingFault("--word_dropout", "needs a text tower that trains", "add --unfreeze_text, or leave it out")
     data, found = load(settings, sources)
@@ -86,6 +133,11 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
         print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
     if left := [fold for fold in wanted if fold not in done]:
         place, tower = set_up(settings, data)
+        if tower.note:
+            print(tower.note)
+        if settings.loss.negative_threshold:
+            share = objective.excluded_share(place, settings)
+            print(f"{share:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same")
         jobs = min(len(left), joblib.effective_n_jobs(settings.fold_jobs))
         workers = _workers(settings, jobs) if jobs > 1 else None
         if (run.folder / "args.json").is_file():
@@ -97,7 +149,7 @@ def train(settings: TrainSettings, sources: Mapping[str, str]) -> Run:
             _side_by_side(run, left, workers, jobs)
         else:
             for fold in left:
-                _tell(run, fold, fit.fit(run, data, found, place, tower, fold))
+                _tell(run, fold, fit.fit(run, data, found, place, tower, fold, None if progress.on_terminal() else _epoch_line(run, fold)))
     if run.finished():
         if settings.fit.chosen_by != "last":
             print(f"{run.name}: the epoch of each fold is {history.CHOSEN_THERE}")
@@ -140,9 +192,13 @@ def _fit_alone(run: Run, fold: int | None, threads: int) -> None:
     data = dataset.load_training(run.settings.data, jobs=1, kind=run.settings.motion.features)
     found = folds.read(data, run.settings.data.folds_dir)
     place, tower = set_up(run.settings, data)
-    name = run.part(fold).name
-    score = fit.fit(run, data, found, place, tower, fold, lambda line: print(f"{name} {history.describe(line)}", flush=True))
+    score = fit.fit(run, data, found, place, tower, fold, _epoch_line(run, fold))
     _tell(run, fold, score)
+
+
+def _epoch_line(run: Run, fold: int | None) -> history.Watch:
+    """Prints a line after each epoch, where no bar can be drawn."""
+    return lambda line: print(f"{run.part(fold).name} {history.describe(line)}", flush=True)
 
 
 def _tell(run: Run, fold: int | None, score: Score | None) -> None:

@@ -31,7 +31,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from motret import config, confirmation, dataset, files, fit, folds, metrics, runs, search_space, training, tuned, tuning_plots
+from motret import config, confirmation, dataset, files, fit, folds, metrics, progress, runs, search_space, training, tuned, tuning_plots
 from motret.config import TrainSettings, TuneSettings
 from motret.confirmation import FINALISTS, Confirmed
 from motret.dataset import TrainingData
@@ -134,6 +134,7 @@ def tune(settings: TrainSettings, sources: Mapping[str, str], asked: TuneSetting
 
     Returns a line that says what was found.
     """
+    settings, sources = training.settle(settings, sources)
     data, made = training.load(settings, sources)
     search = plan(settings, sources, asked, data, made, share)
     search.folder.mkdir(parents=True, exist_ok=True)
@@ -303,7 +304,7 @@ def _work(search: Search, study: Study) -> None:
     done = len(_ended(study))
     threads = _threads(_jobs(search, search.asked.trials))
     tasks = (joblib.delayed(take_part)(search, threads) for _ in range(search.asked.trials - done))
-    with tqdm(total=search.asked.trials, initial=done, desc=f"tune {search.base.variant}", unit="trial", disable=None) as bar:
+    with progress.bar(total=search.asked.trials, initial=done, desc=f"tune {search.base.variant}", unit="trial") as bar:
         for _ in _side_by_side(search, search.asked.trials, tasks, bar):
             bar.set_postfix_str(_best_so_far(study))
 
@@ -315,7 +316,7 @@ def _confirm(search: Search, study: Study) -> None:
     due = [(trial, fold) for fold in search.confirming for trial in contenders if _key(trial.number, fold) not in study.user_attrs]
     threads = _threads(_jobs(search, len(due)))
     tasks = (joblib.delayed(confirm_on)(search, trial.number, dict(trial.params), fold, threads) for trial, fold in due)
-    with tqdm(total=len(due), desc=f"confirm {search.base.variant}", unit="fold", disable=None if due else True) as bar:
+    with progress.bar(total=len(due), desc=f"confirm {search.base.variant}", unit="fold", hidden=not due) as bar:
         for _ in _side_by_side(search, len(due), tasks, bar):
             pass
 

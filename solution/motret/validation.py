@@ -23,20 +23,22 @@ COLLAPSED = 0.01
 """A spread below this (a mean pairwise cosine above 0.99) is a collapse."""
 
 
-def score_out_of_fold(out: OutOfFold, folds: Folds) -> tuple[Score, np.ndarray]:
-    """The local score of one fold, expected competition score within its own gallery; and how many motions beat each caption's own."""
+def score_out_of_fold(out: OutOfFold, folds: Folds) -> tuple[Score, dict[str, float]]:
+    """The local score of one fold, expected competition score within its own gallery, and recalls and ranks by `Epoch`'s names."""
     better, tied = metrics.count_better_in_blocks(out.text, out.motion, out.owner)
     values = metrics.motion_scores(better, tied, out.owner, len(out.motion))
-    return metrics.clustered(values, folds.group[out.row]), better
+    table = metrics.retrieval_table(better, tied, metrics.count_foreign_better_in_blocks(out.text, out.motion, out.owner))
+    ways = (("t2m", "text_to_motion"), ("m2t", "motion_to_text"))
+    ranks = {f"{short}_{name.lower().replace('@', '')}": value for short, way in ways for name, value in table[way].items()}
+    return metrics.clustered(values, folds.group[out.row]), ranks
 
 
 def validate(
     model: DualEncoder, place: Workplace, data: TrainingData, folds: Folds, held: np.ndarray, settings: TrainSettings, line: Epoch
 ) -> Epoch:
-    """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, R@k, spread."""
+    """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, recalls, spread."""
     out = out_of_fold(model, place, data, held)
-    score, better = score_out_of_fold(out, folds)
-    found = {f"r{k}": float((better < k).mean()) for k in (1, 5, 10)}
+    score, ranks = score_out_of_fold(out, folds)
     captions, owner = place.table.of(torch.from_numpy(held).to(place.device))
     motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)
     losses_of = []
@@ -46,7 +48,7 @@ def validate(
             piece, scale = motion[start : start + settings.fit.step_size], model.logit_scale()
             loss = objective.contrast(piece, caption[mine], scale, captions[mine], owner[mine] - start, place, settings)
             losses_of.append(float(loss))
-    filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error} | found
+    filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error} | ranks
     return Epoch(**asdict(line) | filled | {"spread": spread(out.motion), "text_spread": spread(out.text)})
 
 

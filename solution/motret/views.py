@@ -59,8 +59,8 @@ class Shown(Motions):
 class Seen:
     """What a fold's model says of its held-out motions in a view.
 
-    text: (C, v) and motion: (M, v), whose products are similarities; deviation: of these, as a multiple of the plain ones'; of: changes
-    with the model that says it.
+    text: (C, v), zero for captions that the view cannot tell, and motion: (M, v), whose products are similarities; deviation: of these,
+    as a multiple of the plain ones'; of: changes with the model that says it.
     """
 
     text: np.ndarray
@@ -102,8 +102,15 @@ def joined(text: np.ndarray, motions: np.ndarray, seen: Sequence[Seen]) -> tuple
 
 
 def weighed(told: Sequence[np.ndarray], deviations: Sequence[float]) -> np.ndarray:
-    """(C, v) what captions say plainly and in views, each view's divided by the deviation of its similarities."""
-    return np.concatenate([own / deviation for own, deviation in zip(told, (1.0, *deviations), strict=True)], axis=1)
+    """(C, v) what captions say plainly and in views, each view's divided by the deviation of its similarities.
+
+    A caption that a view cannot tell, one that cannot be mirrored, has zeros there: its plain similarity stands in, so that it stays on the
+    scale of the others.
+    """
+    plain, *shown = told
+    absent = sum((~own.any(axis=1) for own in shown), np.zeros(len(plain), dtype=int))
+    blocks = [own / by for own, by in zip(shown, deviations, strict=True)]
+    return np.concatenate([plain * (1 + absent)[:, None].astype(plain.dtype), *blocks], axis=1)
 
 
 def origin(run: Run, fold: int, view: Showing, text: np.ndarray, motions: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motret import augment, part_texts
+from motret import augment, captions, part_texts
 from motret.augment import Augmentation
 from motret.batches import CaptionTable, Motions
 from motret.config import TrainSettings
@@ -30,13 +30,17 @@ class Workplace:
     bank: CaptionBank
     table: CaptionTable
     similar: Tensor | None
-    """(n, dim) unit vectors of the bank's captions by the text tower as published; None where it starts from scratch."""
+    """(n, dim) unit vectors of the bank's captions by the text tower as published, centred; None where it starts from scratch."""
     parts: Tensor | None = None
     """(M, 5) bank rows of the part texts of each training motion, -1 where a part is undefined."""
     mirrored_parts: Tensor | None = None
-    """The same of the motions in the mirror, where some are mirrored: what is said of the part on the other side, left for right."""
+    """The same of the motions in the mirror, where some are mirrored: what is said of the part on the other side, left for right.
+
+    Of motions that are never mirrored they are the plain ones."""
     augmentation: Augmentation | None = None
     """What training batches are changed by."""
+    sides: Tensor | None = None
+    """(n, 2) which sides each of the bank's captions names, as a number, and the number of the opposite ones (-1 where it names none)."""
 
     def autocast(self) -> contextlib.AbstractContextManager:
         return autocast(self.device, self.amp)
@@ -73,11 +77,28 @@ def set_up(
     mirrors = settings.augment.mirror > 0
     table = CaptionTable(data.training.captions, bank, device, settings.loss.captions == "random", mirrors)
     vectors = (published or bank).vectors
-    similar = None if vectors is None else F.normalize(vectors.to(device).float(), dim=-1)
+    similar = None if vectors is None else centred(vectors.to(device).float(), table.rows.unique())
+    named = None if similar is None else _sides(sorted(bank.index, key=bank.index.get)).to(device)
     rows = None if parts is None else _part_rows(parts, bank).to(device)
-    mirrored = _part_rows([part_texts.mirror(own) for own in parts], bank).to(device) if parts is not None and mirrors else None
-    motions, augmentation = Motions(data.store, settings.motion, device), augment.prepare(settings, data, device)
-    return Workplace(device, amp, motions, bank, table, similar, rows, mirrored, augmentation)
+    mirrored = _part_rows([part_texts.mirror(own) or own for own in parts], bank).to(device) if parts is not None and mirrors else None
+    motions, augmentation = Motions(data.store, settings.motion, device), augment.prepare(settings, data, device, parts)
+    return Workplace(device, amp, motions, bank, table, similar, rows, mirrored, augmentation, named)
+
+
+def centred(vectors: Tensor, rows: Tensor) -> Tensor:
+    """(n, dim) unit vectors of `vectors` (n, dim) less what those in `rows` have in common.
+
+    Many encoders put all texts into a narrow cone: without their mean taken off, unrelated captions have cosines near 1.
+    """
+    unit = F.normalize(vectors, dim=-1)
+    return F.normalize(unit - unit[rows].mean(dim=0), dim=-1)
+
+
+def _sides(texts: Sequence[str]) -> Tensor:
+    """`Workplace.sides` of these texts."""
+    named = [captions.sides(text) for text in texts]
+    codes = {text: code for code, text in enumerate(dict.fromkeys(side for one in named for side in (one, captions.opposite(one))))}
+    return torch.tensor([[codes[one], codes[captions.opposite(one)] if one else -1] for one in named])
 
 
 def _part_rows(parts: Sequence[Parts], bank: CaptionBank) -> Tensor:

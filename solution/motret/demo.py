@@ -1,0 +1,51 @@
+"""Scripts typed alone in a fresh clone: without data they work on the generated challenge, and make what is missing of it."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from motret import cli, config, pipeline
+from motret.config import SceneSettings
+from motret.faults import RunFault
+
+PASSED_ON = (*config.WRITTEN_FOLDERS, "device", "jobs", "debug")
+"""Flags of a script that hold for the training it needs, too."""
+
+
+def with_data(argv: Sequence[str] | None, takes_preset: bool = False) -> list[str]:
+    """A script's arguments; where no data folder is named and none is there, with the generated challenge as data.
+
+    takes_preset: the script has a preset; then it is the one that run_all.sh takes for the generated challenge.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if config.default_path("data_dir").is_dir() or cli.given(args) & {"data_dir", "help"} or "-h" in args:
+        return args
+    preset = ["--preset", "fast"] if takes_preset and "preset" not in cli.given(args) else []
+    return [*args, "--data_dir", str(config.sample_dir()), *preset]
+
+
+def make_missing(args: Sequence[str], runs: bool = False) -> None:
+    """Makes the generated challenge where `with_data` put it into the arguments, and says so.
+
+    runs: also trains what run_all.sh would, where no run of the challenge is finished.
+    """
+    flags = dict(cli.flag_groups(args[next((place for place, arg in enumerate(args) if arg.startswith("--")), len(args)) :]))
+    default, sample = config.default_path("data_dir"), config.sample_dir()
+    if default.is_dir() or flags.get("data_dir", [""])[-1] != str(sample):
+        return
+    from motret import synth
+
+    preset = f" with the {flags['preset'][-1]} preset" if "preset" in flags else ""
+    print(f"no {default}/ here: using the generated challenge in {sample}{preset} (put the competition's data into {default}/)", flush=True)
+    synth.make_sample(sample, SceneSettings())
+    out_dir = Path(flags["out_dir"][-1]) if "out_dir" in flags else config.default_path("out_dir")
+    if runs and not {"run", "runs"} & flags.keys() and not any(out_dir.glob("*/fold*/oof.npz")):
+        _train(flags, out_dir)
+
+
+def _train(flags: dict[str, list[str]], out_dir: Path) -> None:
+    plan = pipeline.make_plan([word for name in PASSED_ON for word in flags.get(name, ())])
+    steps = tuple(step for step in plan.steps if step.script in ("prepare", "make_folds", "tune", "train"))
+    print("no finished run yet: training the models that run_all.sh trains, which takes some minutes", flush=True)
+    if isinstance(pipeline.run_steps(steps), int):
+        raise RunFault(out_dir, "the training did not end", "see above")
