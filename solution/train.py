@@ -13,16 +13,18 @@ from motret import cli, demo, tuned
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv, takes_preset=True)
     settings, sources = cli.parse_train(argv, __doc__)
-    demo.make_missing(argv)
     from motret import resume, training  # torch is slow to import: --help and a wrong flag answer without it
 
     if begun := resume.begun(settings):
         settings, sources = resume.settings_of(begun, settings, sources)
-    elif (found := tuned.find(settings)).line:
-        print(found.line)
-        settings, sources = cli.parse_train(argv, __doc__, found.values, found.source)
+    else:
+        argv = demo.with_data(argv, takes_preset=True)
+        settings, sources = cli.parse_train(argv, __doc__)
+        demo.make_missing(argv)
+        if (found := tuned.find(settings)).line:
+            print(found.line)
+            settings, sources = cli.parse_train(argv, __doc__, found.values, found.source)
     training.train(settings, sources)
     return 0
 

@@ -1,7 +1,7 @@
 """Tunes variants: `python solution/tune.py [holistic ...] --preset full`; without a name every variant of the preset.
 
 A trial trains some folds for a few epochs with other temperatures, rates, loss weights, ... and is judged by the local score on
-what they hold out. The first trial is the default configuration; the best three are confirmed on other folds before values are
+what they hold out. The first trial is the default configuration; the best few are confirmed on other folds before values are
 adopted. Running the same command again goes on where it stopped; the same command on another machine, with one --storage, helps.
 Flags of train.py are taken too, and what they give is not searched.
 Results: runs/tune/<variant>/{best.json,trials.csv,history.png,importance.png,parallel.png}; train.py --tuned auto takes best.json.

@@ -172,7 +172,7 @@ def test_a_truly_better_trial_is_confirmed_on_other_folds_and_adopted(tmp_path, 
     assert {folds for name, folds in trained if name.startswith("trial")} == {(0,)}
     confirming = [name for name, folds in trained if folds == (1,)]
     assert sorted(confirming) == sorted({f"confirm{number}-1" for number in (0, *(one["trial"] for one in about["confirmed"]))})
-    assert "holistic: tuned on fold 0, the best 3 confirmed on fold 1" in told
+    assert "holistic: tuned on fold 0, the best confirmed on fold 1" in told
     assert f"trial {about['adopted']} is adopted, better by" in told and "on fold 1" in told
 
 
@@ -358,12 +358,20 @@ def test_no_trial_begins_that_would_not_fit(minutes, more):
     assert tuning._used_up(search, study) is not more  # 14 s are spent, and a whole trial takes 12
 
 
-@pytest.mark.parametrize(("minutes", "more"), [(1.3, True), (1.1, False)])
+@pytest.mark.parametrize(("minutes", "finalists"), [(None, 3), (2.5, 3), (2.3, 2), (1.7, 1), (0.1, 1)])
+def test_with_a_time_limit_no_more_finalists_are_confirmed_than_a_third_of_it_allows(minutes, finalists):
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(trial_of(0, 12))
+    search = tuning.Search(tiny.settings(), config.TuneSettings(trials=9), {}, {}, minutes, {}, (0, 1), (2, 3))
+    assert tuning.how_many(search, study) == finalists  # each, like the default, takes 2 folds of 6 s: 48 s for three
+
+
+@pytest.mark.parametrize(("minutes", "more"), [(0.81, True), (0.79, False)])
 def test_time_for_the_confirmation_is_kept_free(minutes, more):
     study = optuna.create_study(direction="maximize")
     study.add_trial(trial_of(0, 12))
     search = tuning.Search(tiny.settings(), config.TuneSettings(trials=9), {}, {}, minutes, {}, (0, 1), (2, 3))
-    assert tuning._used_up(search, study) is not more  # 12 s are spent, a trial takes 12, and 4 x 2 folds of 6 s confirm
+    assert tuning._used_up(search, study) is not more  # 12 s are spent, a trial takes 12, and confirming one finalist 24
 
 
 # ---- pictures

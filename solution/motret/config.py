@@ -192,8 +192,8 @@ class TuneSettings:
     tune_folds: int = 1
     """Folds that a trial trains and is scored on, the first ones."""
     confirm_folds: int = 2
-    """Folds after those on which the default and the best three trials are trained to confirm them; values are adopted only if they
-    are better there by more than two standard errors, more for several."""
+    """Folds after those on which the default and the best trials, up to three, are trained to confirm them. Values are adopted only if
+    they are better there by more than two standard errors, more for several."""
     trial_epochs: int = 6
     """Epochs of a trial, where training would take more."""
     pruner: Literal["median", "hyperband", "none"] = "median"

@@ -14,7 +14,9 @@ from scipy import stats
 from motret.metrics import Score
 
 FINALISTS = 3
-"""Trials that are confirmed, the best ones; each is a further chance to adopt luck, which `errors_needed` counts."""
+"""Trials that are confirmed at a time, the best ones, where there is time for all.
+
+Each is a further chance to adopt luck, which `errors_needed` counts."""
 RISK = 0.05
 """Chance, at most, that a trial is adopted though none is better than the default."""
 LEAST = 2.0

@@ -69,7 +69,6 @@ def check(run: Run, tower: nn.Module, resumed: bool = False) -> None:
             raise RunFault(run.folder, wrong, _mend(name, run.settings.text))
 
 
-@functools.cache
 def caption_rules() -> str:
     """Changes with the rules by which captions are mirrored."""
     return sides.RULES

@@ -174,7 +174,7 @@ def _share_folds(asked: TuneSettings, count: int) -> tuple[tuple[int, ...], tupl
 
 def _on_folds(search: Search) -> str:
     """Says which folds are searched on and which confirm."""
-    confirms = f"the best {FINALISTS} confirmed on {named(search.confirming)}" if search.confirming else "no other fold to confirm on"
+    confirms = f"the best confirmed on {named(search.confirming)}" if search.confirming else "no other fold to confirm on"
     return f"{search.base.variant}: tuned on {named(search.folds)}, {confirms}"
 
 
@@ -257,16 +257,30 @@ def _used_up(search: Search, study: Study) -> bool:
     ended = _ended(study)
     if len(ended) + len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) >= search.asked.trials:
         return True
-    whole = [trial.duration.total_seconds() for trial in ended if trial.state == TrialState.COMPLETE]
-    if search.minutes is None or not whole:
+    seconds = _pace(study)
+    if search.minutes is None or seconds is None:
         return False
-    seconds = float(np.mean(whole))
-    return _spent(ended) + seconds + _reserved(search, seconds) > search.minutes * 60
+    return _spent(ended) + seconds + _confirming(search, seconds, how_many(search, study)) > search.minutes * 60
 
 
-def _reserved(search: Search, seconds: float) -> float:
-    """Seconds that confirming takes at most, where a trial takes so many."""
-    trainings = (FINALISTS + 1) * len(search.confirming)
+def _pace(study: Study) -> float | None:
+    """Seconds that a trial takes which is not ended early; None before there is one."""
+    whole = [trial.duration.total_seconds() for trial in _complete(study)]
+    return float(np.mean(whole)) if whole else None
+
+
+def how_many(search: Search, study: Study) -> int:
+    """Finalists to confirm: with a time limit no more than a third of it is time enough for, but one at least."""
+    seconds = _pace(study)
+    if search.minutes is None or seconds is None:
+        return FINALISTS
+    fit = [count for count in range(1, FINALISTS + 1) if _confirming(search, seconds, count) <= search.minutes * 20]
+    return max(fit, default=1)
+
+
+def _confirming(search: Search, seconds: float, finalists: int) -> float:
+    """Seconds that it takes to confirm so many finalists, where a trial takes `seconds`."""
+    trainings = (finalists + 1) * len(search.confirming)
     return math.ceil(trainings / _jobs(search, trainings)) * seconds / len(search.folds) if trainings else 0.0
 
 
@@ -456,7 +470,7 @@ def choose_finalists(search: Search, study: Study) -> list[FrozenTrial]:
     for trial in _complete(study):
         if default is not None and trial.value > default.value:
             distinct.setdefault(files.digest(trial.params), trial)
-    return sorted(distinct.values(), key=lambda trial: (-trial.value, trial.number))[:FINALISTS]
+    return sorted(distinct.values(), key=lambda trial: (-trial.value, trial.number))[: how_many(search, study)]
 
 
 def _complete(study: Study) -> list[FrozenTrial]:
