@@ -9,7 +9,7 @@ import torch
 
 import tiny
 import train
-from motret import clip_weights, config, runs, text
+from motret import cli, clip_weights, config, runs, text, training
 from motret.config import TextSettings
 from motret.faults import SettingFault, WeightsFault
 from test_text import CAPTIONS, CLOSE, CPU, saved_bert
@@ -208,6 +208,17 @@ def test_a_flag_against_what_the_weights_are_known_to_need_is_a_fault(tags, arch
 def test_the_flag_is_for_open_clip_towers():
     with pytest.raises(SettingFault, match="--text_activation: is quick_gelu"):
         told(text_activation="quick_gelu", text_tower="hf:somewhere")
+
+
+def test_an_activation_that_a_preset_gives_its_tower_from_scratch_is_not_for_pretrained_ones():
+    for flags, wanted in (
+        (["--text_tower", "hf:somewhere"], "auto"),
+        (["--text_weights", "laion2b_s34b_b79k"], "auto"),
+        ([], "quick_gelu"),
+        (["--text_tower", "hf:somewhere", "--text_activation", "gelu"], "gelu"),
+    ):
+        settings, _ = training.settle(*cli.parse_train(["clip", "--preset", "fast", *flags], None))
+        assert settings.text.text_activation == wanted
 
 
 def test_a_tower_from_scratch_takes_the_activation_of_the_flag():

@@ -1,6 +1,7 @@
 """A run from beginning to end: data, folds, captions, then every fold that is asked for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import joblib
 import torch
@@ -49,8 +50,14 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
 
 
 def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSettings, dict[str, str]]:
-    """The settings with what a file of published weights decides, and their sources; says what was taken."""
+    """The settings with what a file of published weights decides, and their sources; says what was taken.
+
+    A preset's --text_activation is for its tower from scratch: pretrained weights have their own.
+    """
     settings, sources, line = published.settle(settings, sources)
+    if sources.get("text_activation", "").startswith("preset") and not text.from_scratch(settings.text):
+        settings = replace(settings, text=replace(settings.text, text_activation="auto"))
+        sources |= {"text_activation": "default"}
     if line:
         print(line)
     return settings, sources
