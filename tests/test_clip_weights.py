@@ -9,7 +9,7 @@ import torch
 
 import tiny
 import train
-from motret import clip_weights, config, runs, text
+from motret import cli, clip_weights, config, runs, text, training
 from motret.config import TextSettings
 from motret.faults import SettingFault, WeightsFault
 from test_text import CAPTIONS, CLOSE, CPU, saved_bert
@@ -205,10 +205,29 @@ def test_a_flag_against_what_the_weights_are_known_to_need_is_a_fault(tags, arch
     torch.testing.assert_close(told(text_weights="openai", text_activation="quick_gelu")[0], tags["openai"], **CLOSE)
 
 
-@pytest.mark.parametrize("values", [{"text_tower": "hf:somewhere"}, {"text_tower": "ViT-B-32", "text_weights": "none"}])
-def test_the_flag_is_for_pretrained_open_clip_weights(values):
+def test_the_flag_is_for_open_clip_towers():
     with pytest.raises(SettingFault, match="--text_activation: is quick_gelu"):
-        told(text_activation="quick_gelu", **values)
+        told(text_activation="quick_gelu", text_tower="hf:somewhere")
+
+
+def test_an_activation_that_a_preset_gives_its_tower_from_scratch_is_not_for_pretrained_ones():
+    for flags, wanted in (
+        (["--text_tower", "hf:somewhere"], "auto"),
+        (["--text_weights", "laion2b_s34b_b79k"], "auto"),
+        ([], "quick_gelu"),
+        (["--text_tower", "hf:somewhere", "--text_activation", "gelu"], "gelu"),
+    ):
+        settings, _ = training.settle(*cli.parse_train(["clip", "--preset", "fast", *flags], None))
+        assert settings.text.text_activation == wanted
+
+
+def test_a_tower_from_scratch_takes_the_activation_of_the_flag():
+    found = {}
+    for activation in ("auto", "quick_gelu"):
+        torch.manual_seed(0)
+        values = {"text_tower": "ViT-B-32", "text_weights": "none", "text_width": 64, "text_layers": 1}
+        found[activation] = told(text_activation=activation, **values)[0]
+    assert not torch.allclose(found["auto"], found["quick_gelu"], atol=1e-4)
 
 
 def test_cached_vectors_are_kept_by_activation(clip, tmp_path):

@@ -240,7 +240,7 @@ def test_equal_shares_leave_the_tower_as_fine_tuned():
 
 
 def test_a_run_ends_with_the_share_it_was_told(encoder, bert, tmp_path, monkeypatch):
-    values = {"encoder": encoder, "wise_alpha": 0.25, "lr": 1e-2, "freeze_text_epochs": 0, "ema": 0}
+    values = {"encoder": encoder, "wise_alpha": 0.25, "lr": 3e-3, "freeze_text_epochs": 0, "ema": 0}
     with monkeypatch.context() as patched:  # killed between the interpolated checkpoint and the end
         patched.setattr(runs, "save_out_of_fold", lambda *args: (_ for _ in ()).throw(KilledError))
         with pytest.raises(KilledError):

@@ -8,7 +8,7 @@ import torch
 
 import tiny
 import train
-from motret import cli, config, published, runs
+from motret import cli, config, preflight, published, runs
 from motret.backbones import MotionDiffuse, Transformer
 from motret.config import MotionSettings
 from motret.faults import SettingFault, WeightsFault
@@ -152,6 +152,13 @@ def test_a_found_file_is_loaded_by_the_command_line_and_the_run_remembers_it(enc
     assert train.main(["sgar_description", *tiny.places(), *flags, "--resume", "auto"]) == 0
     assert train.main(["sgar_description", *tiny.places(), *flags[:-1], "--width", "32", "--run_name", "other"]) == 1
     assert "set --width 16" in capsys.readouterr().err
+
+
+def test_from_scratch_is_no_missing_file_to_the_checks_before_a_run(tmp_path):
+    calls = [["sgar_description", "--text_weights", "none", "--backbone_weights", value] for value in ("none", "nowhere.pt")]
+    preflight.check(tmp_path / "later", None, {}, calls[:1])
+    with pytest.raises(WeightsFault, match=r"nowhere\.pt: no such file"):
+        preflight.check(tmp_path / "later", None, {}, calls[1:])
 
 
 # ---- dropout

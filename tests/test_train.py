@@ -443,8 +443,8 @@ def test_a_frozen_encoder_embeds_each_caption_once_for_all_runs(encoder, tmp_pat
 
 def test_each_fold_trains_the_encoder_as_it_was_published(encoder, tmp_path):
     """Fold 1 after fold 0 is fold 1 alone: its encoder has not learned from the captions that it holds out."""
-    assert tiny.run_training(tmp_path, "both", text_tower=encoder, unfreeze_text=True, lr=0.003) == 0
-    assert tiny.run_training(tmp_path, "alone", text_tower=encoder, unfreeze_text=True, lr=0.003, fold=1) == 0
+    assert tiny.run_training(tmp_path, "both", text_tower=encoder, unfreeze_text=True, lr=3e-3) == 0
+    assert tiny.run_training(tmp_path, "alone", text_tower=encoder, unfreeze_text=True, lr=3e-3, fold=1) == 0
     assert "text_tower.encoder.embeddings.word_embeddings.weight" in best(tmp_path / "both", 1)["model"]
     assert same_embeddings(embeddings(tmp_path / "both", 1), embeddings(tmp_path / "alone", 1))
 

@@ -32,11 +32,9 @@ RESULTS = {"best.json", "history.png", "journal.log", "parallel.png", "trials.cs
 
 
 def tune_flags(out_dir, **values):
-    small = {
-        name: value
-        for name, value in (tiny.SMALL | tiny.SCRATCH | {"epochs": 3, "seed": 2} | values).items()
-        if name not in ("device", "jobs")
-    }
+    """Flags of tiny trials; their warm-up never ends, since a collapse after it, which a drawn rate may bring, would fail them."""
+    sizes = tiny.SMALL | tiny.SCRATCH | {"epochs": 3, "warmup_epochs": 3} | values
+    small = {name: value for name, value in sizes.items() if name not in ("device", "jobs")}
     jobs = {"jobs": values.get("jobs", 1)}
     places = [flag for flag in tiny.places() if not flag.startswith("--jobs")]
     return ["holistic", *places, *tiny.flags(**{"out_dir": out_dir, "folds": 2} | small, **jobs)]

@@ -218,7 +218,7 @@ def backbone_of(model: DualEncoder, settings: TrainSettings, flag: str) -> Backb
 
 def load_backbone(model: DualEncoder, settings: TrainSettings, log: logging.Logger) -> tuple[str, ...]:
     """Loads --backbone_weights, where given, and says what became of them; returns the names of the backbone's loaded weights."""
-    if settings.motion.backbone_weights in (None, published.FROM_SCRATCH):
+    if settings.motion.weights_file is None:
         return ()
     found = published.load(backbone_of(model, settings, "--backbone_weights"), settings.motion)
     print(found.line)

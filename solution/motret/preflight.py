@@ -38,7 +38,7 @@ def check(data_dir: Path, test_dir: Path | None, folders: Mapping[str, Path], tr
     for settings in {(one.text.text_tower, one.text.text_weights): one.text for one in runs}.values():
         check_text_weights(settings)
     for settings in runs:
-        weights = settings.motion.backbone_weights
+        weights = settings.motion.weights_file
         if weights is not None and not Path(weights).is_file():
             raise WeightsFault("--backbone_weights", f"{weights}: no such file", "give the path of a published file, or leave it out")
     if data_dir.is_dir():

@@ -15,8 +15,6 @@ from motret.backbones import Backbone
 from motret.config import ROOT, MotionSettings, TrainSettings
 from motret.faults import SettingFault, WeightsFault
 
-FROM_SCRATCH = "none"
-"""--backbone_weights of a run that takes no file."""
 DESCRIBED = Path("MotionDiffuse/checkpoints/humanml_trans_dec_512_bert/model000600000.pt")
 """Where the SGAR description puts its backbone's weights. Under that name MDM published a file, so its keys decide what it is."""
 HOLDERS = ("encoder", "model", "state_dict")
@@ -195,7 +193,7 @@ def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSe
     layers, heads and mlp_ratio come from the file. WeightsFault where it cannot be used, or a flag contradicts it.
     """
     motion, given = settings.motion, settings.motion.backbone_weights
-    if given == FROM_SCRATCH or (given is None and motion.backbone != "motiondiffuse"):
+    if given == "none" or (given is None and motion.backbone != "motiondiffuse"):
         return settings, dict(sources), None
     path = Path(given) if given else _described()
     if path is None:

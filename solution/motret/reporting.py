@@ -25,7 +25,6 @@ from motret import (
     page,
     plots,
     probe,
-    published,
     qualitative,
     rank,
     runs,
@@ -133,7 +132,7 @@ def read_history(path: Path, kept: int) -> History:
 def rates(settings: TrainSettings, model: DualEncoder) -> dict[str, float]:
     """Groups of weights by their learning rate, as a multiple of the highest."""
     found = {"all weights": 1.0}
-    if settings.motion.backbone_weights not in (None, published.FROM_SCRATCH) and not settings.fit.freeze_backbone:
+    if settings.motion.weights_file is not None and not settings.fit.freeze_backbone:
         found["loaded backbone"] = settings.fit.backbone_lr_mult
     if model.text_tower is not None and not text.from_scratch(settings.text):
         found["text tower"] = settings.text.text_lr_mult

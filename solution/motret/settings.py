@@ -86,6 +86,11 @@ class MotionSettings:
         if not 1 <= self.mlp_ratio * self.width < float("inf"):
             raise SettingFault("--mlp_ratio", f"is {self.mlp_ratio:g}", "give a number above 0; 4 is usual")
 
+    @property
+    def weights_file(self) -> str | None:
+        """The file of published weights; None where the layers start from scratch."""
+        return None if self.backbone_weights == "none" else self.backbone_weights
+
     def hidden(self) -> int:
         """Hidden width of a layer's feed-forward part."""
         return round(self.mlp_ratio * self.width)

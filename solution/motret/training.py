@@ -71,8 +71,14 @@ def load(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainingD
 
 
 def settle(settings: TrainSettings, sources: Mapping[str, str]) -> tuple[TrainSettings, dict[str, str]]:
-    """The settings with what a file of published weights decides, and their sources; says what was taken."""
+    """The settings with what a file of published weights decides, and their sources; says what was taken.
+
+    A preset's --text_activation is for its tower from scratch: pretrained weights have their own.
+    """
     settings, sources, line = published.settle(settings, sources)
+    if sources.get("text_activation", "").startswith("preset") and not text.from_scratch(settings.text):
+        settings = replace(settings, text=replace(settings.text, text_activation="auto"))
+        sources |= {"text_activation": "default"}
     if line:
         print(line)
     return settings, sources
