@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -104,10 +105,12 @@ def latent_space(path: Path, look: Look, points: np.ndarray) -> None:
 
 def flatten(pairs: Pairs, seed: int) -> np.ndarray:
     """(2N, 2) t-SNE of texts, then motions, by cosine distance; N >= 2."""
-    from sklearn.manifold import TSNE  # slow to import, and training imports this module
+    from sklearn import manifold  # slow to import, and training imports this module
 
     both = np.concatenate([pairs.text, pairs.motion])
-    made = TSNE(metric="cosine", init="pca", perplexity=min(30, (len(both) - 1) / 3), max_iter=500, random_state=seed, n_jobs=1)
+    iterations = {"max_iter": 500} if "max_iter" in signature(manifold.TSNE).parameters else {"n_iter": 500}  # before 1.5
+    perplexity = min(30, (len(both) - 1) / 3)
+    made = manifold.TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed, n_jobs=1, **iterations)
     return made.fit_transform(both)
 
 
