@@ -209,7 +209,7 @@ def failure_analysis(look: Look, ranks: Ranks) -> list[str]:
     worst = _worst(look, ranks)
     gallery, missed = len(look.out.ids), np.flatnonzero(ranks.rank >= metrics.TOP)
     share = len(missed) / len(look.captions)
-    twins = sum(any(_says_the_same(look, row, motion) for motion in _above(look, ranks, row)) for row in missed)
+    twins = sum(_below_a_twin(look, ranks, missed))
     lines = [look.title("Worst failures"), ""]
     lines.append(f"{len(missed)} of {len(look.captions)} captions ({share:.1%}) miss the top {metrics.TOP} of {gallery} motions.")
     lines.append(f"Of these {len(missed)}, {twins} stand below a motion with a caption of the same words, which no text tells apart.")
@@ -243,8 +243,17 @@ def _told(look: Look, motion: int) -> list[str]:
     return [look.captions[row] for row in np.flatnonzero(look.out.owner == motion)]
 
 
-def _says_the_same(look: Look, caption: int, motion: int) -> bool:
-    return normalise(look.captions[caption]) in map(normalise, _told(look, motion))
+def _below_a_twin(look: Look, ranks: Ranks, rows: np.ndarray) -> list[bool]:
+    """Whether each of some captions stands below, or beside, another motion that has a caption of the same words."""
+    said = [normalise(caption) for caption in look.captions]
+    owners: dict[str, set[int]] = {}
+    for told, owner in zip(said, look.out.owner, strict=True):
+        owners.setdefault(told, set()).add(int(owner))
+    found = []
+    for row in rows:
+        similarity, right = ranks.sim_cm[row], int(look.out.owner[row])
+        found.append(any(similarity[other] >= similarity[right] for other in owners[said[row]] - {right}))
+    return found
 
 
 def _failure(look: Look, ranks: Ranks, caption: int) -> list[str]:
