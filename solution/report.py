@@ -14,9 +14,9 @@ from motret.config import ReportSettings
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv)
-    settings = cli.parse(ReportSettings, argv, __doc__)
-    demo.make_missing(argv, runs=True)
+    args = demo.with_data(argv)
+    settings = cli.parse(ReportSettings, args, __doc__)
+    demo.make_missing(args, argv, runs=True)
     from motret import dataset, folds, reporting  # torch is slow to import: --help and a wrong flag answer without it
 
     data = dataset.load_training(settings.data, settings.machine.jobs)

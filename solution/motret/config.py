@@ -591,7 +591,7 @@ PRESETS: dict[str, Preset] = {
             "eval_interval": 4,
         },
         by_variant={"clip": {"text_layers": 3, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8}},
-        tuning={"trials": 8, "max_minutes": 1.5, "trial_epochs": 8},
+        tuning={"trials": 8, "max_minutes": 2.0, "trial_epochs": 8, "confirm_folds": 1},
         tuned_variants=1,
     ),
     "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
