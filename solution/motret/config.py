@@ -196,6 +196,8 @@ class TuneSettings:
     they are better there by more than two standard errors, more for several."""
     trial_epochs: int = 6
     """Epochs of a trial, where training would take more."""
+    search: str | None = None
+    """Settings to search, separated by commas; by default the whole table of the variant (solution/motret/search_space.py)."""
     pruner: Literal["median", "hyperband", "none"] = "median"
     """Which trials end early, by their score after each epoch."""
     storage: str | None = None
@@ -591,7 +593,7 @@ PRESETS: dict[str, Preset] = {
             "eval_interval": 4,
         },
         by_variant={"clip": {"text_layers": 3, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8}},
-        tuning={"trials": 8, "max_minutes": 2.0, "trial_epochs": 8, "confirm_folds": 1},
+        tuning={"trials": 8, "max_minutes": 2.0, "trial_epochs": 8, "confirm_folds": 1, "search": "tau,lr,head_lr_mult"},
         tuned_variants=1,
     ),
     "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
