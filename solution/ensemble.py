@@ -15,9 +15,9 @@ from motret.faults import DataFault
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv)
-    settings = cli.parse(EnsembleSettings, argv, __doc__)
-    demo.make_missing(argv, runs=True)
+    args = demo.with_data(argv)
+    settings = cli.parse(EnsembleSettings, args, __doc__)
+    demo.make_missing(args, argv, runs=True)
     from motret import combining, dataset, folds  # torch is slow to import: --help and a wrong flag answer without it
 
     test_dir = settings.test_dir or settings.data.data_dir / "test"

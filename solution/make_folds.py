@@ -16,9 +16,9 @@ from motret.config import FoldSettings
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv)
-    settings = cli.parse(FoldSettings, argv, __doc__)
-    demo.make_missing(argv)
+    args = demo.with_data(argv)
+    settings = cli.parse(FoldSettings, args, __doc__)
+    demo.make_missing(args, argv)
     data = dataset.load_training(settings.data, settings.machine.jobs)
     before = folds.made_of(settings.data.folds_dir)
     lists = folds.choose_lists(settings.data.data_dir, settings.prefer_txt_split, settings.folds is not None)

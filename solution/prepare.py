@@ -15,9 +15,9 @@ from motret.survey import survey
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv)
-    settings = cli.parse(PrepareSettings, argv, __doc__)
-    demo.make_missing(argv)
+    args = demo.with_data(argv)
+    settings = cli.parse(PrepareSettings, args, __doc__)
+    demo.make_missing(args, argv)
     data = dataset.load_training(settings.data, settings.machine.jobs)
     folder = settings.data.data_dir / "test"
     test = dataset.load_test(folder, data.store.settings, settings.data, settings.machine.jobs) if folder.is_dir() else None

@@ -1,8 +1,9 @@
 """Draws what runs learned: `python solution/report.py --run NAME`.
 
-Writes to runs/<name>/report/: index.html, which shows queries and how their ranked motions move; curves of the training; what [CLS]
-and part tokens attend to; the qualitative analysis of the held-out motions (heatmap, retrieval, action words, t-SNE, similarities,
-failures). Needs the finished run and its data, no training.
+Writes to runs/<name>/report/: index.html, which shows queries and how their ranked motions move, and curves of the training, both of
+all folds; of the first fold (--fold K: of another, --all_folds: of each) what [CLS] and part tokens attend to and the qualitative
+analysis of its motions (heatmap, retrieval, action words, t-SNE, similarities, failures). Needs the finished run and its data, no
+training.
 """
 
 import functools
@@ -15,9 +16,9 @@ from motret.config import ReportSettings
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv)
-    settings = cli.parse(ReportSettings, argv, __doc__)
-    demo.make_missing(argv, runs=True)
+    args = demo.with_data(argv)
+    settings = cli.parse(ReportSettings, args, __doc__)
+    demo.make_missing(args, argv, runs=True)
     from motret import dataset, folds, page, reporting  # torch is slow to import: --help and a wrong flag answer without it
 
     data = dataset.load_training(settings.data, settings.machine.jobs)

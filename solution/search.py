@@ -13,9 +13,9 @@ from motret.config import SearchSettings
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv)
-    settings = cli.parse(SearchSettings, argv, __doc__)
-    demo.make_missing(argv, runs=True)
+    args = demo.with_data(argv)
+    settings = cli.parse(SearchSettings, args, __doc__)
+    demo.make_missing(args, argv, runs=True)
     from motret import browser, gallery, page  # torch is slow to import: --help and a wrong flag answer without it
 
     run, found = gallery.search(settings)

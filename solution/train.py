@@ -19,12 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if begun := resume.begun(settings):
         settings, sources = resume.settings_of(begun, settings, sources)
     else:
-        argv = demo.with_data(argv, takes_preset=True)
-        settings, sources = cli.parse_train(argv, __doc__)
-        demo.make_missing(argv)
+        args = demo.with_data(argv, takes_preset=True)
+        settings, sources = cli.parse_train(args, __doc__)
+        demo.make_missing(args, argv)
         if (found := tuned.find(settings)).line:
             print(found.line)
-            settings, sources = cli.parse_train(argv, __doc__, found.values, found.source)
+            settings, sources = cli.parse_train(args, __doc__, found.values, found.source)
     training.train(settings, sources)
     return 0
 

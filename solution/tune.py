@@ -15,11 +15,11 @@ from motret import cli, config, demo
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = demo.with_data(argv, takes_preset=True)
-    asked, flags = cli.parse_tune(argv, __doc__)
+    args = demo.with_data(argv, takes_preset=True)
+    asked, flags = cli.parse_tune(args, __doc__)
     variants = asked.variants or config.PRESETS[asked.preset or "full"].variants
     defaults = [cli.parse_train([variant, *flags], None) for variant in variants]
-    demo.make_missing(argv)
+    demo.make_missing(args, argv)
     from motret import tuning  # torch is slow to import: --help and a wrong flag answer without it
 
     for settings, sources in defaults:

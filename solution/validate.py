@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] in ("oof", "submission", "make_batches", "make-batches"):
         args = demo.with_data(args)
     settings = cli.parse_one_of(kinds | {"compare": CompareSettings, "make_batches": BatchesSettings}, args, __doc__)
-    demo.make_missing(args, runs=isinstance(settings, OofSettings))
+    demo.make_missing(args, argv, runs=isinstance(settings, OofSettings))
     does = {OofSettings: score_runs, SubmissionSettings: check_submission, BatchesSettings: make_batches}
     does[RecordSettings] = lambda said: print(submission_log.record(said.submissions_dir / "log.csv", said.file, said.public_score))
     does[CompareSettings] = lambda two: print(compare.compare(two.first, two.second).line())

@@ -557,6 +557,19 @@ def test_every_setting_of_the_table_exists_and_its_default_lies_inside(variant, 
     assert {"tau", "learn_tau", "lr", "label_smoothing"} <= space.keys()
 
 
+def test_some_settings_alone_are_searched_where_they_are_named():
+    settings = cli.parse_train(["holistic", "--preset", "fast"], None)[0]
+    space, default = search_space.space_of(settings, fixed={"lr"}, only=("tau", "lr"))
+    assert space.keys() == default.keys() == {"tau"}
+    with pytest.raises(SettingFault, match="'taux' is not among what is searched for holistic \\(choose from tau, "):
+        search_space.space_of(settings, only=("taux",))
+
+
+def test_the_fast_preset_searches_temperature_and_learning_rates():
+    asked, flags = cli.parse_tune(["holistic", "--preset", "fast"], None)
+    assert asked.search == "tau,lr,head_lr_mult" and asked.trials >= 8 and flags == ["--preset", "fast"]
+
+
 def test_what_means_nothing_to_a_configuration_is_not_searched():
     def names(*flags, variant="holistic"):
         return search_space.space_of(cli.parse_train([variant, *flags], None)[0])[0].keys()

@@ -196,6 +196,8 @@ class TuneSettings:
     they are better there by more than two standard errors, more for several."""
     trial_epochs: int = 6
     """Epochs of a trial, where training would take more."""
+    search: str | None = None
+    """Settings to search, separated by commas; by default the whole table of the variant (solution/motret/search_space.py)."""
     pruner: Literal["median", "hyperband", "none"] = "median"
     """Which trials end early, by their score after each epoch."""
     storage: str | None = None
@@ -591,11 +593,14 @@ PRESETS: dict[str, Preset] = {
             "proj_dim": 128,
             "batch_size": 32,
             "lr": 1e-3,
-            "epochs": 16,
+            "epochs": 12,
             "eval_interval": 4,
         },
-        by_variant={"clip": {"text_layers": 3, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8}},
-        tuning={"trials": 8, "max_minutes": 1.5, "trial_epochs": 8},
+        by_variant={
+            "sgar": {"layers": 1},
+            "clip": {"text_layers": 2, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8},
+        },
+        tuning={"trials": 8, "max_minutes": 2.0, "trial_epochs": 6, "confirm_folds": 1, "search": "tau,lr,head_lr_mult"},
         tuned_variants=1,
     ),
     "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),

@@ -24,15 +24,18 @@ def with_data(argv: Sequence[str] | None, takes_preset: bool = False) -> list[st
     return [*args, "--data_dir", str(config.sample_dir()), *preset]
 
 
-def make_missing(args: Sequence[str], runs: bool = False) -> None:
+def make_missing(args: Sequence[str], argv: Sequence[str] | None, runs: bool = False) -> None:
     """Makes the generated challenge where `with_data` put it into the arguments, and says so.
 
-    runs: also trains what run_all.sh would, where no run of the challenge is finished.
+    argv: the arguments before that; runs: also trains what run_all.sh would, where no run of the challenge is finished.
     """
-    flags = dict(cli.flag_groups(args[next((place for place, arg in enumerate(args) if arg.startswith("--")), len(args)) :]))
+    if "data_dir" in cli.given(args) - cli.given(sys.argv[1:] if argv is None else argv):
+        flags = dict(cli.flag_groups(args[next(place for place, arg in enumerate(args) if arg.startswith("--")) :]))
+        _make(flags, runs)
+
+
+def _make(flags: dict[str, list[str]], runs: bool) -> None:
     default, sample = config.default_path("data_dir"), config.sample_dir()
-    if default.is_dir() or flags.get("data_dir", [""])[-1] != str(sample):
-        return
     from motret import synth
 
     preset = f" with the {flags['preset'][-1]} preset" if "preset" in flags else ""

@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from motret import config, text
 from motret.config import TrainSettings
+from motret.faults import SettingFault
 
 
 def always(settings: TrainSettings) -> bool:
@@ -101,12 +102,19 @@ SPACES: dict[str, Space] = {
 """Variant -> its table."""
 
 
-def space_of(settings: TrainSettings, fixed: Collection[str] = ()) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
+def space_of(
+    settings: TrainSettings, fixed: Collection[str] = (), only: Collection[str] = ()
+) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
     """What is searched for these settings, and their own values of it: the default configuration, which lies inside the space.
 
-    fixed: settings that are not searched.
+    fixed: settings that are not searched; only: the settings that are, where any are named. SettingFault for a name that the variant's
+    table has not.
     """
     values = config.flat(settings)
-    chosen = {name: item for name, item in SPACES.get(settings.variant, SHARED).items() if name not in fixed and item.when(settings)}
+    table = SPACES.get(settings.variant, SHARED)
+    if unknown := [name for name in only if name not in table]:
+        wrong = f"{unknown[0]!r} is not among what is searched for {settings.variant}"
+        raise SettingFault("--search", wrong, f"choose from {', '.join(table)}")
+    chosen = {name: item for name, item in table.items() if name not in fixed and item.when(settings) and (not only or name in only)}
     distributions = {name: item.around(values[name]).distribution() for name, item in chosen.items()}
     return distributions, {name: values[name] for name in chosen}

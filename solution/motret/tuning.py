@@ -153,7 +153,9 @@ def plan(
     settings: TrainSettings, sources: Mapping[str, str], asked: TuneSettings, data: TrainingData, made: Folds, share: float = 1.0
 ) -> Search:
     """What is searched, and how a trial trains: scored after every epoch, for few of them, without limits of its own."""
-    space, default = search_space.space_of(settings, {name for name, source in sources.items() if source == "flag"})
+    space, default = search_space.space_of(
+        settings, {name for name, source in sources.items() if source == "flag"}, (asked.search or "").replace(",", " ").split()
+    )
     if not space:
         raise SettingFault("tune.py", "flags give every setting that would be searched", "leave some of them out")
     trial = {"epochs": min(settings.fit.epochs, asked.trial_epochs), "eval_interval": 1, "max_minutes": None, "save_every": 0}
