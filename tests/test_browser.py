@@ -1,14 +1,17 @@
 """What the error browser is told: queries, their candidates, and the numbers of its overview."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import tiny
-from motret import browser, metrics, rank
+from motret import browser, foreign, metrics, rank
 from motret.browser import FoldAnswers
 from motret.challenge import Query
 from motret.faults import DataFault
@@ -108,7 +111,7 @@ def test_a_ranked_test_with_its_truth_tells_score_recall_and_the_right_motion() 
     report = browser.of_test("test", queries, similarities, [], FeatureSettings(fps=20, up="+z"), truth)
     assert [query.rank for query in report.queries] == [2, 12, 1]
     values = metrics.rank_value(np.array([1, 11, 0]))
-    assert facts(report)["Score"].startswith(f"{values.mean():.3f} ± ")
+    assert facts(report)["True score, on these queries"].startswith(f"{values.mean():.3f} ± ")
     assert report.overview.recall[:2] == pytest.approx((1 / 3, 2 / 3)) and report.overview.chance[5] == pytest.approx(0.5)
     assert report.queries[0].candidates[1].captions == ("scene 1", "again") and report.queries[0].candidates[0].captions == ()
     assert (report.settings.fps, report.settings.up) == (20, "+z")
@@ -130,6 +133,46 @@ def test_a_submission_is_shown_by_what_is_kept_beside_it(tmp_path: Path) -> None
         browser.of_submission(kept, asked(3, 3), FeatureSettings(), None)
 
 
+def kept_submission(folder: Path, local: dict | None, alone: Sequence[Sequence[np.ndarray]], weights: Sequence[float]) -> Path:
+    """Of two queries of three candidates, with these members."""
+    named = [(f"member {number}", own) for number, own in enumerate(alone)]
+    foreign.save(folder / "kept.npz", asked(2, 3), [np.array([3.0, 2, 1])] * 2, named)
+    members = [{"run": name, "weight": weight} for (name, _), weight in zip(named, weights, strict=True)]
+    (folder / "kept.json").write_text(json.dumps({"members": members, "local_score": local}))
+    return folder / "kept.csv"
+
+
+def test_the_head_of_a_submission_tells_local_and_true_score_by_their_names(tmp_path: Path) -> None:
+    local = {"mean": 0.712, "error": 0.011, "motions": 90, "groups": 80, "by_fold": {"0": {}}}
+    kept = kept_submission(tmp_path, local, [], [])
+    report = browser.of_submission(kept, asked(2, 3), FeatureSettings(), {"1": 1, "2": 1})
+    assert report.overview.facts[0] == ("Local score, expected on held-out motions", "0.712 ± 0.011")
+    assert report.overview.facts[1][0] == "True score, on these queries" and report.overview.large == 2
+    unknown = browser.of_submission(kept, asked(2, 3), FeatureSettings(), None)
+    assert unknown.overview.large == 1 and "True score, on these queries" not in facts(unknown)
+    kept = kept_submission(tmp_path, None, [], [])
+    report = browser.of_submission(kept, asked(2, 3), FeatureSettings(), None)
+    assert report.overview.facts[0] == ("Local score, since a member has no out-of-fold part", "not known")
+
+
+def test_queries_of_a_submission_tell_how_much_its_weighty_members_disagree(tmp_path: Path) -> None:
+    up, down = np.array([1.0, 2, 3]), np.array([9.0, 5, -8])
+    members = [[up, up], [2 * up, down], [down, down]]
+    kept = kept_submission(tmp_path, None, members, [0.5, 0.5, 0.0])  # what has no weight has no say
+    report = browser.of_submission(kept, asked(2, 3), FeatureSettings(), None)
+    assert [query.disagreement for query in report.queries] == pytest.approx([0, 2])
+    kept = kept_submission(tmp_path, None, members[:1], [1.0])
+    assert [query.disagreement for query in browser.of_submission(kept, asked(2, 3), FeatureSettings(), None).queries] == [None, None]
+
+
+def test_disagreement_is_one_less_spearmans_correlation_over_all_pairs_of_members() -> None:
+    members = [np.random.default_rng(seed).integers(0, 9, 12).astype(float) for seed in range(3)]  # with ties
+    pairs = [spearmanr(one, other).statistic for one, other in itertools.combinations(members, 2)]
+    assert browser.disagreement(members) == pytest.approx(1 - np.mean(pairs))
+    assert browser.disagreement([members[0], np.ones(12)]) == 1
+    assert browser.disagreement([np.ones(1), np.zeros(1)]) == 0
+
+
 def test_a_test_without_truth_tells_none() -> None:
     report = browser.of_test("test", asked(2, 12), [np.arange(12.0)] * 2, [], FeatureSettings())
     assert facts(report)["Right answers"] == "not known" and not report.overview.recall
@@ -139,7 +182,7 @@ def test_a_test_without_truth_tells_none() -> None:
 
 def test_queries_whose_answer_is_not_told_count_for_nothing() -> None:
     report = browser.of_test("test", asked(2, 12), [-np.arange(12.0)] * 2, [], FeatureSettings(), {"2": 1})
-    assert facts(report)["Score"].startswith("1.000") and [query.rank for query in report.queries] == [None, 1]
+    assert facts(report)["True score, on these queries"].startswith("1.000") and [query.rank for query in report.queries] == [None, 1]
 
 
 @pytest.mark.parametrize("truth", [None, {f"{query}": 20 for query in range(1, 241)}])

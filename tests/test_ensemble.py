@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import ensemble
 import prepare
+import report
 import tiny
 import validate
-from motret import bank, config, folds, foreign, fusion, members, metrics, runs, standing, submission
+from motret import bank, config, folds, foreign, fusion, members, metrics, reporting, runs, standing, submission
 from motret.challenge import query_key
 from motret.config import EnsembleSettings
 from motret.dataset import load_test, load_training
@@ -250,6 +252,25 @@ def test_it_ends_with_a_table_and_keeps_all_similarities(trained: Path, tmp_path
         mine = kept["query"] == query
         order = kept["candidate"][mine][np.argsort(-kept["similarity"][mine], kind="stable")]
         assert tuple(order[:10]) == ranked
+
+
+def test_what_each_member_says_is_kept_and_its_page_tells_where_members_disagree(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--runs", "one", "two", "--query_bank=off", "--views=none", "--weights=equal")
+    assert rank_test(trained, tmp_path, *flags) == 0
+    about, kept, _ = written(tmp_path)
+    assert kept["members"].tolist() == ["one", "two"] and kept["alone"].shape == (2, 36) and kept["alone"].dtype == np.float32
+    np.testing.assert_allclose(kept["alone"].mean(axis=0), kept["similarity"], atol=1e-5)
+    monkeypatch.setattr(reporting, "write", lambda run, *rest: run.folder)
+    assert report.main([*tiny.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}"]) == 0
+    html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    shown = json.loads(html.split('id="data">')[1].split("</script>")[0])["queries"]
+    expected = [1 - spearmanr(*kept["alone"][:, kept["query"] == query["id"]].astype(float)).statistic for query in shown]
+    assert [query["disagreement"] for query in shown] == pytest.approx(expected) and len(shown) == 3
+    scores = html.split('<dl class="facts scores">')[1].split("</dl>")[0]
+    assert scores.index("Local score, expected on held-out motions") < scores.index("True score, on these queries")
+    assert "{mean:.3f} ± {error:.3f}".format(**about["local_score"]) in scores
 
 
 def test_one_network_of_a_member_is_worth_the_mean_of_its_networks_alone(trained: Path, tmp_path: Path) -> None:
@@ -517,7 +538,7 @@ def test_bad_candidates_are_told_and_ranked_last_and_the_submission_is_whole(tmp
     assert sorted(ranked) == list(range(1, 13)) and set(ranked[-3:]) == {4, 5, 6}
     command = ["submission", str(tmp_path / "submissions" / "submission.csv"), "--data_dir", str(data), "--top_k", "12"]
     assert validate.main(command) == 0
-    (kept,) = (tmp_path / "submissions").glob("*_cv*.npz")
+    (kept,) = (tmp_path / "submissions").glob("*.npz")
     assert all(np.isfinite(own).all() for own in foreign.read_similarities(kept, asked))
     assert ensemble.main([*call, "--strict"]) == 1
     assert "error: " in capsys.readouterr().err

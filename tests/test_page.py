@@ -74,6 +74,14 @@ def test_the_overview_draws_recall_where_it_is_known(tmp_path: Path) -> None:
     assert "<svg" not in html and "0.250" in html and "None" not in html
 
 
+@pytest.mark.parametrize(("large", "shown"), [(0, []), (1, ["one"]), (2, ["one", "two"])])
+def test_the_first_facts_stand_out(tmp_path: Path, large: int, shown: list[str]) -> None:
+    page.write(tmp_path / "page.html", made(tmp_path, facts=(("one", "1"), ("two", "2"), ("three", "3")), large=large))
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert re.findall(r"<dt>(.*?)</dt>", html) == ["one", "two", "three"]
+    assert re.findall(r"<dt>(.*?)</dt>", "".join(re.findall(r'<dl class="facts scores">(.*?)</dl>', html, re.DOTALL))) == shown
+
+
 def test_a_motion_that_cannot_be_read_is_a_point_and_one_with_gaps_is_drawn(tmp_path: Path) -> None:
     report = made(tmp_path)
     whole = page.pack_all(report)

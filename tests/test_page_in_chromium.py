@@ -56,18 +56,19 @@ def walk(seed: int, persons: int = 2) -> np.ndarray:
     return join_columns(np.stack(bodies, axis=1), sixes(60, persons)).astype(np.float32)
 
 
-def report(folder: Path, persons: int = 2, queries: int = 4, truth: bool = True) -> Report:
+def report(folder: Path, persons: int = 2, queries: int = 4, truth: bool = True, lead: bool = False) -> Report:
     paths = [folder / f"{persons}-{number}.npy" for number in range(3)]
     for number, path in enumerate(paths):
         np.save(path, walk(number, persons))
     asked = []
     for number in range(queries):
         candidates = tuple(
-            Candidate(f"m{(place + number) % 3}", paths[(place + number) % 3], place + 1, 2.0 - place / 2, (WORDS[number], "and so on"))
-            for place in range(3)
+            Candidate(f"m{(place + number) % 3}", paths[(place + number) % 3], place + 1, score, (WORDS[number], "and so on"))
+            for place, score in enumerate((2.0, (1.5, 1.0, 1.9, 1.4)[number] if lead else 1.5, 1.0))
         )
         right = candidates[(0, 2, 1, 0)[number]].motion if truth else None
-        asked.append(Query(f"q{number + 1}", (WORDS[number], "said otherwise"), candidates, 32, right))
+        disagreement = (0.25, 0.1, 1.5, 0.75)[number] if truth else None
+        asked.append(Query(f"q{number + 1}", (WORDS[number], "said otherwise"), candidates, 32, right, disagreement))
     overview = Overview(
         (("Score", "0.700 ± 0.010"),), (0.5, 0.75, 1.0), (0.1, 0.2, 0.3), (Member("one", 0.6), Member(NASTY, 0.4)), "A note."
     )
@@ -80,6 +81,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     page.write(folder / "errors.html", report(folder))
     page.write(folder / "unknown.html", report(folder, truth=False))
+    page.write(folder / "leads.html", report(folder, lead=True))
     page.write(folder / "alone.html", report(folder, persons=1))
     page.write(folder / "search.html", replace(report(folder, queries=1, truth=False), overview=Overview((("Model", "one"),))))
     return folder
@@ -196,6 +198,31 @@ def test_the_list_is_sorted_as_asked(show) -> None:
     for order, found in (("easiest first", "q1 q4 q3 q2"), ("by id", "q1 q2 q3 q4"), ("by caption", "q3 q4 q2 q1")):
         view.get_by_label("Sort").select_option(order)
         assert listed(view) == found.split()
+
+
+@pytest.mark.parametrize(
+    ("order", "found", "value", "meaning"),
+    [
+        ("smallest lead first", "q3 q1 q4 q2", "lead 0.10", "Lead: the score of the first candidate minus that of the second."),
+        ("most disagreement first", "q3 q4 q1 q2", "disagreement 1.50", "1 minus Spearman's rank correlation, the mean over all pairs"),
+    ],
+)
+def test_the_list_is_sorted_by_what_the_ensemble_is_unsure_of_and_says_what_that_is(
+    show, order: str, found: str, value: str, meaning: str
+) -> None:
+    view = show("leads")
+    assert view.locator("#means").is_hidden()
+    view.get_by_label("Sort").select_option(order)
+    assert listed(view) == found.split()
+    assert view.locator("#queries .under").first.inner_text() == f"q3 · rank 2 of 32 · {value}"
+    assert meaning in view.locator("#means").inner_text()
+    view.get_by_label("Sort").select_option("by id")
+    assert view.locator("#means").is_hidden() and view.locator("#queries .under").first.inner_text() == "q1 · rank 1 of 32"
+
+
+def test_without_members_nothing_is_sorted_by_their_disagreement(show) -> None:
+    orders = show("unknown").locator("#sort option").all_inner_texts()
+    assert "smallest lead first" in orders and "most disagreement first" not in orders
 
 
 def test_without_answers_the_list_tells_the_best_motion(show) -> None:
@@ -365,6 +392,37 @@ def test_keys_are_letters_while_somebody_writes(show) -> None:
     assert view.get_by_label("Search").input_value() == "two p"
     assert view.locator("#caption").inner_text() == "two people wave" and view.locator("#play").inner_text() == "Play"
     assert listed(view) == ["q1"]
+
+
+def test_enter_in_the_search_opens_the_first_that_is_found(show) -> None:
+    view = show()
+    view.keyboard.press("/")
+    view.keyboard.type("one of them")
+    view.keyboard.press("Enter")
+    expect(view.locator("#caption")).to_have_text("one of them squats")
+    assert focused(view) == "caption"
+    view.keyboard.press("/")
+    view.keyboard.press("Enter")  # it is open already
+    assert focused(view) == "caption"
+    view.keyboard.press("/")
+    view.get_by_label("Search").fill("nothing of that kind")
+    view.keyboard.press("Enter")
+    assert focused(view) == "search" and view.locator("#caption").inner_text() == "one of them squats"
+
+
+def test_arrows_in_the_search_go_through_what_is_found_while_one_can_write_on(show) -> None:
+    view = show()
+    view.keyboard.press("/")
+    view.keyboard.type("the")  # they bow to each other, said otherwise; all have the latter
+    for key, caption in (("ArrowDown", "they bow to each other"), ("ArrowDown", NASTY), ("ArrowUp", "they bow to each other")):
+        view.keyboard.press(key)
+        expect(view.locator("#caption")).to_have_text(caption)
+        assert focused(view) == "search"
+    view.keyboard.type("m squats")
+    assert listed(view) == ["q4"]
+    view.keyboard.press("ArrowDown")
+    expect(view.locator("#caption")).to_have_text("one of them squats")
+    assert view.locator("#queries a[aria-current]").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

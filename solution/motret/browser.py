@@ -1,10 +1,11 @@
 """What the error browser shows: reports made of out-of-fold similarities, of a ranked test folder, of a search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from motret import challenge, files, foreign, metrics
 from motret.challenge import query_key
@@ -21,6 +22,7 @@ MOST = 200
 """Queries that a page shows."""
 TOP = 10
 """Candidates that are shown of a long ranking, besides the right one."""
+NO_LOCAL_SCORE = "Local score, since a member has no out-of-fold part"
 WHOLE = 1000
 """Candidates in all up to which a page shows every one of every query."""
 
@@ -119,7 +121,7 @@ def of_test(
     if len(standing):
         score = metrics.clustered(metrics.rank_value(standing - 1), np.arange(len(standing)))
         recall = tuple((standing <= k).mean() for k in range(1, metrics.TOP + 1))
-        facts = [("Score", _score(score)), facts[0], ("Median rank", f"{np.median(standing):g}")]
+        facts = [("True score, on these queries", _score(score)), facts[0], ("Median rank", f"{np.median(standing):g}")]
     if whole:
         chosen, note = np.arange(len(asked)), ""
     else:
@@ -130,13 +132,40 @@ def of_test(
 
 
 def of_submission(kept: Path, queries: Sequence[challenge.Query], settings: FeatureSettings, truth: Mapping[str, int] | None) -> Report:
-    """Report of a submission by what is kept beside it: the similarities in its .npz, the members in its .json; the rest as `of_test`."""
+    """Report of a submission by what is kept beside it: the similarities in its .npz, scores and members in its .json; the rest as
+    `of_test`."""
     about = files.read_json(kept.with_suffix(".json")) or {}
     members = [
         Member(member["run"], member.get("weight"), _score(Score(**member["local_score"])) if "local_score" in member else "")
         for member in about.get("members", ())
     ]
-    return of_test(kept.stem, queries, foreign.read_similarities(kept.with_suffix(".npz"), queries), members, settings, truth)
+    file = kept.with_suffix(".npz")
+    report = of_test(kept.stem, queries, foreign.read_similarities(file, queries), members, settings, truth)
+    facts, large = report.overview.facts, 1 if report.overview.recall else 0
+    if "local_score" in about:
+        local = about["local_score"]
+        told = _score(Score(*(local[name] for name in ("mean", "error", "motions", "groups")))) if local else "not known"
+        facts, large = (("Local score, expected on held-out motions" if local else NO_LOCAL_SCORE, told), *facts), large + 1
+    ranked = [own for own, member in zip(foreign.read_alone(file, queries), members, strict=False) if member.weight]
+    differ = {query.id: disagreement(own) for query, *own in zip(queries, *ranked, strict=True)}
+    asked = tuple(replace(query, disagreement=differ[query.id]) for query in report.queries)
+    return replace(report, overview=replace(report.overview, facts=facts, large=large), queries=asked)
+
+
+def disagreement(similarities: Sequence[np.ndarray]) -> float | None:
+    """How differently the members of an ensemble rank the candidates of a query: 1 - Spearman's rank correlation, mean over all pairs
+    of members. 0: all have the same order; 1: unrelated ones, as are those of a member for whom all candidates are alike.
+
+    similarities: of each member to the candidates, (n,) each. None where there are fewer than two members; a single candidate is in order.
+    """
+    if len(similarities) < 2:
+        return None
+    if len(similarities[0]) < 2:
+        return 0.0
+    centred = rankdata(np.stack(similarities), axis=1) - (len(similarities[0]) + 1) / 2
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    pairs = np.triu_indices(len(unit), k=1)
+    return float(np.clip(1 - (unit @ unit.T)[pairs].mean(), 0, 2))
 
 
 def of_search(caption: str, found: Found, top: int) -> Report:
@@ -146,7 +175,7 @@ def of_search(caption: str, found: Found, top: int) -> Report:
         Candidate(found.names[at], found.paths[at], rank, float(found.similarity[at]), found.captions[at])
         for rank, at in enumerate(order, start=1)
     )
-    overview = Overview((("Model", found.model), ("Gallery", found.about)), note=found.note)
+    overview = Overview((("Model", found.model), ("Gallery", found.about)), note=found.note, large=0)
     query = Query("search", (caption,), candidates, len(found.names))
     return Report("Search", overview, (query,), found.settings)
 

@@ -68,7 +68,7 @@ def combine(settings: EnsembleSettings, data: TrainingData, folds: Folds, test_d
     gt = test_dir / "gt.csv"
     true = _true_scores(found, queries, submission.read_ground_truth(gt)) if gt.is_file() else None
     judged = verdict.judge(fitted, [(one.name, share) for one, share in fixed], true, settings.machine.seed)
-    published = publish.publish(settings, fitted, fixed, queries, found.together, judged, test_dir)
+    published = publish.publish(settings, fitted, fixed, queries, found, judged, test_dir)
     return Combined(len(queries), fitted, judged, published, tuple(one.name for one, _ in fixed))
 
 

@@ -49,14 +49,28 @@ def read_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray,
     return _similarities(path, _arrays(path), queries)
 
 
-def save(path: Path, queries: Sequence[Query], similarities: Sequence[np.ndarray]) -> None:
-    """Writes similarities of each query to its candidates, one row a pair: query (N,) text, candidate (N,), similarity (N,) float32."""
+def read_alone(path: Path, queries: Sequence[Query]) -> tuple[tuple[np.ndarray, ...], ...]:
+    """What `save` wrote of each member, in its order; nothing where the file is of before members were kept."""
+    arrays = _arrays(path)
+    return tuple(_similarities(path, arrays | {"similarity": own}, queries) for own in arrays.get("alone", ()))
+
+
+def save(
+    path: Path, queries: Sequence[Query], similarities: Sequence[np.ndarray], alone: Sequence[tuple[str, Sequence[np.ndarray]]] = ()
+) -> None:
+    """Writes similarities of each query to its candidates, one row a pair: query (N,) text, candidate (N,), similarity (N,) float32.
+
+    alone: name and similarities of each of M members, which become members (M,) text and alone (M, N) float32.
+    """
     counts = [len(query.candidates) for query in queries]
     arrays = {
         "query": np.repeat([query.id for query in queries], counts),
         "candidate": np.concatenate([query.candidates for query in queries]),
         "similarity": np.concatenate(similarities).astype(np.float32),
     }
+    if alone:
+        arrays["members"] = np.array([name for name, _ in alone])
+        arrays["alone"] = np.stack([np.concatenate(own) for _, own in alone]).astype(np.float32)
     files.write_whole(path, lambda beside: np.savez(beside, **arrays))
 
 

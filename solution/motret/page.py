@@ -36,8 +36,8 @@ class Member:
 class Overview:
     """The head of a report.
 
-    facts: what is known, as (name, value); recall: share of queries found at rank <= k, for k = 1, 2, ... (empty: not known);
-    chance: the same for a random order; note: what a reader should know about the choice of queries.
+    facts: what is known, as (name, value), of which the first `large` stand out; recall: share of queries found at rank <= k, for
+    k = 1, 2, ... (empty: not known); chance: the same for a random order; note: what a reader should know about the choice of queries.
     """
 
     facts: tuple[tuple[str, str], ...] = ()
@@ -45,6 +45,7 @@ class Overview:
     chance: tuple[float, ...] = ()
     members: tuple[Member, ...] = ()
     note: str = ""
+    large: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Query:
-    """A question and its answer: candidates best first, of `gallery` that were ranked; truth: the right motion, where it is known."""
+    """A question and its answer: candidates best first, of `gallery` that were ranked; truth: the right motion, where it is known;
+    disagreement: how differently the members of an ensemble rank the candidates, as `browser.disagreement` has it."""
 
     id: str
     captions: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     gallery: int
     truth: str | None = None
+    disagreement: float | None = None
 
     @property
     def rank(self) -> int | None:
@@ -152,7 +155,8 @@ def _query(query: Query, number: dict[Path, int]) -> dict[str, Any]:
         }
         for candidate in query.candidates
     ]
-    return {"id": query.id, "captions": query.captions, "gallery": query.gallery, "rank": query.rank, "candidates": shown}
+    told = {"id": query.id, "captions": query.captions, "gallery": query.gallery, "rank": query.rank}
+    return told | {"disagreement": query.disagreement, "candidates": shown}
 
 
 def curve(overview: Overview) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from motret import files, foreign, rank, runs, standing, submission, submission_log
-from motret.blend import Similarities
+from motret.blend import Blend
 from motret.challenge import Query
 from motret.config import EnsembleSettings
 from motret.foreign import Foreign
@@ -34,18 +34,19 @@ def publish(
     fusion: Fusion,
     fixed: Sequence[tuple[Foreign, float]],
     queries: Sequence[Query],
-    similarities: Similarities,
+    found: Blend,
     verdict: Verdict,
     test_dir: Path,
 ) -> Published:
-    """Writes the ranking to the file to upload and, with its similarities (.npz) and what went into it (.json), as a dated one.
+    """Writes the ranking to the file to upload and, with its similarities (.npz, those of each member too) and what went into it
+    (.json), as a dated one.
 
     The log grows by a row, unless the same submission is kept already. With `fixed` files, which no score counts, there is no local
     score, neither in the name nor in the log. Validation queries (those of `validate.py make_batches`) are no submission: their ranking
     goes to --out, by default ranked.csv beside them, and nowhere else.
     """
     now, local = datetime.now(), fusion.local
-    ranked = rank.ranking(queries, similarities)
+    ranked = rank.ranking(queries, found.together)
     entries = _members(fusion, fixed)
     mixed = files.digest(entries, fusion.beta, settings.fold, sorted(ranked.items()))[:6]
     validation = (test_dir / MARKER).is_file()
@@ -63,7 +64,7 @@ def publish(
         if path == file and earlier is not None and earlier.read_bytes() == file.read_bytes():
             submission_log.move_last(log, earlier.name)
             return Published(file, earlier, again=True)
-    foreign.save(kept.with_suffix(".npz"), queries, similarities)
+    foreign.save(kept.with_suffix(".npz"), queries, found.together, list(zip(names, found.alone, strict=True)))
     true = next((row.true for row in verdict.rows[-1:] if row.true is not None), None)
     told = asdict(local.score) | {"by_fold": {fold: asdict(score) for fold, score in local.by_fold.items()}}
     about = {

@@ -22,19 +22,34 @@ const byId = (a, b) => collator.compare(a.id, b.id);
 const byWords = (a, b) => collator.compare(a.captions[0], b.captions[0]);
 const worst = (query) => query.rank ?? query.gallery + 1;
 const top = (query) => query.candidates[0].score;
+const lead = ({ candidates: [first, second] }) => (second ? first.score - second.score : Infinity);
 const ORDERS = known
   ? {
-      "hardest first": (a, b) => worst(b) - worst(a) || byId(a, b),
-      "easiest first": (a, b) => worst(a) - worst(b) || byId(a, b),
-      "by id": byId,
-      "by caption": byWords,
+      "hardest first": { by: (a, b) => worst(b) - worst(a) || byId(a, b) },
+      "easiest first": { by: (a, b) => worst(a) - worst(b) || byId(a, b) },
+      "by id": { by: byId },
+      "by caption": { by: byWords },
     }
   : {
-      "by id": byId,
-      "by caption": byWords,
-      "lowest best score": (a, b) => top(a) - top(b),
-      "highest best score": (a, b) => top(b) - top(a),
+      "by id": { by: byId },
+      "by caption": { by: byWords },
+      "lowest best score": { by: (a, b) => top(a) - top(b) },
+      "highest best score": { by: (a, b) => top(b) - top(a) },
     };
+ORDERS["smallest lead first"] = {
+  by: (a, b) => lead(a) - lead(b) || byId(a, b),
+  value: (query) => (query.candidates.length > 1 ? `lead ${lead(query).toFixed(2)}` : "no second candidate"),
+  means: "Lead: the score of the first candidate minus that of the second.",
+};
+if (queries.some((query) => query.disagreement !== null)) {
+  ORDERS["most disagreement first"] = {
+    by: (a, b) => b.disagreement - a.disagreement || byId(a, b),
+    value: (query) => `disagreement ${query.disagreement.toFixed(2)}`,
+    means:
+      "Disagreement: how differently the members of the ensemble rank the candidates; 1 minus Spearman's rank correlation, " +
+      "the mean over all pairs of members. 0: the same order; 1: unrelated.",
+  };
+}
 const haystacks = queries.map((query) => [query.id, ...query.captions].join("\n").toLowerCase());
 let listed = []; // numbers of the queries in the list, as they stand there
 let open = null; // number of the query that is shown
@@ -51,7 +66,7 @@ function entry(number) {
   link.dataset.number = number;
   const mark = make("span", query.rank === null ? "" : `mark ${query.rank === 1 ? "first" : query.rank <= 10 ? "near" : ""}`);
   mark.setAttribute("aria-hidden", "true");
-  link.append(mark, make("span", "words", query.captions.join(" / ")), make("span", "under", `${query.id} · ${standing(query)}`));
+  link.append(mark, make("span", "words", query.captions.join(" / ")), make("span", "under"));
   const item = make("li");
   item.append(link);
   return item;
@@ -61,9 +76,15 @@ const entries = single ? [] : queries.map((_, number) => entry(number));
 
 function list() {
   const words = at("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const order = ORDERS[at("sort").value];
+  const { by, value, means } = ORDERS[at("sort").value];
   listed = queries.map((_, number) => number).filter((number) => words.every((word) => haystacks[number].includes(word)));
-  listed.sort((a, b) => order(queries[a], queries[b]));
+  listed.sort((a, b) => by(queries[a], queries[b]));
+  for (const number of listed) {
+    const query = queries[number];
+    linkOf(number).lastChild.textContent = [query.id, standing(query), ...(value ? [value(query)] : [])].join(" · ");
+  }
+  at("means").textContent = means ?? "";
+  at("means").hidden = !means;
   at("queries").replaceChildren(...listed.map((number) => entries[number]));
   at("count").textContent = words.length ? `${listed.length} of ${queries.length} queries` : `${queries.length} queries`;
   if (open !== null) placeOf();
@@ -91,8 +112,21 @@ function step(by) {
   const next = listed[place < 0 ? 0 : place + by];
   if (next === undefined || next === open) return;
   stays = at("list").contains(document.activeElement);
-  if (stays) linkOf(next).focus();
+  if (stays && document.activeElement !== at("search")) linkOf(next).focus();
   location.hash = `query-${next}`;
+}
+
+function searchKey(event) {
+  // Enter goes to the first query that is found; the arrows open one after the other, while the search can go on.
+  const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (event.isComposing || !listed.length || (event.key !== "Enter" && !by)) return;
+  event.preventDefault();
+  if (by) step(by);
+  else if (open === listed[0]) at("caption").focus();
+  else {
+    stays = false;
+    location.hash = `query-${listed[0]}`;
+  }
 }
 
 function card(candidate) {
@@ -448,6 +482,7 @@ function stroke(pen, { look, points, head }) {
 // ---- what people do
 
 at("search").addEventListener("input", list);
+at("search").addEventListener("keydown", searchKey);
 at("sort").append(...Object.keys(ORDERS).map((name) => make("option", "", name)));
 at("sort").addEventListener("change", list);
 at("play").addEventListener("click", () => play(!playing));
