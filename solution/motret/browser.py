@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
 from motret import challenge, files, foreign, metrics
 from motret.challenge import query_key
@@ -162,7 +161,8 @@ def disagreement(similarities: Sequence[np.ndarray]) -> float | None:
         return None
     if len(similarities[0]) < 2:
         return 0.0
-    centred = rankdata(np.stack(similarities), axis=1) - (len(similarities[0]) + 1) / 2
+    above = [np.sign(own[:, None] - own).sum(axis=1) for own in similarities]  # ranks, but for scale
+    centred = np.stack(above).astype(float)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
     pairs = np.triu_indices(len(unit), k=1)
     return float(np.clip(1 - (unit @ unit.T)[pairs].mean(), 0, 2))
