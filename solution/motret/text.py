@@ -3,6 +3,7 @@
 open_clip and transformers take seconds to import, so they are imported where a tower is made.
 """
 
+import functools
 import gzip
 import hashlib
 import logging
@@ -211,6 +212,7 @@ def _scratch_tower(settings: TextSettings) -> ClipTower:
     return ClipTower(tower, tokenizer, mean=settings.text_pool == "mean")
 
 
+@functools.cache
 def _tokenizer(vocabulary: int) -> Any:
     """CLIP's tokenizer with the first, most frequent, entries of its vocabulary."""
     from open_clip import tokenizer
