@@ -355,7 +355,7 @@ def test_a_collapsed_run_leaves_no_result(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(("threshold", "from_scratch"), [(0.9, False), (1.5, False), (0.9, True)])
 def test_what_captions_say_alike_is_told_by_the_tower_as_published(encoder, bert, tmp_path, monkeypatch, threshold, from_scratch):
     places = []
-    monkeypatch.setattr(fit, "fit", lambda run, data, folds, place, tower, fold: places.append((place, data)))
+    monkeypatch.setattr(fit, "fit", lambda run, data, folds, place, tower, fold, watch=None: places.append((place, data)))
     assert run_clip(tmp_path, "run", None if from_scratch else encoder, negative_threshold=threshold) == 0
     ((place, data),) = places
     if from_scratch or threshold > 1:

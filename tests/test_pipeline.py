@@ -80,6 +80,8 @@ def test_the_fast_preset_shows_three_different_models_and_a_study(home: Path) ->
     assert [run.text.text_pool for run in runs] == ["mean", "mean", "end"]
     asked, _ = cli.parse_tune(make_plan([]).args_of("tune")[0], None)
     assert asked.variants == ("holistic",) and asked.trials >= 8
+    assert takers(make_plan([]), "--views", "mirror") == {"ensemble"}
+    assert takers(make_plan(["--views", "none"]), "--views", "mirror") == set()
 
 
 def test_with_data_it_runs_on_them_in_full(home: Path) -> None:

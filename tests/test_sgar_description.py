@@ -8,7 +8,7 @@ import torch
 
 import tiny
 import train
-from motret import cli, config, preflight, published, runs
+from motret import cli, config, features, preflight, published, runs
 from motret.backbones import MotionDiffuse, Transformer
 from motret.config import MotionSettings
 from motret.faults import SettingFault, WeightsFault
@@ -77,8 +77,8 @@ def test_it_trains_with_part_encoders_and_says_that_there_is_no_checkpoint(encod
 def test_cls_alone_is_the_motion(kind):
     torch.manual_seed(0)
     chosen = config.build(MotionSettings, {"width": 16, "heads": 2, "layers": 2, "patch": 4, "max_frames": 60, "pool": "cls"})
-    tower = kind(chosen, 2, {"position": slice(0, 66), "velocity": slice(66, 132), "rotation": slice(132, 258)}).eval()
-    batch = tiny.motion_batch([30, 12], features=258)
+    tower = kind(chosen, 2, features.columns(2)).eval()
+    batch = tiny.motion_batch([30, 12], features=features.width(2))
     special = tower.summary if kind is MotionTransformer else torch.cat([tower.summary, tower.part_tokens])
     with torch.inference_mode():
         tokens, _ = tower.attend(*tower.patches(batch), special)

@@ -501,6 +501,8 @@ class Preset:
     """Settings of tune.py by name."""
     by_variant: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Settings that hold for one variant alone, by its name."""
+    ensemble: Mapping[str, str] = field(default_factory=dict)
+    """Flags of ensemble.py by name, which run_all.sh gives it."""
     tuned_variants: int | None = None
     """How many of the variants are tuned, the first ones; None: all."""
 
@@ -601,6 +603,7 @@ PRESETS: dict[str, Preset] = {
             "clip": {"text_layers": 2, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8},
         },
         tuning={"trials": 8, "max_minutes": 2.0, "trial_epochs": 6, "confirm_folds": 1, "search": "tau,lr,head_lr_mult"},
+        ensemble={"views": "mirror"},
         tuned_variants=1,
     ),
     "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),

@@ -125,7 +125,8 @@ def make_plan(args: Sequence[str]) -> Plan:
     folders = {name: Path(_value(flags, name) or config.default_path(name)) for name in config.WRITTEN_FOLDERS}
     if has_test:
         submission = _value(flags, "out") or str(folders["submissions_dir"] / "submission.csv")
-        steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *run_names, *routed["ensemble"])))
+        chosen = [word for name, value in preset.ensemble.items() if name not in flags for word in (f"--{name}", value)]
+        steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *run_names, *chosen, *routed["ensemble"])))
         steps.append(Step("check the submission", "validate", ("submission", submission, *data, *routed["validate"])))
     else:
         steps.append(Step("score the runs", "validate", ("oof", *data, "--runs", *run_names, *routed["validate"])))
