@@ -31,6 +31,14 @@ def test_curves_of_one_fold_and_of_several(tmp_path: Path) -> None:
     assert not np.array_equal(check(tmp_path / "all.png", 6.2), one)
 
 
+def test_long_numbers_beside_the_curves_have_room(tmp_path: Path) -> None:
+    steady = history(6, 1)
+    steady.columns["tau"][:] = 0.07 + 1e-5 * np.arange(6)
+    steady.columns["score"][:] = 0.123456 + 1e-6 * np.arange(6)
+    plots.curves(tmp_path / "one.png", "one", [steady], ALL, "training")
+    check(tmp_path / "one.png", 6.2)
+
+
 def test_what_was_not_measured_is_left_out(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     empty = dict.fromkeys(("val_loss", "score", "error", "t2m_r1", "t2m_r5", "t2m_r10", "spread"))
     plots.curves(tmp_path / "full.png", "nothing held out", [history(1, **empty)], ALL, "training")

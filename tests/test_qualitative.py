@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from motret import categories, metrics, qualitative
 from motret.qualitative import Look, Pairs, Ranks
@@ -132,6 +133,27 @@ def test_the_same_pairs_are_drawn_again_and_never_more_than_there_are() -> None:
     assert len(set(drawn)) == 20 and (np.diff(drawn) > 0).all() and drawn.max() < 50
     assert not np.array_equal(drawn, qualitative.choose_pairs(50, 20, seed=2))
     np.testing.assert_array_equal(qualitative.choose_pairs(5, 20, seed=1), np.arange(5))
+
+
+class Tsne:
+    def fit_transform(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors[:, : self.iterations // 250]
+
+
+class TsneOfToday(Tsne):
+    def __init__(self, *, metric: str, init: str, perplexity: float, random_state: int, n_jobs: int, max_iter: int = 1000) -> None:
+        self.iterations = max_iter
+
+
+class TsneBefore15(Tsne):
+    def __init__(self, *, metric: str, init: str, perplexity: float, random_state: int, n_jobs: int, n_iter: int = 1000) -> None:
+        self.iterations = n_iter
+
+
+@pytest.mark.parametrize("kind", [TsneOfToday, TsneBefore15])
+def test_each_scikit_learn_takes_the_number_of_iterations_by_its_own_name(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sklearn.manifold.TSNE", kind)
+    assert qualitative.flatten(Pairs(np.eye(6), np.eye(6)), seed=0).shape == (12, 2)
 
 
 # ---- action words

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import ensemble
 import report
 import tiny
-from motret import builder, fit, reporting, runs
+from motret import builder, fit, page, reporting, runs
 from motret.skeleton import PARTS
 from pictures import check
 
@@ -61,6 +62,40 @@ def test_the_report_of_a_run_has_all_its_files(trained: Path, capsys: pytest.Cap
     caption = held.split('"')[1]
     assert caption in (tiny.challenge() / "texts" / f"{held.split('(motion ')[1].split(',')[0]}.txt").read_text()
     assert f"top 5 of {len(out.ids)} held-out motions" in held
+
+
+def test_of_several_folds_the_first_is_drawn_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tiny.run_training(tmp_path, "two", epochs=1) == 0
+    folder = tmp_path / "two" / "report"
+
+    def drawn(*flags: str) -> set[str]:
+        shutil.rmtree(folder, ignore_errors=True)
+        assert draw(tmp_path, "--run", "two", "--pairs", "4", *flags) == 0
+        return names(folder)
+
+    def of(*parts: str) -> set[str]:
+        files = {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(1) | attention(1)
+        return {"curves.png", "index.html"} | {f"{part}/{name}" for part in parts for name in files}
+
+    capsys.readouterr()
+    assert drawn() == of("fold0")
+    said = "attention and analysis of the first finished fold of each run; --all_folds draws every one"
+    assert capsys.readouterr().out.splitlines()[-2] == said
+    both, pages = check(folder / "curves.png"), json.loads((folder / "index.html").read_text().split('id="data">')[1].split("</script>")[0])
+    assert len(pages["motions"]) == 24  # of both folds
+    assert drawn("--fold", "1") == of("fold1") and said not in capsys.readouterr().out
+    assert np.array_equal(check(folder / "curves.png"), both)
+    assert not np.array_equal(check(folder / "fold1" / "curves.png"), both)
+    assert drawn("--all_folds") == of("fold0", "fold1") and said not in capsys.readouterr().out
+
+
+def test_runs_that_are_drawn_together_share_the_motions_of_their_pages(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, packed = page.read, []
+    monkeypatch.setattr(page, "read", lambda path, settings: packed.append(path) or read(path, settings))
+    for name in ("_attention", "_analysis"):
+        monkeypatch.setattr(reporting, name, lambda *rest: None)
+    assert draw(trained, "--run", "parts", "parts", "drawn") == 0
+    assert len(packed) == len(set(packed)) == 24
 
 
 def test_training_that_draws_ends_in_the_same_weights(trained: Path, tmp_path: Path) -> None:
@@ -149,6 +184,7 @@ def test_without_names_the_latest_submissions_runs_are_reported_else_all(trained
         (["--run", "parts", "--fold", "1"], "parts: fold 1 is not finished"),
         (["--run", "parts", "--attn_layer", "2"], "--attn_layer: there is no layer 2"),
         (["--pairs", "2"], "--pairs: is 2"),
+        (["--all_folds", "--fold", "0"], "--all_folds: draws every fold, and --fold 0 one"),
     ],
 )
 def test_what_cannot_be_reported_is_one_line(trained: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +233,6 @@ def test_the_latest_submission_gets_a_page_where_its_similarities_are_kept(
 
 
 def test_metrics_of_before_both_directions_are_drawn_too(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("epoch,seconds,score,r1,r5,r10\n1,1.0,0.5,0.1,0.2,0.3\n")
+    (tmp_path / "metrics.csv").write_text("epoch,seconds,lr,tau,train_loss,score,r1,r5,r10\n1,1.0,1e-3,0.07,2.0,0.5,0.1,0.2,0.3\n")
     columns = reporting.read_history(tmp_path / "metrics.csv", 1).columns
     assert [columns[f"t2m_r{k}"][0] for k in (1, 5, 10)] == [0.1, 0.2, 0.3]

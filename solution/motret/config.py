@@ -368,7 +368,9 @@ class ReportSettings:
     run: tuple[str, ...] = ()
     """Run folders (a path, or a name inside --out_dir); by default those of the latest submission, else every run with a finished fold."""
     fold: int | None = None
-    """Draw this fold alone; by default every finished one."""
+    """Draw attention and analysis of this fold; by default of the first finished one. The curves and the page are of all folds."""
+    all_folds: bool = False
+    """Draw attention and analysis of every finished fold."""
     attn_layer: int = -1
     """Layer whose attention is drawn, counted from 0, or from the last one backwards: -1."""
     pairs: int = 200
@@ -382,6 +384,8 @@ class ReportSettings:
 
     def __post_init__(self) -> None:
         at_least(self, 3, "pairs")
+        if self.all_folds and self.fold is not None:
+            raise SettingFault("--all_folds", f"draws every fold, and --fold {self.fold} one", "leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)

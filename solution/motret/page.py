@@ -6,6 +6,7 @@ file by jinja2, which writes every caption as text. The page's own policy forbid
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,19 +84,6 @@ class Report:
     settings: FeatureSettings = field(default_factory=FeatureSettings)
 
 
-def write(path: Path, report: Report) -> int:
-    """Writes the page, whole or not at all; returns its size in bytes."""
-    text = render(report, pack_all(report))
-    files.write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-    return path.stat().st_size
-
-
-def pack_all(report: Report) -> dict[Path, Packed]:
-    """Every motion of the report, packed once."""
-    paths = dict.fromkeys(candidate.path for query in report.queries for candidate in query.candidates)
-    return {path: read(path, report.settings) for path in progress.bar(paths, desc="motions of the page")}
-
-
 def read(path: Path, settings: FeatureSettings) -> Packed:
     """The motion in a file, packed; repaired where it has to be, and nothing but a point on the floor where it cannot be read."""
     try:
@@ -103,6 +91,19 @@ def read(path: Path, settings: FeatureSettings) -> Packed:
     except (DataFault, KeyError):
         positions = np.zeros((2, 1, len(settings.body.joints), 3), np.float32)
     return poses.pack(features.upright(positions, settings), settings.fps, skeleton=settings.body)
+
+
+def write(path: Path, report: Report, read: Callable[[Path, FeatureSettings], Packed] = read) -> int:
+    """Writes the page, whole or not at all; returns its size in bytes. read: reads a motion."""
+    text = render(report, pack_all(report, read))
+    files.write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    return path.stat().st_size
+
+
+def pack_all(report: Report, read: Callable[[Path, FeatureSettings], Packed] = read) -> dict[Path, Packed]:
+    """Every motion of the report, packed once."""
+    paths = dict.fromkeys(candidate.path for query in report.queries for candidate in query.candidates)
+    return {path: read(path, report.settings) for path in progress.bar(paths, desc="motions of the page")}
 
 
 def render(report: Report, motions: dict[Path, Packed]) -> str:

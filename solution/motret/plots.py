@@ -70,11 +70,11 @@ NEAR = 1.3
 class History:
     """What metrics.csv says of one fold's training: (E,) values of each column, NaN where there is none.
 
-    kept: the epoch whose checkpoint is kept.
+    kept: the epoch whose checkpoint is kept; None: not known, which will do where several histories are drawn.
     """
 
     columns: Mapping[str, np.ndarray]
-    kept: int
+    kept: int | None
 
     def series(self, column: str) -> tuple[np.ndarray, np.ndarray]:
         """Epochs and values where the column has one; empty where it is not there."""
@@ -110,11 +110,13 @@ def curves(path: Path, title: str, histories: Sequence[History], rates: Mapping[
         "spread (1 - mean cosine)": (_Line("spread", "spread", BLUE),),
     }
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 6.2), layout="constrained")
-        figure.suptitle(title, x=0.006, ha="left")
+        figure = Figure(figsize=(WIDTH, 6.2))
+        figure.subplots_adjust(left=0.085, right=0.985, bottom=0.085, top=0.87, wspace=0.36, hspace=0.4)  # by hand, as in `_stage`
+        figure.suptitle(title, x=0.006, ha="left", y=0.985, va="top")
         for ax, (name, lines) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
             ax.set_title(name)
             ax.yaxis.set_major_locator(MaxNLocator(5))
+            ax.yaxis.set_major_formatter(lambda value, _, digits=2 if name == "learning rates" else 4: f"{value:.{digits}g}")
             drawn = [line for line in lines if _curve(ax, line, histories)]
             _epoch_axis(ax, histories)
             if not drawn:
@@ -123,8 +125,6 @@ def curves(path: Path, title: str, histories: Sequence[History], rates: Mapping[
                 ax.legend()
             if name == "local score":
                 _about_score(ax, histories)
-            if name == "learning rates":
-                ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
             if name == "recall in the whole fold":
                 ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             if name not in ("temperature", "local score") and drawn:
@@ -273,20 +273,25 @@ def _poses(ground: Axes, positions: np.ndarray, fps: float, end: float, rows: Se
     at = (np.arange(POSES) + 0.5) * end / POSES
     frames = np.minimum((at * fps).astype(int), len(positions) - 1)
     seen = seen_from_the_side(positions)[frames]
-    low, high = seen[..., 1].min(), seen[..., 1].max()
+    low, high = seen[..., 1].min() - 0.05, seen[..., 1].max() + 0.05
     half = max(0.45, np.abs(seen[..., 0]).max()) * 1.25
-    for number, (moment, pose) in enumerate(zip(at, seen, strict=True)):
-        ax = ground.inset_axes((number / POSES, 0.13, 1 / POSES, 0.87))
-        ax.set(xlim=(-half, half), ylim=(low - 0.05, high + 0.05), aspect="equal", anchor="S")
-        ax.axis("off")
-        ax.plot([-0.85 * half, 0.85 * half], [low - 0.02] * 2, color="#CCCCCC", linewidth=1)
-        for person, joints in enumerate(pose):
-            bones = [(joints[joint], joints[parent]) for joint, parent in enumerate(body.parents) if parent >= 0]
-            bold = [joint in part and (parent in part) for joint, parent in enumerate(body.parents) if parent >= 0]
-            widths = [4.2 if thick else 1.7 for thick in bold]
-            ax.add_collection(LineCollection(bones, colors=PERSONS[person], linewidths=widths, capstyle="round"))
-            ax.plot(*joints[body.joint("head")], "o" if person == 0 else "s", color=PERSONS[person], markersize=5.5)
-        ground.text((number + 0.5) / POSES, 0.0, f"{moment:.1f} s", transform=ground.transAxes, ha="center", va="bottom", fontsize=10.5)
+    ax = ground.inset_axes((0, 0.13, 1, 0.87))
+    ax.axis("off")
+    box = ax.get_window_extent()
+    scale = max(2 * half / (box.width / POSES), (high - low) / box.height)  # metres a pixel, the same both ways
+    room = scale * box.width / POSES
+    ax.set(xlim=(0, POSES * room), ylim=(low, low + scale * box.height))
+    centres = (np.arange(POSES) + 0.5) * room
+    ax.hlines([low + 0.03] * POSES, centres - 0.85 * half, centres + 0.85 * half, color="#CCCCCC", linewidth=1)
+    bones = [(joint, parent) for joint, parent in enumerate(body.parents) if parent >= 0]
+    widths = [4.2 if joint in part and parent in part else 1.7 for joint, parent in bones]
+    seen[..., 0] += centres[:, None, None]
+    for person in range(seen.shape[1]):
+        lines = seen[:, person][:, bones].reshape(-1, 2, 2)
+        ax.add_collection(LineCollection(list(lines), colors=PERSONS[person], linewidths=widths * POSES, capstyle="round"))
+        ax.plot(*seen[:, person, body.joint("head")].T, "o" if person == 0 else "s", color=PERSONS[person], markersize=5.5)
+    for moment in at:
+        ground.text(moment, 0.0, f"{moment:.1f} s", transform=ground.get_xaxis_transform(), ha="center", va="bottom", fontsize=10.5)
         for row in rows:
             row.axvline(moment, color="#CCCCCC", linewidth=0.8, zorder=0)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -104,10 +105,12 @@ def latent_space(path: Path, look: Look, points: np.ndarray) -> None:
 
 def flatten(pairs: Pairs, seed: int) -> np.ndarray:
     """(2N, 2) t-SNE of texts, then motions, by cosine distance; N >= 2."""
-    from sklearn.manifold import TSNE  # slow to import, and training imports this module
+    from sklearn import manifold  # slow to import, and training imports this module
 
     both = np.concatenate([pairs.text, pairs.motion])
-    made = TSNE(metric="cosine", init="pca", perplexity=min(30, (len(both) - 1) / 3), max_iter=500, random_state=seed, n_jobs=1)
+    iterations = {"max_iter": 500} if "max_iter" in signature(manifold.TSNE).parameters else {"n_iter": 500}  # before 1.5
+    perplexity = min(30, (len(both) - 1) / 3)
+    made = manifold.TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed, n_jobs=1, **iterations)
     return made.fit_transform(both)
 
 
@@ -206,7 +209,7 @@ def failure_analysis(look: Look, ranks: Ranks) -> list[str]:
     worst = _worst(look, ranks)
     gallery, missed = len(look.out.ids), np.flatnonzero(ranks.rank >= metrics.TOP)
     share = len(missed) / len(look.captions)
-    twins = sum(any(_says_the_same(look, row, motion) for motion in _above(look, ranks, row)) for row in missed)
+    twins = sum(_below_a_twin(look, ranks, missed))
     lines = [look.title("Worst failures"), ""]
     lines.append(f"{len(missed)} of {len(look.captions)} captions ({share:.1%}) miss the top {metrics.TOP} of {gallery} motions.")
     lines.append(f"Of these {len(missed)}, {twins} stand below a motion with a caption of the same words, which no text tells apart.")
@@ -240,8 +243,17 @@ def _told(look: Look, motion: int) -> list[str]:
     return [look.captions[row] for row in np.flatnonzero(look.out.owner == motion)]
 
 
-def _says_the_same(look: Look, caption: int, motion: int) -> bool:
-    return normalise(look.captions[caption]) in map(normalise, _told(look, motion))
+def _below_a_twin(look: Look, ranks: Ranks, rows: np.ndarray) -> list[bool]:
+    """Whether each of some captions stands below, or beside, another motion that has a caption of the same words."""
+    said = [normalise(caption) for caption in look.captions]
+    owners: dict[str, set[int]] = {}
+    for told, owner in zip(said, look.out.owner, strict=True):
+        owners.setdefault(told, set()).add(int(owner))
+    found = []
+    for row in rows:
+        similarity, right = ranks.sim_cm[row], int(look.out.owner[row])
+        found.append(any(similarity[other] >= similarity[right] for other in owners[said[row]] - {right}))
+    return found
 
 
 def _failure(look: Look, ranks: Ranks, caption: int) -> list[str]:

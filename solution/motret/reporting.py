@@ -1,12 +1,14 @@
 """The report of finished runs: curves, attention, and the qualitative analysis, into report/ of each run.
 
 runs/<name>/report/index.html                          the error browser, of all finished folds
-runs/<name>/report/curves.png                          all folds
+runs/<name>/report/curves.png                          all finished folds
 runs/<name>/report/fold<k>/ or full/                   curves.png, loss_curve.png, epoch<NNN>_probe_attn_*.png
 runs/<name>/report/fold<k>/                            qualitative_epoch<N>/, tsne_latent_space.png
+
+The folders of single folds are those of the first finished fold, of the one that is asked for, or of every one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -37,10 +39,12 @@ from motret.batches import Motions
 from motret.config import ReportSettings, TrainSettings
 from motret.dataset import TrainingData
 from motret.faults import RunFault
+from motret.features import FeatureSettings
 from motret.folds import Folds
 from motret.history import Epoch
 from motret.model import DualEncoder
 from motret.plots import History
+from motret.poses import Packed
 from motret.queries import read_queries
 from motret.runs import Run
 
@@ -82,9 +86,11 @@ def write_submission(settings: ReportSettings, data: TrainingData, folds: Folds)
     return path
 
 
-def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) -> Path:
-    """Writes the figures and texts of a run and returns their folder."""
-    parts = _parts(run, settings.fold)
+def write(
+    run: Run, data: TrainingData, folds: Folds, settings: ReportSettings, read: Callable[[Path, FeatureSettings], Packed] = page.read
+) -> Path:
+    """Writes the figures and texts of a run and returns their folder. read: reads a motion for the page."""
+    parts = drawn_parts(run, settings)
     if run.settings.motion.features != data.store.settings.kind:
         data = dataset.load_training(settings.data, settings.machine.jobs, run.settings.motion.features)
     machine = replace(run.settings.machine, device=settings.machine.device, jobs=settings.machine.jobs)
@@ -92,38 +98,45 @@ def write(run: Run, data: TrainingData, folds: Folds, settings: ReportSettings) 
     folder = runs.with_output(run, settings.data.work_dir).output_dir / "report"
     device = workplace.choose_device(settings.machine.device)
     motions, tower = Motions(data.store, run.settings.motion, device), text.make_tower(run.settings.text)
-    histories = []
+    kept = dict.fromkeys(run.finished())
+    label = "training, with parts" if run.settings.parts.use_gar else "training"
     for fold in parts:
-        place = folder / run.part(fold).name
+        place, name = folder / run.part(fold).name, looks.name_of(run, fold)
         model, epoch = builder.open_model(run, fold, data.store.columns, tower, device)
+        rate = rates(run.settings, model)
         course = read_history(run.part(fold) / "metrics.csv", epoch)
-        name, label = looks.name_of(run, fold), "training, with parts" if run.settings.parts.use_gar else "training"
-        plots.curves(place / "curves.png", name, [course], rates(run.settings, model), label)
+        plots.curves(place / "curves.png", name, [course], rate, label)
         plots.loss_curve(place / "loss_curve.png", f"Loss: {name}", course, label)
-        histories += [course] if fold is not None else []
         _attention(place, run, model, motions, data, folds, fold, epoch, settings.attn_layer)
         if fold is not None:
+            kept[fold] = epoch
             _analysis(place, run, data, folds, fold, epoch, motions, tower, settings.pairs)
-    if histories:
-        name = f"{run.name}, mean of {len(histories)} folds (thin: each)" if len(histories) > 1 else name
-        plots.curves(folder / "curves.png", name, histories, rates(run.settings, model), label)
-        page.write(folder / "index.html", browser.of_runs([run], data, folds))
+    if kept:
+        histories = [read_history(run.part(fold) / "metrics.csv", epoch) for fold, epoch in kept.items()]
+        name = f"{run.name}, mean of {len(histories)} folds (thin: each)" if len(histories) > 1 else looks.name_of(run, *kept)
+        plots.curves(folder / "curves.png", name, histories, rate, label)
+        page.write(folder / "index.html", browser.of_runs([run], data, folds), read)
     return folder
 
 
-def _parts(run: Run, fold: int | None) -> list[int | None]:
-    """The finished folds that are asked for, and the model of all data where it is."""
-    done = [*run.finished(), *([None] if run.full() else [])]
-    if fold is not None:
-        done = [fold] if fold in done else []
+def finished_parts(run: Run) -> list[int | None]:
+    """The finished folds, and the model of all data (None) where it is."""
+    return [*run.finished(), *([None] if run.full() else [])]
+
+
+def drawn_parts(run: Run, settings: ReportSettings) -> list[int | None]:
+    """The folds that are drawn: the one that is asked for, every finished one, or the first. RunFault where there is none."""
+    done = finished_parts(run)
+    if settings.fold is not None:
+        done = [settings.fold] if settings.fold in done else []
     if not done:
-        wrong = "no fold is finished" if fold is None else f"fold {fold} is not finished"
+        wrong = "no fold is finished" if settings.fold is None else f"fold {settings.fold} is not finished"
         raise RunFault(run.folder, wrong, "train it, with --resume auto, or leave it out")
-    return done
+    return done if settings.all_folds else done[:1]
 
 
-def read_history(path: Path, kept: int) -> History:
-    """What metrics.csv says; RunFault where it cannot be read."""
+def read_history(path: Path, kept: int | None) -> History:
+    """What metrics.csv says; RunFault where it cannot be read. kept: as in `History`."""
     lines = history.read(path)
     columns = {item.name: np.array([float(getattr(line, item.name)) for line in lines]) for item in fields(Epoch)}
     return History(columns, kept)
