@@ -12,9 +12,10 @@ import pytest
 
 import run_all
 from conftest import motion, write_data
-from motret import cli, config, network, pipeline, preflight, submission_log
+from motret import cli, config, network, pipeline, preflight, steps, submission_log
 from motret.faults import DataFault, SettingFault, WeightsFault
-from motret.pipeline import Plan, Step, make_plan
+from motret.pipeline import Plan, make_plan
+from motret.steps import Step
 
 KINDS = {
     "sample": config.SampleSettings,
@@ -304,6 +305,8 @@ class Recorder:
     def wait(self) -> int:
         return self.codes.get(self.calls[-1][0], 0)
 
+    stdout = ()
+
     @property
     def scripts(self) -> list[str]:
         return [script for script, _ in self.calls]
@@ -313,6 +316,7 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     stand_in = Recorder()
     monkeypatch.setattr(subprocess, "Popen", stand_in)
+    monkeypatch.setattr(steps, "processes", lambda: 1)
     monkeypatch.setattr(preflight, "forecast", lambda *about: f"forecast after {len(stand_in.calls)}")
     return stand_in
 
@@ -388,7 +392,7 @@ def test_a_run_stops_at_the_step_that_fails_and_hands_on_its_exit_code(
     recorder.codes = {fails: code}
     assert run_all.main([]) == code
     assert recorder.scripts[-1] == fails and len(recorder.calls) == before + 1
-    assert f"stopped at step {before + 1}" in capsys.readouterr().err
+    assert f"[{before + 1}/10] failed: " in capsys.readouterr().out
 
 
 def test_a_script_that_was_stopped_has_said_so_itself(home: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,7 +406,7 @@ def test_a_report_that_fails_does_not_fail_the_run(home: Path, recorder: Recorde
     write_log(home, None)
     assert run_all.main([]) == 0
     captured = capsys.readouterr()
-    assert "warning: draw what was learned failed" in captured.err
+    assert "warning: draw what was learned failed" in captured.out
     assert "upload" in captured.out and "index.html" not in captured.out.split("all done in")[1]
 
 

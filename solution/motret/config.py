@@ -503,6 +503,8 @@ class Preset:
     """Settings that hold for one variant alone, by its name."""
     ensemble: Mapping[str, str] = field(default_factory=dict)
     """Flags of ensemble.py by name, which run_all.sh gives it."""
+    side_by_side: bool = False
+    """Whether run_all.sh trains models side by side, one for each core: small ones leave cores idle."""
     tuned_variants: int | None = None
     """How many of the variants are tuned, the first ones; None: all."""
 
@@ -604,6 +606,7 @@ PRESETS: dict[str, Preset] = {
         },
         tuning={"trials": 8, "max_minutes": 2.0, "trial_epochs": 6, "confirm_folds": 1, "search": "tau,lr,head_lr_mult"},
         ensemble={"views": "mirror"},
+        side_by_side=True,
         tuned_variants=1,
     ),
     "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),

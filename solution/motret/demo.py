@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from motret import cli, config, pipeline
+from motret import cli, config, pipeline, steps
 from motret.config import SceneSettings
 from motret.faults import RunFault
 
@@ -48,7 +48,7 @@ def _make(flags: dict[str, list[str]], runs: bool) -> None:
 
 def _train(flags: dict[str, list[str]], out_dir: Path) -> None:
     plan = pipeline.make_plan([word for name in PASSED_ON for word in flags.get(name, ())])
-    steps = tuple(step for step in plan.steps if step.script in ("prepare", "make_folds", "tune", "train"))
+    needed = tuple(step for step in plan.steps if step.script in ("prepare", "make_folds", "tune", "train"))
     print("no finished run yet: training the models that run_all.sh trains, which takes some minutes", flush=True)
-    if isinstance(pipeline.run_steps(steps), int):
+    if steps.run(needed, plan.side_by_side).code:
         raise RunFault(out_dir, "the training did not end", "see above")

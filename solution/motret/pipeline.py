@@ -1,18 +1,15 @@
 """The whole way from data to submission as a list of script calls: planned, checked, run one by one."""
 
 import difflib
-import shlex
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from motret import challenge, cli, config, files, folds, outcome, preflight
+from motret import challenge, cli, config, files, folds, outcome, preflight, steps
 from motret.config import PRESETS, Preset
 from motret.faults import DataFault, SettingFault
+from motret.steps import Step
 
 SCRIPTS = {
     "prepare": config.PrepareSettings,
@@ -32,26 +29,6 @@ PLANNED = {"data_dir", "preset", "variants", "seeds", "seed"}
 """Flags that shape the plan itself."""
 RESERVED = {"variant", "run_name", "resume", "runs", "run"}
 """Flags of the scripts that the plan sets itself."""
-TERMINATED = 130
-"""Exit status of a script that was stopped with Ctrl-C."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One script call; optional: its failure does not stop the way."""
-
-    title: str
-    script: str
-    args: tuple[str, ...]
-    optional: bool = False
-
-    @property
-    def file(self) -> Path:
-        return config.ROOT / "solution" / f"{self.script}.py"
-
-    def command(self) -> str:
-        """The call as it can be pasted into a shell."""
-        return shlex.join([_shown_python(), str(config.relative(self.file)), *self.args])
 
 
 @dataclass(frozen=True)
@@ -66,6 +43,8 @@ class Plan:
     steps: tuple[Step, ...]
     folders: Mapping[str, Path]
     """By flag, where the scripts write: work_dir, folds_dir, out_dir, submissions_dir."""
+    side_by_side: int = 1
+    """Models that are trained at a time, each in a process of its own."""
 
     def args_of(self, script: str) -> list[tuple[str, ...]]:
         """The arguments of each call of a script."""
@@ -104,34 +83,36 @@ def make_plan(args: Sequence[str]) -> Plan:
     if not has_test:
         notes.append(f"no test folder in {data_dir}: this run ends with local scores and a report, there is nothing to submit")
     variants = _variants(flags, preset)
-    steps = [Step("generate a challenge", "sample", ("--out", str(data_dir)))] if generated else []
+    plan = [Step("generate a challenge", "sample", ("--out", str(data_dir)))] if generated else []
     by_lists = folds.choose_lists(data_dir, prefer_txt=False, count_given=False)
     given = bool({"folds", "prefer_txt_split"} & flags.keys()) or by_lists
     fold_count = () if given else ("--folds", str(preset.values["folds"]))
-    steps += [
+    plan += [
         Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
         Step("split into folds", "make_folds", (*data, *fold_count, *routed["make_folds"])),
     ]
     tuned = _value(flags, "tuned") or "auto"
     if tuned == "auto":
         names = variants[: preset.tuned_variants] if preset.tuned_variants else variants
-        steps.append(Step("tune", "tune", (*names, *data, "--preset", preset_name, *routed["tune"])))
+        chain = names[0] if len(names) == 1 else None
+        plan.append(Step("tune", "tune", (*names, *data, "--preset", preset_name, *routed["tune"]), chain=chain))
     train_flags = [word for name, words in passed_on.items() if name != "tuned" for word in words if _takes("train", name)]
     train_steps = [
         _train_step(variant, seed, [*data, "--preset", preset_name, *train_flags], tuned) for variant in variants for seed in seeds
     ]
-    steps += train_steps
+    plan += train_steps
     run_names = [step.args[step.args.index("--run_name") + 1] for step in train_steps]
     folders = {name: Path(_value(flags, name) or config.default_path(name)) for name in config.WRITTEN_FOLDERS}
     if has_test:
         submission = _value(flags, "out") or str(folders["submissions_dir"] / "submission.csv")
         chosen = [word for name, value in preset.ensemble.items() if name not in flags for word in (f"--{name}", value)]
-        steps.append(Step("rank the candidates", "ensemble", (*data, "--runs", *run_names, *chosen, *routed["ensemble"])))
-        steps.append(Step("check the submission", "validate", ("submission", submission, *data, *routed["validate"])))
+        plan.append(Step("rank the candidates", "ensemble", (*data, "--runs", *run_names, *chosen, *routed["ensemble"])))
+        plan.append(Step("check the submission", "validate", ("submission", submission, *data, *routed["validate"])))
     else:
-        steps.append(Step("score the runs", "validate", ("oof", *data, "--runs", *run_names, *routed["validate"])))
-    steps.append(Step("draw what was learned", "report", (*data, "--run", *run_names, *routed["report"]), optional=True))
-    return Plan(data_dir, test_dir if has_test else None, preset_name, generated, tuple(notes), tuple(steps), folders)
+        plan.append(Step("score the runs", "validate", ("oof", *data, "--runs", *run_names, *routed["validate"])))
+    plan.append(Step("draw what was learned", "report", (*data, "--run", *run_names, *routed["report"]), optional=True))
+    side_by_side = steps.processes() if preset.side_by_side else 1
+    return Plan(data_dir, test_dir if has_test else None, preset_name, generated, tuple(notes), tuple(plan), folders, side_by_side)
 
 
 def route(flags: Mapping[str, Sequence[str]], scripts: Mapping[str, type] = SCRIPTS) -> dict[str, list[str]]:
@@ -154,49 +135,18 @@ def run(plan: Plan) -> int:
     """Runs the whole plan and prints its summary; returns the exit code."""
     began = time.perf_counter()
     preflight.check(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
-    failed = run_steps(plan.steps, plan.data_dir)
-    if isinstance(failed, int):
-        return failed
+
+    def forecast(step: Step) -> None:
+        if step.script == "make_folds":
+            print(preflight.forecast(plan.data_dir, plan.args_of("train"), plan.args_of("tune")), flush=True)
+
+    ended = steps.run(plan.steps, plan.side_by_side, forecast)
+    if ended.code:
+        return ended.code
     print(f"\nall done in {files.duration(time.perf_counter() - began)}")
-    drawn = "report" not in failed
+    drawn = not any(step.script == "report" for step in ended.failed)
     print("\n".join(outcome.lines(plan.folders, plan.args_of("ensemble"), plan.args_of("report"), drawn, plan.generated)))
     return 0
-
-
-def run_steps(steps: Sequence[Step], data_dir: Path | None = None) -> int | set[str]:
-    """Runs steps, each as its own process. Returns the exit code of the one that failed, or the optional scripts that did.
-
-    data_dir: of which a forecast is printed once its folds are made.
-    """
-    failed = set()
-    for number, step in enumerate(steps, start=1):
-        print(f"\n[{number}/{len(steps)}] {step.title}: {step.command()}", flush=True)
-        start = time.perf_counter()
-        code = _call(step)
-        if code == TERMINATED:
-            return code  # the script has said so
-        if code and not step.optional:
-            message = f"\nstopped at step {number} ({step.title}), exit code {code}; once it is fixed the same command goes on from here"
-            print(message, file=sys.stderr)
-            return code
-        if code:
-            failed.add(step.script)
-            print(f"warning: {step.title} failed (exit code {code}); everything before it is finished", file=sys.stderr)
-        print(f"[{number}/{len(steps)}] {'failed' if code else 'done'} in {files.duration(time.perf_counter() - start)}", flush=True)
-        if step.script == "make_folds" and data_dir is not None:
-            calls = {script: [one.args for one in steps if one.script == script] for script in ("train", "tune")}
-            print(preflight.forecast(data_dir, calls["train"], calls["tune"]), flush=True)
-    return failed
-
-
-def _call(step: Step) -> int:
-    """Runs a step and returns its exit code; Ctrl-C, which reaches it too, lets it end in its own way."""
-    process = subprocess.Popen([sys.executable, str(step.file), *step.args])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        return TERMINATED
 
 
 def _data_dir(flags: Mapping[str, Sequence[str]]) -> tuple[Path, bool]:
@@ -236,7 +186,7 @@ def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> St
     tag = files.digest(made_of, str(settings.data.data_dir.resolve()))[:6]
     name = "-".join([variant, settings.preset, *([f"seed{seed}"] if seed else []), tag])
     title = f"train {variant}" + (f", seed {seed}" if seed else "")
-    return Step(title, "train", (variant, *flags, "--tuned", tuned, "--run_name", name, "--resume", "same"))
+    return Step(title, "train", (variant, *flags, "--tuned", tuned, "--run_name", name, "--resume", "same"), chain=variant)
 
 
 def _takes(script: str, flag: str, kind: type | None = None) -> bool:
@@ -263,10 +213,3 @@ def _words(words: Sequence[str]) -> list[str]:
     if not values:
         raise SettingFault(flag, "no value", "give one after it")
     return values
-
-
-def _shown_python() -> str:
-    """The interpreter as one would type it here."""
-    if shutil.which("python") == sys.executable:
-        return "python"
-    return str(config.relative(Path(sys.executable)))

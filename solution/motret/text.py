@@ -212,7 +212,7 @@ def _scratch_tower(settings: TextSettings) -> ClipTower:
     return ClipTower(tower, tokenizer, mean=settings.text_pool == "mean")
 
 
-@functools.cache
+@functools.cache  # each model from scratch asks for it, and it takes a third of a second
 def _tokenizer(vocabulary: int) -> Any:
     """CLIP's tokenizer with the first, most frequent, entries of its vocabulary."""
     from open_clip import tokenizer
