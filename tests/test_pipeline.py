@@ -434,6 +434,13 @@ def test_weights_that_cannot_be_had_are_missed_before_anything_is_done(
     assert run_all.main(["--text_weights", "none", "--dry_run"]) == 0
 
 
+def test_the_weights_that_are_missing_are_where_open_clip_takes_them_from() -> None:
+    import open_clip
+
+    text = config.TextSettings()
+    assert open_clip.get_pretrained_cfg(text.text_tower, text.text_weights)["hf_hub"].strip("/") == preflight.DEFAULT_WEIGHTS
+
+
 def test_a_backbone_file_that_is_not_there_is_missed_before_anything_is_done(home: Path, recorder: Recorder) -> None:
     write_data(home / "data", ["1", "2", "3"])
     with pytest.raises(WeightsFault, match=r"--backbone_weights: gone.pt: no such file"):

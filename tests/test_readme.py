@@ -40,7 +40,10 @@ def test_a_command_of_the_pages_is_understood(words: list[str], tmp_path: Path, 
         if script.name == "run_all.sh":
             monkeypatch.setattr(config, "ROOT", tmp_path)  # no data folder there
             (tmp_path / "SETTINGS.json").write_text((README.parent / "SETTINGS.json").read_text())
-            assert pipeline.make_plan([arg for arg in args if arg != "--dry_run"]).generated
+            (tmp_path / "DIR").mkdir()
+            monkeypatch.chdir(tmp_path)
+            plan = pipeline.make_plan([arg for arg in args if arg != "--dry_run"])
+            assert plan.generated == ("--data_dir" not in args)
         return
     assert (README.parent / script).is_file()
     if script.stem == "tune":

@@ -22,6 +22,8 @@ HEADERS = 50
 """Motions whose headers are read."""
 SPARE_BYTES = 200e6
 """Disk space for what is small: logs, pages, submissions."""
+DEFAULT_WEIGHTS = "timm/vit_base_patch32_clip_224.openai"
+"""Repository of the default text tower's weights, as open_clip names it (which takes seconds to ask)."""
 PUBLISHED_CLIP_BYTES = 600e6
 """Roughly what CLIP's weights take where they are downloaded."""
 
@@ -71,9 +73,10 @@ def check_text_weights(settings: TextSettings) -> None:
     if weights == "none" or Path(weights).is_file() or network.hub_reachable():
         return
     if not _has_cached_weights(name, weights):
+        where = f" from https://huggingface.co/{DEFAULT_WEIGHTS}" if (name, weights) == ("ViT-B-32", "openai") else ""
         fix = (
-            "download it elsewhere and give the file: --text_weights FILE; or an encoder's folder: --text_tower hf:FOLDER; "
-            "or try without pretrained weights: --preset fast"
+            f"download them elsewhere{where} and give the file: --text_weights FILE; or an encoder's folder: --text_tower hf:FOLDER; "
+            "or train without: --preset fast"
         )
         raise WeightsFault(f"{name} {weights}", "the weights are not on this machine and the model hub cannot be reached", fix)
 
