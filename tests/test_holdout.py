@@ -250,7 +250,7 @@ def test_our_own_warnings_are_one_line(own_challenge: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["nothing"], ["submission"], ["submission", "a.csv", "--colour", "red"], ["make_batches", "--queries", "x"]]
+    "args", [["nothing"], ["submission"], ["submission", "a.csv", "--colour", "red"], ["make_batches", "--queries", "x"]]
 )
 def test_a_wrong_command_line_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:

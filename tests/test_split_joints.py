@@ -14,7 +14,7 @@ import prepare
 import train
 import validate
 from conftest import body, data_flags, data_settings, load, motion, write_data
-from motret import folds, pipeline, split_joints, store
+from motret import folds, pipeline, preflight, split_joints, store
 from motret.dataset import TrainingData
 from motret.faults import DataFault, FoldFault
 from motret.features import FeatureSettings
@@ -428,8 +428,8 @@ def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path
     root = write_layout(tmp_path / "data", IDS)
     asked = ["--data_dir", str(root), "--preset", "fast", "--prefer_txt_split", "--verbose", "--candidate_format", "name"]
     plan = pipeline.make_plan(asked)
-    assert [step.script for step in plan.steps] == ["prepare", "make_folds", "tune", "train", "validate", "report"]
-    assert plan.steps[4].args[0] == "oof" and "--verbose" in plan.steps[4].args
+    assert [step.script for step in plan.steps] == ["prepare", "make_folds", "tune", *["train"] * 3, "validate", "report"]
+    assert plan.steps[-2].args[0] == "oof" and "--verbose" in plan.steps[-2].args
     assert "--prefer_txt_split" in plan.steps[1].args and "--folds" not in plan.steps[1].args
     assert any("no test folder" in note for note in plan.notes)
     (root / "test").mkdir()
@@ -438,4 +438,6 @@ def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path
 
 def test_the_forecast_knows_the_layout(tmp_path: Path) -> None:
     root = write_layout(tmp_path / "data", IDS)
-    assert pipeline.forecast(pipeline.make_plan(["--data_dir", str(root), "--preset", "fast"])).startswith("forecast: about")
+    plan = pipeline.make_plan(["--data_dir", str(root), "--preset", "fast"])
+    preflight.check(root, plan.test_dir, plan.folders, plan.args_of("train"))
+    assert preflight.forecast(root, plan.args_of("train"), plan.args_of("tune")).startswith("forecast: about")
