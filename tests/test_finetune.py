@@ -337,6 +337,9 @@ def test_embeddings_that_have_become_all_alike_stop_the_run_and_it_says_what_to_
     validation.stop_collapse(line(1, **sane | {field: 0.009}), tmp_path, chosen)  # in the warm-up
     with pytest.raises(RunFault, match=rf"embeddings of {what} have collapsed in epoch 2: .* 0\.991 \(lower --text_lr_mult or --lr, raise"):
         validation.stop_collapse(line(2, **sane | {field: 0.009}), tmp_path, chosen)
+    validation.stop_collapse(line(2, **sane | {field: 0.009}), tmp_path, chosen, line(1, **sane | {field: 0.004}))  # it spreads
+    with pytest.raises(RunFault, match=f"embeddings of {what} have collapsed"):
+        validation.stop_collapse(line(3, **sane | {field: 0.009}), tmp_path, chosen, line(2, **sane | {field: 0.009}))
     with pytest.raises(RunFault, match=r"\(lower --lr, or raise"):
         validation.stop_collapse(line(2, **sane | {field: 0.009}), tmp_path, tiny.settings())
 

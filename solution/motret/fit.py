@@ -109,7 +109,8 @@ def _fit(
                 began = time.perf_counter()
                 line = validation.validate(shown, place, data, folds, held, settings, line)
                 line = replace(line, seconds=line.seconds + time.perf_counter() - began)
-                validation.stop_collapse(line, part, settings)
+                validated = next((earlier for earlier in reversed(lines) if math.isfinite(earlier.spread)), None)
+                validation.stop_collapse(line, part, settings, validated)
             lines.append(line)
             epochs = history.planned_epochs(settings.fit, lines)
             bar.total = epochs * steps

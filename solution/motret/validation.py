@@ -52,12 +52,19 @@ def validate(
     return Epoch(**asdict(line) | filled | {"spread": spread(out.motion), "text_spread": spread(out.text)})
 
 
-def stop_collapse(line: Epoch, part: Path, settings: TrainSettings) -> None:
-    """RunFault where the embeddings of motions or of captions have become all alike after the warm-up, with what to change."""
+def stop_collapse(line: Epoch, part: Path, settings: TrainSettings, before: Epoch | None = None) -> None:
+    """RunFault where the embeddings of motions or of captions are all alike after the warm-up, with what to change.
+
+    before: the validation before this one; embeddings of a model that has just begun are alike too, so while they spread from one
+    validation to the next it is no collapse.
+    """
     if line.epoch <= settings.fit.warmup_epochs:
         return
-    for what, spreads in (("motions", line.spread), ("captions", line.text_spread)):
-        if spreads < COLLAPSED:
+    for what, spreads, earlier in (
+        ("motions", line.spread, before.spread if before else math.inf),
+        ("captions", line.text_spread, before.text_spread if before else math.inf),
+    ):
+        if spreads < COLLAPSED and spreads <= earlier:
             wrong = f"the embeddings of {what} have collapsed in epoch {line.epoch}: their mean cosine is {1 - spreads:.3f}"
             slower = "lower --text_lr_mult or --lr, raise --freeze_text_epochs" if text.fine_tunes(settings.text) else "lower --lr"
             raise RunFault(part, wrong, f"{slower}, or raise --warmup_epochs, --tau or --batch_size")
