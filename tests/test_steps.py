@@ -63,8 +63,13 @@ def test_chains_run_side_by_side_each_line_with_its_name(repository: Path, capfd
 
 def test_a_chain_that_fails_keeps_what_comes_after_from_beginning(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     chained = [fail(chain="one"), note("a", "one")]
-    assert steps.run([*chained, note("y")], side_by_side=2).code == 1
-    assert notes(repository) == "" and "one | error: no" in capfd.readouterr().out
+    assert steps.run([*chained, fail(chain="other"), note("y")], side_by_side=2).code == 1
+    assert notes(repository) == "" and "one   | error: no" in capfd.readouterr().out
+
+
+def test_one_chain_alone_runs_as_steps_do(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert steps.run([note("a", "one"), note("b", "one")], side_by_side=2).code == 0
+    assert notes(repository) == "ab" and " | " not in capfd.readouterr().out
 
 
 def test_a_step_side_by_side_has_its_share_of_the_threads(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

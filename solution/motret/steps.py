@@ -58,7 +58,8 @@ def run(steps: Sequence[Step], side_by_side: int = 1, after: Callable[[Step], No
     """
     numbered = [(f"[{number}/{len(steps)}]", step) for number, step in enumerate(steps, start=1)]
     failed: list[Step] = []
-    for parallel, group in groupby(numbered, key=lambda entry: entry[1].chain is not None and side_by_side > 1):
+    several = side_by_side > 1 and len({step.chain for step in steps if step.chain is not None}) > 1
+    for parallel, group in groupby(numbered, key=lambda entry: several and entry[1].chain is not None):
         entries = list(group)
         code = _run_chains(entries, side_by_side) if parallel else _run_chain(entries, _call, _say, failed, after)
         if code:
