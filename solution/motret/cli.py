@@ -15,6 +15,8 @@ from motret import config
 from motret.faults import Fault, SettingFault
 
 Settings = TypeVar("Settings")
+STOPS_QUIETLY = "MOTRET_STOPS_QUIETLY"
+"""Environment variable of scripts whose caller says that they were stopped."""
 
 
 def parse(kind: type[Settings], argv: Sequence[str] | None, doc: str | None, defaults: dict[str, Any] | None = None) -> Settings:
@@ -145,7 +147,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             print(f"error: {fault}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("stopped; what was finished is kept (the same command goes on where it can)", file=sys.stderr)
+            if not os.environ.get(STOPS_QUIETLY):
+                print("stopped; what was finished is kept (the same command goes on where it can)", file=sys.stderr)
             return 130
 
     return guarded

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import joblib
 
-from motret import config, files
+from motret import cli, config, files
 
 INTERRUPTED = 130
 """Exit code of a script that was stopped with Ctrl-C."""
@@ -144,7 +144,7 @@ def _call(step: Step) -> int:
 
 def _call_aloud(step: Step, say: Callable[[str], None], threads: int) -> int:
     """The same with so many threads, each line of what it prints handed to `say`."""
-    surroundings = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONUNBUFFERED": "1"}
+    surroundings = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONUNBUFFERED": "1", cli.STOPS_QUIETLY: "1"}
     process = subprocess.Popen(
         [sys.executable, str(step.file), *step.args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings, text=True
     )
