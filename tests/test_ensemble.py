@@ -449,6 +449,12 @@ def test_the_same_submission_is_not_logged_twice(trained: Path, tmp_path: Path, 
     assert (tmp_path / rows[1]["file"]).read_bytes() == (tmp_path / "submission.csv").read_bytes()
 
 
+def test_the_order_in_which_runs_are_named_makes_no_other_submission(trained: Path, tmp_path: Path) -> None:
+    for names in (("one", "two"), ("two", "one")):
+        assert rank_test(trained, tmp_path, "--runs", *names, "--query_bank=off", "--views=none", "--weights=equal") == 0
+    assert len(list(csv.DictReader((tmp_path / "log.csv").open()))) == 1
+
+
 # ---- validate.py record, compare
 
 

@@ -48,7 +48,8 @@ def publish(
     now, local = datetime.now(), fusion.local
     ranked = rank.ranking(queries, found.together)
     entries = _members(fusion, fixed)
-    mixed = files.digest(entries, fusion.beta, settings.fold, sorted(ranked.items()))[:6]
+    by_name = sorted(entries, key=lambda entry: entry["run"])  # the order in which runs are named makes no other submission
+    mixed = files.digest(by_name, fusion.beta, settings.fold, sorted(ranked.items()))[:6]
     validation = (test_dir / MARKER).is_file()
     names = [str(entry["run"]) for entry in entries]
     label = names[0].removesuffix(".npz").removesuffix(".csv") if len(names) == 1 else f"ensemble-of-{len(names)}"
