@@ -604,7 +604,7 @@ PRESETS: dict[str, Preset] = {
             "sgar": {"layers": 1},
             "clip": {"text_layers": 2, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8},
         },
-        tuning={"trials": 8, "max_minutes": 2.0, "trial_epochs": 6, "confirm_folds": 1, "search": "tau,lr,head_lr_mult"},
+        tuning={"trials": 10, "max_minutes": 2.5, "trial_epochs": 6, "confirm_folds": 1, "search": "tau,lr,head_lr_mult"},
         ensemble={"views": "mirror"},
         side_by_side=True,
         tuned_variants=1,
