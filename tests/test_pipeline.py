@@ -473,6 +473,31 @@ def test_data_that_cannot_be_read_are_found_before_anything_is_done(home: Path, 
     assert recorder.calls == []
 
 
+def test_what_is_checked_knows_the_width_of_ids_and_runs_that_are_there(
+    home: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data(home / "data", ["1", "2", "3"])
+    asked = []
+    read = preflight.dataset.read_training
+    monkeypatch.setattr(preflight.dataset, "read_training", lambda root, **how: asked.append(how) or read(root, **how))
+    plan = make_plan(["--preset", "fast", "--id_width", "4", "--variants", "holistic"])
+    preflight.check(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+    assert asked == [{"id_width": 4}]
+    free = int(preflight.SPARE_BYTES + 10e6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free})())
+    with pytest.raises(DataFault, match="will be written"):
+        preflight.check(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+    (call,) = plan.args_of("train")
+    (home / "runs" / call[call.index("--run_name") + 1]).mkdir(parents=True)
+    preflight.check(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+
+
+def test_the_file_to_upload_is_the_one_that_was_asked_for(home: Path) -> None:
+    assert make_plan([]).submission() == "submissions/submission.csv" and make_plan(["--out", "mine.csv"]).submission() == "mine.csv"
+    (home / "data").mkdir()
+    assert make_plan([]).submission() is None
+
+
 # ---- the forecast
 
 

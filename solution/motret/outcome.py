@@ -13,27 +13,27 @@ RULE = "-" * 78
 
 def lines(
     folders: Mapping[str, Path],
-    ensemble_calls: Sequence[Sequence[str]],
+    submission: str | None,
     report_calls: Sequence[Sequence[str]],
     drawn: bool,
     generated: bool,
 ) -> list[str]:
     """The lines of the summary.
 
-    folders: by flag, where the scripts wrote; ensemble_calls, report_calls: arguments of the calls of these scripts; drawn: whether the
-    report was; generated: whether the data are the generated challenge.
+    folders: by flag, where the scripts wrote; submission: the file to upload, None without a test; report_calls: arguments of report.py's
+    calls; drawn: whether the report was; generated: whether the data are the generated challenge.
     """
     run_names = _run_names(report_calls[0])
     reports = [config.relative(folders["out_dir"] / name / "report" / "index.html") for name in run_names]
     look = [(str(reports[0]), "curves, attention, failures, each held-out query (one such page a run)")] if drawn else []
-    if ensemble_calls:
+    if submission:
         kept = submission_log.latest(folders["submissions_dir"])
         about = files.read_json(kept.with_suffix(".json")) if kept else None
         if about is None:
             return [RULE, f"no summary: {folders['submissions_dir'] / 'log.csv'} names no submission that can be read", RULE]
         page = config.relative(folders["submissions_dir"] / "report" / "index.html")
         look = [(str(page), "each test query, its ranked candidates as moving figures")] * drawn + look
-        scores, upload = _scores(about), [("upload", str(config.relative(folders["submissions_dir"] / "submission.csv")), "")]
+        scores, upload = _scores(about), [("upload", submission, "")]
     else:
         scores, upload = [("local scores", "those of the table above", "no test folder, so nothing to submit")], []
     rows = [*scores, *upload, *(("open" if not number else "", *row) for number, row in enumerate(look))]

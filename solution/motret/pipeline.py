@@ -46,6 +46,11 @@ class Plan:
     side_by_side: int = 1
     """Models that are trained at a time, each in a process of its own."""
 
+    def submission(self) -> str | None:
+        """The file to upload; None where there is no test."""
+        ((what, file, *_),) = self.args_of("validate")
+        return file if what == "submission" else None
+
     def args_of(self, script: str) -> list[tuple[str, ...]]:
         """The arguments of each call of a script."""
         return [step.args for step in self.steps if step.script == script]
@@ -145,7 +150,7 @@ def run(plan: Plan) -> int:
         return ended.code
     print(f"\nall done in {files.duration(time.perf_counter() - began)}")
     drawn = not any(step.script == "report" for step in ended.failed)
-    print("\n".join(outcome.lines(plan.folders, plan.args_of("ensemble"), plan.args_of("report"), drawn, plan.generated)))
+    print("\n".join(outcome.lines(plan.folders, plan.submission(), plan.args_of("report"), drawn, plan.generated)))
     return 0
 
 

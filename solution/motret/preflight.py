@@ -44,7 +44,7 @@ def check(data_dir: Path, test_dir: Path | None, folders: Mapping[str, Path], tr
         if weights is not None and not Path(weights).is_file():
             raise WeightsFault("--backbone_weights", f"{weights}: no such file", "give the path of a published file, or leave it out")
     if data_dir.is_dir():
-        training = dataset.read_training(data_dir)
+        training = dataset.read_training(data_dir, id_width=runs[0].data.id_width)
         headers = read_headers(training.paths)
         if test_dir is not None:
             read_queries(test_dir)
@@ -83,7 +83,9 @@ def check_text_weights(settings: TextSettings) -> None:
 
 def check_disk(folders: Mapping[str, Path], packed: float, runs: Sequence[TrainSettings]) -> None:
     """DataFault where the disk has less free space than a run will take, roughly. packed: bytes of the packed features."""
-    needed = {"work_dir": packed, "out_dir": sum(checkpoint_bytes(settings) for settings in runs)}
+    begun = {settings.run_name for settings in runs if settings.run_name and (settings.out_dir / settings.run_name).is_dir()}
+    new = sum(checkpoint_bytes(settings) for settings in runs if settings.run_name not in begun)
+    needed = {"work_dir": packed, "out_dir": new}
     for flag, size in needed.items():
         there = next(parent for parent in (folders[flag].absolute(), *folders[flag].absolute().parents) if parent.exists())
         free = shutil.disk_usage(there).free
@@ -94,13 +96,14 @@ def check_disk(folders: Mapping[str, Path], packed: float, runs: Sequence[TrainS
 
 def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: Sequence[Sequence[str]]) -> str:
     """Rough time and disk space of a run, from the data's headers and this machine's speed."""
-    training = dataset.read_training(data_dir)
+    runs = [cli.parse_train(call, None)[0] for call in train_calls]
+    training = dataset.read_training(data_dir, id_width=runs[0].data.id_width)
     headers = read_headers(training.paths)
     body = skeleton.of(training.skeleton)
     frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * persons_of(headers[0][1], body)
     seconds = frames / 60_000  # packing
     seconds += sum(60 * (cli.parse_tune(call, None)[0].max_minutes or 0) for call in tune_calls)
-    runs, rate = [cli.parse_train(call, None)[0] for call in train_calls], _matrix_rate()
+    rate = _matrix_rate()
     for settings in runs:
         motion, fit = settings.motion, settings.fit
         weights = 12 * motion.width**2 * motion.layers

@@ -146,7 +146,7 @@ def _call_aloud(step: Step, say: Callable[[str], None], threads: int) -> int:
     """The same with so many threads, each line of what it prints handed to `say`."""
     surroundings = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONUNBUFFERED": "1", cli.STOPS_QUIETLY: "1"}
     process = subprocess.Popen(
-        [sys.executable, str(step.file), *step.args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings, text=True
+        [sys.executable, str(step.file), *step.args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings, errors="replace"
     )
     for line in process.stdout:
         say(line)
