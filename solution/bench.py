@@ -16,9 +16,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from motret import cli
-from motret.config import ROOT, BenchSettings
-from motret.faults import Fault
+from motret.config import cli
+from motret.config.base import ROOT
+from motret.config.scripts import BenchConfig
+from motret.errors import MotretError
 
 EPOCHS = 6
 """Of the training that time to score times, unless --epochs is given."""
@@ -26,34 +27,35 @@ EPOCHS = 6
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    settings = cli.parse(BenchSettings, argv, __doc__, {"epochs": EPOCHS})
-    from motret import benchmarks, footprint, throughput, time_to_score, workplace, yardsticks  # torch is slow to import
+    config = cli.parse(BenchConfig, argv, __doc__, {"epochs": EPOCHS})
+    from motret.benchmark import baselines, harness, memory, throughput, time_to_score
+    from motret.utils import device  # torch is slow to import
 
     parts = {
-        "throughput": throughput.measure,
-        "time_to_score": time_to_score.measure,
-        "inference": yardsticks.inference,
-        "preparation": yardsticks.preparation,
-        "memory": footprint.memory,
-        "validation": footprint.validation,
+        "throughput": throughput.measure_throughput,
+        "time_to_score": time_to_score.measure_time_to_score,
+        "inference": baselines.measure_inference,
+        "preparation": baselines.measure_preparation,
+        "memory": memory.measure_memory,
+        "validation": memory.measure_validation,
     }
     command = shlex.join(["python", "solution/bench.py", *(sys.argv[1:] if argv is None else argv)])
-    out = settings.out or ROOT / "docs" / "benchmarks.md"
-    settings.data.work_dir.mkdir(parents=True, exist_ok=True)
-    surroundings = benchmarks.machine(workplace.choose_device(settings.machine.device))  # before the page is a change to the commit
+    out = config.out or ROOT / "docs" / "benchmarks.md"
+    config.data.work_dir.mkdir(parents=True, exist_ok=True)
+    surroundings = harness.describe_machine(device.choose_device(config.machine.device))  # before the page is a change to the commit
     missing = False
-    for name in dict.fromkeys(settings.only):
+    for name in dict.fromkeys(config.only):
         try:
-            with tempfile.TemporaryDirectory(prefix="bench-", dir=settings.data.work_dir) as scratch:
-                readings = parts[name](settings, Path(scratch).resolve())
-        except Fault as fault:
-            if settings.machine.debug:
+            with tempfile.TemporaryDirectory(prefix="bench-", dir=config.data.work_dir) as scratch:
+                readings = parts[name](config, Path(scratch).resolve())
+        except MotretError as fault:
+            if config.machine.debug:
                 raise
             missing = True
             print(f"{name} was not measured: {fault}", file=sys.stderr)
             continue
         print("\n".join(reading.line() for reading in readings), flush=True)
-        benchmarks.write(out, name, command, surroundings, readings, settings.quick)
+        harness.write_section(out, name, command, surroundings, readings, config.quick)
         print(f"{len(readings)} readings of {name} in {out}", flush=True)
     return 1 if missing else 0
 

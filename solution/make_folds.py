@@ -10,25 +10,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from motret import cli, dataset, demo, folds
-from motret.config import FoldSettings
+from motret.config import cli
+from motret.config.scripts import FoldConfig
+from motret.data import dataset, folds
+from motret.pipeline import demo
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     args = demo.with_data(argv)
-    settings = cli.parse(FoldSettings, args, __doc__)
+    config = cli.parse(FoldConfig, args, __doc__)
     demo.make_missing(args, argv)
-    data = dataset.load_training(settings.data, settings.machine.jobs)
-    before = folds.made_of(settings.data.folds_dir)
-    lists = folds.choose_lists(settings.data.data_dir, settings.prefer_txt_split, settings.folds is not None)
-    made = folds.make(data, settings.folds or 5, settings.fold_seed, settings.data.folds_dir, lists)
+    data = dataset.load_training(config.data, config.machine.jobs)
+    before = folds.folds_hash(config.data.folds_dir)
+    lists = folds.choose_split_lists(config.data.data_dir, config.prefer_txt_split, config.folds is not None)
+    made = folds.make_folds(data, config.folds or 5, config.fold_seed, config.data.folds_dir, lists)
     held = [made.held_out(fold) for fold in range(made.count)]
     sizes = ", ".join(str(len(rows)) for rows in held)
     learned = f", {len(made.training(0))} to learn from" if lists else ""
-    file = settings.data.folds_dir / "folds.csv"
+    file = config.data.folds_dir / "folds.csv"
     if lists:
-        print(f"{lists[1].name} is the validation set" + ("" if settings.prefer_txt_split else "; --folds K makes K folds instead"))
+        print(f"{lists[1].name} is the validation set" + ("" if config.prefer_txt_split else "; --folds K makes K folds instead"))
     print(f"{made.count} fold{'s' if made.count > 1 else ''} of {sizes} motions{learned} in {len(np.unique(made.group))} groups: {file}")
     if torn := set(made.group[held[0]]) & set(made.group[made.training(0)]):
         print(f"{len(torn)} groups of motions are on both sides of the split: what they tell makes its score too good")

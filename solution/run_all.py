@@ -13,7 +13,9 @@ What is finished and valid is reused by a second run.
 import sys
 from collections.abc import Sequence
 
-from motret import cli, pipeline, preflight
+from motret.config import cli
+from motret.pipeline import preflight
+from motret.pipeline.plan import make_plan, run_plan
 
 DRY_RUN = ("--dry_run", "--dry-run")
 
@@ -24,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(args):
         print(__doc__)
         return 0
-    plan = pipeline.make_plan([arg for arg in args if arg not in DRY_RUN])
+    plan = make_plan([arg for arg in args if arg not in DRY_RUN])
     print("\n".join([*plan.notes, f"data {plan.data_dir}, preset {plan.preset}"]), flush=True)
     if not set(DRY_RUN) & set(args):
-        return pipeline.run(plan)
-    preflight.check(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+        return run_plan(plan)
+    preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
     print("\n".join(step.command() for step in plan.steps))
     return 0
 

@@ -7,16 +7,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from motret import cli
-from motret.config import SampleSettings
-from motret.synth import SceneSettings, make_sample
+from motret.config import cli
+from motret.config.scripts import SampleConfig, SceneConfig
+from motret.synthetic.challenge import make_sample
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    settings = cli.parse(SampleSettings, argv, __doc__)
-    scenes = SceneSettings(**{item.name: getattr(settings, item.name) for item in fields(SceneSettings)})
-    print(make_sample(settings.out, scenes, settings.force).line())
+    config = cli.parse(SampleConfig, argv, __doc__)
+    scenes = SceneConfig(**{item.name: getattr(config, item.name) for item in fields(SceneConfig)})
+    print(make_sample(config.out, scenes, config.force).line())
     return 0
 
 

@@ -7,25 +7,30 @@ has not seen it; with `--gallery test` all candidates of the test; with `--galle
 import sys
 from collections.abc import Sequence
 
-from motret import cli, demo
-from motret.config import SearchSettings
+from motret.config import cli
+from motret.config.scripts import SearchConfig
+from motret.pipeline import demo
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     args = demo.with_data(argv)
-    settings = cli.parse(SearchSettings, args, __doc__)
+    config = cli.parse(SearchConfig, args, __doc__)
     demo.make_missing(args, argv, runs=True)
-    from motret import browser, gallery, page  # torch is slow to import: --help and a wrong flag answer without it
+    from motret.report import (
+        browser,
+        page,
+        search,  # torch is slow to import: --help and a wrong flag answer without it
+    )
 
-    run, found = gallery.search(settings)
-    report = browser.of_search(settings.text, found, settings.top)
+    run, found = search.search(config)
+    report = browser.page_of_search(config.text, found, config.top)
     print(f"{found.about}, ranked by {found.model}{'. ' + found.note if found.note else ''}")
     for candidate in report.queries[0].candidates:
         captions = f"  {' / '.join(candidate.captions)}" if candidate.captions else ""
         print(f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}")
-    out = settings.out or run.output_dir / "report" / "search.html"
-    page.write(out, report)
+    out = config.out or run.output_dir / "report" / "search.html"
+    page.write_page(out, report)
     print(f"page {out}")
     return 0
 

@@ -6,27 +6,39 @@ metrics.csv, train_log.txt and the out-of-fold embeddings that validate.py and e
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from motret import cli, demo, tuned
+from motret.config import cli
+from motret.config.training import TrainConfig
+from motret.pipeline import demo
+from motret.tuning import tuned_values
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    settings, sources = cli.parse_train(argv, __doc__)
-    from motret import resume, training  # torch is slow to import: --help and a wrong flag answer without it
+    config, sources = cli.parse_train(argv, __doc__)
+    from motret.training import resume, train  # torch is slow to import: --help and a wrong flag answer without it
 
-    if begun := resume.begun(settings):
-        settings, sources = resume.settings_of(begun, settings, sources)
+    if begun := resume.resumed_run_dir(config):
+        config, sources = resume.resumed_settings(begun, config, sources)
     else:
         args = demo.with_data(argv, takes_preset=True)
-        settings, sources = cli.parse_train(args, __doc__)
+        config, sources = cli.parse_train(args, __doc__)
         demo.make_missing(args, argv)
-        if (found := tuned.find(settings)).line:
+        if (found := tuned_values.find_tuned_values(config)).line:
             print(found.line)
-            settings, sources = cli.parse_train(args, __doc__, found.values, found.source)
-    training.train(settings, sources)
+            config, sources = cli.parse_train(args, __doc__, found.values, found.source)
+    train.train_run(config, sources, _plots(config))
     return 0
+
+
+def _plots(config: TrainConfig) -> Callable | None:
+    """What draws while folds train, where --save_attention or --run_qualitative asks for it; matplotlib is slow to import."""
+    if not (config.snapshots.save_attention or config.snapshots.run_qualitative):
+        return None
+    from motret.report import snapshots
+
+    return snapshots.make_plot_callback
 
 
 if __name__ == "__main__":

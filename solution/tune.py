@@ -10,20 +10,21 @@ Results: runs/tune/<variant>/{best.json,trials.csv,history.png,importance.png,pa
 import sys
 from collections.abc import Sequence
 
-from motret import cli, config, demo
+from motret.config import cli, presets
+from motret.pipeline import demo
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     args = demo.with_data(argv, takes_preset=True)
     asked, flags = cli.parse_tune(args, __doc__)
-    variants = asked.variants or config.PRESETS[asked.preset or "full"].variants
+    variants = asked.variants or presets.PRESETS[asked.preset or "full"].variants
     defaults = [cli.parse_train([variant, *flags], None) for variant in variants]
     demo.make_missing(args, argv)
-    from motret import tuning  # torch is slow to import: --help and a wrong flag answer without it
+    from motret.tuning import tune  # torch is slow to import: --help and a wrong flag answer without it
 
-    for settings, sources in defaults:
-        print(tuning.tune(settings, sources, asked, share=1 / len(variants)))
+    for config, sources in defaults:
+        print(tune.tune(config, sources, asked, share=1 / len(variants)))
     return 0
 
 

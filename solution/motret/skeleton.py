@@ -81,7 +81,7 @@ class Skeleton:
 
     def table(self) -> str:
         """What `of` makes it of again: a name, or all of it as JSON."""
-        if any(self is known for known in KNOWN.values()):
+        if any(self is known for known in KNOWN_SKELETONS.values()):
             return self.name
         fields = {"name": self.name, "joints": self.joints, "parents": self.parents, "parts": dict(self.parts), "limbs": dict(self.limbs)}
         return json.dumps(fields | {"mirror": self.mirror.tolist()}, separators=(",", ":"))
@@ -110,10 +110,10 @@ KIT = Skeleton(
 )  # fmt: skip
 """KIT-ML (Plappert et al. 2016): root, BP, BT, BLN, BUN, LS, LE, LW, RS, RE, RW, LH, LK, LA, LMrot, LF, RH, RK, RA, RMrot, RF of the MMM
 reference model; its lower neck is the neck here, its upper neck the head."""
-KNOWN = {known.name: known for known in (SMPL, KIT)}
-NEEDED = ("pelvis", "head", "left_hip", "right_hip", "left_shoulder", "right_shoulder")
+KNOWN_SKELETONS = {known.name: known for known in (SMPL, KIT)}
+REQUIRED_JOINTS = ("pelvis", "head", "left_hip", "right_hip", "left_shoulder", "right_shoulder")
 """Joints without which nobody can tell which way a body faces."""
-FORM = (
+SKELETON_JSON_FORM = (
     '{"names": ["pelvis", "left_hip", ...], "parents": [-1, 0, ...], "parts": {"right_arm": [numbers of joints], "left_arm": [...],'
     ' "right_leg": [...], "left_leg": [...], "torso": [...]}, "left_right": [["left_hip", "right_hip"], ...]}'
 )
@@ -121,16 +121,16 @@ FORM = (
 
 
 @functools.lru_cache
-def of(table: str) -> Skeleton:
+def skeleton_from_table(table: str) -> Skeleton:
     """The skeleton that `Skeleton.table` names or tells."""
-    if table in KNOWN:
-        return KNOWN[table]
+    if table in KNOWN_SKELETONS:
+        return KNOWN_SKELETONS[table]
     about = json.loads(table)
     parts, limbs = ({part: tuple(own) for part, own in about[name].items()} for name in ("parts", "limbs"))
     return Skeleton(about["name"], tuple(about["joints"]), tuple(about["parents"]), parts, limbs, np.array(about["mirror"]))
 
 
-def read_form(about: Any) -> Skeleton:
+def parse_skeleton_json(about: Any) -> Skeleton:
     """The skeleton of a skeleton.json; ValueError with what is wrong with it."""
     if not isinstance(about, dict) or (missing := [key for key in ("names", "parents", "parts") if key not in about]):
         raise ValueError(f"no {missing[0]} in it" if isinstance(about, dict) else "no object")
@@ -143,10 +143,10 @@ def read_form(about: Any) -> Skeleton:
             raise ValueError(f"{written!r} is no joint")
         return number
 
-    if len(set(names)) < count or (lacks := [name for name in NEEDED if name not in names]):
+    if len(set(names)) < count or (lacks := [name for name in REQUIRED_JOINTS if name not in names]):
         raise ValueError("a name stands twice" if len(set(names)) < count else f"no joint is called {lacks[0]}")
     parents = [-1 if own in (-1, None) else joint(own) for own in about["parents"]]
-    if len(parents) != count or parents.count(-1) != 1 or not _hangs_together(parents):
+    if len(parents) != count or parents.count(-1) != 1 or not _is_tree(parents):
         raise ValueError(f"parents are one for each of the {count} joints, -1 for the root alone, and no circle")
     if lacks := [part for part in PARTS if not about["parts"].get(part)]:
         raise ValueError(f"no joints of {lacks[0]}")
@@ -160,7 +160,7 @@ def read_form(about: Any) -> Skeleton:
     return Skeleton("skeleton.json", tuple(names), tuple(parents), parts, parts, mirror)
 
 
-def _hangs_together(parents: Sequence[int]) -> bool:
+def _is_tree(parents: Sequence[int]) -> bool:
     above = np.array(parents)
     reached = above.copy()
     for _ in parents:

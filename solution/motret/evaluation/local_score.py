@@ -1,0 +1,146 @@
+"""Similarities to rankings: members on one scale, their mean, the local score it earns, the rows of a submission."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from motret.data.folds import Folds
+from motret.errors import RunError
+from motret.evaluation import gallery_ranks, metrics
+from motret.evaluation.gallery_ranks import GalleryRanks
+from motret.evaluation.metrics import Score
+from motret.formats import challenge
+from motret.runs import oof
+from motret.runs.oof import OutOfFold
+from motret.runs.run import Run, folds_of_runs
+
+PART_WEIGHTS = (0.1, 0.2, 0.4, 0.8)
+"""What `--part_weight auto` tries beside 0."""
+
+
+@dataclass(frozen=True)
+class LocalScore:
+    """What some members score together on motions they had not seen.
+
+    score: expected competition score; retrieval: recalls over a fold's whole gallery, weighted by captions, in both directions;
+    by_fold: the score of each fold.
+    """
+
+    score: Score
+    by_fold: dict[int, Score]
+    retrieval: dict[str, dict[str, float]]
+
+    def line(self, name: str) -> str:
+        """`name: score 0.7312 +- 0.0041 (...)`."""
+        folds = f"{len(self.by_fold)} fold{'s' if len(self.by_fold) != 1 else ''}"
+        pools = sorted({min(challenge.POOL_SIZE, score.motions) for score in self.by_fold.values()})  # a smaller fold is its own pool
+        drawn = f"pools of {' to '.join(map(str, pools[:1] + pools[1:][-1:]))}"
+        return f"{name}: score {self.score} ({self.score.motions} motions in {self.score.groups} groups, {folds}, {drawn})"
+
+
+@dataclass(frozen=True)
+class ZScore:
+    """Mean and deviation of a member's similarities over the gallery it had not seen: they put members on one scale."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, similarity: np.ndarray) -> "ZScore":
+        return cls(float(similarity.mean()), max(float(similarity.std()), 1e-12))
+
+    @classmethod
+    def of_vectors(cls, text: np.ndarray, motion: np.ndarray) -> "ZScore":
+        """That of the products (C, M) of vectors (C, d) and (M, d), which are not made.
+
+        Their mean is the product of the mean vectors. The mean of their squares is sum(A * B) / (C M) with A, B: (d, d) the sums of
+        outer products of the vectors with themselves.
+        """
+        one, other = text.astype(np.float64), motion.astype(np.float64)
+        mean = float(one.mean(axis=0) @ other.mean(axis=0))
+        square = float(((one.T @ one) * (other.T @ other)).sum()) / (len(one) * len(other))
+        return cls(mean, max(max(square - mean**2, 0.0) ** 0.5, 1e-12))
+
+    @classmethod
+    def mean_of(cls, scales: Sequence["ZScore"]) -> "ZScore":
+        """For a model that has no gallery of its own."""
+        return cls(float(np.mean([scale.mean for scale in scales])), float(np.mean([scale.deviation for scale in scales])))
+
+    def __call__(self, similarity: np.ndarray) -> np.ndarray:
+        return (similarity - self.mean) / self.deviation
+
+
+def fold_similarity(members: Sequence[Run], fold: int, weights: Sequence[float] | None = None) -> tuple[np.ndarray, OutOfFold]:
+    """The members' mean similarity (C, M) over one fold's gallery, each on its own scale, and whose captions and motions they are.
+
+    weights: by default equal ones.
+    """
+    outs = [oof.load_out_of_fold(run, fold) for run in members]
+    found = [out.similarity(run.part_weight) for run, out in zip(members, outs, strict=True)]
+    return np.average([ZScore.of(similarity)(similarity) for similarity in found], axis=0, weights=weights), outs[0]
+
+
+def fold_vectors(members: Sequence[Run], fold: int) -> tuple[np.ndarray, np.ndarray, OutOfFold]:
+    """(C, v) and (M, v) vectors whose products order one fold's gallery as `fold_similarity` does, and whose they are.
+
+    So that no matrix of all similarities is needed: several members stand side by side, each divided by its deviation; means do not
+    matter to an order.
+    """
+    outs = [oof.load_out_of_fold(run, fold) for run in members]
+    told = [out.vectors(run.part_weight) for run, out in zip(members, outs, strict=True)]
+    if len(told) == 1:
+        return *told[0], outs[0]
+    text = [own / ZScore.of_vectors(own, motion).deviation for own, motion in told]
+    return np.concatenate(text, axis=1), np.concatenate([motion for _, motion in told], axis=1), outs[0]
+
+
+def _count_ranks(members: Sequence[Run], fold: int, folds: Folds) -> tuple[GalleryRanks, np.ndarray, np.ndarray]:
+    """Where one fold's right motions stand, and the vectors (C, v), (M, v) that say so."""
+    text, motion, out = fold_vectors(members, fold)
+    return GalleryRanks(*metrics.count_better_chunked(text, motion, out.motion_idx), out.motion_idx, folds.group[out.row]), text, motion
+
+
+def paired_difference(run: Run, other: Run, folds: Folds) -> Score:
+    """How much better a run's local score is than another's, motion by motion over the folds that both have finished."""
+    common = folds_of_runs([run, other], range(folds.count))
+    one, two = ([_count_ranks([member], fold, folds)[0] for fold in common] for member in (run, other))
+    return metrics.cluster_robust_mean(
+        gallery_ranks.motion_values(one) - gallery_ranks.motion_values(two), gallery_ranks.motion_groups(one)
+    )
+
+
+def with_part_weight(run: Run, folds: Folds, wanted: float | str) -> Run:
+    """The run with the part weight that is wanted; auto: the one with the best local score. A run that knows no parts stays as it is.
+
+    auto is 0 where the gain is within its standard error.
+    """
+    if not run.config.parts.use_gar or wanted == 0:
+        return run
+    if any(oof.load_out_of_fold(run, fold).named is None for fold in run.finished()[:1]):
+        raise RunError(run.folder, "kept nothing of its parts out of fold", "train it again, or leave --part_weight out")
+    if wanted != "auto":
+        return replace(run, part_weight=wanted)
+    tried = [replace(run, part_weight=weight) for weight in PART_WEIGHTS]
+    gains = [paired_difference(one, run, folds) for one in tried]
+    best = int(np.argmax([gain.mean for gain in gains]))
+    return tried[best] if gains[best].mean > gains[best].error else run
+
+
+def out_of_fold_score(members: Sequence[Run], folds: Folds) -> LocalScore:
+    """The local score of the members' mean similarity, over the folds they all have; each fold is a gallery of its own.
+
+    Similarities are made and counted in blocks: 6,000 motions and 18,000 captions would take a gigabyte and more at once.
+    """
+    stood, tables, by_fold = [], [], {}
+    for fold in folds_of_runs(members, range(folds.count)):
+        own, text, motion = _count_ranks(members, fold, folds)
+        stood.append(own)
+        by_fold[fold] = gallery_ranks.mean_score([own])
+        tables.append(metrics.retrieval_table(own.better, own.tied, metrics.motion_to_text_ranks(text, motion, own.motion_idx)))
+    captions = [len(own.motion_idx) for own in stood]
+    retrieval = {
+        way: {name: float(np.average([table[way][name] for table in tables], weights=captions)) for name in tables[0][way]}
+        for way in tables[0]
+    }
+    return LocalScore(gallery_ranks.mean_score(stood), by_fold, retrieval)

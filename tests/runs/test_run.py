@@ -1,0 +1,255 @@
+"""Run folders: what they say of themselves, when they may be gone on with, and that broken files are faults."""
+
+import json
+import os
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import helpers
+from motret.config import base, training
+from motret.errors import MotretError, RunError, WeightsError
+from motret.runs import checkpoints, oof
+from motret.runs.oof import OutOfFold
+from motret.runs.run import Run, create_run_dir, list_runs, open_run, resolve_run, settings_hash
+
+DATA, FOLDS = helpers.training_data(), helpers.folds()
+
+
+def create(folder, data=DATA, found=FOLDS, **values):
+    run = resolve_run(helpers.config(out_dir=folder, **values), {"width": "flag"}, data, found)
+    create_run_dir(run)
+    return run
+
+
+def test_a_run_opens_as_it_was_made(tmp_path):
+    made = create(tmp_path, run_name="one", width=32, tau=0.05, data_dir=tmp_path / "data")
+    assert made.folder == tmp_path / "one" and made.name == "one"
+    opened = open_run(tmp_path / "one")
+    assert opened == made
+    assert opened.config.motion.width == 32 and opened.config.data.data_dir == tmp_path / "data"
+    assert [run.name for run in list_runs(tmp_path)] == ["one"]
+
+
+def test_args_json_holds_what_a_result_needs_to_be_traced(tmp_path):
+    create(tmp_path, run_name="one")
+    about = json.loads((tmp_path / "one" / "args.json").read_text())
+    assert about["sources"] == {"width": "flag"}
+    assert (about["data"], about["folds"], about["persons"]) == ("data-a", "folds-a", 2)
+    assert about["settings"]["width"] == 16 and set(about["settings"]) == set(base.flag_defaults(training.TrainConfig))
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]["torch"] == torch.__version__
+    assert about["hash"] == settings_hash(helpers.config())
+
+
+def test_a_run_is_named_after_its_variant_and_the_time_unless_told(tmp_path):
+    assert create(tmp_path).name.startswith("holistic_20")
+
+
+def test_an_existing_name_is_refused_unless_it_is_resumed(tmp_path):
+    made = create(tmp_path, run_name="one")
+    with pytest.raises(RunError, match=r"one: exists already .*--resume auto"):
+        create(tmp_path, run_name="one")
+    assert create(tmp_path, run_name="one", resume="auto").folder == made.folder
+
+
+def test_resume_takes_a_folder_a_checkpoint_in_it_or_auto(tmp_path):
+    made = create(tmp_path, run_name="one")
+    checkpoint = made.part(0) / "last.pt"
+    checkpoints.save_checkpoint(checkpoint, {})
+    for named in (made.folder, checkpoint):
+        assert create(tmp_path, resume=str(named)).folder == made.folder
+    assert create(tmp_path, run_name="new", resume="auto").folder == tmp_path / "new"  # auto: starts where there is nothing yet
+    with pytest.raises(RunError, match="no run to resume there"):
+        create(tmp_path, resume=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_resuming_without_a_name_goes_on_with_the_newest_run_of_the_same_settings(tmp_path):
+    for age, name in enumerate(("newest", "oldest")):
+        create(tmp_path, run_name=name)
+        os.utime(tmp_path / name / "args.json", ns=(0, 10**9 * (9 - age)))
+    create(tmp_path, run_name="wider", width=32)
+    create(tmp_path, run_name="other_data", data=replace(DATA, fingerprint="data-b"))
+    assert create(tmp_path, resume="auto").name == "newest"
+    assert create(tmp_path, resume="auto", lr=0.5).name.startswith("holistic_20")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"width": 32}, "has other settings: width 16 -> 32"),
+        ({"lr": 1.0, "epochs": 9, "seed": 4}, "has other settings: seed 0 -> 4, lr 0.0005 -> 1.0 (leave"),
+        ({"text_tower": "hf:other"}, "text_tower ViT-B-32 -> hf:other"),
+        ({"fps": 20.0}, "fps 30.0 -> 20.0"),
+    ],
+)
+def test_going_on_with_other_settings_is_refused_by_their_names(tmp_path, values, said):
+    create(tmp_path, run_name="one")
+    with pytest.raises(RunError, match=r"one: ") as fault:
+        create(tmp_path, run_name="one", resume="auto", **values)
+    assert said in str(fault.value)
+
+
+def test_settings_of_where_and_when_may_differ(tmp_path):
+    create(tmp_path, run_name="one")
+    moved = create(
+        tmp_path, run_name="one", resume="auto", data_dir=tmp_path, work_dir=tmp_path, fold="1", jobs=2, device="auto", debug=True
+    )
+    assert moved.name == "one"
+    assert settings_hash(moved.config) == settings_hash(helpers.config())
+    assert settings_hash(helpers.config(seed=1)) != settings_hash(helpers.config())
+
+
+def test_going_on_with_other_data_or_folds_is_refused(tmp_path):
+    create(tmp_path, run_name="one")
+    with pytest.raises(RunError, match=r"other data \(data-a, now data-b\)"):
+        create(tmp_path, data=replace(DATA, fingerprint="data-b"), run_name="one", resume="auto")
+    with pytest.raises(RunError, match=r"other folds \(folds-a, now folds-b\)"):
+        create(tmp_path, found=replace(FOLDS, hash="folds-b"), run_name="one", resume="auto")
+
+
+def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(tmp_path):
+    file, chosen = tmp_path / "data" / "texts" / "gar_train.json", {"data_dir": tmp_path / "data", "use_gar": True}
+
+    def write(text):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps([{"id": 1, "part_descriptions": {"torso": text}}]))
+
+    write("bends")
+    made, _ = create(tmp_path, run_name="one", **chosen), create(tmp_path, run_name="plain")
+    assert open_run(made.folder) == made and made.part_texts.startswith("gar ")
+    assert create(tmp_path, resume="auto", **chosen).name == "one"
+    write("leans")
+    with pytest.raises(RunError, match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another --run_name\)"):
+        create(tmp_path, run_name="one", resume="auto", **chosen)
+    assert create(tmp_path, run_name="plain", resume="auto", data_dir=tmp_path / "data").part_texts is None
+    assert create(tmp_path, resume="auto", **chosen).name not in ("one", "plain")
+    about = json.loads((tmp_path / "one" / "args.json").read_text())
+    del about["part_texts"]  # as runs were before
+    (tmp_path / "one" / "args.json").write_text(json.dumps(about))
+    assert create(tmp_path, run_name="one", resume="auto", **chosen).name == "one"
+
+
+def test_a_folder_that_is_no_run_is_a_fault(tmp_path):
+    with pytest.raises(RunError, match="is no run"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"settings": 3}'])
+def test_a_broken_args_json_is_a_fault(tmp_path, content):
+    create(tmp_path, run_name="one")
+    (tmp_path / "one" / "args.json").write_text(content)
+    with pytest.raises(RunError, match=r"args\.json: cannot be read"):
+        open_run(tmp_path / "one")
+
+
+def test_settings_that_no_longer_exist_are_left_out(tmp_path):
+    create(tmp_path, run_name="one")
+    file = tmp_path / "one" / "args.json"
+    about = json.loads(file.read_text())
+    about["settings"]["of_an_older_version"] = 3
+    file.write_text(json.dumps(about))
+    assert open_run(tmp_path / "one").config == helpers.config(out_dir=tmp_path, run_name="one")
+
+
+# ---- checkpoints and embeddings
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def load(path):
+    return checkpoints.load_checkpoint(path, helpers.CPU)
+
+
+def test_a_checkpoint_comes_back_whole(tmp_path):
+    content = {"model": {"weight": torch.randn(3)}, "best": -float("inf"), "history": [{"epoch": 1}]}
+    checkpoints.save_checkpoint(tmp_path / "last.pt", content)
+    back = load(tmp_path / "last.pt")
+    assert torch.equal(back["model"]["weight"], content["model"]["weight"])
+    assert back["best"] == content["best"] and back["history"] == content["history"]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_write_that_fails_leaves_the_older_checkpoint(tmp_path):
+    checkpoints.save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        checkpoints.save_checkpoint(tmp_path / "last.pt", {"epoch": lambda: 2})
+    assert load(tmp_path / "last.pt") == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no checkpoint", b"garbage", b"PK\x03\x04 half a zip"])
+def test_a_file_that_is_no_checkpoint_is_a_fault(tmp_path, content):
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"last\.pt: is no readable checkpoint"):
+        load(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_cut_short_is_a_fault(tmp_path):
+    checkpoints.save_checkpoint(tmp_path / "last.pt", {"weight": torch.randn(1000)})
+    whole = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError):
+        load(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_that_is_missing_is_a_fault(tmp_path):
+    with pytest.raises(WeightsError, match="no such checkpoint"):
+        load(tmp_path / "last.pt")
+    with pytest.raises(RunError, match="has no best_epoch"):
+        checkpoints.best_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))])
+def test_loading_a_checkpoint_runs_no_code(tmp_path, write):
+    write({"model": Harmful(tmp_path / "harm")}, tmp_path / "last.pt")
+    with pytest.raises(WeightsError):
+        load(tmp_path / "last.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+def a_run(folder):
+    return Run(folder, helpers.config(), {}, "data-a", "folds-a", DATA.store.config, 2)
+
+
+def test_out_of_fold_embeddings_come_back_as_they_were(tmp_path):
+    run = a_run(tmp_path)
+    rng = np.random.default_rng(0)
+    out = OutOfFold(np.array(["7", "x"]), np.array([0, 5]), rng.normal(size=(2, 3)), rng.normal(size=(4, 3)), np.array([0, 0, 1, 1]))
+    oof.save_out_of_fold(run.part(1) / "oof.npz", out)
+    back = oof.load_out_of_fold(run, 1)
+    for name in ("ids", "row", "motion", "text", "motion_idx"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(out, name))
+    np.testing.assert_allclose(back.similarity(), out.text @ out.motion.T)
+    assert run.finished() == [1] and not run.full()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip"])
+def test_broken_embeddings_are_a_fault(tmp_path, content):
+    run = a_run(tmp_path)
+    run.part(0).mkdir()
+    (run.part(0) / "oof.npz").write_bytes(content)
+    with pytest.raises(RunError, match=r"oof\.npz: cannot be read"):
+        oof.load_out_of_fold(run, 0)
+
+
+def test_embeddings_with_objects_in_them_are_not_unpickled(tmp_path):
+    run = a_run(tmp_path)
+    run.part(0).mkdir()
+    np.savez(
+        run.part(0) / "oof.npz", **dict.fromkeys(("ids", "row", "motion", "text", "motion_idx"), np.array([Harmful(tmp_path / "harm")]))
+    )
+    with pytest.raises(MotretError):
+        oof.load_out_of_fold(run, 0)
+    assert not (tmp_path / "harm").exists()

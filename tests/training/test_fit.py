@@ -1,0 +1,420 @@
+"""The training loop on motions made in memory: schedule, limits, what is kept, and that a killed fold ends where an unbroken one does."""
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import helpers
+from helpers import KilledError, best, epoch_stats, fit_fold, killed_after, make_run, same_content, scored
+from motret.data import batching
+from motret.errors import ConfigError, RunError
+from motret.evaluation import metrics
+from motret.runs import checkpoints, history, oof
+from motret.training import fit, objective, optim
+from motret.training import validate as validate_module
+from motret.training.validate import mean_cosine_distance
+from motret.utils import device
+
+FIT, OPTIM = helpers.config().fit, helpers.config().optim
+
+
+def kept_lines(run, fold=0):
+    with (run.part(fold) / "metrics.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+# ---- schedule
+
+
+def test_the_learning_rate_rises_to_the_highest_and_ends_at_zero():
+    chosen = replace(OPTIM, warmup_epochs=2.0)
+    rates = [optim.lr_scale(step, 100, 10, chosen) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 21)
+    assert np.diff(rates[:21]) == pytest.approx(np.full(20, 1 / 21))
+    assert rates[20] == max(rates) == 1
+    assert (np.diff(rates[20:]) < 0).all()
+    assert rates[60] == pytest.approx(0.5) and rates[100] == pytest.approx(0)
+    assert 0 < rates[99] < 1e-3
+
+
+def test_warm_up_takes_at_most_half_of_a_short_run():
+    chosen = replace(OPTIM, warmup_epochs=5.0)
+    rates = [optim.lr_scale(step, 8, 4, chosen) for step in range(8)]
+    assert int(np.argmax(rates)) == 4 and min(rates) > 0
+
+
+def test_without_warm_up_the_first_step_is_at_the_highest_rate():
+    assert optim.lr_scale(0, 10, 5, replace(OPTIM, warmup_epochs=0.0)) == 1
+
+
+def test_without_a_time_limit_all_epochs_are_planned():
+    assert history.planned_epochs(replace(FIT, epochs=7), [epoch_stats(seconds=1e6)]) == 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "planned"),
+    [([], 40), ([6.0], 10), ([5.9], 10), ([6.1], 9), ([4.0, 8.0], 10), ([1.0], 40), ([59.0], 1), ([61.0], 1), ([50.0, 20.0], 2)],
+)
+def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
+    past = [epoch_stats(epoch, spent) for epoch, spent in enumerate(seconds, start=1)]
+    assert history.planned_epochs(replace(FIT, epochs=40, max_minutes=1.0), past) == planned
+
+
+def test_heads_learn_at_a_rate_of_their_own():
+    data, chosen = helpers.training_data(), helpers.config(lr=1e-3, head_lr_mult=3.0)
+    model = checkpoints.build_model(chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, helpers.NoTower(), 0)
+    rates = {id(weight): group["highest"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
+    found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
+    heads = {name for name in found if name.startswith(("motion_head.", "text_head."))}
+    assert len(heads) >= 8 and {found[name] for name in heads} == {3e-3}
+    assert {rate for name, rate in found.items() if name not in heads} == {1e-3}
+
+
+def test_a_watcher_is_told_of_each_epoch_and_what_it_raises_ends_the_training(tmp_path):
+    told = []
+
+    def watch(line):
+        told.append(line.epoch)
+        if line.epoch == 2:
+            raise KeyError("enough")
+
+    chosen, data = helpers.config(epochs=4), helpers.training_data()
+    run = make_run(tmp_path, chosen, data)
+    with pytest.raises(KeyError, match="enough"):
+        fit.fit(run, data, helpers.folds(), helpers.workplace(chosen, data), helpers.NoTower(), 0, watch)
+    assert told == [1, 2] and [row["epoch"] for row in kept_lines(run)] == ["1", "2"]
+
+
+# ---- what a fold leaves behind
+
+
+def plain_ranks(sim_cm, motion_idx):
+    """1-based ranks of the right one: of each caption's motion, and of each motion's best-placed caption."""
+    order = np.argsort(-sim_cm, axis=1)
+    captions = [list(row).index(own) + 1 for row, own in zip(order, motion_idx, strict=True)]
+    motions = []
+    for motion, column in enumerate(sim_cm.T):
+        own = column[motion_idx == motion].max()
+        motions.append(1 + sum(value > own for value, whose in zip(column, motion_idx, strict=True) if whose != motion))
+    return {"t2m": np.array(captions), "m2t": np.array(motions)}
+
+
+def test_an_unfinished_run_of_before_both_directions_goes_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as dying:
+        killed_after(dying, "last", 1)
+        with pytest.raises(KilledError):
+            fit_fold(tmp_path, epochs=3)
+    last = tmp_path / "run" / "fold0" / "last.pt"
+    kept = checkpoints.load_checkpoint(last, helpers.CPU)
+    older = ("epoch", "seconds", "lr", "tau", "train_loss", "val_loss", "score", "error")
+    for line in kept["history"]:
+        recalls = {f"r{k}": line[f"t2m_r{k}"] for k in (1, 5, 10)}
+        rest = {name: line[name] for name in (*older, "spread", "text_spread")} | recalls
+        line.clear()
+        line.update(rest)
+    checkpoints.save_checkpoint(last, kept)
+    run, _ = fit_fold(tmp_path, epochs=3)
+    lines = kept_lines(run)
+    assert len(lines) == 3 and lines[0]["m2t_r1"] == "nan" != lines[2]["m2t_r1"]
+    assert all(0 <= float(line["t2m_r1"]) <= 1 for line in lines)
+
+
+def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings(tmp_path):
+    run, score = fit_fold(tmp_path, epochs=4, lr=3e-3)
+    part = run.part(0)
+    lines = kept_lines(run)
+    assert [row["epoch"] for row in lines] == ["1", "2", "3", "4"]
+    assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"]) - 0.2
+    assert sorted(path.name for path in part.iterdir()) == sorted(
+        [checkpoints.best_checkpoint(part).name, "last.pt", "metrics.csv", "oof.npz", "train_log.txt"]
+    )
+    out = oof.load_out_of_fold(run, 0)
+    kept = lines[best(run)["epoch"] - 1]
+    for way, ranks in plain_ranks(out.similarity(), out.motion_idx).items():
+        wanted = [(ranks <= k).mean() for k in (1, 5, 10)] + [ranks.mean(), np.median(ranks)]
+        found = [float(kept[f"{way}_{name}"]) for name in ("r1", "r5", "r10", "meanr", "medr")]
+        assert found == pytest.approx(wanted)
+    assert best(run)["epoch"] == 4 and best(run)["score"] == float(lines[-1]["score"]) == pytest.approx(score.mean)
+    log = part.joinpath("train_log.txt").read_text()
+    assert "epoch 4:" in log and f"kept epoch {best(run)['epoch']}" in log
+
+
+def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_path):
+    run, score = fit_fold(tmp_path, fold=1)
+    data, held = helpers.training_data(), helpers.folds().held_out(1)
+    with np.load(run.part(1) / "oof.npz") as kept:
+        assert sorted(kept) == ["ids", "motion", "motion_idx", "row", "text"]
+    out = oof.load_out_of_fold(run, 1)
+    assert out.row.tolist() == held.tolist()
+    assert out.ids.tolist() == [data.training.ids[row] for row in held]
+    assert out.motion_idx.tolist() == [place for place, row in enumerate(held) for _ in data.training.captions[row]]
+    assert out.motion.shape == (10, 8) and out.text.shape == (len(out.motion_idx), 8)
+    for vectors in (out.motion, out.text):
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-5)
+    values = metrics.caption_scores(out.text @ out.motion.T, out.motion_idx)
+    assert score.mean == pytest.approx(values.mean()) and score.motions == 10
+
+
+def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
+    run, _ = fit_fold(tmp_path)
+    data = helpers.training_data()
+    model = checkpoints.build_model(run.config, run, data.store.columns, helpers.NoTower(), seed=99)
+    model.load_state_dict(best(run)["model"])
+    out = oof.load_out_of_fold(run, 0)
+    place = helpers.workplace(run.config, data)
+    for piece, row in enumerate(out.row):  # one by one: neither order nor neighbours matter
+        alone = model.eval().encode_motions(place.motions.gather(torch.tensor([row])))
+        np.testing.assert_allclose(out.motion[[piece]], alone.detach().numpy(), atol=1e-5)
+
+
+def test_held_out_motions_are_not_learned_from(tmp_path):
+    """Other features and captions of the held-out motions: the same weights."""
+    data, other = helpers.training_data(), helpers.training_data()
+    for row in helpers.folds().held_out(0):
+        other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] *= -1
+    chosen = helpers.config(eval_interval=2)
+    weights = []
+    for name, used in (("a", data), ("b", other)):
+        run = make_run(tmp_path / name, chosen, used)
+        place = helpers.workplace(chosen, used)
+        if name == "b":
+            for row in helpers.folds().held_out(0):
+                place.bank.vectors[place.table.of(torch.tensor([row]))[0]] *= -1
+        fit.fit(run, used, helpers.folds(), place, helpers.NoTower(), 0)
+        weights.append(checkpoints.load_checkpoint(run.part(0) / "last.pt", helpers.CPU)["model"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path):
+    run, score = fit_fold(tmp_path, fold=None, epochs=3)
+    assert score is None and run.full() and run.finished() == []
+    assert not (run.folder / "full" / "oof.npz").exists()
+    assert best(run, None)["epoch"] == 3
+    assert all(row["score"] == "nan" for row in kept_lines(run, None))
+
+
+def test_folds_and_the_full_model_start_differently_and_by_seed(tmp_path):
+    data = helpers.training_data()
+    run = make_run(tmp_path, helpers.config(), data)
+    first, again, other = (
+        checkpoints.build_model(run.config, run, data.store.columns, helpers.NoTower(), seed).state_dict() for seed in (1000, 1000, 1001)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["motion_tower.backbone.project.weight"], other["motion_tower.backbone.project.weight"])
+
+
+def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp_path, monkeypatch):
+    real, drawn = batching.iterate_epoch, []
+
+    def recorded(*args):
+        made = list(real(*args))
+        drawn.append(([batch.captions.tolist() for batch in made], args[5].initial_seed()))
+        return iter(made)
+
+    monkeypatch.setattr(batching, "iterate_epoch", recorded)
+    for name, values in {"a": {}, "b": {}, "c": {"seed": 1}, "d": {"fold": 1}}.items():
+        fit_fold(tmp_path / name, batch_size=3, **values)
+    (first, second), again, other_seed, other_fold = drawn[:2], drawn[2:4], drawn[4:6], drawn[6:]
+    assert again == [first, second]
+    seen = [first, second, *other_seed, *other_fold]
+    assert len({str(order) for order, _ in seen}) == len({noise for _, noise in seen}) == 6
+
+
+def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
+    """A fold that went on with the tower of the fold before would have seen the captions it holds out."""
+    tower = torch.nn.Linear(3, helpers.TEXT_DIM)
+    tower.dim = helpers.TEXT_DIM
+    data = helpers.training_data()
+    run = make_run(tmp_path, helpers.config(text_tower="hf:somewhere", unfreeze_text=True), data)
+    models = [checkpoints.build_model(run.config, run, data.store.columns, tower, seed) for seed in (0, 1)]
+    assert models[0].text_tower is not models[1].text_tower
+    before = tower.weight.clone()
+    with torch.no_grad():
+        models[0].text_tower.weight.add_(1)
+    assert torch.equal(models[1].text_tower.weight, before) and torch.equal(tower.weight, before)
+
+
+def test_a_checkpoint_is_kept_every_so_many_epochs_where_asked(tmp_path):
+    run, _ = fit_fold(tmp_path, epochs=5, save_every=2)
+    assert sorted(path.name for path in run.part(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
+
+
+@pytest.mark.parametrize("fold", [0, None])
+def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
+    run, _ = fit_fold(tmp_path, fold=fold, epochs=5, eval_interval=3)
+    scored = [row["epoch"] for row in kept_lines(run, fold) if row["score"] != "nan"]
+    assert scored == ([] if fold is None else ["3", "5"])
+    assert len(checkpoints.load_checkpoint(run.part(fold) / "last.pt", helpers.CPU)["history"]) == 5
+
+
+@pytest.mark.parametrize("fold", [0, None])
+def test_a_time_limit_ends_with_a_validated_model_whatever_the_interval(tmp_path, fold):
+    run, score = fit_fold(tmp_path, fold=fold, epochs=40, eval_interval=10, max_minutes=1e-9)
+    assert len(kept_lines(run, fold)) == 1
+    assert (score is None) == (fold is None)
+    assert best(run, fold)["epoch"] == 1
+
+
+# ---- stopping
+
+
+def test_training_stops_early_after_so_many_validations_without_a_better_one(tmp_path, monkeypatch):
+    scored(monkeypatch, [0.2, 0.5, 0.4, 0.5, 0.45, 0.9, 0.9, 0.9])
+    run, _ = fit_fold(tmp_path, epochs=8, early_stop_patience=3)
+    assert [float(row["score"]) for row in kept_lines(run)] == [0.2, 0.5, 0.4, 0.5, 0.45]
+    assert best(run)["epoch"] == 2  # the first of equals
+
+
+def test_without_patience_training_goes_on(tmp_path, monkeypatch):
+    scored(monkeypatch, [0.9, *[0.1] * 5])
+    run, _ = fit_fold(tmp_path, epochs=6)
+    assert len(kept_lines(run)) == 6 and best(run)["epoch"] == 6
+
+
+def test_the_checkpoint_may_be_chosen_by_r1(tmp_path, monkeypatch):
+    values = iter([(0.9, 0.1), (0.5, 0.3), (0.1, 0.2)])
+
+    def validate(*args):
+        score, r1 = next(values)
+        return replace(args[-1], score=score, t2m_r1=r1)
+
+    monkeypatch.setattr(validate_module, "validate", validate)
+    run, _ = fit_fold(tmp_path, epochs=3, select="r1")
+    assert best(run)["epoch"] == 2
+
+
+def test_a_loss_that_is_no_number_stops_and_says_what_to_do(tmp_path, monkeypatch):
+    real, steps = objective.contrastive_loss, []
+
+    def broken(*args):
+        steps.append(1)
+        return real(*args) * (math.nan if len(steps) == 4 else 1.0)  # once is enough: the sum of the epoch stays NaN
+
+    monkeypatch.setattr(validate_module, "validate", lambda *args: args[-1])
+    monkeypatch.setattr(objective, "contrastive_loss", broken)
+    with pytest.raises(RunError, match=r"fold0: the loss is nan in epoch 2 \(lower --lr"):
+        fit_fold(tmp_path, epochs=9, batch_size=3)
+    assert not (tmp_path / "run" / "fold0" / "oof.npz").exists()
+
+
+def test_a_fold_with_nothing_to_learn_from_is_a_fault(tmp_path):
+    data = helpers.training_data(captions=(("a",), ("b",), ("c",)))
+    chosen = helpers.config()
+    run = make_run(tmp_path, chosen, data)
+    uneven = replace(helpers.folds(3), fold=np.array([0, 0, 1]))
+    with pytest.raises(RunError, match="fold 0 leaves 1 motions to learn from"):
+        fit.fit(run, data, uneven, helpers.workplace(chosen, data), helpers.NoTower(), 0)
+
+
+# ---- killed and resumed
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "values"), [("last", 1, {}), ("last", 3, {}), ("best", 1, {}), ("last", 1, {"eval_interval": 2})]
+)
+def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, monkeypatch, name, count, values):
+    values = {"epochs": 5, "lr": 3e-3, "batch_size": 3, "early_stop_patience": 4} | values
+    whole, score = fit_fold(tmp_path / "whole", **values)
+    with monkeypatch.context() as patched:
+        killed_after(patched, name, count)
+        with pytest.raises(KilledError):
+            fit_fold(tmp_path / "killed", **values)
+    assert not (tmp_path / "killed" / "run" / "fold0" / "oof.npz").exists()
+    torch.manual_seed(12345)  # the process that goes on has drawn other numbers before
+    resumed, again = fit_fold(tmp_path / "killed", **values)
+    assert again == score
+    assert same_content(best(resumed), best(whole))
+    last_whole, last = (checkpoints.load_checkpoint(run.part(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
+    assert same_content(last["model"], last_whole["model"]) and same_content(last["optimiser"], last_whole["optimiser"])
+    kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
+    assert kept[0] == kept[1] and len(kept[0]) == 5
+    outs = [oof.load_out_of_fold(run, 0) for run in (whole, resumed)]
+    for field in ("ids", "row", "motion", "text", "motion_idx"):
+        np.testing.assert_array_equal(*(getattr(out, field) for out in outs))
+    assert len(list(resumed.part(0).glob("best_epoch*.pt"))) == 1
+
+
+# ---- parts of a step
+
+
+def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
+    data = helpers.training_data()
+    chosen = helpers.config(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25)
+    tower = torch.nn.Linear(3, helpers.TEXT_DIM)
+    tower.dim = helpers.TEXT_DIM
+    model = checkpoints.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0)
+    optimiser = optim.make_optimizer(model, chosen)
+    of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
+    for name, weight in model.named_parameters():
+        group = of[id(weight)]
+        assert group["weight_decay"] == (0.1 if weight.ndim > 1 else 0)
+        assert group["highest"] == (2.5e-4 if name.startswith("text_tower.") else 1e-3)
+
+
+def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
+    data = helpers.training_data()
+    norms = {}
+    for limit in (0.0, 1e-3):
+        chosen = helpers.config(grad_clip=limit)
+        place = helpers.workplace(chosen, data)
+        run = make_run(tmp_path, chosen, data)
+        model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0)
+        draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 6, *draws)))
+        fit.train_step(model, optim.make_optimizer(model, chosen), batch, place, chosen, 1.0)
+        norms[limit] = float(torch.stack([weight.grad.norm() for weight in model.parameters() if weight.grad is not None]).norm())
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3) and norms[0.0] > 0.01
+
+
+@pytest.mark.parametrize(("threshold", "left_out"), [(0.9, 2), (0.5, 6), (1.5, 2)])
+def test_captions_that_say_the_same_are_no_negatives(monkeypatch, threshold, left_out):
+    """Captions of four motions: a | b, a again | c | d, of which b and c, and c and d, are somewhat alike by the frozen tower's cosines."""
+    given = {}
+    monkeypatch.setattr(objective.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4]))
+    data = helpers.training_data(captions=(("a",), ("b", "a"), ("c",), ("d",)))
+    chosen = helpers.config(negative_threshold=threshold)
+    place = helpers.workplace(chosen, data)
+    angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
+    vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
+    place = replace(place, similar=vectors, sides=torch.tensor([[0, -1]] * 4))
+    rows, motion_idx = place.table.of(torch.arange(4))
+    objective.contrastive_loss(torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, motion_idx, place, chosen)
+    cosines = (vectors @ vectors.T)[rows][:, rows]
+    wanted = torch.zeros(5, 4, dtype=torch.bool)
+    for caption in range(5):
+        for other in range(5):
+            same_text = rows[caption] == rows[other]
+            close = threshold <= 1 and cosines[caption, other] >= threshold
+            wanted[caption, motion_idx[other]] |= same_text or close
+    assert torch.equal(given["excluded"], wanted)
+    assert (wanted & (motion_idx[:, None] != torch.arange(4))).sum() == left_out
+
+
+def test_spread_is_one_minus_the_mean_cosine_of_pairs():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(7, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = [vectors[a] @ vectors[b] for a in range(7) for b in range(7) if a != b]
+    assert mean_cosine_distance(vectors) == pytest.approx(1 - np.mean(pairs))
+    assert mean_cosine_distance(np.repeat(vectors[:1], 5, axis=0)) == pytest.approx(0)
+    assert math.isnan(mean_cosine_distance(vectors[:1]))
+
+
+def test_asking_for_a_gpu_that_is_not_there_is_a_fault(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="--device"):
+        device.choose_device("cuda")
+    assert device.choose_device("auto") == device.choose_device("cpu") == torch.device("cpu")
+
+
+def test_bfloat16_trains_too(tmp_path):
+    run, score = fit_fold(tmp_path, amp="on")
+    out = oof.load_out_of_fold(run, 0)
+    assert 0 <= score.mean <= 1 and out.motion.dtype == np.float32
+    plain = fit_fold(tmp_path / "plain")[0]
+    assert not np.array_equal(out.motion, oof.load_out_of_fold(plain, 0).motion)

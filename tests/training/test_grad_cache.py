@@ -1,0 +1,134 @@
+"""Batches larger than memory: the same loss and gradients as at once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import helpers
+from motret.config.training import TrainConfig
+from motret.data import batching
+from motret.data.features import FeatureConfig
+from motret.formats.gar import Parts
+from motret.models import embed, text_tower
+from motret.runs import checkpoints
+from motret.runs.run import Run
+from motret.skeleton import PARTS
+from motret.training import grad_cache, objective
+from motret.training.context import make_context
+
+SGAR = {
+    "motion_tower": "motret.models.part_tower:PartTransformer",
+    "use_gar": True,
+    "part_encoders": True,
+    "lambda_mix": 0.5,
+    "lambda_direction": 0.1,
+}
+
+
+def part_texts(count: int) -> list[Parts]:
+    """The arms of every motion and the torso of every second are described."""
+    told = [{part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS} for row in range(count)]
+    assert any(None in own.values() for own in told)
+    return told
+
+
+def gradients(
+    tmp_path, chosen: TrainConfig, accumulated: int, backward: Callable = grad_cache.backward
+) -> tuple[float, dict[str, torch.Tensor], torch.Tensor]:
+    """Loss, gradients and what the generator says next, of one step of 12 motions in 6 pieces."""
+    data = helpers.training_data()
+    parts = part_texts(20) if chosen.parts.use_gar else None
+    place = make_context(chosen, data, helpers.bank(data), parts)
+    run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureConfig(), 2)
+    model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0).train()
+    noise = torch.Generator().manual_seed(3)
+    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=6)))
+    model.motion_tower.norm = nn.Sequential(model.motion_tower.norm, nn.Dropout(0.3))  # a layer that draws from torch's own generator
+    torch.manual_seed(7)
+    config = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
+    loss = backward(model, batch, place, config)
+    found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return float(loss), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
+
+
+@pytest.mark.parametrize("variant", [{}, SGAR], ids=["holistic", "sgar"])
+@pytest.mark.parametrize("accumulated", [2, 3])
+def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, accumulated):
+    chosen = helpers.config(**variant)
+    loss, whole, after = gradients(tmp_path, chosen, 1)
+    again, summed, after_sum = gradients(tmp_path, chosen, accumulated)
+    assert again == pytest.approx(loss, abs=1e-6)
+    assert whole.keys() == summed.keys() and "log_scale" in whole
+    for name, gradient in whole.items():
+        torch.testing.assert_close(summed[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+    assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-3
+    assert torch.equal(after, after_sum)  # and the next step draws the same
+
+
+def each_alone(model, batch, place, config) -> torch.Tensor:
+    """The step of a batch whose parts know nothing of each other: the mean of their losses."""
+    parts = batch.split(config.fit.grad_accum)
+    loss = torch.stack([objective.batch_loss(model, part, place, config) for part in parts]).mean()
+    loss.backward()
+    return loss.detach()
+
+
+def test_small_batches_alone_have_other_gradients(tmp_path):
+    """What the cache of embeddings is for: negatives of the other batches count."""
+    chosen = helpers.config()
+    _, whole, _ = gradients(tmp_path, chosen, 1)
+    for backward, far in ((each_alone, True), (grad_cache.backward, False)):
+        _, found, _ = gradients(tmp_path, chosen, 2, backward)
+        assert found.keys() == whole.keys()
+        apart = {name: float((found[name] - slope).norm() / slope.norm()) for name, slope in whole.items() if slope.norm() > 1e-3}
+        assert len(apart) > 10
+        assert min(apart.values()) > 0.05 if far else max(apart.values()) < 1e-3, apart
+
+
+def test_a_batch_is_split_with_its_captions():
+    data, chosen = helpers.training_data(), helpers.config()
+    place = helpers.workplace(chosen, data)
+    noise = torch.Generator().manual_seed(3)
+    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=4)))
+    split_state_dict = batch.split(2)
+    assert [len(half.rows) for half in split_state_dict] == [6, 6] and [len(half.pieces) for half in split_state_dict] == [2, 2]
+    assert torch.equal(torch.cat([half.rows for half in split_state_dict]), batch.rows)
+    assert torch.equal(torch.cat([half.captions for half in split_state_dict]), batch.captions)
+    assert torch.equal(torch.cat([split_state_dict[0].motion_idx, split_state_dict[1].motion_idx + 6]), batch.motion_idx)
+    assert [len(part.rows) for part in batch.split(9)] == [3, 3, 3, 3]  # no more parts than pieces
+
+
+def test_training_with_accumulation_takes_fewer_larger_steps(tmp_path):
+    assert helpers.run_training(tmp_path, "large", fold=0, batch_size=2, grad_accum=3, epochs=1) == 0
+    assert helpers.run_training(tmp_path, "small", fold=0, batch_size=6, epochs=1) == 0
+    scores = [(tmp_path / name / "fold0" / "metrics.csv").read_text().splitlines()[1].split(",")[2] for name in ("large", "small")]
+    assert scores[0] == scores[1]  # the learning rate after as many steps
+
+
+def test_accumulating_less_than_one_batch_is_refused(tmp_path, capsys):
+    assert helpers.run_training(tmp_path, "none", grad_accum=0) == 1
+    assert "--grad_accum: is 0" in capsys.readouterr().err
+
+
+def test_a_text_tower_that_trains_learns_alike(tmp_path):
+    chosen = helpers.config(text_weights="none", text_width=64, text_layers=1, token_drop=0.0)
+    tower = text_tower.make_text_tower(chosen.text)
+    data = helpers.training_data()
+    captions = [caption for own in data.training.captions for caption in own]
+    place = make_context(chosen, data, embed.make_caption_bank(captions, tower, False, tmp_path, helpers.CPU))
+    run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureConfig(), 2)
+    found = []
+    for accumulated in (1, 3):
+        model = checkpoints.build_model(chosen, run, data.store.columns, tower, 0).train()
+        batch = next(
+            iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), torch.Generator(), 6))
+        )
+        grad_cache.backward(model, batch, place, replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated)))
+        found.append({name: weight.grad for name, weight in model.text_tower.named_parameters() if weight.grad is not None})
+    assert found[0].keys() == found[1].keys() and found[0]
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
