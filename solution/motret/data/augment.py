@@ -17,7 +17,7 @@ from motret.data.dataset import TrainingData
 from motret.data.inputs import MotionBatch
 from motret.data.rotations import FittedConvention
 from motret.errors import ConfigError
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def make_mirror(columns: features.Columns, turns: FittedConvention | None = None
         if turns is None:
             raise ValueError("rotations can be mirrored only where it is known what they mean")
         blocks["rotation"] = ((pairs[1:, None] - 1) * 6 + np.arange(6)).ravel(), np.tile(turns.signs(), len(pairs) - 1)
-    reach = list(columns.body.reach)
+    reach = list(columns.body.contact_joints)
     other = np.array([reach.index(int(pairs[joint])) for joint in reach])
     gaps = (other[:, None] * len(reach) + other).ravel()
     blocks["relation"] = np.concatenate([np.arange(5), 5 + gaps]), np.array([-1.0, 1, 1, -1, 1] + [1] * len(gaps))  # place x, sine
@@ -131,7 +131,7 @@ class Augmentation:
 
 
 def make_augmentation(
-    config: TrainConfig, data: TrainingData, device: torch.device, parts: Sequence[Parts] | None = None
+    config: TrainConfig, data: TrainingData, device: torch.device, parts: Sequence[PartDescriptions] | None = None
 ) -> Augmentation | None:
     """What the training batches are drawn with; None where they are shown as they are. ConfigError where a flag does not fit the data.
 
@@ -154,7 +154,7 @@ def make_augmentation(
     return Augmentation(chosen, mirror, ~torch.tensor(told, device=device), torch.from_numpy(mirrorable).to(device))
 
 
-def _mirrorable(data: TrainingData, parts: Sequence[Parts] | None) -> np.ndarray:
+def _mirrorable(data: TrainingData, parts: Sequence[PartDescriptions] | None) -> np.ndarray:
     """Which motions (M,) have captions and part texts that can all be mirrored; says how many have not."""
     texts = [list(said) for said in data.training.captions]
     for own, described in zip(texts, parts or (), strict=False):

@@ -181,7 +181,7 @@ def _build_cache(
     lengths = np.array([frames for frames, _ in found], dtype=np.int64)
     offsets = np.cumsum(lengths) - lengths
     try:
-        persons = skeleton.persons_of(width, config.body)
+        persons = skeleton.count_persons(width, config.body)
     except KeyError:
         joints = len(config.body.joints)
         problem = f"motions of {width} columns, where those trained on are of {joints} joints"

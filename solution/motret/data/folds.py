@@ -136,7 +136,7 @@ def choose_split_lists(root: Path, prefer_txt: bool, count_given: bool) -> Split
     neither.
     """
     texts = (root / "train.txt", root / "val.txt")
-    described = (root / "texts" / gar.FILES[0], root / "texts" / gar.FILES[1])
+    described = (root / "texts" / gar.GAR_FILES[0], root / "texts" / gar.GAR_FILES[1])
     if prefer_txt:
         listing = next((pair for pair in (texts, described) if pair[1].is_file()), None)
         if listing is None:

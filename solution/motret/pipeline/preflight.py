@@ -17,7 +17,7 @@ from motret.data import dataset, features, folds
 from motret.errors import ConfigError, DataError, WeightsError
 from motret.formats import motion_files
 from motret.formats.queries import read_queries
-from motret.skeleton import Skeleton, persons_of
+from motret.skeleton import Skeleton, count_persons
 from motret.utils import files, network
 
 ASSUMED_EFFICIENCY = 0.15
@@ -52,7 +52,7 @@ def check_before_run(data_dir: Path, test_dir: Path | None, folders: Mapping[str
         headers = read_headers(training.paths)
         if test_dir is not None:
             read_queries(test_dir)
-        check_disk(folders, packed_bytes(len(training.paths), headers, skeleton.skeleton_from_table(training.skeleton)), runs)
+        check_disk(folders, packed_bytes(len(training.paths), headers, skeleton.skeleton_from_spec(training.skeleton)), runs)
 
 
 def check_writable(folder: Path, flag: str) -> None:
@@ -103,8 +103,8 @@ def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: S
     runs = [cli.parse_train(call, None)[0] for call in train_calls]
     training = dataset.read_training(data_dir, id_width=runs[0].data.id_width)
     headers = read_headers(training.paths)
-    body = skeleton.skeleton_from_table(training.skeleton)
-    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * persons_of(headers[0][1], body)
+    body = skeleton.skeleton_from_spec(training.skeleton)
+    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * count_persons(headers[0][1], body)
     seconds = frames / 60_000  # packing
     seconds += sum(60 * (cli.parse_tune(call, None)[0].max_minutes or 0) for call in tune_calls)
     rate = _matrix_rate()
@@ -121,7 +121,7 @@ def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: S
 
 def packed_bytes(motions: int, headers: Sequence[tuple[int, int]], body: Skeleton) -> float:
     """Size of the packed features of so many motions; headers: (frames, columns) of some of them."""
-    persons = persons_of(headers[0][1], body)
+    persons = count_persons(headers[0][1], body)
     frames = float(np.mean([shape[0] for shape in headers])) * motions
     return frames * persons * features.feature_width(persons, headers[0][1] > body.position_columns, body) * 2
 

@@ -15,7 +15,7 @@ from motret.data.batching import CaptionTable, MotionTensors
 from motret.data.dataset import TrainingData
 from motret.data.inputs import CaptionBank
 from motret.data.parts import part_texts
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 from motret.skeleton import PARTS
 from motret.utils.device import autocast, choose_device, uses_bfloat16
 
@@ -50,7 +50,7 @@ def make_context(
     config: TrainConfig,
     data: TrainingData,
     bank: CaptionBank,
-    parts: Sequence[Parts] | None = None,
+    parts: Sequence[PartDescriptions] | None = None,
     published: CaptionBank | None = None,
 ) -> TrainContext:
     """Puts data where it is computed on.
@@ -91,5 +91,5 @@ def _side_codes(texts: Sequence[str]) -> Tensor:
     return torch.tensor([[codes[one], codes[captions.opposite_sides(one)] if one else -1] for one in named])
 
 
-def _part_text_rows(parts: Sequence[Parts], bank: CaptionBank) -> Tensor:
+def _part_text_rows(parts: Sequence[PartDescriptions], bank: CaptionBank) -> Tensor:
     return torch.tensor([[-1 if own[part] is None else bank.index[own[part]] for part in PARTS] for own in parts])
