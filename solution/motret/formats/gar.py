@@ -14,7 +14,7 @@ from pathlib import Path
 from motret.errors import DataError
 from motret.formats.text_files import canonical_ids, preview, read_text
 from motret.skeleton import PARTS
-from motret.utils.files import atomic_write, content_hash, read_json, write_json
+from motret.utils.files import content_hash, read_json, write_json, write_text
 
 UNDEFINED = "undefined"
 GAR_FILES = ("gar_train.json", "gar_val.json")
@@ -153,8 +153,7 @@ def write_gar(path: Path, entries: Iterable[tuple[str, str | None, Mapping[str, 
         {"id": name, "caption": caption or "", "part_descriptions": {part: parts.get(part) or UNDEFINED for part in PARTS}}
         for name, caption, parts in entries
     ]
-    text = json.dumps(rows, indent=1, ensure_ascii=False)
-    atomic_write(path, lambda beside: beside.write_text(f"{text}\n", encoding="utf-8"))
+    write_text(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_generated_gar(path: Path, record: Path, entries: Iterable[tuple[str, str | None, Mapping[str, str | None]]], use: Path) -> None:

@@ -4,7 +4,6 @@ The scenes are known, so the score of a perfect reader is too: one who understan
 motion, and can only guess among the candidates that what is said does not tell apart.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -134,10 +133,8 @@ def write_all(folder: Path, config: SceneConfig) -> OracleScore:
     """Writes a whole sample into an empty folder."""
     told = write_train(folder, config)
     queries = [write_query(folder / "test" / str(query), config, query) for query in range(1, config.queries + 1)]
-    with (folder / "test" / "gt.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("query_id", "candidate"))
-        rows.writerows((query, right) for query, (_, _, right) in enumerate(queries, 1))
+    truth = [{"query_id": query, "candidate": right} for query, (_, _, right) in enumerate(queries, 1)]
+    files.write_csv(folder / "test" / "gt.csv", truth)
     scores = perfect_scores(told, config.candidates, generator(config, READER))
     reading = OracleScore(
         score=float(scores.mean()),
