@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -189,17 +188,8 @@ def _weight_files(folder: Path) -> Iterable[Path]:
 
 
 def _matrix_rate() -> float:
-    """Matrix-product operations a second, as training computes them; measured for a fifth of a second."""
-    import torch
-
-    from motret.utils.device import choose_device, computes_in_bfloat16
+    """Matrix-product operations a second of this machine; torch is slow to import, so it is imported here."""
+    from motret.utils.device import choose_device, matmul_dtype, matrix_rate
 
     device = choose_device("auto")
-    kind = torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
-    left = torch.randn(1024, 1024, device=device).to(kind)
-    float((left @ left).float().sum())
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < 0.2:
-        float((left @ left)[0, 0])
-        done += 1
-    return done * 2 * 1024**3 / (time.perf_counter() - start)
+    return matrix_rate(device, matmul_dtype(device), sizes=(1024,))

@@ -6,6 +6,7 @@ from typing import Any
 
 from motret.config import base
 from motret.config.training import TrainConfig
+from motret.data.folds import read_sidecar
 from motret.data.parts import part_texts
 from motret.errors import ConfigError
 from motret.utils import files
@@ -50,7 +51,7 @@ def find_tuned_values(config: TrainConfig) -> TunedValues:
         if config.tuned != "auto":
             raise ConfigError("--tuned", f"{file} is no best.json of tune.py", "give auto, none or the file that tune.py wrote")
         return TunedValues(line=f"tuned: nothing in {file}; `python solution/tune.py {config.variant}` makes it")
-    made = files.read_json(config.data.folds_dir / "folds.json") or {}
+    made = read_sidecar(config.data.folds_dir)
     here = tuning_identity(config, made.get("data"), made.get("hash"))
     differing = [
         f"{name} {about['belongs'][name]}, here {value}" for name, value in here.items() if about["belongs"].get(name, value) != value
