@@ -376,7 +376,9 @@ def test_what_captions_say_alike_is_told_by_the_tower_as_published(encoder, bert
     said = torch.from_numpy(embed.embed_frozen(bert, *bert.tokenize(distinct), helpers.CPU))
     unit = said / said.norm(dim=1, keepdim=True)
     centred = unit - unit.mean(dim=0)  # of all training captions, each once
-    torch.testing.assert_close(place.similar[place.bank.rows(distinct)], centred / centred.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        place.similar[place.bank.indices(distinct)], centred / centred.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_the_checkpoint_may_be_the_last(tmp_path, monkeypatch):

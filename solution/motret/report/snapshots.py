@@ -17,7 +17,7 @@ def make_plot_callback(
 ) -> PlotCallback | None:
     """Draws after each epoch of a fold what the flags ask for; None where they ask for nothing."""
     chosen, part = run.config.snapshots, run.part(fold)
-    seen = folds.training(0) if fold is None else folds.held_out(fold)
+    seen = folds.train_idx(0) if fold is None else folds.val_idx(fold)
     shows, analyses = chosen.save_attention, chosen.run_qualitative
     if analyses and (fold is None or len(seen) < qualitative.MIN_PAIRS):
         print(f"{part}: no qualitative analysis, since {'nothing' if fold is None else 'too little'} is held out")

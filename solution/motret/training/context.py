@@ -65,7 +65,7 @@ def make_context(
     mirrors = config.augment.mirror > 0
     table = CaptionTable(data.training.captions, bank, device, config.loss.captions == "random", mirrors)
     vectors = (published or bank).vectors
-    similar = None if vectors is None else centred(vectors.to(device).float(), table.rows.unique())
+    similar = None if vectors is None else centred(vectors.to(device).float(), table.caption_idx.unique())
     named = None if similar is None else _side_codes(sorted(bank.index, key=bank.index.get)).to(device)
     rows = None if parts is None else _part_text_rows(parts, bank).to(device)
     mirrored = (

@@ -74,8 +74,8 @@ def _fit(
     log: logging.Logger,
 ) -> Score | None:
     config, part = run.config, run.part(fold)
-    learn = np.arange(len(data.training.ids)) if fold is None else folds.training(fold)
-    held = np.array([], dtype=int) if fold is None else folds.held_out(fold)
+    learn = np.arange(len(data.training.ids)) if fold is None else folds.train_idx(fold)
+    held = np.array([], dtype=int) if fold is None else folds.val_idx(fold)
     if len(learn) < 2:
         raise RunError(run.folder, f"fold {fold} leaves {len(learn)} motions to learn from", "use fewer folds or more data")
     if wise_ft.uses_wise_ft(config.text):
