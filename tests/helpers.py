@@ -298,7 +298,7 @@ def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DAT
     create_run_dir(run)
     rng = np.random.default_rng(seed)
     for fold in folds:
-        held = found.held_out(fold)
+        held = found.val_idx(fold)
         motion_idx = np.array([place for place, row in enumerate(held) for _ in DATA.training.captions[row]])
         motion = unit(rng, len(held), 6)
         text = sharp * motion[motion_idx] + unit(rng, len(motion_idx), 6)

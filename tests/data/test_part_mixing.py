@@ -109,8 +109,8 @@ def drawn(seed):
 def test_a_drawn_mixture_takes_two_or_three_parts_of_another_motion_and_repeats_by_seed() -> None:
     draws = [drawn(seed) for seed in (*range(20), 0)]
     for one in draws:
-        assert sorted(one.other.tolist()) == list(range(5))
-        assert all(other != host for host, other in enumerate(one.other.tolist()))
+        assert sorted(one.donor_idx.tolist()) == list(range(5))
+        assert all(other != host for host, other in enumerate(one.donor_idx.tolist()))
     counts = torch.cat([one.replaced.sum(dim=1) for one in draws])
     assert set(counts.tolist()) == {2, 3}
     assert torch.cat([one.replaced for one in draws]).any(dim=0).all()

@@ -377,7 +377,7 @@ def test_what_captions_say_alike_is_told_by_the_tower_as_published(encoder, bert
     unit = said / said.norm(dim=1, keepdim=True)
     centred = unit - unit.mean(dim=0)  # of all training captions, each once
     torch.testing.assert_close(
-        place.centred_captions[place.bank.rows(distinct)], centred / centred.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-3
+        place.centred_captions[place.bank.indices(distinct)], centred / centred.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-3
     )
 
 

@@ -146,7 +146,7 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
 
 def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_path):
     run, score = fit_fold(tmp_path, fold=1)
-    data, held = helpers.training_data(), helpers.folds().held_out(1)
+    data, held = helpers.training_data(), helpers.folds().val_idx(1)
     with np.load(run.part(1) / "oof.npz") as kept:
         assert sorted(kept) == ["ids", "motion", "motion_idx", "row", "text"]
     out = oof.load_out_of_fold(run, 1)
@@ -175,7 +175,7 @@ def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
 def test_held_out_motions_are_not_learned_from(tmp_path):
     """Other features and captions of the held-out motions: the same weights."""
     data, other = helpers.training_data(), helpers.training_data()
-    for row in helpers.folds().held_out(0):
+    for row in helpers.folds().val_idx(0):
         other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] *= -1
     chosen = helpers.config(eval_interval=2)
     weights = []
@@ -183,8 +183,8 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
         run = make_run(tmp_path / name, chosen, used)
         place = helpers.workplace(chosen, used)
         if name == "b":
-            for row in helpers.folds().held_out(0):
-                place.bank.vectors[place.table.of(torch.tensor([row]))[0]] *= -1
+            for row in helpers.folds().val_idx(0):
+                place.bank.vectors[place.table.captions_of(torch.tensor([row]))[0]] *= -1
         fit.fit(helpers.fold_context(run, used, context=place))
         weights.append(checkpoints.load_checkpoint(run.part(0) / "last.pt", helpers.CPU)["model"])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -213,7 +213,7 @@ def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp
 
     def recorded(*args):
         made = list(real(*args))
-        drawn.append(([batch.captions.tolist() for batch in made], args[5].initial_seed()))
+        drawn.append(([batch.caption_idx.tolist() for batch in made], args[5].initial_seed()))
         return iter(made)
 
     monkeypatch.setattr(batching, "iterate_epoch", recorded)
@@ -382,7 +382,7 @@ def test_captions_that_say_the_same_are_no_negatives(monkeypatch, threshold, lef
     angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
     vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
     place = replace(place, centred_captions=vectors, caption_sides=torch.tensor([[0, -1]] * 4))
-    rows, motion_idx = place.table.of(torch.arange(4))
+    rows, motion_idx = place.table.captions_of(torch.arange(4))
     objective.contrastive_loss(torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, motion_idx, place, chosen)
     cosines = (vectors @ vectors.T)[rows][:, rows]
     wanted = torch.zeros(5, 4, dtype=torch.bool)

@@ -391,8 +391,8 @@ def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_pat
             model.load_state_dict(best(run.folder, fold)["model"])
             bank = make_caption_bank(query.captions, tower, False, tmp_path, helpers.CPU)
             with torch.inference_mode():
-                said = model.encode_captions(bank, bank.rows(query.captions)).numpy()
-                seen = model.encode_motions(motions.gather(torch.from_numpy(test.rows[number]))).numpy()
+                said = model.encode_captions(bank, bank.indices(query.captions)).numpy()
+                seen = model.encode_motions(motions.gather(torch.from_numpy(test.candidate_idx[number]))).numpy()
             out = embeddings(run.folder, fold)
             gallery = out["text"] @ out["motion"].T
             total = total + ((said @ seen.T).mean(0) - gallery.mean()) / gallery.std()

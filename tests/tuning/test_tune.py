@@ -132,7 +132,7 @@ def pretend(monkeypatch, score_of):
     def train_folds(search, name, values, folds, watch=None):
         _, made, *_ = load_shared_data(search.base)
         trained.append((name, tuple(folds)))
-        return score_of(values, sum(len(made.held_out(fold)) for fold in folds))
+        return score_of(values, sum(len(made.val_idx(fold)) for fold in folds))
 
     monkeypatch.setattr(trial_module, "train_folds", train_folds)
     monkeypatch.setattr(plots, "draw_study", lambda *about: None)
@@ -253,7 +253,7 @@ def study_of(search, made, rng, trials, better=0.0):
     groups = np.unique(made.group, return_inverse=True)[1]
 
     def scores(number, fold):
-        own, rows = np.random.default_rng([seed, number, fold]), made.held_out(fold)
+        own, rows = np.random.default_rng([seed, number, fold]), made.val_idx(fold)
         noise = own.normal(0, 0.25, len(rows)) + own.normal(0, 0.1, groups.max() + 1)[groups[rows]]
         return np.clip(hard[rows] + noise + better * (number == 1), 0, 1)
 

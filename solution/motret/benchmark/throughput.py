@@ -124,10 +124,10 @@ def epoch_cost(config: TrainConfig, now: Callable[[], float]) -> tuple[int, floa
 
 def real_flops(model: DualEncoder, batch: Batch, place: TrainContext, config: TrainConfig) -> int:
     """Operations of a step on a batch when motions of one length alone are computed together, so that nothing is padding."""
-    lengths = place.motions.lengths[batch.rows]  # sorted
+    lengths = place.motions.lengths[batch.train_idx]  # sorted
     together = lengths.unique_consecutive(return_counts=True)[1].tolist()
-    pieces = tuple(place.motions.gather(rows, batch.pieces[0].generator) for rows in batch.rows.split(together))
-    alike = replace(batch, pieces=pieces)
+    pieces = tuple(place.motions.gather(rows, batch.buckets[0].generator) for rows in batch.train_idx.split(together))
+    alike = replace(batch, buckets=pieces)
     flops = count_flops(lambda: objective.batch_loss(model, alike, place, config).backward())
     model.zero_grad(set_to_none=True)
     return flops

@@ -67,9 +67,9 @@ def find_mirror(data: TrainingData, flag: str) -> Mirror:
     return make_mirror(columns, found)
 
 
-def resampled_length(frames: Tensor, pace: Tensor | None) -> Tensor:
+def resampled_length(frames: Tensor, speed: Tensor | None) -> Tensor:
     """Frames (B,) that motions have when they run at a pace (B,), 1 where None: the last one shown is the last that still fits."""
-    return frames if pace is None else ((frames - 1) / pace).floor().long() + 1
+    return frames if speed is None else ((frames - 1) / speed).floor().long() + 1
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,19 @@ class BatchAugmentation:
     pace: (B,) how many times as fast they run; window: (B, 2) first frame and number of frames of the cut-out; mirrored, swapped: (B,).
     """
 
-    pace: Tensor | None = None
-    window: Tensor | None = None
+    speed: Tensor | None = None
+    crop: Tensor | None = None
     mirrored: Tensor | None = None
     swapped: Tensor | None = None
 
     def of(self, places: Tensor) -> "BatchAugmentation":
         """The view of some motions of the batch."""
-        fields = (self.pace, self.window, self.mirrored, self.swapped)
+        fields = (self.speed, self.crop, self.mirrored, self.swapped)
         return BatchAugmentation(*(None if field is None else field[places] for field in fields))
 
     def lengths(self, whole: Tensor) -> Tensor:
         """Frames (B,) that are left of motions of `whole` (B,) frames."""
-        return resampled_length(whole if self.window is None else self.window[:, 1], self.pace)
+        return resampled_length(whole if self.crop is None else self.crop[:, 1], self.speed)
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class Augmentation:
         def luck() -> Tensor:
             return torch.rand(len(rows), generator=generator, device=rows.device)
 
-        pace = chosen.speed ** (2 * luck() - 1) if chosen.speed > 1 else None
-        window = random_crop(whole, chosen.crop, luck(), luck()) if chosen.crop else None
+        speed = chosen.speed ** (2 * luck() - 1) if chosen.speed > 1 else None
+        crop = random_crop(whole, chosen.crop, luck(), luck()) if chosen.crop else None
         mirrored = (luck() < chosen.mirror) & self.mirrorable[rows] if self.mirror is not None else None
         swapped = (luck() < chosen.person_swap) & self.swappable[rows] if chosen.person_swap else None
-        return BatchAugmentation(pace, window, mirrored, swapped)
+        return BatchAugmentation(speed, crop, mirrored, swapped)
 
     def show(self, batch: MotionBatch, view: BatchAugmentation) -> MotionBatch:
         """The batch with some motions mirrored and some with their persons swapped, as the view has it (pace and window: `gather`)."""

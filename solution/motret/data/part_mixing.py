@@ -20,7 +20,7 @@ class PartMix:
     """Motions with some parts of others: other: (B,) the motion that gave them; replaced: (B, 5) which parts it gave."""
 
     motions: MotionBatch
-    other: Tensor
+    donor_idx: Tensor
     replaced: Tensor
 
 

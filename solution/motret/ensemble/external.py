@@ -124,7 +124,7 @@ def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: Traini
         problem = f"its oof arrays are of other folds ({arrays.get('folds')}, now {folds.hash})"
         raise DataError(path, problem, "make them anew for folds.csv as it is")
     for fold, similarity in told.items():
-        held = folds.held_out(fold)
+        held = folds.val_idx(fold)
         shape = (sum(len(data.training.captions[row]) for row in held), len(held))
         if similarity.shape != shape or similarity.dtype.kind not in "fiu" or not np.isfinite(similarity).all():
             problem = f"oof{fold} must be {shape} finite numbers, captions x held-out motions; it is {similarity.dtype} {similarity.shape}"

@@ -53,7 +53,7 @@ class ViewedMotions(MotionTensors):
 
     def gather(self, rows: Tensor, *args, **values) -> MotionBatch:
         pace = None if self.pace is None else torch.full((len(rows),), self.pace, device=self.device)
-        batch = super().gather(rows, *args, **{"pace": pace} | values)
+        batch = super().gather(rows, *args, **{"speed": pace} | values)
         frames = batch.frames if self.mirror is None else self.mirror(batch.frames)
         return MotionBatch(augment.swap_persons(frames) if self.swapped else frames, batch.lengths, batch.generator)
 

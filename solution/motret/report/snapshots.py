@@ -13,7 +13,7 @@ def make_plot_callback(fold_context: FoldContext) -> PlotCallback | None:
     run, fold, data, folds = fold_context.run, fold_context.fold, fold_context.data, fold_context.folds
     place, tower = fold_context.context, fold_context.tower
     chosen, part = run.config.snapshots, run.part(fold)
-    seen = folds.training(0) if fold is None else folds.held_out(fold)
+    seen = folds.train_idx(0) if fold is None else folds.val_idx(fold)
     shows, analyses = chosen.save_attention, chosen.run_qualitative
     if analyses and (fold is None or len(seen) < qualitative.MIN_PAIRS):
         print(f"{part}: no qualitative analysis, since {'nothing' if fold is None else 'too little'} is held out")

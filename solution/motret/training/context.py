@@ -83,12 +83,12 @@ class FoldContext:
         """Indices of the training motions."""
         if self.fold is None:
             return np.arange(len(self.data.training.ids))
-        return self.folds.training(self.fold)
+        return self.folds.train_idx(self.fold)
 
     @cached_property
     def val_idx(self) -> np.ndarray:
         """Indices of the held-out motions; none where all motions are trained on."""
-        return np.array([], dtype=int) if self.fold is None else self.folds.held_out(self.fold)
+        return np.array([], dtype=int) if self.fold is None else self.folds.val_idx(self.fold)
 
 
 def make_context(
@@ -110,7 +110,7 @@ def make_context(
     mirrors = config.augment.mirror > 0
     table = CaptionTable(data.training.captions, bank, device, config.loss.captions == "random", mirrors)
     vectors = (published or bank).vectors
-    similar = None if vectors is None else centred(vectors.to(device).float(), table.rows.unique())
+    similar = None if vectors is None else centred(vectors.to(device).float(), table.caption_idx.unique())
     named = None if similar is None else _side_codes(sorted(bank.index, key=bank.index.get)).to(device)
     rows = None if parts is None else _part_text_rows(parts, bank).to(device)
     mirrored = _part_text_rows([mirror_parts(own) or own for own in parts], bank).to(device) if parts is not None and mirrors else None

@@ -33,7 +33,9 @@ def load_data(config: TrainConfig, sources: Mapping[str, str]) -> tuple[Training
     """The packed data and its folds, made where they are missing; says which."""
     data = dataset.load_training(config.data, config.machine.jobs, config.motion.features)
     left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
-    print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
+    print(
+        f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.cache_hit else 'packed'} in {data.store.folder}"
+    )
     if data.store.config.skeleton != SMPL.name or data.store.config.metres != 1:
         print(f"bodies: {data_report.describe_bodies(data.store.config)}")
     # what belongs together is told by canonical features, whatever the tower sees

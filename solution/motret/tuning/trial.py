@@ -133,7 +133,7 @@ def _report_epoch(search: StudyPlan, trial: optuna.Trial, place: int, line: Epoc
 
 def val_groups(made: Folds, folds: Sequence[int]) -> np.ndarray:
     """Groups (M,) of the motions that some folds hold out, in the order of `train_folds`."""
-    return np.concatenate([made.group[made.held_out(fold)] for fold in folds])
+    return np.concatenate([made.group[made.val_idx(fold)] for fold in folds])
 
 
 def _rounded(scores: np.ndarray) -> list[float]:
