@@ -82,7 +82,7 @@ def _fit(
     shown = model if ema is None else ema.module
     lines, best = _restore(before, optimiser, ema)
     spent = sum(line.seconds for line in lines)
-    steps, epochs = batching.steps_per_epoch(len(learn), config.fit.step_size), history.planned_epochs(config.fit, lines)
+    steps, epochs = batching.steps_per_epoch(len(learn), config.fit.effective_batch_size), history.planned_epochs(config.fit, lines)
     name = f"{run.name} {part.name}"
     with progress.progress_bar(total=epochs * steps, initial=len(lines) * steps, desc=name, unit="step", hidden=watch is not None) as bar:
         while len(lines) < epochs and not history.should_stop_early(lines, config.checkpoint):
@@ -123,7 +123,7 @@ def _fit(
             if draw:
                 draw(shown, line.epoch, line.epoch >= epochs or history.should_stop_early(lines, config.checkpoint))
     kept = checkpoints.load_weights(checkpoints.best_checkpoint(part), model, place.device)
-    why = "the last" if fold is None or config.checkpoint.chosen_by == "last" else history.BEST_EPOCH_NOTE
+    why = "the last" if fold is None or config.checkpoint.selection == "last" else history.BEST_EPOCH_NOTE
     log.info(f"kept epoch {kept['epoch']} ({why}); {sum(line.seconds for line in lines) - spent:.0f} s")
 
     def embedded() -> OutOfFold | None:
@@ -159,10 +159,10 @@ def _train_epoch(
     seed = stream * 10_000 + number
     torch.manual_seed(seed)  # for layers that draw from torch's own generator
     order, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(seed)
-    steps = batching.steps_per_epoch(len(learn), config.fit.step_size)
+    steps = batching.steps_per_epoch(len(learn), config.fit.effective_batch_size)
     total, rate = torch.zeros((), device=place.device), 0.0
     pieces = batching.N_LENGTH_BUCKETS * config.fit.grad_accum
-    drawn = batching.iterate_epoch(place.motions, place.table, learn, config.fit.step_size, order, noise, pieces, place.augmentation)
+    drawn = batching.iterate_epoch(place.motions, place.table, learn, config.fit.effective_batch_size, order, noise, pieces, place.augmentation)
     for step, batch in enumerate(drawn):
         rate = lr_scale(number * steps + step, epochs * steps, steps, config.optim)
         total += train_step(model, optimiser, batch, place, config, rate)
