@@ -131,7 +131,7 @@ def test_the_mixture_adds_to_the_loss_by_its_weight(monkeypatch) -> None:
     monkeypatch.setattr(objective, "part_direction_term", lambda *args: torch.tensor(100.0))
     monkeypatch.setattr(objective, "mixture_loss", lambda *args: seen.append(1) or torch.tensor(1000.0))
     place = helpers.workplace(helpers.config(), helpers.training_data(captions=(("a",), ("b",))))
-    place = replace(place, parts=torch.zeros(2, 5, dtype=torch.long))
+    place = replace(place, part_texts=torch.zeros(2, 5, dtype=torch.long))
     batch = batching.Batch(torch.arange(2), (), torch.arange(2), torch.arange(2))
     said = dict.fromkeys(("caption", "motion"), torch.eye(2)) | {"parts": None, "part_text": None}
     chosen = helpers.config(use_gar=True, lambda_part=2.0, lambda_mix=3.0, lambda_direction=4.0)

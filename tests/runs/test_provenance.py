@@ -67,9 +67,7 @@ def test_an_encoder_that_was_replaced_is_refused_by_all_that_ask_the_run(tmp_pat
     assert said in capsys.readouterr().err and not (tmp_path / "run" / "fold1" / "oof.npz").exists()
 
 
-def test_a_run_of_another_encoder_is_trained_anew_once_its_folder_is_moved_away_as_the_error_says(
-    tmp_path, encoder, capsys
-) -> None:
+def test_a_run_of_another_encoder_is_trained_anew_once_its_folder_is_moved_away_as_the_error_says(tmp_path, encoder, capsys) -> None:
     command = [*flags(tmp_path, encoder), "--resume=same"]  # as run_all.sh calls it
     assert train.main(command) == 0
     before = open_run(tmp_path / "run").inputs

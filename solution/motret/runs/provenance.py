@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from motret.config.training import TextConfig, TrainConfig
+from motret.config.training import TrainConfig
 from motret.data import caption_mirror, features
 from motret.errors import RunError
 from motret.models import text_tower
