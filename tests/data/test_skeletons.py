@@ -233,10 +233,10 @@ def test_any_number_of_joints_is_read_by_a_table(tmp_path: Path, given: bool, ca
     ("form", "problem"),
     [
         ("{", "is no skeleton"),
-        ([1], "no object"),
+        ([1], "not a JSON object"),
         ({key: value for key, value in FOUR.items() if key != "parents"}, "no parents in it"),
         (FOUR | {"parents": [-1, 0]}, "one for each of the 8 joints"),
-        (FOUR | {"parents": [-1, 2, 1, 1, 0, 0, 2, 3]}, "no circle"),
+        (FOUR | {"parents": [-1, 2, 1, 1, 0, 0, 2, 3]}, "form no circle"),
         (FOUR | {"names": ["hips", *FOUR["names"][1:]]}, "no joint is called pelvis"),
         (FOUR | {"parts": FOUR["parts"] | {"torso": []}}, "no joints of torso"),
         (FOUR | {"parts": FOUR["parts"] | {"torso": [99]}}, "99 is no joint"),

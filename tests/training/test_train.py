@@ -18,7 +18,6 @@ from motret.evaluation import epoch_choice, metrics
 from motret.runs import checkpoints
 from motret.runs.run import open_run
 from motret.training import fit
-from motret.utils import parallel
 
 EQUAL = {"rtol": 0, "atol": 0}
 
@@ -183,12 +182,6 @@ def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(trai
     out = capfd.readouterr().out
     assert "2 folds side by side, 1 thread each\n" in out
     assert len(re.findall(r"fold[01] epoch \d", out)) == 2 * 4  # where nobody watches a bar, both runs tell each epoch
-
-
-def test_folds_side_by_side_share_the_threads_and_the_last_ones_among_fewer():
-    assert parallel.share_threads(3, jobs=2, threads=2) == [1, 1, 2]
-    assert parallel.share_threads(5, jobs=3, threads=8) == [2, 2, 2, 4, 4]
-    assert parallel.share_threads(2, jobs=4, threads=1) == [1, 1]
 
 
 def test_what_is_wrong_in_one_of_the_folds_side_by_side_is_one_line(tmp_path, capfd):
