@@ -36,7 +36,7 @@ from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, join_columns
 from motret.synthetic.motion import REST_OFFSETS
 from motret.training import fit
 from motret.training import validate as validate_module
-from motret.training.context import TrainContext, make_context
+from motret.training.context import FoldContext, TrainContext, make_context
 
 SMALL = {
     "width": 16,
@@ -555,11 +555,16 @@ def make_run(folder, chosen, data):
     return Run(folder / "run", chosen, {}, data.fingerprint, "folds-a", data.store.config, data.store.persons)
 
 
+def fold_context(run, data, fold=0, context=None, split=None):
+    """A fold of motions in memory, ready to be trained."""
+    return FoldContext(run, fold, data, split or folds(), context or workplace(run.config, data), NoTower())
+
+
 def fit_fold(folder, fold=0, data=None, **values):
     """Trains one fold of 20 motions in memory."""
     chosen, data = config(**values), data or training_data()
     run = make_run(folder, chosen, data)
-    score = fit.fit(run, data, folds(), workplace(chosen, data), NoTower(), fold)
+    score = fit.fit(fold_context(run, data, fold))
     return run, score
 
 

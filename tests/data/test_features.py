@@ -52,7 +52,7 @@ def plain_features(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
                 other = positions[t, 1 - p]
                 facing = axes_of(other)[2]
                 row += [*(axes @ (other[0] - pose[0])), facing @ axes[0], facing @ axes[2]]
-                row += [np.linalg.norm(pose[a] - other[b]) for a in SMPL.reach for b in SMPL.reach]
+                row += [np.linalg.norm(pose[a] - other[b]) for a in SMPL.contact_joints for b in SMPL.contact_joints]
             rows.append(row)
     return np.array(rows).reshape(frames, persons, -1)
 

@@ -42,7 +42,7 @@ def mix(motions, other, *parts):
 
 
 def test_the_distances_between_persons_are_those_of_the_features(acted) -> None:
-    found = feature_blocks.reach_distances(joints(acted.frames), acted.frames[..., COLUMNS["relation"]])
+    found = feature_blocks.contact_distances(joints(acted.frames), acted.frames[..., COLUMNS["relation"]])
     assert torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_velocities_run_at_the_pace_of_the_resampling(acted) -> None:
 
 def test_distances_follow_the_replaced_parts(acted) -> None:
     mixed = mix(acted, [1, 2, 3, 0], "right_arm", "torso")
-    found = feature_blocks.reach_distances(joints(mixed), mixed[..., COLUMNS["relation"]])
+    found = feature_blocks.contact_distances(joints(mixed), mixed[..., COLUMNS["relation"]])
     assert torch.allclose(mixed[..., COLUMNS["relation"]][..., 5:], found)
     assert torch.equal(mixed[..., COLUMNS["relation"]][..., :5], acted.frames[..., COLUMNS["relation"]][..., :5])
     assert not torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-2)
@@ -131,7 +131,7 @@ def test_the_mixture_adds_to_the_loss_by_its_weight(monkeypatch) -> None:
     monkeypatch.setattr(objective, "part_direction_term", lambda *args: torch.tensor(100.0))
     monkeypatch.setattr(objective, "mixture_loss", lambda *args: seen.append(1) or torch.tensor(1000.0))
     place = helpers.workplace(helpers.config(), helpers.training_data(captions=(("a",), ("b",))))
-    place = replace(place, parts=torch.zeros(2, 5, dtype=torch.long))
+    place = replace(place, part_texts=torch.zeros(2, 5, dtype=torch.long))
     batch = batching.Batch(torch.arange(2), (), torch.arange(2), torch.arange(2))
     said = dict.fromkeys(("caption", "motion"), torch.eye(2)) | {"parts": None, "part_text": None}
     chosen = helpers.config(use_gar=True, lambda_part=2.0, lambda_mix=3.0, lambda_direction=4.0)

@@ -12,7 +12,7 @@ import helpers
 from motret.config.training import TrainConfig
 from motret.data import batching
 from motret.data.features import FeatureConfig
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 from motret.models import embed, text_tower
 from motret.runs import checkpoints
 from motret.runs.run import Run
@@ -29,7 +29,7 @@ SGAR = {
 }
 
 
-def part_texts(count: int) -> list[Parts]:
+def part_texts(count: int) -> list[PartDescriptions]:
     """The arms of every motion and the torso of every second are described."""
     told = [{part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS} for row in range(count)]
     assert any(None in own.values() for own in told)

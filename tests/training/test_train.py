@@ -148,7 +148,7 @@ def test_finished_folds_are_not_trained_again(trained, tmp_path, monkeypatch, ca
     shutil.copytree(trained / "partial", tmp_path / "partial")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
     real, fitted = fit.fit, []
-    monkeypatch.setattr(fit, "fit", lambda *args: fitted.append(args[5]) or real(*args))
+    monkeypatch.setattr(fit, "fit", lambda *args: fitted.append(args[0].fold) or real(*args))
     assert helpers.run_training(tmp_path, "partial", seed=2, fold="all", resume="auto") == 0
     assert fitted == [1] and "finished before: fold0" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}

@@ -22,7 +22,7 @@ from motret.data.feature_blocks import BLOCKS, Columns
 from motret.data.inputs import MotionBatch
 from motret.data.rotations import FittedConvention
 from motret.errors import ConfigError
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def make_augmentation(
     config: TrainConfig,
     data: TrainingData,
     device: torch.device,
-    parts: Sequence[Parts] | None = None,
+    parts: Sequence[PartDescriptions] | None = None,
 ) -> Augmentation | None:
     """The augmentation of the training batches, None where all is off. ConfigError where a flag
     does not fit the data.
@@ -188,7 +188,7 @@ def make_augmentation(
     )
 
 
-def _mirrorable(data: TrainingData, parts: Sequence[Parts] | None) -> np.ndarray:
+def _mirrorable(data: TrainingData, parts: Sequence[PartDescriptions] | None) -> np.ndarray:
     """Which motions (M,) have captions and part texts that can all be mirrored; logs how many have
     not."""
     texts = [list(captions) for captions in data.training.captions]

@@ -73,7 +73,7 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
         jobs=jobs,
         what="training motions",
     )
-    kept = training.only(packed.ids)
+    kept = training.subset(packed.ids)
     training = replace(kept, skipped=kept.skipped + packed.skipped)
     other = () if training.skeleton == SMPL.name else (training.skeleton,)
     print_in = (packed.ids, packed.digests, training.captions, training.groups, *other)

@@ -203,10 +203,10 @@ def _mirror_rotation(body: Skeleton, convention: FittedConvention | None) -> Mir
 
 def _relation(motion: Kinematics) -> np.ndarray:
     """Pelvis of the other person, sine and cosine of the other's heading against one's own,
-    distances between reach joints."""
+    distances between contact joints."""
     offset = geometry.turn_about_vertical(motion.pelvis[:, ::-1] - motion.pelvis, motion.heading)
     facing = motion.heading[:, ::-1] - motion.heading
-    own = motion.local[..., motion.body.reach, :]
+    own = motion.local[..., motion.body.contact_joints, :]
     other = geometry.turn_about_vertical(own[:, ::-1], -facing[..., None])  # in one's own frame
     other = other + (offset * np.array([1, 0, 1], dtype=offset.dtype))[..., None, :]
     squares = ((own[..., :, None, axis] - other[..., None, :, axis]) ** 2 for axis in range(3))
@@ -218,7 +218,7 @@ def _relation(motion: Kinematics) -> np.ndarray:
 
 
 def _mirror_relation(body: Skeleton, _: FittedConvention | None) -> MirroredColumns:
-    partners = np.array([body.reach.index(int(body.mirror[joint])) for joint in body.reach])
+    partners = np.array([body.contact_joints.index(int(body.mirror[joint])) for joint in body.contact_joints])
     distances = columns_of_joints(partners, 1)[:, None] * len(partners) + partners
     order = np.concatenate([np.arange(5), 5 + distances.ravel()])
     return order, np.array([*MIRROR_SIGNS, -1.0, 1.0] + [1.0] * distances.size)
@@ -230,19 +230,19 @@ def _recompute_relation(frames: Tensor, columns: Columns) -> Tensor:
 
     positions = frames[..., columns["position"]].unflatten(-1, (len(columns.body.joints), 3))
     relation = frames[..., columns["relation"]]
-    distances = reach_distances(positions, relation, columns.body)
+    distances = contact_distances(positions, relation, columns.body)
     return torch.cat([relation[..., :5], distances], dim=-1)
 
 
-def reach_distances(positions: Tensor, relation: Tensor, body: Skeleton = SMPL) -> Tensor:
-    """Distances (..., 2, R * R) in m between the reach joints of two persons, own x other's.
+def contact_distances(positions: Tensor, relation: Tensor, body: Skeleton = SMPL) -> Tensor:
+    """Distances (..., 2, R * R) in m between the contact joints of two persons, own x other's.
 
     positions: (..., 2, J, 3) in each person's heading frame; relation: (..., 2, >= 5), the block of
     that name.
     """
     import torch
 
-    own = positions[..., body.reach, :]
+    own = positions[..., body.contact_joints, :]
     other = own.flip(-3)
     sine, cosine = (
         relation[..., 3:4],
@@ -323,7 +323,7 @@ BLOCKS: dict[str, FeatureBlock] = {
     ),
     "relation": FeatureBlock(
         unit="m, sine and cosine, m",
-        width=lambda body, persons, _: 5 + len(body.reach) ** 2 if persons == 2 else 0,
+        width=lambda body, persons, _: 5 + len(body.contact_joints) ** 2 if persons == 2 else 0,
         compute=_relation,
         mirror=_mirror_relation,
         fields={"offset": slice(0, 3), "facing": slice(3, 5), "distances": slice(5, None)},

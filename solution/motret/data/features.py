@@ -13,7 +13,7 @@ import numpy as np
 
 from motret.data import geometry
 from motret.data.feature_blocks import BLOCKS, CANONICAL, RAW, Columns, Kinematics, block_names
-from motret.skeleton import SMPL, Skeleton, skeleton_from_table
+from motret.skeleton import SMPL, Skeleton, skeleton_from_spec
 
 FEATURE_VERSION = 1
 """Part of the key of packed features: raise it when a canonical or raw block changes."""
@@ -38,7 +38,7 @@ class FeatureConfig:
     """Which blocks: raw, canonical, or canonical+<block>+..., as `feature_blocks.block_names` reads
     it."""
     skeleton: str = SMPL.name
-    """The joints of the bodies, as `Skeleton.table` writes them."""
+    """The joints of the bodies, as `Skeleton.spec` writes them."""
     metres: float = 1.0
     """Metres in the unit of the raw positions, one of `UNITS`."""
     reflected: bool = False
@@ -46,7 +46,7 @@ class FeatureConfig:
 
     @property
     def body(self) -> Skeleton:
-        return skeleton_from_table(self.skeleton)
+        return skeleton_from_spec(self.skeleton)
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def feature_layout(persons: int, config: FeatureConfig) -> Columns:
 
 def feature_columns(persons: int, rotations: bool = True, body: Skeleton = SMPL) -> Columns:
     """Columns of each canonical block."""
-    return feature_layout(persons, FeatureConfig(rotations=rotations, skeleton=body.table()))
+    return feature_layout(persons, FeatureConfig(rotations=rotations, skeleton=body.spec()))
 
 
 def feature_width(persons: int, rotations: bool = True, body: Skeleton = SMPL) -> int:

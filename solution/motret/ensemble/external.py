@@ -9,7 +9,6 @@ the hash in folds.json.
 """
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,14 +72,13 @@ def save_similarities(
     if alone:
         arrays["members"] = np.array([name for name, _ in alone])
         arrays["alone"] = np.stack([np.concatenate(own) for _, own in alone]).astype(np.float32)
-    files.atomic_write(path, lambda beside: np.savez(beside, **arrays))
+    files.write_npz(path, arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as broken:
+        return files.read_npz(path)
+    except (OSError, ValueError) as broken:
         raise DataError(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from broken
 
 

@@ -288,8 +288,7 @@ def _words_only_in(one: str, other: str) -> str:
 
 
 def _write_text(path: Path, lines: Sequence[str]) -> None:
-    text = "".join(f"{line.rstrip()}\n" for line in lines)
-    files.atomic_write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    files.write_text(path, "".join(f"{line.rstrip()}\n" for line in lines))
 
 
 MakeBank = Callable[[Sequence[str]], CaptionBank]

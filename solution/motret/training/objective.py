@@ -53,7 +53,7 @@ def embed_batch(model: DualEncoder, batch: Batch, place: TrainContext, config: T
     """Everything the loss of a batch asks of the model."""
     with place.autocast():
         caption = model.encode_captions(place.bank, batch.caption_idx, batch.generator)
-        if place.parts is None:
+        if place.part_texts is None:
             return BatchEmbeddings({"caption": caption, "motion": torch.cat([model.encode_motions(piece) for piece in batch.buckets])})
         rows = part_rows(batch, place)
         part_text = model.encode_captions(place.bank, rows.clamp(min=0).flatten()).unflatten(0, rows.shape)
@@ -64,8 +64,8 @@ def embed_batch(model: DualEncoder, batch: Batch, place: TrainContext, config: T
 
 def part_rows(batch: Batch, place: TrainContext) -> Tensor:
     """(B, 5) bank rows of the part texts of a batch, as its motions are shown; -1 where a part is undefined."""
-    rows = place.parts[batch.train_idx]
-    return rows if batch.mirrored is None else torch.where(batch.mirrored[:, None], place.mirrored_parts[batch.train_idx], rows)
+    rows = place.part_texts[batch.train_idx]
+    return rows if batch.mirrored is None else torch.where(batch.mirrored[:, None], place.mirrored_part_texts[batch.train_idx], rows)
 
 
 def embed_bucket(model: DualEncoder, piece: MotionBatch, columns: dict[str, slice], mixes: bool) -> BatchEmbeddings:
@@ -88,7 +88,7 @@ def total_loss(told: BatchEmbeddings, scale: Tensor, batch: Batch, place: TrainC
     said, chosen = told.vectors, config.parts
     caption = mix_captions(said["caption"], batch, config)
     total = contrastive_loss(said["motion"], caption, scale, batch.caption_idx, batch.motion_idx, place, config)
-    if place.parts is None:
+    if place.part_texts is None:
         return total
     defined = part_rows(batch, place) >= 0
     text = losses.mean_by_motion(said["caption"], batch.motion_idx, len(said["motion"]))
@@ -154,9 +154,9 @@ def false_negatives(rows: Tensor, motion_idx: Tensor, motions: int, place: Train
     mean is taken off. Not nearly the same is what differs by a mirrored side ("waves the left hand", "waves the right hand").
     """
     same = losses.has_equivalent_caption(rows[:, None] == rows, motion_idx, motions)
-    if place.similar is None or config.loss.negative_threshold > 1:
+    if place.centred_captions is None or config.loss.negative_threshold > 1:
         return same
-    vectors, sides = place.similar[rows], place.sides[rows]
+    vectors, sides = place.centred_captions[rows], place.caption_sides[rows]
     close = vectors @ vectors.T >= config.loss.negative_threshold
     mirrored = close & (sides[:, :1] == sides[:, 1])
     return same | (

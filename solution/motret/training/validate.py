@@ -45,9 +45,9 @@ def validate(
     motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)
     losses_of = []
     with torch.inference_mode():
-        for start in range(0, len(held), config.fit.step_size):
-            mine = (motion_idx >= start) & (motion_idx < start + config.fit.step_size)
-            piece, scale = motion[start : start + config.fit.step_size], model.logit_scale()
+        for start in range(0, len(held), config.fit.effective_batch_size):
+            mine = (motion_idx >= start) & (motion_idx < start + config.fit.effective_batch_size)
+            piece, scale = motion[start : start + config.fit.effective_batch_size], model.logit_scale()
             loss = objective.contrastive_loss(piece, caption[mine], scale, captions[mine], motion_idx[mine] - start, place, config)
             losses_of.append(float(loss))
     filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error} | ranks
