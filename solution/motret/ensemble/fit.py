@@ -22,8 +22,8 @@ from motret.ensemble.tta import TtaView
 from motret.ensemble.weights import ContestedPairs, WeightSearch
 from motret.errors import ConfigError
 from motret.evaluation import gallery_ranks, metrics
-from motret.evaluation.gallery_ranks import GalleryRanks
-from motret.evaluation.local_score import LocalScore, ZScore
+from motret.evaluation.gallery_ranks import GalleryRanks, LocalScore
+from motret.evaluation.z_score import ZScore
 
 Views = tuple[str, ...]
 """Kinds of views that an ensemble's members are asked for."""
