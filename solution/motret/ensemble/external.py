@@ -9,7 +9,6 @@ out, by a model that was not trained on them, motions in the order of folds.csv 
 """
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,14 +141,13 @@ def save_similarities(
     if members:
         arrays["members"] = np.array([name for name, _ in members])
         arrays["alone"] = np.stack([np.concatenate(of_member) for _, of_member in members]).astype(np.float32)
-    files.atomic_write(path, lambda tmp_path: np.savez(tmp_path, allow_pickle=False, **arrays))
+    files.write_npz(path, arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        return files.read_npz(path)
+    except (OSError, ValueError) as error:
         raise DataError(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from error
 
 
@@ -205,7 +203,7 @@ def _read_out_of_fold(
         problem = f"its oof arrays belong to other folds ({arrays.get('folds')}, now {folds.hash})"
         raise DataError(path, problem, "make them again for folds.csv as it is")
     for fold, similarity in out_of_fold.items():
-        val_idx = folds.held_out(fold)
+        val_idx = folds.val_idx(fold)
         shape = (sum(len(data.training.captions[motion_idx]) for motion_idx in val_idx), len(val_idx))
         if similarity.shape != shape or similarity.dtype.kind not in "fiu" or not np.isfinite(similarity).all():
             actual = f"{similarity.dtype} {similarity.shape}"

@@ -18,7 +18,7 @@ from motret.data.parts import part_texts
 from motret.ensemble import members, tta
 from motret.ensemble.members import Member
 from motret.ensemble.tta import TtaView, ViewedMotions, ViewEmbeddings
-from motret.evaluation.z_score import ZScore
+from motret.evaluation.local_score import ZScore
 from motret.models import embed, text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, oof
@@ -66,12 +66,12 @@ class Encoder:
             self.towers[config] = text_tower.make_text_tower(config)
         return self.towers[config]
 
-    def load_model(self, run: Run, part: int | None) -> DualEncoder:
+    def model(self, run: Run, part: int | None) -> DualEncoder:
         """The model of one fold, or of all motions (None)."""
         columns = features.feature_layout(run.persons, run.features)
         return checkpoints.load_model(run, part, columns, self.tower(run.config.text), self.device)[0]
 
-    def caption_bank(self, run: Run, mirrored: bool = False) -> inputs.CaptionBank:
+    def bank(self, run: Run, mirrored: bool = False) -> inputs.CaptionBank:
         """The training captions, ready for the models of a run; with a part weight what they say of parts too.
 
         mirrored: what those of them that speak of sides say in the mirror, instead.
@@ -86,9 +86,9 @@ class Encoder:
         frozen = not text_tower.is_trained(run.config.text)
         return embed.make_caption_bank(spoken, self.tower(run.config.text), frozen, self.cache, self.device).to(self.device)
 
-    def embed_captions(self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank) -> np.ndarray:
+    def captions(self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank) -> np.ndarray:
         """(C, v) vectors of captions of a bank; with a part weight they hold what captions say of parts too."""
-        vectors = embed.embed_captions(model, bank, bank.rows(captions).to(self.device), self.precision(run))
+        vectors = embed.embed_captions(model, bank, bank.indices(captions).to(self.device), self.precision(run))
         if not run.part_weight:
             return vectors
         return oof.weighted_text_vectors(vectors, *embed.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
@@ -104,20 +104,20 @@ class Encoder:
         vectors[[caption_mirror.mirror_caption(caption) is None for caption in captions]] = 0
         turned = _captions_to_mirror(captions)
         if turned:
-            bank = self.caption_bank(run, mirrored=True) if known else self._make_bank(run, list(turned.values()))
+            bank = self.bank(run, mirrored=True) if known else self._make_bank(run, list(turned.values()))
             said = [turned[caption] for caption in captions if caption in turned]
-            vectors[[caption in turned for caption in captions]] = self.embed_captions(model, run, said, bank)
+            vectors[[caption in turned for caption in captions]] = self.captions(model, run, said, bank)
         return vectors
 
     def with_views(
         self, model: DualEncoder, run: Run, part: int | None, member: Member, captions: Sequence[str], known: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
         """(C, v) vectors of captions, and these with what they say in the views of a member. known: they are training captions."""
-        plain = self.embed_captions(model, run, captions, self.caption_bank(run) if known else self._make_bank(run, captions))
+        plain = self.captions(model, run, captions, self.bank(run) if known else self._make_bank(run, captions))
         told = [self.in_view(model, run, captions, plain, view, known) for view in member.views]
         return plain, tta.scale_views([plain, *told], member.deviations(part))
 
-    def embed_motions(
+    def motions(
         self, model: DualEncoder, run: Run, store: FeatureStore, view: TtaView | None = None, rows: np.ndarray | None = None
     ) -> np.ndarray:
         """(M, v) vectors of the motions of a store, all or those in `rows` (M,), as they are or in a view."""
@@ -137,7 +137,7 @@ class Encoder:
     def bank_of_fold(self, member: Member, fold: int, captions: Sequence[str]) -> np.ndarray:
         """(C, v) what the model that has not seen a fold says of captions."""
         run = member.folds[fold]
-        return self.with_views(self.load_model(run, fold), run, fold, member, captions)[1]
+        return self.with_views(self.model(run, fold), run, fold, member, captions)[1]
 
     def keep_views(self, member: Member, data: TrainingData, folds: Folds) -> None:
         """Makes and keeps what a member's models say of the motions they had not seen in its views, but for what is kept already.
@@ -150,12 +150,12 @@ class Encoder:
             stale = [
                 view for view in member.views if (kept := tta.load_view_embeddings(run, fold, view)) is None or kept.of != of[view.name]
             ]
-            model = self.load_model(run, fold) if stale else None
-            rows = folds.held_out(fold)
+            model = self.model(run, fold) if stale else None
+            rows = folds.val_idx(fold)
             captions = [caption for row in rows for caption in data.training.captions[row]]
             for view in stale:
                 told = self.in_view(model, run, captions, plain[0], view, known=True)
-                shown = self.embed_motions(model, run, data.store, view, rows)
+                shown = self.motions(model, run, data.store, view, rows)
                 there = told.any(axis=1)
                 plainly = ZScore.of(plain[0][there] @ plain[1].T).deviation if there.any() else 1.0
                 deviation = ZScore.of(told[there] @ shown.T).deviation / plainly if there.any() else 1.0
@@ -167,8 +167,8 @@ class Encoder:
         ends = np.cumsum([len(query.captions) for query in test.queries])[:-1]
         scales, found = members.model_scales(member), []
         for run, part in member.models:
-            model = self.load_model(run, part)
-            motion = np.concatenate([self.embed_motions(model, run, test.store, view) for view in (None, *member.views)], axis=1)
+            model = self.model(run, part)
+            motion = np.concatenate([self.motions(model, run, test.store, view) for view in (None, *member.views)], axis=1)
             said = self.with_views(model, run, part, member, asked, known=False)
             plain, query = (np.stack([own.mean(axis=0) for own in np.split(vectors, ends)]) for vectors in said)
             bank = self.with_views(model, run, part, member, self.training)[1] if with_bank else None
