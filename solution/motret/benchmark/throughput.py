@@ -112,7 +112,7 @@ def count_flop(work: Callable[[], object]) -> int:
     """FLOP of the matrix products of some work, forward and backward; a multiply-add is two."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def epoch_cost(config: TrainConfig, clock: Callable[[], float]) -> tuple[int, float]:
