@@ -18,7 +18,9 @@ def test_every_repeat_of_preparation_packs_again_and_the_medians_count(tmp_path,
         dataset.load_training,
         iter([9.0, 1.0, 4.0, 2.0]),
     )  # the first fills the page cache
-    monkeypatch.setattr(dataset, "load_training", lambda *args: reused.append(real(*args).reused))
+    monkeypatch.setattr(
+        dataset, "load_training", lambda *args: reused.append(real(*args).cache_hit)
+    )
     monkeypatch.setattr(baselines, "_read_seconds", lambda _: next(reading))
     monkeypatch.setattr(baselines.time, "perf_counter", iter([0, 30, 0, 8, 0, 10]).__next__)
     (measurement,) = baselines.measure_preparation(config, tmp_path)

@@ -23,10 +23,8 @@ def test_the_flop_of_a_layer_are_those_counted_by_hand():
     assert training == 2 * 2 * 7 * 30 * 50  # the weights have a gradient, the inputs none
 
 
-def test_the_matrix_rate_is_that_of_the_fastest_product_and_utilization_a_share_of_it():
-    rate = throughput.matrix_rate(helpers.CPU, torch.float32, (8, 16), ticking(0.5))
-    assert rate == 2 * 16**3 / 0.5
-    assert throughput.utilization(flop=2 * 16**3, seconds=2.0, peak=rate) == 0.25
+def test_utilization_is_the_share_of_the_rate_that_is_reached():
+    assert throughput.utilization(flop=100, seconds=2.0, peak=200.0) == 0.25
 
 
 def test_padding_is_not_counted(monkeypatch):
@@ -38,29 +36,29 @@ def test_padding_is_not_counted(monkeypatch):
     batch = next(
         batching.iterate_epoch(context.motions, context.table, np.arange(12), 12, order, noise)
     )
-    single = [context.motions.gather(index[None]) for index in batch.rows]
+    single = [context.motions.gather(index[None]) for index in batch.train_idx]
 
-    def motion_flop(pieces):
+    def motion_flop(buckets):
         return throughput.count_flop(
-            lambda: [model.encode_motions(piece).sum().backward() for piece in pieces]
+            lambda: [model.encode_motions(bucket).sum().backward() for bucket in buckets]
         )
 
     text_flop = throughput.count_flop(
-        lambda: model.encode_captions(context.bank, batch.captions).sum().backward()
+        lambda: model.encode_captions(context.bank, batch.caption_idx).sum().backward()
     )
     embeddings = [
-        torch.randn(count, model.size, requires_grad=True) for count in (12, len(batch.captions))
+        torch.randn(count, model.size, requires_grad=True) for count in (12, len(batch.caption_idx))
     ]
     scale = model.logit_scale()
     loss_flop = throughput.count_flop(
         lambda: objective.contrastive_loss(
-            *embeddings, scale, batch.captions, batch.motion_idx, context, config
+            *embeddings, scale, batch.caption_idx, batch.motion_idx, context, config
         ).backward()
     )
     real_flop = throughput.real_flop(model, batch, context, config)
     assert all(weight.grad is None for weight in model.parameters())
     assert real_flop == motion_flop(single) + text_flop + loss_flop
-    assert motion_flop(batch.pieces) > motion_flop(single)
+    assert motion_flop(batch.buckets) > motion_flop(single)
 
 
 def test_an_epoch_costs_its_flop_and_the_time_of_its_fastest_repeat(monkeypatch):

@@ -109,5 +109,4 @@ def write_section(
     ]
     bodies[section] = "\n".join(lines)
     sections = "".join(f"\n## {name}\n\n{body}\n" for name, body in bodies.items())
-    text = INTRODUCTION + sections + heading + by_hand
-    files.atomic_write(path, lambda tmp_path: tmp_path.write_text(text, encoding="utf-8"))
+    files.write_text(path, INTRODUCTION + sections + heading + by_hand)

@@ -3,8 +3,7 @@
 Counted are the floating-point operations (FLOP) of real tokens: padding is not work.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from motret.models.dual_encoder import DualEncoder
 from motret.training import context as train_context
 from motret.training import fit, objective, optim
 from motret.training.context import TrainContext
-from motret.utils.device import choose_device, computes_in_bfloat16
+from motret.utils.device import choose_device, matmul_dtype, matrix_rate, synchronized_clock
 
 MIN_TOKENS, MAX_TOKENS = 20, 75
 """Motion tokens of a person."""
@@ -50,8 +49,7 @@ def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
     """Utilization: a model of fixed shape at batches of 64 and 256 motions, the default model."""
     del scratch
     device = choose_device(config.machine.device)
-    clock = make_clock(device)
-    dtype = torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
+    clock, dtype = synchronized_clock(device), matmul_dtype(device)
     sizes = (64,) if config.quick else MATRIX_SIZES[device.type]
     peak = matrix_rate(device, dtype, sizes, clock)
     dtype_name = str(dtype).removeprefix("torch.")
@@ -80,32 +78,6 @@ def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
 def utilization(flop: float, seconds: float, peak: float) -> float:
     """Share of a peak rate, in FLOP/s, that so many operations in so many seconds reach."""
     return flop / seconds / peak
-
-
-def make_clock(device: torch.device) -> Callable[[], float]:
-    """A clock, in seconds, that waits until the device has finished its work."""
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return now
-
-
-def matrix_rate(
-    device: torch.device, dtype: torch.dtype, sizes: Sequence[int], clock: Callable[[], float]
-) -> float:
-    """Highest rate, in FLOP/s, of a square matrix product, over the sizes and ten repeats."""
-    best = 0.0
-    for size in sizes:
-        matrix = torch.randn(size, size, device=device).to(dtype)
-        matrix @ matrix  # the first product selects its kernel
-        for _ in range(10):
-            start = clock()
-            matrix @ matrix
-            best = max(best, 2 * size**3 / (clock() - start))
-    return best
 
 
 def count_flop(work: Callable[[], object]) -> int:
@@ -144,11 +116,11 @@ def epoch_cost(config: TrainConfig, clock: Callable[[], float]) -> tuple[int, fl
 
 def real_flop(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> int:
     """FLOP of a step on a batch without padding: only motions of one length are put together."""
-    lengths = context.motions.lengths[batch.rows]  # sorted
+    lengths = context.motions.lengths[batch.train_idx]  # sorted
     counts = lengths.unique_consecutive(return_counts=True)[1].tolist()
-    noise = batch.pieces[0].generator
-    pieces = tuple(context.motions.gather(idx, noise) for idx in batch.rows.split(counts))
-    unpadded = replace(batch, pieces=pieces)
+    noise = batch.buckets[0].generator
+    buckets = tuple(context.motions.gather(idx, noise) for idx in batch.train_idx.split(counts))
+    unpadded = replace(batch, buckets=buckets)
     flop = count_flop(lambda: objective.batch_loss(model, unpadded, context, config).backward())
     model.zero_grad(set_to_none=True)
     return flop

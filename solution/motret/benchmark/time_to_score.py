@@ -137,7 +137,7 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: Sequence[Path]) -> l
     captions = [caption for query in test.queries for caption in query.captions]
     bank = embed.make_caption_bank(captions, tower, frozen, work_dir / "text", device).to(device)
     motions = MotionTensors(test.store, run.config.motion, device)
-    motion_idx, caption_idx = np.arange(len(test.store.ids)), bank.rows(captions).to(device)
+    motion_idx, caption_idx = np.arange(len(test.store.ids)), bank.indices(captions).to(device)
     model = build_model(run.config, run, test.store.columns, tower, 0).to(device)
     query_ends = np.cumsum([len(query.captions) for query in test.queries])[:-1]
     scores = []
@@ -145,7 +145,7 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: Sequence[Path]) -> l
         load_weights(path, model, device)
         motion = embed.embed_motions(model, motions, motion_idx, autocast(device, amp))
         text = embed.embed_captions(model, bank, caption_idx, autocast(device, amp))
-        by_query = zip(np.split(text, query_ends), test.rows, strict=True)
+        by_query = zip(np.split(text, query_ends), test.candidate_idx, strict=True)
         similarities = [
             (query_text @ motion[candidates].T).mean(axis=0) for query_text, candidates in by_query
         ]
