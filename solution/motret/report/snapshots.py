@@ -4,7 +4,7 @@ from motret.config.scripts import ReportConfig
 from motret.data.dataset import TrainingData
 from motret.data.folds import Folds
 from motret.models.dual_encoder import DualEncoder
-from motret.models.text_tower import ClipTower, HfTower
+from motret.models.text_tower import TextTower
 from motret.report import attention, qualitative
 from motret.runs.history import PlotCallback
 from motret.runs.run import Run
@@ -13,10 +13,10 @@ from motret.training.context import TrainContext
 
 
 def make_plot_callback(
-    run: Run, data: TrainingData, folds: Folds, place: TrainContext, tower: ClipTower | HfTower, fold: int | None
+    run: Run, data: TrainingData, folds: Folds, place: TrainContext, tower: TextTower, fold: int | None
 ) -> PlotCallback | None:
     """Draws after each epoch of a fold what the flags ask for; None where they ask for nothing."""
-    chosen, part = run.config.snapshots, run.part(fold)
+    chosen, part = run.config.snapshots, run.fold_dir(fold)
     seen = folds.training(0) if fold is None else folds.held_out(fold)
     shows, analyses = chosen.save_attention, chosen.run_qualitative
     if analyses and (fold is None or len(seen) < qualitative.MIN_PAIRS):

@@ -33,7 +33,7 @@ from motret.training.optim import lr_scale, make_optimizer
 from motret.utils import files, progress
 
 PlotFactory = Callable[
-    [Run, TrainingData, Folds, TrainContext, text_tower.ClipTower | text_tower.HfTower, int | None],
+    [Run, TrainingData, Folds, TrainContext, text_tower.TextTower, int | None],
     PlotCallback | None,
 ]
 """Makes the callback that draws pictures while a fold trains; None where the settings ask for none."""
@@ -44,7 +44,7 @@ def fit(
     data: TrainingData,
     folds: Folds,
     place: TrainContext,
-    tower: text_tower.ClipTower | text_tower.HfTower,
+    tower: text_tower.TextTower,
     fold: int | None,
     watch: EpochCallback | None = None,
     make_plots: PlotFactory | None = None,
@@ -53,8 +53,8 @@ def fit(
 
     Returns the held-out score of the checkpoint that is kept. Shows a bar, or tells `watch`.
     """
-    run.part(fold).mkdir(parents=True, exist_ok=True)
-    log = _open_log(run.part(fold) / "train_log.txt")
+    run.fold_dir(fold).mkdir(parents=True, exist_ok=True)
+    log = _open_log(run.fold_dir(fold) / "train_log.txt")
     try:
         return _fit(run, data, folds, place, tower, fold, watch, make_plots, log)
     finally:
@@ -67,13 +67,13 @@ def _fit(
     data: TrainingData,
     folds: Folds,
     place: TrainContext,
-    tower: text_tower.ClipTower | text_tower.HfTower,
+    tower: text_tower.TextTower,
     fold: int | None,
     watch: EpochCallback | None,
     make_plots: PlotFactory | None,
     log: logging.Logger,
 ) -> Score | None:
-    config, part = run.config, run.part(fold)
+    config, part = run.config, run.fold_dir(fold)
     learn = np.arange(len(data.training.ids)) if fold is None else folds.training(fold)
     held = np.array([], dtype=int) if fold is None else folds.held_out(fold)
     if len(learn) < 2:
@@ -209,8 +209,8 @@ def load_backbone(model: DualEncoder, config: TrainConfig, log: logging.Logger) 
     if config.motion.weights_file is None:
         return ()
     found = pretrained.load_backbone_weights(backbone_of(model, config, "--backbone_weights"), config.motion)
-    print(found.line)
-    log.info(found.line)
+    print(found.summary)
+    log.info(found.summary)
     return found.names
 
 
