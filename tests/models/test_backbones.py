@@ -596,7 +596,7 @@ def test_loaded_weights_alone_learn_at_the_lower_rate(tmp_path):
     loaded = pretrained.load_backbone_weights(model.motion_tower.backbone, config.motion).names
     for names in (loaded, ()):
         rates = {
-            id(w): g["highest"]
+            id(w): g["base_lr"]
             for g in optim.make_optimizer(model, config, names).param_groups
             for w in g["params"]
         }
@@ -652,7 +652,7 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
     assert torch.equal(
         last[0]["model"][layer], mdm()["seqTransDecoder.layers.0.linear1.weight"]
     ) == bool(extra)
-    assert len({group["highest"] for group in last[0]["optimiser"]["param_groups"]}) == (
+    assert len({group["base_lr"] for group in last[0]["optimiser"]["param_groups"]}) == (
         1 if extra else 2
     )
     out = tmp_path / "submissions"

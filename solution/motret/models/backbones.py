@@ -115,7 +115,7 @@ class Transformer(nn.Module):
         self.project = nn.Linear(features, width)
         self.positions = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.hidden(), config.dropout)
+            Block(width, config.heads, config.hidden_dim, config.dropout)
             for _ in range(config.layers)
         )
 
@@ -217,7 +217,7 @@ class MotionDiffuse(nn.Module):
             nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
         )
         self.temporal_decoder_blocks = nn.ModuleList(
-            LinearBlock(width, config.heads, config.hidden(), config.dropout)
+            LinearBlock(width, config.heads, config.hidden_dim, config.dropout)
             for _ in range(config.layers)
         )
         step = torch.zeros(width)

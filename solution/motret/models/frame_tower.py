@@ -22,7 +22,7 @@ class FrameTransformer(nn.Module):
         self.positions = nn.Parameter(torch.randn(self.longest, self.dim) * 0.02)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
-                self.dim, config.heads, config.hidden(), config.dropout, batch_first=True
+                self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True
             )
             for _ in range(config.layers)
         )

@@ -247,7 +247,7 @@ def _check_fit(
         config.width,
         config.layers,
         config.heads,
-        config.hidden(),
+        config.hidden_dim,
     ):
         ratio = f"{hidden / width:.6g}" if hidden % width else f"{hidden / width:.1f}"
         problem = f"has {layers} layers of width {width} and {hidden}, made for {kind.heads} heads"
