@@ -18,7 +18,7 @@ from motret.errors import DataError
 from motret.evaluation import metrics, submission_score
 from motret.formats import submission, text_files
 from motret.formats.queries import read_queries
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.runs.checkpoints import build_model, load_weights
 from motret.runs.run import Run, open_run
 from motret.utils.device import autocast, choose_device, uses_bfloat16
