@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         count = export_split_joints.export_split_joints(data, out, config.data.id_width, config.machine.jobs)
         each = "" if data.store.persons == 1 else ", one of each person (<id>_a, <id>_b)"
         print(f"{count} motions with split joints in {out}{each}, each with the first caption of its scene")
-    print(f"features {'as packed before' if data.reused and (test is None or test.reused) else 'packed'} in {data.store.folder}")
+    print(f"features {'as packed before' if data.cache_hit and (test is None or test.cache_hit) else 'packed'} in {data.store.folder}")
     return 0
 
 

@@ -48,11 +48,11 @@ class Folds:
     count: int
     seed: int | None = None
 
-    def held_out(self, fold: int) -> np.ndarray:
+    def val_idx(self, fold: int) -> np.ndarray:
         """Rows of the motions that fold `fold` holds out."""
         return np.flatnonzero(self.fold == fold)
 
-    def training(self, fold: int) -> np.ndarray:
+    def train_idx(self, fold: int) -> np.ndarray:
         """Rows of the motions a model of this fold learns from."""
         return np.flatnonzero(self.fold != fold)
 

@@ -20,7 +20,7 @@ def make_validation_queries(data: TrainingData, folds: Folds, fold: int, queries
     """
     if not 0 <= fold < folds.count:
         raise ConfigError("--fold", f"there is no fold {fold}", f"give 0 to {folds.count - 1}")
-    held = folds.held_out(fold)
+    held = folds.val_idx(fold)
     if not 1 <= candidates <= len(held):
         raise ConfigError("--candidates", f"{candidates} of {len(held)} held-out motions", f"give 1 to {len(held)}")
     if queries < 1:

@@ -84,9 +84,9 @@ def describe_epoch(line: EpochStats) -> str:
 
 def selection_metric(line: EpochStats, config: CheckpointConfig) -> float:
     """What a checkpoint is chosen by; NaN without a validation."""
-    if config.chosen_by == "last":
+    if config.selection == "last":
         return float(line.epoch) if math.isfinite(line.score) else math.nan
-    return line.t2m_r1 if config.chosen_by == "r1" else line.score
+    return line.t2m_r1 if config.selection == "r1" else line.score
 
 
 def should_stop_early(history: list[EpochStats], config: CheckpointConfig) -> bool:
@@ -107,8 +107,13 @@ def read_metrics(path: Path) -> list[EpochStats]:
     known = {item.name for item in fields(EpochStats)}
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [{RENAMED_COLUMNS.get(name, name): value for name, value in row.items()} for row in csv.DictReader(stream)]
-            rows = [{name: float(value) for name, value in row.items() if name in known} for row in rows]
+            rows = [
+                {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
+                for row in csv.DictReader(stream)
+            ]
+            rows = [
+                {name: float(value) for name, value in row.items() if name in known} for row in rows
+            ]
         if not rows:
             raise ValueError("it holds no epoch")
         return [EpochStats(**row | {"epoch": int(row["epoch"])}) for row in rows]
