@@ -161,7 +161,7 @@ def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_
         )
     )
     with torch.inference_mode():
-        loss = float(batch_loss(model, batch, place, chosen))
+        loss = float(batch_loss(model, batch, place, chosen).total)
         motion = torch.cat([model.encode_motions(piece) for piece in batch.buckets]).double().numpy()
         caption = model.encode_captions(place.bank, batch.caption_idx).double().numpy()
     logits = caption @ motion.T / 0.07

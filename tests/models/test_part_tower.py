@@ -389,18 +389,18 @@ def drawn_mixture(seed, size=5, ways=2, dim=4):
     """What a model might say of a batch and its mixture, 2 or 3 parts of each motion those of another, some parts undefined."""
     rng = np.random.default_rng(seed)
     said = {"mixed": vectors(size, dim, seed=seed), "mixed_parts": vectors(size, ways, len(PARTS), dim, seed=seed + 100)}
-    said["part_text"] = vectors(size, len(PARTS), dim, seed=seed + 200)
+    said |= {"part_text": vectors(size, len(PARTS), dim, seed=seed + 200), "motion": torch.empty(size, 0), "caption": torch.empty(0, 0)}
     other = torch.from_numpy((np.arange(size) + rng.integers(1, size)) % size)
     counts = np.resize([2, 3], size)
     replaced = torch.from_numpy(np.stack([rng.permutation(len(PARTS)) < count for count in counts]))
     assert set(replaced.sum(dim=1).tolist()) == {2, 3}
     defined = torch.from_numpy(rng.random((size, len(PARTS))) < 0.7)
-    return objective.BatchEmbeddings(said, other, replaced), vectors(size, dim, seed=seed + 300), defined
+    return objective.BatchEmbeddings(**said, donor_idx=other, replaced=replaced), vectors(size, dim, seed=seed + 300), defined
 
 
 def mixture_twin(told, text, defined, scale, config):
     """L_global_mix + lambda_part * L_part_mix of DESIGN.md, said in loops."""
-    said, other, replaced = {name: own.numpy() for name, own in told.vectors.items()}, told.other.tolist(), told.replaced.tolist()
+    said, other, replaced = {name: own.numpy() for name, own in told.vectors().items()}, told.donor_idx.tolist(), told.replaced.tolist()
     text, size = text.numpy(), len(other)
     target = []
     for host in range(size):
@@ -434,15 +434,15 @@ def test_the_mixture_loss_is_its_plain_twin(seed) -> None:
 def test_an_undefined_part_changes_nothing_in_a_mixture() -> None:
     told, text, defined = drawn_mixture(0)
     own = torch.arange(5)[:, None].expand(5, 5)
-    moved = defined.gather(0, torch.where(told.replaced, told.other[:, None], own))  # masks move along with texts
+    moved = defined.gather(0, torch.where(told.replaced, told.donor_idx[:, None], own))  # masks move along with texts
     assert not torch.equal(moved, defined) and not moved.all()
     loss = objective.mixture_loss(told, SCALE, text, defined, MIXED)
 
     def spoilt(texts_where, parts_where):
-        said = dict(told.vectors)
+        said = told.vectors()
         said["part_text"] = torch.where(texts_where[..., None], vectors(5, 5, 4, seed=50), said["part_text"])
         said["mixed_parts"] = torch.where(parts_where[:, None, :, None], vectors(5, 2, 5, 4, seed=51), said["mixed_parts"])
-        return objective.mixture_loss(replace(told, vectors=said), SCALE, text, defined, MIXED)
+        return objective.mixture_loss(replace(told, **said), SCALE, text, defined, MIXED)
 
     none = torch.zeros(5, 5, dtype=torch.bool)
     assert torch.equal(spoilt(~defined, ~moved), loss)
@@ -454,9 +454,9 @@ def test_an_undefined_part_changes_nothing_in_a_mixture() -> None:
 def test_the_order_of_a_batch_means_nothing_to_its_mixture() -> None:
     told, text, defined = drawn_mixture(1)
     order = torch.tensor([3, 0, 4, 1, 2])
-    said = {name: own[order] for name, own in told.vectors.items()}
-    moved = objective.BatchEmbeddings(said, order.argsort()[told.other[order]], told.replaced[order])
+    said = {name: own[order] for name, own in told.vectors().items() if len(own)}
+    moved = replace(told, **said, donor_idx=order.argsort()[told.donor_idx[order]], replaced=told.replaced[order])
     loss = objective.mixture_loss(told, SCALE, text, defined, MIXED).item()
     assert objective.mixture_loss(moved, SCALE, text[order], defined[order], MIXED).item() == pytest.approx(loss)
-    unmoved = replace(moved, other=told.other[order])
+    unmoved = replace(moved, donor_idx=told.donor_idx[order])
     assert objective.mixture_loss(unmoved, SCALE, text[order], defined[order], MIXED).item() != pytest.approx(loss, rel=1e-3)

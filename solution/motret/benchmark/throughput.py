@@ -102,7 +102,7 @@ def real_flops(model: DualEncoder, batch: Batch, place: TrainContext, config: Tr
     together = lengths.unique_consecutive(return_counts=True)[1].tolist()
     pieces = tuple(place.motions.gather(rows, batch.buckets[0].generator) for rows in batch.train_idx.split(together))
     alike = replace(batch, buckets=pieces)
-    flops = count_flops(lambda: objective.batch_loss(model, alike, place, config).backward())
+    flops = count_flops(lambda: objective.batch_loss(model, alike, place, config).total.backward())
     model.zero_grad(set_to_none=True)
     return flops
 
