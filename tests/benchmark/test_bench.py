@@ -63,7 +63,7 @@ def test_padding_is_not_counted(monkeypatch):
     motions = sum(throughput.count_flops(lambda one=one: model.encode_motions(one).sum().backward()) for one in alone)
     together = throughput.count_flops(lambda: [model.encode_motions(piece).sum().backward() for piece in batch.buckets])
     texts = throughput.count_flops(lambda: model.encode_captions(place.bank, batch.caption_idx).sum().backward())
-    told = [torch.randn(count, model.size, requires_grad=True) for count in (12, len(batch.caption_idx))]
+    told = [torch.randn(count, model.embed_dim, requires_grad=True) for count in (12, len(batch.caption_idx))]
     scale = model.logit_scale()
     loss = throughput.count_flops(
         lambda: objective.contrastive_loss(*told, scale, batch.caption_idx, batch.motion_idx, place, config).backward()

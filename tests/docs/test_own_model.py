@@ -82,7 +82,8 @@ def test_a_tower_that_does_not_fit_is_one_line_and_leaves_no_run(tmp_path, monke
 @pytest.mark.parametrize(
     ("tower", "message"),
     [
-        ("motret.models.motion_tower", "is not of the form module:Class"),
+        ("perceiver", "no tower is called 'perceiver' (take one of transformer, part, frame, or module:Class"),
+        ("my_tower:", "is not of the form module:Class"),
         ("no_such_file:Tower", "No module named 'no_such_file' (give a file of solution/"),
     ],
 )

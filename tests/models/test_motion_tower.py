@@ -11,7 +11,7 @@ import helpers
 from motret.config.training import MotionConfig
 from motret.data.inputs import CaptionBank, MotionBatch
 from motret.errors import ConfigError
-from motret.models import motion_tower
+from motret.models import registry
 from motret.models.backbones import softmax_attention
 from motret.models.dual_encoder import MAX_DEVIATIONS, MAX_LOGIT_SCALE, DualEncoder
 
@@ -22,7 +22,7 @@ COLUMNS = {"position": slice(0, 7), "velocity": slice(7, 10)}
 def tower(persons=2, **values):
     torch.manual_seed(0)
     small = {"width": 16, "heads": 2, "layers": 3, "cross_person_layers": 1} | values
-    return motion_tower.make_motion_tower(MotionConfig(**small), persons, COLUMNS).eval()
+    return registry.make_motion_tower(MotionConfig(**small), persons, COLUMNS).eval()
 
 
 def cut(batch, rows, frames):
@@ -37,7 +37,11 @@ def generator(seed=0):
 def test_attention_on_a_cpu_is_the_usual_one(masked):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 7, 5, dtype=torch.float64)
-    mask = torch.arange(7).expand(2, 1, 1, 7) < torch.tensor([7, 3])[:, None, None, None] if masked else None
+    mask = (
+        torch.arange(7).expand(2, 1, 1, 7) < torch.tensor([7, 3])[:, None, None, None]
+        if masked
+        else None
+    )
     usual = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(softmax_attention(query, key, value, mask), usual)
 
@@ -47,7 +51,9 @@ def test_swapping_the_persons_changes_no_embedding():
     swapped = MotionBatch(batch.frames.flip(2), batch.lengths)
     model = tower()
     torch.testing.assert_close(model(swapped), model(batch), **CLOSE)
-    other = MotionBatch(torch.stack([batch.frames[:, :, 0], batch.frames[:, :, 0]], dim=2), batch.lengths)
+    other = MotionBatch(
+        torch.stack([batch.frames[:, :, 0], batch.frames[:, :, 0]], dim=2), batch.lengths
+    )
     assert not torch.allclose(model(other), model(batch), atol=1e-2)  # who the other is does matter
 
 
@@ -57,7 +63,9 @@ def test_the_persons_meet_in_the_joint_layers_alone():
     alone = [MotionBatch(pair.frames[:, :, [person]], pair.lengths) for person in range(2)]
     for joint, same in ((0, True), (1, False)):
         model = tower(cross_person_layers=joint)
-        split_state_dict = torch.stack([model(own)[:, :16] for own in alone]).mean(0)  # the first half is the mean over tokens
+        split_state_dict = torch.stack([model(own)[:, :16] for own in alone]).mean(
+            0
+        )  # the first half is the mean over tokens
         assert torch.allclose(model(pair)[:, :16], split_state_dict, atol=1e-5) == same
 
 
@@ -96,7 +104,10 @@ def test_the_embedding_has_the_size_that_the_tower_names(persons):
 def test_tokens_are_dropped_only_where_a_generator_is_given():
     model = tower(token_drop=0.5).train()
     batch = helpers.motion_batch([60, 48])
-    full, dropped = model.patches(batch), model.patches(MotionBatch(batch.frames, batch.lengths, generator()))
+    full, dropped = (
+        model.patches(batch),
+        model.patches(MotionBatch(batch.frames, batch.lengths, generator())),
+    )
     assert full[0].shape[2] == 10 and full[2].sum(1).tolist() == [10, 8]
     assert dropped[0].shape[2] == 5 and dropped[2].sum(1).tolist() == [5, 4]
     torch.testing.assert_close(model(batch), model.eval()(batch))
@@ -124,20 +135,29 @@ def test_tokens_that_are_kept_keep_their_positions():
     dropped = MotionBatch(batch.frames, batch.lengths, generator())
     places = model.patches(dropped)[1][0].tolist()
     model(MotionBatch(batch.frames, batch.lengths, generator())).square().sum().backward()
-    assert model.backbone.positions.grad.abs().sum(1).nonzero()[:, 0].tolist() == sorted(places) != list(range(5))
+    assert (
+        model.backbone.positions.grad.abs().sum(1).nonzero()[:, 0].tolist()
+        == sorted(places)
+        != list(range(5))
+    )
 
 
 def test_dropping_repeats_by_seed():
     model, batch = tower(), helpers.motion_batch([60, 55, 20])
-    places = [model.patches(MotionBatch(batch.frames, batch.lengths, generator(seed)))[1] for seed in (0, 0, 1)]
+    places = [
+        model.patches(MotionBatch(batch.frames, batch.lengths, generator(seed)))[1]
+        for seed in (0, 0, 1)
+    ]
     assert torch.equal(places[0], places[1])
     assert not torch.equal(places[0], places[2])
 
 
-@pytest.mark.parametrize("name", ["motret.models.motion_tower", "motret.models.nowhere:Tower", "motret.models.motion_tower:Nothing", ":"])
+@pytest.mark.parametrize(
+    "name", ["perceiver", "motret.models.nowhere:Tower", "motret.models.motion_tower:Nothing", ":"]
+)
 def test_a_tower_that_is_not_there_is_a_fault_of_its_flag(name):
     with pytest.raises(ConfigError, match="--motion_tower"):
-        motion_tower.make_motion_tower(MotionConfig(motion_tower=name), 2, COLUMNS)
+        registry.make_motion_tower(MotionConfig(motion_tower=name), 2, COLUMNS)
 
 
 # ---- the dual encoder
@@ -151,7 +171,10 @@ def encoder(**values):
 def test_motions_and_captions_become_unit_vectors():
     model = encoder()
     bank = CaptionBank({}, vectors=torch.randn(5, 12))
-    motions, captions = model.encode_motions(helpers.motion_batch([30, 12])), model.encode_captions(bank, torch.tensor([4, 0, 4]))
+    motions, captions = (
+        model.encode_motions(helpers.motion_batch([30, 12])),
+        model.encode_captions(bank, torch.tensor([4, 0, 4])),
+    )
     assert motions.shape == (2, 8) and captions.shape == (3, 8)
     torch.testing.assert_close(motions.norm(dim=1), torch.ones(2))
     torch.testing.assert_close(captions.norm(dim=1), torch.ones(3))
@@ -167,7 +190,9 @@ def test_features_are_standardised_and_glitches_cut():
     torch.testing.assert_close(standard.encode_motions(moved), plain.encode_motions(raw), **CLOSE)
     glitch, edge = raw.frames.clone(), raw.frames.clone()
     glitch[0, 3, 0, 2], edge[0, 3, 0, 2] = 1e6, MAX_DEVIATIONS
-    torch.testing.assert_close(*[plain.encode_motions(MotionBatch(frames, raw.lengths)) for frames in (glitch, edge)])
+    torch.testing.assert_close(
+        *[plain.encode_motions(MotionBatch(frames, raw.lengths)) for frames in (glitch, edge)]
+    )
 
 
 def test_a_feature_that_never_changes_keeps_its_size():
@@ -202,7 +227,10 @@ def test_a_caption_met_twice_is_encoded_once_with_others_of_its_length():
     bank = CaptionBank({}, ids=ids, lengths=torch.tensor([1, 2, 4]))
     rows = torch.tensor([1, 0, 1, 1])
     found = model.encode_captions(bank, rows)
-    assert [call.tolist() for call in model.text_tower.calls] == [[[3]], [[5, 1]]]  # each once, cut to the longest beside it
+    assert [call.tolist() for call in model.text_tower.calls] == [
+        [[3]],
+        [[5, 1]],
+    ]  # each once, cut to the longest beside it
     each = torch.cat([model.encode_captions(bank, row[None]) for row in rows])
     torch.testing.assert_close(found, each)
     assert not np.allclose(found[0].detach(), found[1].detach())

@@ -153,7 +153,7 @@ def test_finished_folds_are_not_trained_again(trained, tmp_path, monkeypatch, ca
     assert fitted == [1] and "finished before: fold0" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
     monkeypatch.setattr(fit, "fit", None)
-    monkeypatch.setattr("motret.models.text_tower.make_text_tower", None)  # not even a text tower is needed
+    monkeypatch.setattr("motret.models.registry.make_text_tower", None)  # not even a text tower is needed
     assert helpers.run_training(tmp_path, "partial", seed=2, resume="auto") == 0
 
 
@@ -380,7 +380,7 @@ def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_pat
     from motret.data import dataset
     from motret.data.batching import MotionTensors
     from motret.models.embed import make_caption_bank
-    from motret.models.text_tower import make_text_tower
+    from motret.models.registry import make_text_tower
 
     test = dataset.load_test(helpers.challenge() / "test", run.features, run.config.data, jobs=1)
     motions, tower = MotionTensors(test.store, run.config.motion, helpers.CPU), make_text_tower(run.config.text)

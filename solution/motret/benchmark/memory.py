@@ -99,5 +99,5 @@ def write_random_run(folder: Path, gallery: int, captions: int) -> Run:
     rng = np.random.default_rng(0)
     motion, text = (rng.normal(size=(count, DIM)).astype(np.float32) for count in (gallery, captions))
     rows, motion_idx = np.arange(gallery), np.sort(np.arange(captions) % gallery)
-    oof.save_out_of_fold(run.part(0) / "oof.npz", OutOfFold(rows.astype(str), rows, motion, text, motion_idx))
+    oof.save_out_of_fold(run.fold_dir(0) / "oof.npz", OutOfFold(rows.astype(str), rows, motion, text, motion_idx))
     return run

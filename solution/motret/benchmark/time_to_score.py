@@ -17,7 +17,7 @@ from motret.errors import DataError
 from motret.evaluation import metrics, submission_score
 from motret.formats import submission, text_files
 from motret.formats.queries import read_queries
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.runs.checkpoints import build_model, load_weights
 from motret.runs.run import Run, open_run
 from motret.utils.device import autocast, choose_device, uses_bfloat16
@@ -39,7 +39,7 @@ def measure_time_to_score(config: BenchConfig, scratch: Path) -> list[Measuremen
     packed = next(second for second, line in done.lines if ": features packed in" in line)
     run = open_run(scratch / "runs" / "timed")
     ready = (run.folder / "args.json").stat().st_mtime - began
-    saved = sorted(run.part(None).glob("ckpt_epoch*.pt"), key=lambda file: file.stat().st_mtime_ns)
+    saved = sorted(run.fold_dir(None).glob("ckpt_epoch*.pt"), key=lambda file: file.stat().st_mtime_ns)
     ends = [file.stat().st_mtime - began for file in saved]
     scores = true_scores(config, run, saved)
     reached = next((number for number, score in enumerate(scores) if score >= config.target), None)
@@ -81,7 +81,7 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: list[Path]) -> list[
     test = dataset.load_test(test_dir, run.features, replace(config.data, work_dir=work_dir), config.machine.jobs)
     truth = submission.read_ground_truth(test_dir / "gt.csv")
     device = choose_device(config.machine.device)
-    tower = text_tower.make_text_tower(run.config.text)
+    tower = registry.make_text_tower(run.config.text)
     captions = [caption for query in test.queries for caption in query.captions]
     bank = embed.make_caption_bank(captions, tower, not text_tower.is_trained(run.config.text), work_dir / "text", device).to(device)
     motions, precision = MotionTensors(test.store, run.config.motion, device), uses_bfloat16(run.config.fit.amp, device)

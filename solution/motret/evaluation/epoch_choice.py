@@ -32,7 +32,7 @@ class EpochChoice:
 
 def epoch_choice_of_run(run: Run) -> EpochChoice | None:
     """The choice among the epochs that all finished folds of a run were scored at; None for fewer than two folds."""
-    return compare_epoch_choices([_scores(run, fold) for fold in run.finished()])
+    return compare_epoch_choices([_scores(run, fold) for fold in run.finished_folds()])
 
 
 def compare_epoch_choices(scores: Sequence[dict[int, float]]) -> EpochChoice | None:
@@ -48,7 +48,7 @@ def compare_epoch_choices(scores: Sequence[dict[int, float]]) -> EpochChoice | N
 
 def _scores(run: Run, fold: int) -> dict[int, float]:
     """Epoch -> score of the epochs at which a fold was validated."""
-    lines = history.read_metrics(run.part(fold) / "metrics.csv")
+    lines = history.read_metrics(run.fold_dir(fold) / "metrics.csv")
     return {line.epoch: line.score for line in lines if math.isfinite(line.score)}
 
 

@@ -98,7 +98,11 @@ def fold_vectors(members: Sequence[Run], fold: int) -> tuple[np.ndarray, np.ndar
 def _count_ranks(members: Sequence[Run], fold: int, folds: Folds) -> tuple[GalleryRanks, np.ndarray, np.ndarray]:
     """Where one fold's right motions stand, and the vectors (C, v), (M, v) that say so."""
     text, motion, out = fold_vectors(members, fold)
-    return GalleryRanks(*metrics.count_better_chunked(text, motion, out.motion_idx), out.motion_idx, folds.group[out.row]), text, motion
+    return (
+        GalleryRanks(*metrics.count_better_chunked(text, motion, out.motion_idx), out.motion_idx, folds.group[out.data_idx]),
+        text,
+        motion,
+    )
 
 
 def paired_difference(run: Run, other: Run, folds: Folds) -> Score:
@@ -117,7 +121,7 @@ def with_part_weight(run: Run, folds: Folds, wanted: float | str) -> Run:
     """
     if not run.config.parts.use_gar or wanted == 0:
         return run
-    if any(oof.load_out_of_fold(run, fold).named is None for fold in run.finished()[:1]):
+    if any(oof.load_out_of_fold(run, fold).named is None for fold in run.finished_folds()[:1]):
         raise RunError(run.folder, "kept nothing of its parts out of fold", "train it again, or leave --part_weight out")
     if wanted != "auto":
         return replace(run, part_weight=wanted)

@@ -63,7 +63,7 @@ def _paired_difference(run: Run, base: Run, folds: Folds) -> str:
     """To the base, paired by motion over the folds that both have finished."""
     if (run.folder, run.part_weight) == (base.folder, base.part_weight):
         return ""
-    if not set(run.finished()) & set(base.finished()):
+    if not set(run.finished_folds()) & set(base.finished_folds()):
         return "no fold in common"
     found = local_score.paired_difference(run, base, folds)
     return f"{found.mean:+.4f} +- {found.error:.4f}"

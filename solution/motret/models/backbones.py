@@ -30,35 +30,40 @@ class PackedSequence:
     """
 
     real: Tensor
-    rows: Tensor | None
+    indices: Tensor | None
 
     @classmethod
-    def of(cls, real: Tensor) -> "PackedSequence":
+    def from_mask(cls, real: Tensor) -> "PackedSequence":
         """The grid in which `real` (B, N) is True at the tokens. As far as it reaches, padding fills R up to a multiple of `EVEN`."""
         flat = real.reshape(-1)
         count = int(flat.sum())
         even = -(-count // PAD_MULTIPLE) * PAD_MULTIPLE
-        return cls(real, None if count == len(flat) else (~flat).to(torch.uint8).argsort(stable=True)[:even])
+        return cls(
+            real,
+            None if count == len(flat) else (~flat).to(torch.uint8).argsort(stable=True)[:even],
+        )
 
     def reshape(self, *shape: int) -> "PackedSequence":
         """The same places as sequences of another length."""
-        return PackedSequence(self.real.reshape(shape), self.rows)
+        return PackedSequence(self.real.reshape(shape), self.indices)
 
-    def join(self, padded: Tensor) -> Tensor:
+    def pack(self, padded: Tensor) -> Tensor:
         """Of (..., d), which are the grid's places in their order, what is computed on, end to end (R, d)."""
         flat = padded.reshape(-1, padded.shape[-1])
-        return flat if self.rows is None else flat.index_select(0, self.rows)
+        return flat if self.indices is None else flat.index_select(0, self.indices)
 
-    def spread(self, tokens: Tensor) -> Tensor:
+    def pad(self, tokens: Tensor) -> Tensor:
         """Tokens (R, d) in their places (B, N, d); 0 elsewhere."""
-        if self.rows is not None:
-            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(0, self.rows, tokens)
+        if self.indices is not None:
+            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(
+                0, self.indices, tokens
+            )
         return tokens.view(*self.real.shape, tokens.shape[-1])
 
     @property
     def mask(self) -> Tensor | None:
         """(B, N), True where a token may be attended to; None: everywhere."""
-        return None if self.rows is None else self.real
+        return None if self.indices is None else self.real
 
 
 Layer = Callable[[Tensor, PackedSequence], Tensor]
@@ -86,14 +91,16 @@ class Block(nn.Module):
         self.heads = heads
         self.dropout = nn.Dropout(dropout)
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.to_qkv, self.from_heads = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tensor, grid: PackedSequence) -> Tensor:
-        heads = grid.spread(self.to_qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
+        heads = grid.pad(self.qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = softmax_attention(query, key, value, None if grid.mask is None else grid.mask[:, None, None])
-        tokens = tokens + self.dropout(self.from_heads(grid.join(seen.transpose(1, 2).flatten(-2))))
+        seen = softmax_attention(
+            query, key, value, None if grid.mask is None else grid.mask[:, None, None]
+        )
+        tokens = tokens + self.dropout(self.proj(grid.pack(seen.transpose(1, 2).flatten(-2))))
         return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 
 
@@ -107,7 +114,10 @@ class Transformer(nn.Module):
         width = config.width
         self.project = nn.Linear(features, width)
         self.positions = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.hidden_dim, config.dropout)
+            for _ in range(config.layers)
+        )
 
     def embed(self, patches: Tensor, places: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
@@ -156,10 +166,12 @@ class LinearAttention(nn.Module):
 
     def forward(self, tokens: Tensor, step: Tensor, grid: PackedSequence) -> Tensor:
         normed = self.norm(tokens)
-        found = (grid.spread(to(normed)) for to in (self.query, self.key, self.value))
+        found = (grid.pad(to(normed)) for to in (self.query, self.key, self.value))
         query, key, value = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in found)
-        seen = linear_attention(query, key, value, None if grid.mask is None else grid.mask[:, None, :, None])
-        return tokens + self.proj_out(grid.join(seen.transpose(1, 2).flatten(-2)), step)
+        seen = linear_attention(
+            query, key, value, None if grid.mask is None else grid.mask[:, None, :, None]
+        )
+        return tokens + self.proj_out(grid.pack(seen.transpose(1, 2).flatten(-2)), step)
 
 
 class FeedForward(nn.Module):
@@ -171,7 +183,9 @@ class FeedForward(nn.Module):
         self.dropout, self.proj_out = nn.Dropout(dropout), StyledOutput(width, dropout)
 
     def forward(self, tokens: Tensor, step: Tensor) -> Tensor:
-        return tokens + self.proj_out(self.linear2(self.dropout(F.gelu(self.linear1(tokens)))), step)
+        return tokens + self.proj_out(
+            self.linear2(self.dropout(F.gelu(self.linear1(tokens)))), step
+        )
 
 
 class LinearBlock(nn.Module):
@@ -199,9 +213,12 @@ class MotionDiffuse(nn.Module):
         width = config.width
         self.sequence_embedding = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
         self.joint_embed = nn.Linear(features, width)
-        self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
+        )
         self.temporal_decoder_blocks = nn.ModuleList(
-            LinearBlock(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers)
+            LinearBlock(width, config.heads, config.hidden_dim, config.dropout)
+            for _ in range(config.layers)
         )
         step = torch.zeros(width)
         step[: width // 2] = 1  # cosines, then sines, of step 0

@@ -10,8 +10,14 @@ from motret.errors import ConfigError
 
 def find_block_list(tower: nn.Module) -> tuple[str, nn.ModuleList] | None:
     """The tower's layers and their name in it: the list of modules with the most weights, the outermost of equals; None without one."""
-    lists = [(name, found) for name, found in tower.named_modules() if isinstance(found, nn.ModuleList)]
-    return max(lists, key=lambda named: sum(weight.numel() for weight in named[1].parameters()), default=None)
+    lists = [
+        (name, found) for name, found in tower.named_modules() if isinstance(found, nn.ModuleList)
+    ]
+    return max(
+        lists,
+        key=lambda named: sum(weight.numel() for weight in named[1].parameters()),
+        default=None,
+    )
 
 
 def layer_ids(tower: nn.Module) -> dict[str, int | None]:
@@ -20,13 +26,17 @@ def layer_ids(tower: nn.Module) -> dict[str, int | None]:
     Outside of the layers an embedding is what stands in an `nn.Embedding` or has "emb" in its name.
     """
     name, layers = find_block_list(tower) or ("", nn.ModuleList())
-    embeddings = tuple(f"{place}." for place, module in tower.named_modules() if isinstance(module, nn.Embedding))
+    embeddings = tuple(
+        f"{place}." for place, module in tower.named_modules() if isinstance(module, nn.Embedding)
+    )
     found: dict[str, int | None] = {}
     for weight, _ in tower.named_parameters():
         if weight.startswith(f"{name}."):
             found[weight] = len(layers) - 1 - int(weight.removeprefix(f"{name}.").split(".")[0])
         else:
-            found[weight] = len(layers) if "emb" in weight or weight.startswith(embeddings) else None
+            found[weight] = (
+                len(layers) if "emb" in weight or weight.startswith(embeddings) else None
+            )
     return found
 
 
@@ -34,6 +44,10 @@ def enable_grad_checkpointing(tower: nn.Module, name: str) -> None:
     """From now on the backward pass computes each layer again, instead of finding what lay between kept. ConfigError without layers."""
     found = find_block_list(tower)
     if found is None:
-        raise ConfigError("--grad_checkpoint", f"{name} has no list of layers", "leave the flag out, or take another tower")
+        raise ConfigError(
+            "--grad_checkpoint",
+            f"{name} has no list of layers",
+            "leave the flag out, or take another tower",
+        )
     for layer in found[1]:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

@@ -44,9 +44,9 @@ class CheckpointFormat:
 
 MDM_INPUT = "input_process.poseEmbedding."
 MDM_LAYER = {
-    "self_attn.in_proj_weight": "to_qkv.weight",
-    "self_attn.in_proj_bias": "to_qkv.bias",
-    "self_attn.out_proj": "from_heads",
+    "self_attn.in_proj_weight": "qkv.weight",
+    "self_attn.in_proj_bias": "qkv.bias",
+    "self_attn.out_proj": "proj",
     "linear1": "mlp.0",
     "linear2": "mlp.2",
     "norm1": "attention_norm",
@@ -77,7 +77,11 @@ FORMATS = (
         rename=str,
         out="sa_block.query.weight",
         hidden="ffn.linear1.weight",
-        unused={r"temporal_decoder_blocks\.\d+\.ca_block\.": "cross-attention", r"clip\.|text": "text", r"out\.": "output"},
+        unused={
+            r"temporal_decoder_blocks\.\d+\.ca_block\.": "cross-attention",
+            r"clip\.|text": "text",
+            r"out\.": "output",
+        },
     ),
     CheckpointFormat(
         name="MDM",
@@ -105,7 +109,7 @@ class LoadedWeights:
     """What became of a file: the backbone's parameters that came from it, and a line that says so."""
 
     names: tuple[str, ...]
-    line: str
+    summary: str
 
 
 def load_backbone_weights(backbone: Backbone, config: MotionConfig) -> LoadedWeights:
@@ -133,8 +137,15 @@ def load_backbone_weights(backbone: Backbone, config: MotionConfig) -> LoadedWei
     backbone.load_state_dict(ours | found)
     told = [f"backbone: {len(found)} of {len(weights)} tensors of {path} loaded"]
     if unused or unknown:
-        told.append("not used: " + ", ".join([*(f"{purpose} {count}" for purpose, count in unused.items()), *unknown]))
-    told += [f"new: {', '.join(new)}"] * bool(new) + ["special tokens have no position"] + [kind.note] * bool(kind.note)
+        told.append(
+            "not used: "
+            + ", ".join([*(f"{purpose} {count}" for purpose, count in unused.items()), *unknown])
+        )
+    told += (
+        [f"new: {', '.join(new)}"] * bool(new)
+        + ["special tokens have no position"]
+        + [kind.note] * bool(kind.note)
+    )
     return LoadedWeights(tuple(found), "; ".join(told))
 
 
@@ -143,17 +154,38 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as missing:
-        raise WeightsError(path, "no such file", "give the published file with --backbone_weights, or leave the flag out") from missing
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as broken:
-        reason = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
-        raise WeightsError(path, f"cannot be read as weights ({reason})", "get it again; it must hold tensors and plain values") from broken
+        raise WeightsError(
+            path,
+            "no such file",
+            "give the published file with --backbone_weights, or leave the flag out",
+        ) from missing
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        pickle.UnpicklingError,
+    ) as broken:
+        reason = (
+            str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
+        )
+        raise WeightsError(
+            path,
+            f"cannot be read as weights ({reason})",
+            "get it again; it must hold tensors and plain values",
+        ) from broken
     for name in WRAPPER_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
             break
     if not isinstance(content, Mapping):
         raise WeightsError(path, "holds no weights by name", "give a MotionDiffuse or an MDM file")
-    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    return {
+        str(key).removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFormat:
@@ -161,33 +193,74 @@ def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFor
     for kind in FORMATS:
         if any(kind.sign.match(key) for key in weights):
             return kind
-    problem = f"nothing in it matches a backbone (its keys: {', '.join(list(weights)[:3]) or 'none'})"
-    raise WeightsError(path, problem, "give a MotionDiffuse file (temporal_decoder_blocks...) or an MDM file (seqTransDecoder.layers...)")
+    problem = (
+        f"nothing in it matches a backbone (its keys: {', '.join(list(weights)[:3]) or 'none'})"
+    )
+    raise WeightsError(
+        path,
+        problem,
+        "give a MotionDiffuse file (temporal_decoder_blocks...) or an MDM file (seqTransDecoder.layers...)",
+    )
 
 
-def _architecture_of(path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def _architecture_of(
+    path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor]
+) -> dict[str, Any]:
     """The settings that fit a file: backbone, width, layers and mlp_ratio by its tensors, heads as they were published."""
     numbers = [int(match[1]) for match in map(kind.sign.match, weights) if match]
-    first = {key[match.end() :]: tensor for key, tensor in weights.items() if (match := kind.sign.match(key)) and match[1] == "0"}
+    first = {
+        key[match.end() :]: tensor
+        for key, tensor in weights.items()
+        if (match := kind.sign.match(key)) and match[1] == "0"
+    }
     if kind.out not in first or kind.hidden not in first:
-        raise WeightsError(path, f"its first layer lacks {kind.out} or {kind.hidden}", "get the whole file")
+        raise WeightsError(
+            path, f"its first layer lacks {kind.out} or {kind.hidden}", "get the whole file"
+        )
     width, hidden = first[kind.out].shape[0], first[kind.hidden].shape[0]
-    return {"backbone": kind.backbone, "width": width, "layers": max(numbers) + 1, "heads": kind.heads, "mlp_ratio": hidden / width}
+    return {
+        "backbone": kind.backbone,
+        "width": width,
+        "layers": max(numbers) + 1,
+        "heads": kind.heads,
+        "mlp_ratio": hidden / width,
+    }
 
 
-def _check_fit(path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor], config: MotionConfig) -> None:
+def _check_fit(
+    path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor], config: MotionConfig
+) -> None:
     if config.backbone != kind.backbone:
         problem = f"holds {kind.name} weights, and --backbone is {config.backbone}"
-        raise WeightsError(path, problem, f"add --backbone {kind.backbone}, or give another file, or --backbone_weights none")
+        raise WeightsError(
+            path,
+            problem,
+            f"add --backbone {kind.backbone}, or give another file, or --backbone_weights none",
+        )
     shape = _architecture_of(path, kind, weights)
-    width, layers, hidden = shape["width"], shape["layers"], round(shape["width"] * shape["mlp_ratio"])
-    if (width, layers, kind.heads, hidden) != (config.width, config.layers, config.heads, config.hidden_dim):
+    width, layers, hidden = (
+        shape["width"],
+        shape["layers"],
+        round(shape["width"] * shape["mlp_ratio"]),
+    )
+    if (width, layers, kind.heads, hidden) != (
+        config.width,
+        config.layers,
+        config.heads,
+        config.hidden_dim,
+    ):
         ratio = f"{hidden / width:.6g}" if hidden % width else f"{hidden / width:.1f}"
         problem = f"has {layers} layers of width {width} and {hidden}, made for {kind.heads} heads"
-        raise WeightsError(path, problem, f"set --width {width} --layers {layers} --heads {kind.heads} --mlp_ratio {ratio}")
+        raise WeightsError(
+            path,
+            problem,
+            f"set --width {width} --layers {layers} --heads {kind.heads} --mlp_ratio {ratio}",
+        )
 
 
-def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str], str | None]:
+def apply_weights_file(
+    config: TrainConfig, sources: Mapping[str, str]
+) -> tuple[TrainConfig, dict[str, str], str | None]:
     """The settings with what a published file decides, their sources, and a line about it (None where there is nothing to say).
 
     --backbone motiondiffuse without --backbone_weights takes the file at the SGAR description's place, where it is. Backbone, width,
@@ -204,25 +277,48 @@ def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple
         return config, dict(sources), None
     weights = read_weights(path)
     kind = recognise_format(path, weights)
-    shape = {name: value for name, value in _architecture_of(path, kind, weights).items() if sources.get(name) != "flag"}
+    shape = {
+        name: value
+        for name, value in _architecture_of(path, kind, weights).items()
+        if sources.get(name) != "flag"
+    }
     try:
         motion = replace(motion, backbone_weights=str(path), **shape)
     except ConfigError as contradiction:
         raise WeightsError(
-            path, f"does not go with {contradiction.path}: {contradiction.problem}", "leave that flag out"
+            path,
+            f"does not go with {contradiction.path}: {contradiction.problem}",
+            "leave that flag out",
         ) from contradiction
     _check_fit(path, kind, weights, motion)
-    changed = {name: f"file {path}" for name in ("backbone_weights", *shape) if getattr(motion, name) != getattr(config.motion, name)}
-    line = f"backbone weights: {path}, {kind.name} with {motion.layers} layers of width {motion.width}" if changed else None
+    changed = {
+        name: f"file {path}"
+        for name in ("backbone_weights", *shape)
+        if getattr(motion, name) != getattr(config.motion, name)
+    }
+    line = (
+        f"backbone weights: {path}, {kind.name} with {motion.layers} layers of width {motion.width}"
+        if changed
+        else None
+    )
     return replace(config, motion=motion), dict(sources) | changed, line
 
 
 def _described_checkpoint() -> Path | None:
     """The checkpoint at the SGAR description's place, in the current folder or the repository."""
-    return next((folder / DESCRIBED_PATH for folder in (Path(), ROOT) if (folder / DESCRIBED_PATH).is_file()), None)
+    return next(
+        (
+            folder / DESCRIBED_PATH
+            for folder in (Path(), ROOT)
+            if (folder / DESCRIBED_PATH).is_file()
+        ),
+        None,
+    )
 
 
-def _adapt_input(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor], unused: Counter[str]) -> list[str]:
+def _adapt_input(
+    backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor], unused: Counter[str]
+) -> list[str]:
     """Takes an input projection that does not fit out of what was found; returns what is new in words."""
     weight = f"{backbone.INPUT}.weight"
     own, there = ours[weight].shape[1], found[weight].shape[1] if weight in found else "none"
@@ -233,7 +329,9 @@ def _adapt_input(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str
     return [f"{backbone.INPUT} ({there} -> {own})"]
 
 
-def _adapt_positions(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+def _adapt_positions(
+    backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor]
+) -> list[str]:
     """Makes the positions that were found as many as the backbone has; returns what is new in words."""
     name = backbone.POSITIONS
     if name not in found:
@@ -247,6 +345,9 @@ def _adapt_positions(backbone: Backbone, ours: Mapping[str, Tensor], found: dict
 
 def _purposes(kind: CheckpointFormat, keys: list[str]) -> tuple[Counter[str], list[str]]:
     """How many unused keys there are for each purpose, and the keys whose purpose nobody knows."""
-    purposes = [next((told for pattern, told in kind.unused.items() if re.match(pattern, key)), None) for key in keys]
+    purposes = [
+        next((told for pattern, told in kind.unused.items() if re.match(pattern, key)), None)
+        for key in keys
+    ]
     unknown = [key for key, purpose in zip(keys, purposes, strict=True) if purpose is None]
     return Counter(purpose for purpose in purposes if purpose is not None), unknown

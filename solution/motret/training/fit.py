@@ -47,8 +47,8 @@ def fit(
     Returns the held-out score of the checkpoint that is kept. Shows a bar, or tells `watch`.
     """
     run, fold = fold_context.run, fold_context.fold
-    run.part(fold).mkdir(parents=True, exist_ok=True)
-    log = _open_log(run.part(fold) / "train_log.txt")
+    run.fold_dir(fold).mkdir(parents=True, exist_ok=True)
+    log = _open_log(run.fold_dir(fold) / "train_log.txt")
     try:
         return _fit(fold_context, on_epoch_end, make_plots, log)
     finally:
@@ -64,7 +64,7 @@ def _fit(
 ) -> Score | None:
     run, fold, data, folds = fold_context.run, fold_context.fold, fold_context.data, fold_context.folds
     place, tower = fold_context.context, fold_context.tower
-    config, part = run.config, run.part(fold)
+    config, part = run.config, run.fold_dir(fold)
     learn, held = fold_context.train_idx, fold_context.val_idx
     if len(learn) < 2:
         raise RunError(run.folder, f"fold {fold} leaves {len(learn)} motions to learn from", "use fewer folds or more data")
@@ -201,8 +201,8 @@ def load_backbone(model: DualEncoder, config: TrainConfig, log: logging.Logger) 
     if config.motion.weights_file is None:
         return ()
     found = pretrained.load_backbone_weights(backbone_of(model, config, "--backbone_weights"), config.motion)
-    print(found.line)
-    log.info(found.line)
+    print(found.summary)
+    log.info(found.summary)
     return found.names
 
 
