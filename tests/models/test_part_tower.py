@@ -440,14 +440,18 @@ def drawn_mixture(seed, size=5, ways=2, dim=4):
         "mixed": vectors(size, dim, seed=seed),
         "mixed_parts": vectors(size, ways, len(PARTS), dim, seed=seed + 100),
     }
-    said["part_text"] = vectors(size, len(PARTS), dim, seed=seed + 200)
+    said |= {
+        "part_text": vectors(size, len(PARTS), dim, seed=seed + 200),
+        "motion": torch.empty(size, 0),
+        "caption": torch.empty(0, 0),
+    }
     other = torch.from_numpy((np.arange(size) + rng.integers(1, size)) % size)
     counts = np.resize([2, 3], size)
     replaced = torch.from_numpy(np.stack([rng.permutation(len(PARTS)) < count for count in counts]))
     assert set(replaced.sum(dim=1).tolist()) == {2, 3}
     defined = torch.from_numpy(rng.random((size, len(PARTS))) < 0.7)
     return (
-        objective.BatchEmbeddings(said, other, replaced),
+        objective.BatchEmbeddings(**said, donor_idx=other, replaced=replaced),
         vectors(size, dim, seed=seed + 300),
         defined,
     )
@@ -456,8 +460,8 @@ def drawn_mixture(seed, size=5, ways=2, dim=4):
 def mixture_twin(told, text, defined, scale, config):
     """L_global_mix + lambda_part * L_part_mix of DESIGN.md, said in loops."""
     said, other, replaced = (
-        {name: own.numpy() for name, own in told.vectors.items()},
-        told.other.tolist(),
+        {name: own.numpy() for name, own in told.vectors().items()},
+        told.donor_idx.tolist(),
         told.replaced.tolist(),
     )
     text, size = text.numpy(), len(other)
