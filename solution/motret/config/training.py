@@ -17,7 +17,7 @@ class MotionConfig:
     """The motion tower."""
 
     motion_tower: str = "motret.models.motion_tower:MotionTransformer"
-    """Class of the tower, as module:Class; docs/own_model.md shows how to add one."""
+    """Class of the tower, as module:Class; docs/add_motion_tower.md shows how to add one."""
     features: Literal["canonical", "raw"] = "canonical"
     """What it sees: each person in the own heading frame, or the raw columns, standardised over each motion by itself."""
     backbone: Literal["transformer", "motiondiffuse"] = "transformer"

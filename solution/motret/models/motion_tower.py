@@ -140,7 +140,7 @@ def _tower_class(config: MotionConfig) -> type[nn.Module]:
     try:
         module = importlib.import_module(place)
     except (ImportError, ValueError) as missing:
-        fix = "give a file of solution/ without its .py; docs/own_model.md has an example"
+        fix = "give a file of solution/ without its .py; docs/add_motion_tower.md has an example"
         raise ConfigError("--motion_tower", f"{config.motion_tower!r}: {missing}", fix) from missing
     kind = getattr(module, name, None)
     if isinstance(kind, type) and issubclass(kind, nn.Module):

@@ -1,4 +1,4 @@
-"""docs/own_model.md does what it says."""
+"""docs/add_motion_tower.md does what it says."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ import sample
 import train
 from motret.config import presets
 
-PAGE = Path(__file__).parents[2] / "docs" / "own_model.md"
+PAGE = Path(__file__).parents[2] / "docs" / "add_motion_tower.md"
 
 
 def blocks() -> list[str]:

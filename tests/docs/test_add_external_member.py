@@ -10,7 +10,7 @@ import pytest
 import ensemble
 import helpers
 
-PAGE = Path(__file__).parents[2] / "docs" / "own_member.md"
+PAGE = Path(__file__).parents[2] / "docs" / "add_external_member.md"
 pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
 
 
