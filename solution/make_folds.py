@@ -25,14 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = folds.folds_hash(config.data.folds_dir)
     lists = folds.choose_split_lists(config.data.data_dir, config.prefer_txt_split, config.folds is not None)
     made = folds.make_folds(data, config.folds or 5, config.fold_seed, config.data.folds_dir, lists)
-    held = [made.held_out(fold) for fold in range(made.count)]
+    held = [made.val_idx(fold) for fold in range(made.count)]
     sizes = ", ".join(str(len(rows)) for rows in held)
-    learned = f", {len(made.training(0))} to learn from" if lists else ""
+    learned = f", {len(made.train_idx(0))} to learn from" if lists else ""
     file = config.data.folds_dir / "folds.csv"
     if lists:
         print(f"{lists[1].name} is the validation set" + ("" if config.prefer_txt_split else "; --folds K makes K folds instead"))
     print(f"{made.count} fold{'s' if made.count > 1 else ''} of {sizes} motions{learned} in {len(np.unique(made.group))} groups: {file}")
-    if torn := set(made.group[held[0]]) & set(made.group[made.training(0)]):
+    if torn := set(made.group[held[0]]) & set(made.group[made.train_idx(0)]):
         print(f"{len(torn)} groups of motions are on both sides of the split: what they tell makes its score too good")
     if before is not None and before != made.hash:
         print("they replace other folds: runs trained on those stay, but are not ensembled with new ones")

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rotation convention: {known}")
     files.write_json(config.data.work_dir / "report.json", {"data": data.fingerprint} | report.facts)
     if config.describe_parts:
-        file, use = config.data.work_dir / "gar_described.json", config.data.data_dir / "texts" / gar.FILES[0]
+        file, use = config.data.work_dir / "gar_described.json", config.data.data_dir / "texts" / gar.GAR_FILES[0]
         told = describer.describe_training(data.training, data.store.config, config.machine.jobs)
         gar.write_generated_gar(file, config.data.work_dir / "seen" / file.name, told, use)
         print(f"part descriptions of {len(data.training.ids)} motions in {file}: to train on them, edited or not, copy it to {use}")
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         count = export_split_joints.export_split_joints(data, out, config.data.id_width, config.machine.jobs)
         each = "" if data.store.persons == 1 else ", one of each person (<id>_a, <id>_b)"
         print(f"{count} motions with split joints in {out}{each}, each with the first caption of its scene")
-    print(f"features {'as packed before' if data.reused and (test is None or test.reused) else 'packed'} in {data.store.folder}")
+    print(f"features {'as packed before' if data.cache_hit and (test is None or test.cache_hit) else 'packed'} in {data.store.folder}")
     return 0
 
 

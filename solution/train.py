@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = demo.with_data(argv, takes_preset=True)
         config, sources = cli.parse_train(args, __doc__)
         demo.make_missing(args, argv)
-        if (found := tuned_values.find_tuned_values(config)).line:
-            print(found.line)
+        if (found := tuned_values.find_tuned_values(config)).message:
+            print(found.message)
             config, sources = cli.parse_train(args, __doc__, found.values, found.source)
     train.train_run(config, sources, _plots(config))
     return 0

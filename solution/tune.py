@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from motret.tuning import tune  # torch is slow to import: --help and a wrong flag answer without it
 
     for config, sources in defaults:
-        print(tune.tune(config, sources, asked, share=1 / len(variants)))
+        print(tune.tune(config, sources, asked, time_fraction=1 / len(variants)))
     return 0
 
 

@@ -36,7 +36,7 @@ from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, join_columns
 from motret.synthetic.motion import REST_OFFSETS
 from motret.training import fit
 from motret.training import validate as validate_module
-from motret.training.context import TrainContext, make_context
+from motret.training.context import FoldContext, TrainContext, make_context
 
 SMALL = {
     "width": 16,
@@ -298,7 +298,7 @@ def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DAT
     create_run_dir(run)
     rng = np.random.default_rng(seed)
     for fold in folds:
-        held = found.held_out(fold)
+        held = found.val_idx(fold)
         motion_idx = np.array([place for place, row in enumerate(held) for _ in DATA.training.captions[row]])
         motion = unit(rng, len(held), 6)
         text = sharp * motion[motion_idx] + unit(rng, len(motion_idx), 6)
@@ -555,11 +555,16 @@ def make_run(folder, chosen, data):
     return Run(folder / "run", chosen, {}, data.fingerprint, "folds-a", data.store.config, data.store.persons)
 
 
+def fold_context(run, data, fold=0, context=None, split=None):
+    """A fold of motions in memory, ready to be trained."""
+    return FoldContext(run, fold, data, split or folds(), context or workplace(run.config, data), NoTower())
+
+
 def fit_fold(folder, fold=0, data=None, **values):
     """Trains one fold of 20 motions in memory."""
     chosen, data = config(**values), data or training_data()
     run = make_run(folder, chosen, data)
-    score = fit.fit(run, data, folds(), workplace(chosen, data), NoTower(), fold)
+    score = fit.fit(fold_context(run, data, fold))
     return run, score
 
 

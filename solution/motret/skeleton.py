@@ -64,9 +64,9 @@ class Skeleton:
         return 3 * len(self.joints)
 
     @property
-    def reach(self) -> tuple[int, ...]:
+    def contact_joints(self) -> tuple[int, ...]:
         """Joints whose distances to the same joints of another person are features."""
-        return tuple(self.joint(name) for name in REACH if name in self.joints)
+        return tuple(self.joint(name) for name in CONTACT_JOINTS if name in self.joints)
 
     def joint(self, name: str) -> int:
         return self.joints.index(name)
@@ -79,7 +79,7 @@ class Skeleton:
         """The same with other joints in the streams of the parts."""
         return replace(self, parts={part: tuple(parts[part]) for part in PARTS})
 
-    def table(self) -> str:
+    def spec(self) -> str:
         """What `of` makes it of again: a name, or all of it as JSON."""
         if any(self is known for known in KNOWN_SKELETONS.values()):
             return self.name
@@ -87,7 +87,7 @@ class Skeleton:
         return json.dumps(fields | {"mirror": self.mirror.tolist()}, separators=(",", ":"))
 
 
-REACH = ("left_wrist", "right_wrist", "head", "pelvis")
+CONTACT_JOINTS = ("left_wrist", "right_wrist", "head", "pelvis")
 SMPL = Skeleton("smpl22", JOINTS, PARENTS, PARTS, PARTS, MIRROR)
 _KIT_PARTS = {
     "right_arm": (3, 8, 9, 10),
@@ -121,11 +121,11 @@ SKELETON_JSON_FORM = (
 
 
 @functools.lru_cache
-def skeleton_from_table(table: str) -> Skeleton:
-    """The skeleton that `Skeleton.table` names or tells."""
-    if table in KNOWN_SKELETONS:
-        return KNOWN_SKELETONS[table]
-    about = json.loads(table)
+def skeleton_from_spec(spec: str) -> Skeleton:
+    """The skeleton that `Skeleton.spec` names or tells."""
+    if spec in KNOWN_SKELETONS:
+        return KNOWN_SKELETONS[spec]
+    about = json.loads(spec)
     parts, limbs = ({part: tuple(own) for part, own in about[name].items()} for name in ("parts", "limbs"))
     return Skeleton(about["name"], tuple(about["joints"]), tuple(about["parents"]), parts, limbs, np.array(about["mirror"]))
 
@@ -168,7 +168,7 @@ def _is_tree(parents: Sequence[int]) -> bool:
     return bool((reached < 0).all())
 
 
-def persons_of(columns: int, skeleton: Skeleton = SMPL) -> int:
+def count_persons(columns: int, skeleton: Skeleton = SMPL) -> int:
     """Persons in a raw motion, by its width: one where it holds positions of the skeleton's joints alone (66 columns), and in 192; two in
     384. KeyError for any other width."""
     return 1 if columns == skeleton.position_columns else (PERSONS_BY_COLUMNS if skeleton is SMPL else {})[columns]
@@ -179,7 +179,7 @@ def split_columns(raw: np.ndarray, skeleton: Skeleton = SMPL) -> tuple[np.ndarra
 
     66 columns are positions alone, as are those of any other skeleton of J joints, (T, 1, J, 3): there are no rotations then, (T, 1, 0, 6).
     """
-    persons = persons_of(raw.shape[1], skeleton)
+    persons = count_persons(raw.shape[1], skeleton)
     if raw.shape[1] == skeleton.position_columns:
         return raw.reshape(len(raw), 1, -1, 3), np.empty((len(raw), 1, 0, 6), raw.dtype)
     body = raw.reshape(len(raw), persons, -1)

@@ -51,7 +51,7 @@ def plain_features(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
                 other = positions[t, 1 - p]
                 facing = axes_of(other)[2]
                 row += [*(axes @ (other[0] - pose[0])), facing @ axes[0], facing @ axes[2]]
-                row += [np.linalg.norm(pose[a] - other[b]) for a in features.REACH for b in features.REACH]
+                row += [np.linalg.norm(pose[a] - other[b]) for a in features.CONTACT_JOINTS for b in features.CONTACT_JOINTS]
             rows.append(row)
     return np.array(rows).reshape(frames, persons, -1)
 

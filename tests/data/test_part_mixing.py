@@ -109,8 +109,8 @@ def drawn(seed):
 def test_a_drawn_mixture_takes_two_or_three_parts_of_another_motion_and_repeats_by_seed() -> None:
     draws = [drawn(seed) for seed in (*range(20), 0)]
     for one in draws:
-        assert sorted(one.other.tolist()) == list(range(5))
-        assert all(other != host for host, other in enumerate(one.other.tolist()))
+        assert sorted(one.donor_idx.tolist()) == list(range(5))
+        assert all(other != host for host, other in enumerate(one.donor_idx.tolist()))
     counts = torch.cat([one.replaced.sum(dim=1) for one in draws])
     assert set(counts.tolist()) == {2, 3}
     assert torch.cat([one.replaced for one in draws]).any(dim=0).all()
@@ -131,7 +131,7 @@ def test_the_mixture_adds_to_the_loss_by_its_weight(monkeypatch) -> None:
     monkeypatch.setattr(objective, "part_direction_term", lambda *args: torch.tensor(100.0))
     monkeypatch.setattr(objective, "mixture_loss", lambda *args: seen.append(1) or torch.tensor(1000.0))
     place = helpers.workplace(helpers.config(), helpers.training_data(captions=(("a",), ("b",))))
-    place = replace(place, parts=torch.zeros(2, 5, dtype=torch.long))
+    place = replace(place, part_texts=torch.zeros(2, 5, dtype=torch.long))
     batch = batching.Batch(torch.arange(2), (), torch.arange(2), torch.arange(2))
     said = dict.fromkeys(("caption", "motion"), torch.eye(2)) | {"parts": None, "part_text": None}
     chosen = helpers.config(use_gar=True, lambda_part=2.0, lambda_mix=3.0, lambda_direction=4.0)

@@ -122,7 +122,7 @@ def test_the_features_of_kit_joints_in_millimetres_are_those_of_the_same_joints_
     data = load(toy)
     config = data.store.config
     assert (config.skeleton, config.metres, config.reflected, config.fps) == (
-        skeleton.skeleton_from_table(config.skeleton).table(),
+        skeleton.skeleton_from_spec(config.skeleton).spec(),
         1e-3,
         False,
         12.5,
@@ -154,7 +154,7 @@ def test_bodies_stored_in_the_mirror_are_turned_back(tmp_path: Path) -> None:
 def test_part_files_without_meta_are_told_by_their_coordinates(tmp_path: Path, parts: Mapping[str, Sequence[int]]) -> None:
     data = load(write_toy(tmp_path / "data", {name: kit(20, seed) for seed, name in enumerate(IDS[:3])}, parts), strict=True)
     assert {part: list(own) for part, own in data.store.config.body.parts.items()} == {part: list(parts[part]) for part in PARTS}
-    assert data.store.config.skeleton == ("kit21" if parts is KIT.parts else data.store.config.body.table())
+    assert data.store.config.skeleton == ("kit21" if parts is KIT.parts else data.store.config.body.spec())
 
 
 def test_a_part_file_that_is_none_of_its_body_is_left_out(toy: Path) -> None:

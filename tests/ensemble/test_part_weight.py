@@ -122,7 +122,7 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
         told = inference.mean_similarity(
             Encoder(run.config.machine, tmp_path, training.training.captions).test(member, test), "query", slice(None)
         )
-        for query, found in zip(test.queries, (own[rows] for own, rows in zip(told, test.rows, strict=True)), strict=True):
+        for query, found in zip(test.queries, (own[rows] for own, rows in zip(told, test.candidate_idx, strict=True)), strict=True):
             row = captions.index(query.captions[0])
             similarity = out.similarity(weight)
             names = [path.resolve().stem for path in query.paths]

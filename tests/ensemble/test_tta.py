@@ -256,8 +256,8 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
     member = with_view_kinds(plain, own, ("mirror", "speed"))
     test = dataset.load_test(tmp_path / "val", plain.features, chosen.data, 1)
     told = encoder.test(member, test, with_bank=True)
-    captions = [caption for row in found.held_out(0) for caption in data.training.captions[row]]
-    ids = [data.training.ids[row] for row in found.held_out(0)]
+    captions = [caption for row in found.val_idx(0) for caption in data.training.captions[row]]
+    ids = [data.training.ids[row] for row in found.val_idx(0)]
     assert len(member.views) == 3 and any(caption_mirror.mirror_caption(caption) not in (None, caption) for caption in captions)
     assert any(caption_mirror.mirror_caption(caption) is None for caption in captions) == bool(every)
     known = [encoder.training.index(caption) for caption in captions]
@@ -267,7 +267,7 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
         for number, query in enumerate(test.queries):
             columns = [ids.index(path.resolve().stem) for path in query.paths]
             rows = [captions.index(caption) for caption in query.captions]
-            np.testing.assert_allclose(whole[number][test.rows[number]], wanted[rows][:, columns].mean(axis=0), atol=1e-3)
+            np.testing.assert_allclose(whole[number][test.candidate_idx[number]], wanted[rows][:, columns].mean(axis=0), atol=1e-3)
     said = told[0].bank[known] @ member.vectors(0)[1].T
     np.testing.assert_allclose(said, member.similarity(0), atol=1e-3)
 

@@ -439,7 +439,7 @@ def test_loaded_weights_alone_learn_at_the_lower_rate(tmp_path):
     model, config = encoder(saved(tmp_path / "file.pt", mdm()), backbone_lr_mult=0.25)
     loaded = pretrained.load_backbone_weights(model.motion_tower.backbone, config.motion).names
     for names in (loaded, ()):
-        rates = {id(w): g["highest"] for g in optim.make_optimizer(model, config, names).param_groups for w in g["params"]}
+        rates = {id(w): g["base_lr"] for g in optim.make_optimizer(model, config, names).param_groups for w in g["params"]}
         for name, weight in model.named_parameters():
             slow = name.startswith("motion_tower.backbone.blocks.") and names
             assert rates[id(weight)] == pytest.approx(2.5e-4 if slow else 1e-3), name
@@ -481,7 +481,7 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
     torch.testing.assert_close(last[0]["optimiser"], last[1]["optimiser"], rtol=0, atol=0)
     layer = "motion_tower.backbone.blocks.0.mlp.0.weight"
     assert torch.equal(last[0]["model"][layer], mdm()["seqTransDecoder.layers.0.linear1.weight"]) == bool(extra)
-    assert len({group["highest"] for group in last[0]["optimiser"]["param_groups"]}) == (1 if extra else 2)
+    assert len({group["base_lr"] for group in last[0]["optimiser"]["param_groups"]}) == (1 if extra else 2)
     out = tmp_path / "submissions"
     assert ensemble.main([*helpers.places(), f"--out_dir={tmp_path}", "--runs", "killed", f"--submissions_dir={out}"]) == 0
     assert (out / "submission.csv").is_file()

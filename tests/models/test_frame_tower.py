@@ -121,15 +121,15 @@ def test_one_caption_of_each_motion_is_drawn_anew_and_each_gets_its_turn():
     rows, noise = torch.tensor([2, 0, 5, 4]), torch.Generator().manual_seed(0)
     drawn = []
     for _ in range(60):
-        captions, motion_idx = table.positives(rows, noise)
+        captions, motion_idx = table.sample_positives(rows, noise)
         assert motion_idx.tolist() == [0, 1, 2, 3]
         drawn.append(captions)
     for place, row in enumerate(rows):
-        assert {int(captions[place]) for captions in drawn} == set(table.of(row[None])[0].tolist())
-    again = table.positives(rows, torch.Generator().manual_seed(0))[0]
+        assert {int(captions[place]) for captions in drawn} == set(table.captions_of(row[None])[0].tolist())
+    again = table.sample_positives(rows, torch.Generator().manual_seed(0))[0]
     assert torch.equal(again, drawn[0])
     everything = helpers.workplace(helpers.config(), data).table
-    assert all(torch.equal(*pair) for pair in zip(everything.positives(rows, noise), everything.of(rows), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(everything.sample_positives(rows, noise), everything.captions_of(rows), strict=True))
 
 
 def test_the_rate_follows_a_cosine_by_epochs():
@@ -162,8 +162,8 @@ def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_
     )
     with torch.inference_mode():
         loss = float(batch_loss(model, batch, place, chosen))
-        motion = torch.cat([model.encode_motions(piece) for piece in batch.pieces]).double().numpy()
-        caption = model.encode_captions(place.bank, batch.captions).double().numpy()
+        motion = torch.cat([model.encode_motions(piece) for piece in batch.buckets]).double().numpy()
+        caption = model.encode_captions(place.bank, batch.caption_idx).double().numpy()
     logits = caption @ motion.T / 0.07
     to_motion = [-math.log(np.exp(row[k]) / np.exp(row).sum()) for k, row in enumerate(logits)]
     to_caption = [-math.log(np.exp(row[k]) / np.exp(row).sum()) for k, row in enumerate(logits.T)]

@@ -303,7 +303,7 @@ def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> No
     files.write_json(best, {"values": {"lr": 0.01}, "belongs": belongs} | confirmed)
     assert tuned_values.find_tuned_values(config).values == {"lr": 0.01}
     write_gar(folder, [{"id": 0, "part_descriptions": {"torso": "bends"}}])
-    values, told = (found := tuned_values.find_tuned_values(config)).values, found.line
+    values, told = (found := tuned_values.find_tuned_values(config)).values, found.message
     assert values == {} and f"left aside, it was made for part texts {belongs['part texts']}, here gar " in told
     older = {name: value for name, value in belongs.items() if name != "part texts"}
     files.write_json(best, {"values": {"lr": 0.01}, "belongs": older} | confirmed)

@@ -183,7 +183,7 @@ def test_frozen_vectors_are_made_once_and_kept(tmp_path):
     assert tower.seen == 3 and tower.tokenized == 2 * 3  # the tokens are part of the key
     for bank in banks:
         assert bank.ids is None and len(bank.index) == 3
-        assert bank.vectors[bank.rows(captions)].tolist() == [[3, -3], [1, -1], [3, -3], [2, -2]]
+        assert bank.vectors[bank.indices(captions)].tolist() == [[3, -3], [1, -1], [3, -3], [2, -2]]
     assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 
 
@@ -216,7 +216,7 @@ def test_a_tower_that_trains_gets_tokens_instead(tmp_path):
     bank = embed.make_caption_bank(["bbb", "a"], tower, False, tmp_path, CPU)
     assert tower.seen == 0 and not list(tmp_path.iterdir())
     assert bank.vectors is None and bank.ids.shape == (2, 30)
-    assert bank.lengths[bank.rows(["bbb", "a"])].tolist() == [3, 1]
+    assert bank.lengths[bank.indices(["bbb", "a"])].tolist() == [3, 1]
 
 
 def test_embedding_keeps_the_order_of_the_captions_whatever_batches_they_went_in(monkeypatch, bert):

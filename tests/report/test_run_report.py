@@ -130,8 +130,7 @@ def test_the_intervals_say_at_which_epochs(interval: int, epochs: set[int], tmp_
     asked = {"save_attention": True, "attn_interval": interval, "run_qualitative": True, "qualitative_interval": interval}
     chosen, data = helpers.config(epochs=5, **asked), helpers.training_data()
     run = Run(tmp_path / "run", chosen, {}, data.fingerprint, "folds-a", data.store.config, data.store.persons)
-    place, folds = helpers.workplace(chosen, data), helpers.folds()
-    fit.fit(run, data, folds, place, helpers.NoTower(), 0, make_plots=snapshots.make_plot_callback)
+    fit.fit(helpers.fold_context(run, data), make_plots=snapshots.make_plot_callback)
     assert shown == {"attention": epochs, "analysis": epochs - ({1} if interval > 1 else set())}
 
 

@@ -67,6 +67,21 @@ def test_an_encoder_that_was_replaced_is_refused_by_all_that_ask_the_run(tmp_pat
     assert said in capsys.readouterr().err and not (tmp_path / "run" / "fold1" / "oof.npz").exists()
 
 
+def test_a_run_of_another_encoder_is_trained_anew_once_its_folder_is_moved_away_as_the_error_says(tmp_path, encoder, capsys) -> None:
+    command = [*flags(tmp_path, encoder), "--resume=same"]  # as run_all.sh calls it
+    assert train.main(command) == 0
+    before = open_run(tmp_path / "run").inputs
+    replaced(encoder)
+    (tmp_path / "run" / "fold1" / "oof.npz").unlink()
+    assert train.main(command) == 1
+    fix = f"or move the run's folder out of {tmp_path} and run the same command again)"
+    assert fix in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    assert train.main(command) == 0
+    assert open_run(tmp_path / "run").inputs != before
+
+
 def test_a_run_of_before_digests_were_kept_opens_with_one_line(tmp_path, encoder, capsys) -> None:
     assert train.main(flags(tmp_path, encoder)) == 0
     file = tmp_path / "run" / "args.json"

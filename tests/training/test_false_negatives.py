@@ -24,7 +24,7 @@ def place_of(told, vectors, **values):
 
 
 def excluded(place, chosen):
-    rows, motion_idx = place.table.of(torch.arange(len(place.table.counts)))
+    rows, motion_idx = place.table.captions_of(torch.arange(len(place.table.counts)))
     return objective.false_negatives(rows, motion_idx, len(place.table.counts), place, chosen).numpy()
 
 

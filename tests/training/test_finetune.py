@@ -73,7 +73,7 @@ def test_the_optimiser_takes_a_smaller_rate_from_layer_to_layer_downwards(bert):
     chosen = helpers.config(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-2, text_lr_mult=0.5, layer_decay=0.1)
     run = Run(None, chosen, {}, "", "", data.store.config, 2)
     model = checkpoints.build_model(chosen, run, data.store.columns, bert, 0)
-    highest = {id(weight): group["highest"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
+    highest = {id(weight): group["base_lr"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
     rates = {name: highest[id(weight)] for name, weight in model.named_parameters()}
     place = "text_tower.encoder"
     assert rates[f"{place}.encoder.layer.1.output.dense.bias"] == pytest.approx(5e-3) == rates[f"{place}.pooler.dense.weight"]
@@ -365,18 +365,20 @@ def test_a_collapsed_run_leaves_no_result(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(("threshold", "from_scratch"), [(0.9, False), (1.5, False), (0.9, True)])
 def test_what_captions_say_alike_is_told_by_the_tower_as_published(encoder, bert, tmp_path, monkeypatch, threshold, from_scratch):
     places = []
-    monkeypatch.setattr(fit, "fit", lambda run, data, folds, place, tower, fold, watch=None, plots=None: places.append((place, data)))
+    monkeypatch.setattr(fit, "fit", lambda fold_context, *_: places.append((fold_context.context, fold_context.data)))
     assert run_clip(tmp_path, "run", None if from_scratch else encoder, negative_threshold=threshold) == 0
     ((place, data),) = places
     if from_scratch or threshold > 1:
-        assert place.similar is None
+        assert place.centred_captions is None
         return
     assert place.bank.vectors is None and place.bank.ids is not None
     distinct = sorted({caption for own in data.training.captions for caption in own})
     said = torch.from_numpy(embed.embed_frozen(bert, *bert.tokenize(distinct), helpers.CPU))
     unit = said / said.norm(dim=1, keepdim=True)
     centred = unit - unit.mean(dim=0)  # of all training captions, each once
-    torch.testing.assert_close(place.similar[place.bank.rows(distinct)], centred / centred.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        place.centred_captions[place.bank.indices(distinct)], centred / centred.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_the_checkpoint_may_be_the_last(tmp_path, monkeypatch):

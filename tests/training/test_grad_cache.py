@@ -12,7 +12,7 @@ import helpers
 from motret.config.training import TrainConfig
 from motret.data import batching
 from motret.data.features import FeatureConfig
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 from motret.models import embed, text_tower
 from motret.runs import checkpoints
 from motret.runs.run import Run
@@ -29,7 +29,7 @@ SGAR = {
 }
 
 
-def part_texts(count: int) -> list[Parts]:
+def part_texts(count: int) -> list[PartDescriptions]:
     """The arms of every motion and the torso of every second are described."""
     told = [{part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS} for row in range(count)]
     assert any(None in own.values() for own in told)
@@ -46,7 +46,7 @@ def gradients(
     run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureConfig(), 2)
     model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0).train()
     noise = torch.Generator().manual_seed(3)
-    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=6)))
+    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, buckets=6)))
     model.motion_tower.norm = nn.Sequential(model.motion_tower.norm, nn.Dropout(0.3))  # a layer that draws from torch's own generator
     torch.manual_seed(7)
     config = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
@@ -93,13 +93,13 @@ def test_a_batch_is_split_with_its_captions():
     data, chosen = helpers.training_data(), helpers.config()
     place = helpers.workplace(chosen, data)
     noise = torch.Generator().manual_seed(3)
-    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=4)))
+    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, buckets=4)))
     split_state_dict = batch.split(2)
-    assert [len(half.rows) for half in split_state_dict] == [6, 6] and [len(half.pieces) for half in split_state_dict] == [2, 2]
-    assert torch.equal(torch.cat([half.rows for half in split_state_dict]), batch.rows)
-    assert torch.equal(torch.cat([half.captions for half in split_state_dict]), batch.captions)
+    assert [len(half.train_idx) for half in split_state_dict] == [6, 6] and [len(half.buckets) for half in split_state_dict] == [2, 2]
+    assert torch.equal(torch.cat([half.train_idx for half in split_state_dict]), batch.train_idx)
+    assert torch.equal(torch.cat([half.caption_idx for half in split_state_dict]), batch.caption_idx)
     assert torch.equal(torch.cat([split_state_dict[0].motion_idx, split_state_dict[1].motion_idx + 6]), batch.motion_idx)
-    assert [len(part.rows) for part in batch.split(9)] == [3, 3, 3, 3]  # no more parts than pieces
+    assert [len(part.train_idx) for part in batch.split(9)] == [3, 3, 3, 3]  # no more parts than pieces
 
 
 def test_training_with_accumulation_takes_fewer_larger_steps(tmp_path):

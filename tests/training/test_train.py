@@ -148,7 +148,7 @@ def test_finished_folds_are_not_trained_again(trained, tmp_path, monkeypatch, ca
     shutil.copytree(trained / "partial", tmp_path / "partial")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
     real, fitted = fit.fit, []
-    monkeypatch.setattr(fit, "fit", lambda *args: fitted.append(args[5]) or real(*args))
+    monkeypatch.setattr(fit, "fit", lambda *args: fitted.append(args[0].fold) or real(*args))
     assert helpers.run_training(tmp_path, "partial", seed=2, fold="all", resume="auto") == 0
     assert fitted == [1] and "finished before: fold0" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
@@ -391,8 +391,8 @@ def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_pat
             model.load_state_dict(best(run.folder, fold)["model"])
             bank = make_caption_bank(query.captions, tower, False, tmp_path, helpers.CPU)
             with torch.inference_mode():
-                said = model.encode_captions(bank, bank.rows(query.captions)).numpy()
-                seen = model.encode_motions(motions.gather(torch.from_numpy(test.rows[number]))).numpy()
+                said = model.encode_captions(bank, bank.indices(query.captions)).numpy()
+                seen = model.encode_motions(motions.gather(torch.from_numpy(test.candidate_idx[number]))).numpy()
             out = embeddings(run.folder, fold)
             gallery = out["text"] @ out["motion"].T
             total = total + ((said @ seen.T).mean(0) - gallery.mean()) / gallery.std()

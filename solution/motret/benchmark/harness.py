@@ -197,4 +197,4 @@ def write_section(path: Path, part: str, command: str, surroundings: Sequence[st
     ]
     bodies[part] = "\n".join(lines)
     page = INTRODUCTION + "".join(f"\n## {name}\n\n{body}\n" for name, body in bodies.items()) + by_hand + kept
-    files.atomic_write(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    files.write_text(path, page)

@@ -1,7 +1,6 @@
 """Training throughput: the operations that real tokens ask for a second, as a share of what the machine's matrix products reach."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from motret.formats.challenge import TrainingSet
 from motret.models.dual_encoder import DualEncoder
 from motret.training import context, fit, objective, optim
 from motret.training.context import TrainContext
-from motret.utils.device import choose_device, computes_in_bfloat16
+from motret.utils.device import choose_device, matmul_dtype, matrix_rate, synchronized_clock
 
 TOKENS = (20, 75)
 """Tokens of a person, from and to."""
@@ -47,8 +46,7 @@ def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
     """Shares at batches of 64 and 256 motions of a fixed shape, and for the default model."""
     del scratch
     device = choose_device(config.machine.device)
-    now = time_repeats(device)
-    kind = torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
+    now, kind = synchronized_clock(device), matmul_dtype(device)
     rate = matrix_rate(device, kind, (64,) if config.quick else SIZES[device.type], now)
     called = str(kind).removeprefix("torch.")
     readings = [Measurement(f"matrix products in {called}", f"{rate / 1e9:.0f} GFLOP/s")]
@@ -68,30 +66,6 @@ def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
 def utilization(flops: float, seconds: float, rate: float) -> float:
     """Part of a rate in operations a second that so many operations in so many seconds are."""
     return flops / seconds / rate
-
-
-def time_repeats(device: torch.device) -> Callable[[], float]:
-    """Seconds, when all that was asked of the device is done."""
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return now
-
-
-def matrix_rate(device: torch.device, kind: torch.dtype, sizes: Sequence[int], now: Callable[[], float]) -> float:
-    """Most operations a second that a square matrix product reaches, over the sizes and some repeats."""
-    best = 0.0
-    for size in sizes:
-        left = torch.randn(size, size, device=device).to(kind)
-        left @ left  # the first one finds its kernel
-        for _ in range(10):
-            start = now()
-            left @ left
-            best = max(best, 2 * size**3 / (now() - start))
-    return best
 
 
 def count_flops(work: Callable[[], object]) -> int:
@@ -124,10 +98,10 @@ def epoch_cost(config: TrainConfig, now: Callable[[], float]) -> tuple[int, floa
 
 def real_flops(model: DualEncoder, batch: Batch, place: TrainContext, config: TrainConfig) -> int:
     """Operations of a step on a batch when motions of one length alone are computed together, so that nothing is padding."""
-    lengths = place.motions.lengths[batch.rows]  # sorted
+    lengths = place.motions.lengths[batch.train_idx]  # sorted
     together = lengths.unique_consecutive(return_counts=True)[1].tolist()
-    pieces = tuple(place.motions.gather(rows, batch.pieces[0].generator) for rows in batch.rows.split(together))
-    alike = replace(batch, pieces=pieces)
+    pieces = tuple(place.motions.gather(rows, batch.buckets[0].generator) for rows in batch.train_idx.split(together))
+    alike = replace(batch, buckets=pieces)
     flops = count_flops(lambda: objective.batch_loss(model, alike, place, config).backward())
     model.zero_grad(set_to_none=True)
     return flops

@@ -91,8 +91,8 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: list[Path]) -> list[
     for file in checkpoints:
         load_weights(file, model, device)
         motion = embed.embed_motions(model, motions, np.arange(len(test.store.ids)), autocast(device, precision))
-        caption = embed.embed_captions(model, bank, bank.rows(captions).to(device), autocast(device, precision))
-        by_query = zip(np.split(caption, ends), test.rows, strict=True)
+        caption = embed.embed_captions(model, bank, bank.indices(captions).to(device), autocast(device, precision))
+        by_query = zip(np.split(caption, ends), test.candidate_idx, strict=True)
         ranked = submission.rank_candidates(test.queries, [(own @ motion[rows].T).mean(axis=0) for own, rows in by_query])
         answers = {text_files.query_key(name): tuple(order) for name, order in ranked.items()}
         scores.append(float(metrics.submission_scores(answers, truth).mean()))

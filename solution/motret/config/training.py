@@ -76,7 +76,8 @@ class MotionConfig:
         """The file of published weights; None where the layers start from scratch."""
         return None if self.backbone_weights == "none" else self.backbone_weights
 
-    def hidden(self) -> int:
+    @property
+    def hidden_dim(self) -> int:
         """Hidden width of a layer's feed-forward part."""
         return round(self.mlp_ratio * self.width)
 
@@ -223,7 +224,7 @@ class FitConfig:
         check_positive(self, "max_minutes")
 
     @property
-    def step_size(self) -> int:
+    def effective_batch_size(self) -> int:
         """Motions in a step."""
         return self.batch_size * self.grad_accum
 
@@ -283,7 +284,7 @@ class CheckpointConfig:
         check_at_least(self, 0, "early_stop_patience", "save_every")
 
     @property
-    def chosen_by(self) -> Literal["last", "score", "r1"]:
+    def selection(self) -> Literal["last", "score", "r1"]:
         """What the epoch that is kept is chosen by."""
         return "score" if self.select == "last" and self.early_stop_patience else self.select
 

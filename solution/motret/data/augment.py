@@ -17,7 +17,7 @@ from motret.data.dataset import TrainingData
 from motret.data.inputs import MotionBatch
 from motret.data.rotations import FittedConvention
 from motret.errors import ConfigError
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def make_mirror(columns: features.Columns, turns: FittedConvention | None = None
         if turns is None:
             raise ValueError("rotations can be mirrored only where it is known what they mean")
         blocks["rotation"] = ((pairs[1:, None] - 1) * 6 + np.arange(6)).ravel(), np.tile(turns.signs(), len(pairs) - 1)
-    reach = list(columns.body.reach)
+    reach = list(columns.body.contact_joints)
     other = np.array([reach.index(int(pairs[joint])) for joint in reach])
     gaps = (other[:, None] * len(reach) + other).ravel()
     blocks["relation"] = np.concatenate([np.arange(5), 5 + gaps]), np.array([-1.0, 1, 1, -1, 1] + [1] * len(gaps))  # place x, sine
@@ -67,9 +67,9 @@ def find_mirror(data: TrainingData, flag: str) -> Mirror:
     return make_mirror(columns, found)
 
 
-def resampled_length(frames: Tensor, pace: Tensor | None) -> Tensor:
+def resampled_length(frames: Tensor, speed: Tensor | None) -> Tensor:
     """Frames (B,) that motions have when they run at a pace (B,), 1 where None: the last one shown is the last that still fits."""
-    return frames if pace is None else ((frames - 1) / pace).floor().long() + 1
+    return frames if speed is None else ((frames - 1) / speed).floor().long() + 1
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,19 @@ class BatchAugmentation:
     pace: (B,) how many times as fast they run; window: (B, 2) first frame and number of frames of the cut-out; mirrored, swapped: (B,).
     """
 
-    pace: Tensor | None = None
-    window: Tensor | None = None
+    speed: Tensor | None = None
+    crop: Tensor | None = None
     mirrored: Tensor | None = None
     swapped: Tensor | None = None
 
     def of(self, places: Tensor) -> "BatchAugmentation":
         """The view of some motions of the batch."""
-        fields = (self.pace, self.window, self.mirrored, self.swapped)
+        fields = (self.speed, self.crop, self.mirrored, self.swapped)
         return BatchAugmentation(*(None if field is None else field[places] for field in fields))
 
     def lengths(self, whole: Tensor) -> Tensor:
         """Frames (B,) that are left of motions of `whole` (B,) frames."""
-        return resampled_length(whole if self.window is None else self.window[:, 1], self.pace)
+        return resampled_length(whole if self.crop is None else self.crop[:, 1], self.speed)
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class Augmentation:
         def luck() -> Tensor:
             return torch.rand(len(rows), generator=generator, device=rows.device)
 
-        pace = chosen.speed ** (2 * luck() - 1) if chosen.speed > 1 else None
-        window = random_crop(whole, chosen.crop, luck(), luck()) if chosen.crop else None
+        speed = chosen.speed ** (2 * luck() - 1) if chosen.speed > 1 else None
+        crop = random_crop(whole, chosen.crop, luck(), luck()) if chosen.crop else None
         mirrored = (luck() < chosen.mirror) & self.mirrorable[rows] if self.mirror is not None else None
         swapped = (luck() < chosen.person_swap) & self.swappable[rows] if chosen.person_swap else None
-        return BatchAugmentation(pace, window, mirrored, swapped)
+        return BatchAugmentation(speed, crop, mirrored, swapped)
 
     def show(self, batch: MotionBatch, view: BatchAugmentation) -> MotionBatch:
         """The batch with some motions mirrored and some with their persons swapped, as the view has it (pace and window: `gather`)."""
@@ -131,7 +131,7 @@ class Augmentation:
 
 
 def make_augmentation(
-    config: TrainConfig, data: TrainingData, device: torch.device, parts: Sequence[Parts] | None = None
+    config: TrainConfig, data: TrainingData, device: torch.device, parts: Sequence[PartDescriptions] | None = None
 ) -> Augmentation | None:
     """What the training batches are drawn with; None where they are shown as they are. ConfigError where a flag does not fit the data.
 
@@ -154,7 +154,7 @@ def make_augmentation(
     return Augmentation(chosen, mirror, ~torch.tensor(told, device=device), torch.from_numpy(mirrorable).to(device))
 
 
-def _mirrorable(data: TrainingData, parts: Sequence[Parts] | None) -> np.ndarray:
+def _mirrorable(data: TrainingData, parts: Sequence[PartDescriptions] | None) -> np.ndarray:
     """Which motions (M,) have captions and part texts that can all be mirrored; says how many have not."""
     texts = [list(said) for said in data.training.captions]
     for own, described in zip(texts, parts or (), strict=False):

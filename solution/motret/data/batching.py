@@ -22,10 +22,10 @@ EVAL_BATCH_SIZE = 128
 class Batch:
     """One step's motions, sorted by length: in pieces for the tower; captions (C,) as rows of the bank, owner (C,) motion of each."""
 
-    rows: Tensor
+    train_idx: Tensor
     """(B,) which training motions they are."""
-    pieces: tuple[MotionBatch, ...]
-    captions: Tensor
+    buckets: tuple[MotionBatch, ...]
+    caption_idx: Tensor
     motion_idx: Tensor
     mirrored: Tensor | None = None
     """(B,) which motions are shown in the mirror, and their captions with them."""
@@ -34,14 +34,16 @@ class Batch:
 
     def split(self, count: int) -> list["Batch"]:
         """The batch as `count` batches of some of its pieces each, in their order; fewer where there are fewer pieces."""
-        each = -(-len(self.pieces) // count)
-        groups = [self.pieces[at : at + each] for at in range(0, len(self.pieces), each)]
+        each = -(-len(self.buckets) // count)
+        groups = [self.buckets[at : at + each] for at in range(0, len(self.buckets), each)]
         found, start = [], 0
         for group in groups:
             end = start + sum(len(piece.lengths) for piece in group)
             mine = (self.motion_idx >= start) & (self.motion_idx < end)
             mirrored = None if self.mirrored is None else self.mirrored[start:end]
-            found.append(Batch(self.rows[start:end], group, self.captions[mine], self.motion_idx[mine] - start, mirrored, self.generator))
+            found.append(
+                Batch(self.train_idx[start:end], group, self.caption_idx[mine], self.motion_idx[mine] - start, mirrored, self.generator)
+            )
             start = end
         return found
 
@@ -57,16 +59,16 @@ class MotionTensors:
         self.config, self.device, self.columns = config, device, store.columns
 
     def gather(
-        self, rows: Tensor, generator: torch.Generator | None = None, pace: Tensor | None = None, window: Tensor | None = None
+        self, rows: Tensor, generator: torch.Generator | None = None, speed: Tensor | None = None, crop: Tensor | None = None
     ) -> MotionBatch:
         """The motions in `rows`, float32, held at their last frame up to the longest; long ones shortened by `long_motions`.
 
         pace: (B,) how many times as fast each runs, by its nearest frames and with its velocities scaled alike; window: (B, 2) first
         frame and number of frames of the only part that is shown.
         """
-        first, whole = (0, self.lengths[rows]) if window is None else window.unbind(dim=1)
-        limit, shown = self.config.max_frames, augment.resampled_length(whole, pace)
-        lengths, step = shown.clamp(max=limit), torch.ones((), device=self.device) if pace is None else pace
+        first, whole = (0, self.lengths[rows]) if crop is None else crop.unbind(dim=1)
+        limit, shown = self.config.max_frames, augment.resampled_length(whole, speed)
+        lengths, step = shown.clamp(max=limit), torch.ones((), device=self.device) if speed is None else speed
         number = torch.arange(int(lengths.max()), device=self.device).minimum(lengths[:, None] - 1)
         if self.config.long_motions == "subsample":  # the kept frames spread evenly from first to last
             step = torch.where(shown > limit, (whole - 1) / (lengths - 1).clamp(min=1), step)
@@ -74,9 +76,9 @@ class MotionTensors:
             number = number + ((shown - lengths) // 2 * (self.config.long_motions == "crop"))[:, None]
         at = (number * step[..., None]).round().long()
         frames = self.features[(self.offsets[rows] + first)[:, None] + at].float()
-        if pace is not None:
+        if speed is not None:
             for rates in features.rate_columns(self.columns):
-                frames[..., rates] *= pace[:, None, None, None]
+                frames[..., rates] *= speed[:, None, None, None]
         return MotionBatch(frames, lengths, generator)
 
     def statistics(self, rows: Tensor, every: int = 8) -> tuple[Tensor, Tensor]:
@@ -109,14 +111,14 @@ class CaptionTable:
         mirrored: bool = False,
     ):
         said = [caption for own in captions for caption in own]
-        self.rows = bank.rows(said).to(device)
+        self.caption_idx = bank.indices(said).to(device)
         mirror = caption_mirror.mirror_captions(said) if mirrored else {}
-        self.mirrored_rows = bank.rows([mirror.get(caption, caption) for caption in said]).to(device) if mirrored else None
+        self.mirrored_idx = bank.indices([mirror.get(caption, caption) for caption in said]).to(device) if mirrored else None
         self.counts = torch.tensor([len(own) for own in captions], device=device)
         self.starts = self.counts.cumsum(0) - self.counts
         self.one_each = one_each
 
-    def of(self, motions: Tensor, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def captions_of(self, motions: Tensor, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Bank rows (C,) of the captions of some motions (B,), and the place (C,) of each one's motion among them.
 
         mirrored: (B,) which of the motions are told as the mirror shows them.
@@ -126,16 +128,16 @@ class CaptionTable:
         within = torch.arange(len(motion_idx), device=motion_idx.device) - (counts.cumsum(0) - counts)[motion_idx]
         return self._shown(self.starts[motions][motion_idx] + within, None if mirrored is None else mirrored[motion_idx]), motion_idx
 
-    def positives(self, motions: Tensor, noise: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sample_positives(self, motions: Tensor, noise: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same of the captions that a training step sees."""
         if not self.one_each:
-            return self.of(motions, mirrored)
+            return self.captions_of(motions, mirrored)
         counts = self.counts[motions]
         drawn = (torch.rand(len(motions), generator=noise, device=motions.device) * counts).long().minimum(counts - 1)
         return self._shown(self.starts[motions] + drawn, mirrored), torch.arange(len(motions), device=motions.device)
 
     def _shown(self, at: Tensor, mirrored: Tensor | None) -> Tensor:
-        return self.rows[at] if mirrored is None else torch.where(mirrored, self.mirrored_rows[at], self.rows[at])
+        return self.caption_idx[at] if mirrored is None else torch.where(mirrored, self.mirrored_idx[at], self.caption_idx[at])
 
 
 def iterate_epoch(
@@ -145,7 +147,7 @@ def iterate_epoch(
     batch_size: int,
     order: np.random.Generator,
     noise: torch.Generator,
-    pieces: int = N_LENGTH_BUCKETS,
+    buckets: int = N_LENGTH_BUCKETS,
     augmentation: Augmentation | None = None,
 ) -> Iterator[Batch]:
     """The training motions in random batches of so many pieces, the rest of an uneven split left for another epoch."""
@@ -157,15 +159,15 @@ def iterate_epoch(
         view = BatchAugmentation() if augmentation is None else augmentation.draw(batch, whole, noise)
         by_length = view.lengths(whole).argsort(stable=True)
         batch, view = batch[by_length], view.of(by_length)
-        places = torch.arange(size, device=motions.device).tensor_split(min(pieces, size))
+        places = torch.arange(size, device=motions.device).tensor_split(min(buckets, size))
         gathered = tuple(_make_bucket(motions, batch[own], view.of(own), noise, augmentation) for own in places)
-        yield Batch(batch, gathered, *table.positives(batch, noise, view.mirrored), view.mirrored, noise)
+        yield Batch(batch, gathered, *table.sample_positives(batch, noise, view.mirrored), view.mirrored, noise)
 
 
 def _make_bucket(
     motions: MotionTensors, rows: Tensor, view: BatchAugmentation, noise: torch.Generator, augmentation: Augmentation | None
 ) -> MotionBatch:
-    piece = motions.gather(rows, noise, view.pace, view.window)
+    piece = motions.gather(rows, noise, view.speed, view.crop)
     return piece if augmentation is None else augmentation.show(piece, view)
 
 

@@ -69,7 +69,7 @@ def make_data_report(data: TrainingData, test: TestData | None) -> DataReport:
         lines.append(f"warning     pelvis and head are {spine:.2f} apart in the median: positions seem not to be in metres")
     if test is not None:
         leaks = near_duplicates(store, test.store)
-        pools = sorted({len(rows) for rows in test.rows})
+        pools = sorted({len(rows) for rows in test.candidate_idx})
         facts["queries"], facts["candidates"] = len(test.queries), pools
         facts["test_near_training"] = [[store.ids[a], test.store.ids[b], round(distance, 4)] for a, b, distance in leaks]
         told = " to ".join(str(size) for size in dict.fromkeys((pools[0], pools[-1])))

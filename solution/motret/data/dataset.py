@@ -28,7 +28,7 @@ class TrainingData:
     training: TrainingSet
     store: FeatureStore
     fingerprint: str
-    reused: bool
+    cache_hit: bool
 
     @property
     def groups(self) -> dict[str, str] | None:
@@ -37,15 +37,15 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """The queries of a test folder: `rows[q]` are the store rows of query q's candidates; hard links of one file share a row.
+    """The queries of a test folder: `candidate_idx[q]` are the store rows of query q's candidates; hard links of one file share a row.
 
     A candidate that cannot be used has row -1: it is ranked last.
     """
 
     queries: tuple[Query, ...]
     store: FeatureStore
-    rows: tuple[np.ndarray, ...]
-    reused: bool
+    candidate_idx: tuple[np.ndarray, ...]
+    cache_hit: bool
 
 
 def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
@@ -71,7 +71,7 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
         jobs=jobs,
         what="training motions",
     )
-    kept = training.only(packed.ids)
+    kept = training.subset(packed.ids)
     training = replace(kept, skipped=kept.skipped + packed.skipped)
     other = () if training.skeleton == SMPL.name else (training.skeleton,)
     print_in = (packed.ids, packed.digests, training.captions, training.groups, *other)
@@ -85,10 +85,10 @@ def with_features(data: TrainingData, kind: FeatureConfig, config: DataConfig, j
     return load_training(replace(config, fps=kind.fps, rotations=kind.rotations), jobs, kind.kind)
 
 
-def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, aloud: bool = True) -> TestData:
+def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, verbose: bool = True) -> TestData:
     """Reads, checks and packs a test folder with the feature settings of the training motions.
 
-    A candidate that is too short or has values that are not finite is repaired, and one that cannot be used at all gets no row; `aloud`:
+    A candidate that is too short or has values that are not finite is repaired, and one that cannot be used at all gets no row; `verbose`:
     each is told in a line. With `data.strict` any fault is fatal; a fault of a query, or a folder without one usable motion, always is.
     """
     queries = read_queries(folder)
@@ -119,7 +119,7 @@ def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int =
     packed_row = {name: row for row, name in enumerate(packed.ids)}
     store_row = {place: packed_row.get(names[row], -1) for place, row in row_of.items()}
     rows = tuple(np.array([store_row.get(place_of[path], -1) for path in query.paths]) for query in queries)
-    if aloud:
+    if verbose:
         _warn_of_bad_candidates(packed.repaired, (*lost, *packed.skipped))
     return TestData(queries, packed, rows, reused)
 

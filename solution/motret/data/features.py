@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from motret.skeleton import ROTATION_COLUMNS, SMPL, Skeleton, skeleton_from_table
+from motret.skeleton import ROTATION_COLUMNS, SMPL, Skeleton, skeleton_from_spec
 
 FEATURE_VERSION = 1
 """Goes into the key of packed features: raise it when a number below changes its meaning."""
 
-REACH = SMPL.reach
+CONTACT_JOINTS = SMPL.contact_joints
 """Joints whose distances to the same joints of the other person are features."""
 SPINE = (0.3, 1.2)
 """Metres between pelvis and head of a person, generously."""
@@ -45,7 +45,7 @@ class FeatureConfig:
     kind: Literal["canonical", "raw"] = "canonical"
     """`canonical_features`, or `raw_features`."""
     skeleton: str = SMPL.name
-    """The joints of the bodies, as `Skeleton.table` tells them."""
+    """The joints of the bodies, as `Skeleton.spec` tells them."""
     metres: float = 1.0
     """Metres in the unit of the raw positions, one of `UNITS`."""
     reflected: bool = False
@@ -53,7 +53,7 @@ class FeatureConfig:
 
     @property
     def body(self) -> Skeleton:
-        return skeleton_from_table(self.skeleton)
+        return skeleton_from_spec(self.skeleton)
 
     def key(self) -> dict[str, Any]:
         """What changes the numbers; of the fields that came later those that are not at their defaults."""
@@ -75,13 +75,13 @@ def feature_columns(persons: int, rotations: bool = True, body: Skeleton = SMPL)
     position: 22x3 m, relative to the pelvis on the floor plane, height above the floor; velocity: 22x3 m/s, relative to the
     pelvis; root: pelvis velocity x y z in m/s, turning rate in rad/s, pelvis height in m; rotation: 21x6, as stored; relation
     (two persons): the other's pelvis x y z in m, sine and cosine of the other's heading against one's own, 4x4 distances
-    in m between the `REACH` joints (own x other's). Another skeleton has its own number of joints in place of 22.
+    in m between the `CONTACT_JOINTS` joints (own x other's). Another skeleton has its own number of joints in place of 22.
     """
     widths = {"position": body.position_columns, "velocity": body.position_columns, "root": 5}
     if rotations:
         widths["rotation"] = ROTATION_COLUMNS
     if persons == 2:
-        widths["relation"] = 5 + len(body.reach) ** 2
+        widths["relation"] = 5 + len(body.contact_joints) ** 2
     ends = np.cumsum(list(widths.values()))
     return Columns({name: slice(int(end - width), int(end)) for (name, width), end in zip(widths.items(), ends, strict=True)}, body)
 
@@ -274,7 +274,7 @@ def person_relation(local: np.ndarray, pelvis: np.ndarray, angle: np.ndarray) ->
     other = pelvis[:, ::-1]
     place = turn_about_vertical(other - pelvis, angle)
     facing = angle[:, ::-1] - angle
-    reach = local[..., REACH, :]
+    reach = local[..., CONTACT_JOINTS, :]
     seen = turn_about_vertical(reach[:, ::-1], -facing[..., None])  # the other's joints, from the other's frame into one's own
     seen = seen + (place * np.array([1, 0, 1], dtype=place.dtype))[..., None, :]
     gap = np.sqrt(sum((reach[..., :, None, axis] - seen[..., None, :, axis]) ** 2 for axis in range(3)))  # a fourth of the norm's time

@@ -19,7 +19,7 @@ class CaptionBank:
     ids: Tensor | None = None
     lengths: Tensor | None = None
 
-    def rows(self, captions: Sequence[str]) -> Tensor:
+    def indices(self, captions: Sequence[str]) -> Tensor:
         """Rows (C,) of some captions."""
         return torch.tensor([self.index[caption] for caption in captions], dtype=torch.long)
 

@@ -20,7 +20,7 @@ class PartMix:
     """Motions with some parts of others: other: (B,) the motion that gave them; replaced: (B, 5) which parts it gave."""
 
     motions: MotionBatch
-    other: Tensor
+    donor_idx: Tensor
     replaced: Tensor
 
 
@@ -71,11 +71,11 @@ def mix_parts(frames: Tensor, lengths: Tensor, other: Tensor, replaced: Tensor, 
 
 
 def reach_distances(positions: Tensor, relation: Tensor) -> Tensor:
-    """Distances (..., 2, 16) between the joints of `Skeleton.reach` of two persons, own x other's.
+    """Distances (..., 2, 16) between the joints of `Skeleton.contact_joints` of two persons, own x other's.
 
     positions: (..., 2, 22, 3) in each person's heading frame; relation: (..., 2, >= 5) where the other person is, as in the features.
     """
-    own = positions[..., SMPL.reach, :]  # two persons come in SMPL's order alone
+    own = positions[..., SMPL.contact_joints, :]  # two persons come in SMPL's order alone
     other = own.flip(-3)
     sine, cosine = relation[..., 3:4], relation[..., 4:5]  # of the other's heading against one's own
     x, z = other[..., 0], other[..., 2]

@@ -9,7 +9,6 @@ the hash in folds.json.
 """
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,14 +72,13 @@ def save_similarities(
     if alone:
         arrays["members"] = np.array([name for name, _ in alone])
         arrays["alone"] = np.stack([np.concatenate(own) for _, own in alone]).astype(np.float32)
-    files.atomic_write(path, lambda beside: np.savez(beside, **arrays))
+    files.write_npz(path, arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as broken:
+        return files.read_npz(path)
+    except (OSError, ValueError) as broken:
         raise DataError(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from broken
 
 
@@ -124,7 +122,7 @@ def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: Traini
         problem = f"its oof arrays are of other folds ({arrays.get('folds')}, now {folds.hash})"
         raise DataError(path, problem, "make them anew for folds.csv as it is")
     for fold, similarity in told.items():
-        held = folds.held_out(fold)
+        held = folds.val_idx(fold)
         shape = (sum(len(data.training.captions[row]) for row in held), len(held))
         if similarity.shape != shape or similarity.dtype.kind not in "fiu" or not np.isfinite(similarity).all():
             problem = f"oof{fold} must be {shape} finite numbers, captions x held-out motions; it is {similarity.dtype} {similarity.shape}"

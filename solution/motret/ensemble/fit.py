@@ -99,7 +99,7 @@ class OofGalleries:
         self, mixes: Collection[tuple[float, ...]], fold: int, encoder: Encoder
     ) -> dict[tuple[float, ...], dict[float | None, GalleryRanks]]:
         """Where the right motions of a gallery stand, for each mixture and beta, the bank being the captions that were learned from."""
-        captions = inference.distinct_captions([self.data.training.captions[row] for row in self.folds.training(fold)])
+        captions = inference.distinct_captions([self.data.training.captions[row] for row in self.folds.train_idx(fold)])
         members = {number: member for number, member in enumerate(self.members) if any(weights[number] for weights in mixes)}
         told = {number: member.vectors(fold) for number, member in members.items()}
         scales = {number: ZScore.of(text @ motion.T) for number, (text, motion) in told.items()}
@@ -191,7 +191,7 @@ def galleries_by_views(
 
 def held_out_captions(data: TrainingData, folds: Folds, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Of the motions a fold holds out: the motion (C,) of each caption, and the groups (M,)."""
-    rows = folds.held_out(fold)
+    rows = folds.val_idx(fold)
     return np.repeat(np.arange(len(rows)), [len(data.training.captions[row]) for row in rows]), folds.group[rows]
 
 

@@ -88,7 +88,7 @@ class Encoder:
 
     def captions(self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank) -> np.ndarray:
         """(C, v) vectors of captions of a bank; with a part weight they hold what captions say of parts too."""
-        vectors = embed.embed_captions(model, bank, bank.rows(captions).to(self.device), self.precision(run))
+        vectors = embed.embed_captions(model, bank, bank.indices(captions).to(self.device), self.precision(run))
         if not run.part_weight:
             return vectors
         return oof.weighted_text_vectors(vectors, *embed.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
@@ -151,7 +151,7 @@ class Encoder:
                 view for view in member.views if (kept := tta.load_view_embeddings(run, fold, view)) is None or kept.of != of[view.name]
             ]
             model = self.model(run, fold) if stale else None
-            rows = folds.held_out(fold)
+            rows = folds.val_idx(fold)
             captions = [caption for row in rows for caption in data.training.captions[row]]
             for view in stale:
                 told = self.in_view(model, run, captions, plain[0], view, known=True)

@@ -6,7 +6,6 @@ each in units of its own deviation over the gallery that the model had not seen.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,7 @@ class ViewedMotions(MotionTensors):
 
     def gather(self, rows: Tensor, *args, **values) -> MotionBatch:
         pace = None if self.pace is None else torch.full((len(rows),), self.pace, device=self.device)
-        batch = super().gather(rows, *args, **{"pace": pace} | values)
+        batch = super().gather(rows, *args, **{"speed": pace} | values)
         frames = batch.frames if self.mirror is None else self.mirror(batch.frames)
         return MotionBatch(augment.swap_persons(frames) if self.swapped else frames, batch.lengths, batch.generator)
 
@@ -130,15 +129,15 @@ def load_view_embeddings(run: Run, fold: int, view: TtaView) -> ViewEmbeddings |
     """What is kept of a view; None where there is nothing, or half a file."""
     own, beside = _cache_file(run, fold, view), run.part(fold) / f"oof_{view.name}.npz"
     try:
-        with np.load(own if own.is_file() else beside, allow_pickle=False) as kept:
-            return ViewEmbeddings(kept["text"], kept["motion"], float(kept["deviation"]), str(kept["of"]))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        arrays = files.read_npz(own if own.is_file() else beside)
+        return ViewEmbeddings(arrays["text"], arrays["motion"], float(arrays["deviation"]), str(arrays["of"]))
+    except (OSError, ValueError, KeyError):
         return None
 
 
 def save_view_embeddings(run: Run, fold: int, view: TtaView, seen: ViewEmbeddings) -> None:
     """Keeps what a fold's model says in a view."""
-    files.atomic_write(_cache_file(run, fold, view), lambda beside: np.savez(beside, **vars(seen)))
+    files.write_npz(_cache_file(run, fold, view), vars(seen))
 
 
 def _cache_file(run: Run, fold: int, view: TtaView) -> Path:

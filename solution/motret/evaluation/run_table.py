@@ -41,7 +41,7 @@ def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
 
 def best_epoch_note(members: Sequence[Run]) -> str | None:
     """A note that names the runs whose epochs were chosen on the folds that score them; None where there is none."""
-    names = [run.name for run in members if run.config.checkpoint.chosen_by != "last"]
+    names = [run.name for run in members if run.config.checkpoint.selection != "last"]
     return f"epoch {history.BEST_EPOCH_NOTE}: {', '.join(names)}" if names else None
 
 

@@ -107,7 +107,7 @@ class Transformer(nn.Module):
         width = config.width
         self.project = nn.Linear(features, width)
         self.positions = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, config.heads, config.hidden(), config.dropout) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers))
 
     def embed(self, patches: Tensor, places: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
@@ -201,7 +201,7 @@ class MotionDiffuse(nn.Module):
         self.joint_embed = nn.Linear(features, width)
         self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         self.temporal_decoder_blocks = nn.ModuleList(
-            LinearBlock(width, config.heads, config.hidden(), config.dropout) for _ in range(config.layers)
+            LinearBlock(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers)
         )
         step = torch.zeros(width)
         step[: width // 2] = 1  # cosines, then sines, of step 0

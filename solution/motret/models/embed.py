@@ -66,7 +66,7 @@ def embed_caption_parts(
     place = {text: number for number, text in enumerate(distinct)}
     vectors = np.zeros((len(captions), len(PARTS), model.size), dtype=np.float32)
     if distinct:
-        told = embed_captions(model, bank, bank.rows(distinct).to(model.mean.device), precision)
+        told = embed_captions(model, bank, bank.indices(distinct).to(model.mean.device), precision)
         vectors[named] = told[[place[text] for own in said for text in own if text is not None]]
     return vectors, named
 

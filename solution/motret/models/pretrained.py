@@ -181,7 +181,7 @@ def _check_fit(path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor]
         raise WeightsError(path, problem, f"add --backbone {kind.backbone}, or give another file, or --backbone_weights none")
     shape = _architecture_of(path, kind, weights)
     width, layers, hidden = shape["width"], shape["layers"], round(shape["width"] * shape["mlp_ratio"])
-    if (width, layers, kind.heads, hidden) != (config.width, config.layers, config.heads, config.hidden()):
+    if (width, layers, kind.heads, hidden) != (config.width, config.layers, config.heads, config.hidden_dim):
         ratio = f"{hidden / width:.6g}" if hidden % width else f"{hidden / width:.1f}"
         problem = f"has {layers} layers of width {width} and {hidden}, made for {kind.heads} heads"
         raise WeightsError(path, problem, f"set --width {width} --layers {layers} --heads {kind.heads} --mlp_ratio {ratio}")

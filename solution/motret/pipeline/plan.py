@@ -164,7 +164,7 @@ def _data_dir(flags: Mapping[str, Sequence[str]]) -> tuple[Path, bool]:
     if "data_dir" in flags:
         data_dir = Path(_word(flags["data_dir"]))
         if not data_dir.is_dir():
-            raise DataError(data_dir, "no such folder", challenge.NO_DATA)
+            raise DataError(data_dir, "no such folder", challenge.NO_DATA_FIX)
         return data_dir, False
     default = base.default_path("data_dir")
     return (default, False) if default.is_dir() else (base.sample_dir(), True)

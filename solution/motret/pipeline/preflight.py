@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from motret.data import dataset, features, folds
 from motret.errors import ConfigError, DataError, WeightsError
 from motret.formats import motion_files
 from motret.formats.queries import read_queries
-from motret.skeleton import Skeleton, persons_of
+from motret.skeleton import Skeleton, count_persons
 from motret.utils import files, network
 
 ASSUMED_EFFICIENCY = 0.15
@@ -52,7 +51,7 @@ def check_before_run(data_dir: Path, test_dir: Path | None, folders: Mapping[str
         headers = read_headers(training.paths)
         if test_dir is not None:
             read_queries(test_dir)
-        check_disk(folders, packed_bytes(len(training.paths), headers, skeleton.skeleton_from_table(training.skeleton)), runs)
+        check_disk(folders, packed_bytes(len(training.paths), headers, skeleton.skeleton_from_spec(training.skeleton)), runs)
 
 
 def check_writable(folder: Path, flag: str) -> None:
@@ -103,8 +102,8 @@ def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: S
     runs = [cli.parse_train(call, None)[0] for call in train_calls]
     training = dataset.read_training(data_dir, id_width=runs[0].data.id_width)
     headers = read_headers(training.paths)
-    body = skeleton.skeleton_from_table(training.skeleton)
-    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * persons_of(headers[0][1], body)
+    body = skeleton.skeleton_from_spec(training.skeleton)
+    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * count_persons(headers[0][1], body)
     seconds = frames / 60_000  # packing
     seconds += sum(60 * (cli.parse_tune(call, None)[0].max_minutes or 0) for call in tune_calls)
     rate = _matrix_rate()
@@ -121,7 +120,7 @@ def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: S
 
 def packed_bytes(motions: int, headers: Sequence[tuple[int, int]], body: Skeleton) -> float:
     """Size of the packed features of so many motions; headers: (frames, columns) of some of them."""
-    persons = persons_of(headers[0][1], body)
+    persons = count_persons(headers[0][1], body)
     frames = float(np.mean([shape[0] for shape in headers])) * motions
     return frames * persons * features.feature_width(persons, headers[0][1] > body.position_columns, body) * 2
 
@@ -189,17 +188,8 @@ def _weight_files(folder: Path) -> Iterable[Path]:
 
 
 def _matrix_rate() -> float:
-    """Matrix-product operations a second, as training computes them; measured for a fifth of a second."""
-    import torch
-
-    from motret.utils.device import choose_device, computes_in_bfloat16
+    """Matrix-product operations a second of this machine; torch is slow to import, so it is imported here."""
+    from motret.utils.device import choose_device, matmul_dtype, matrix_rate
 
     device = choose_device("auto")
-    kind = torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
-    left = torch.randn(1024, 1024, device=device).to(kind)
-    float((left @ left).float().sum())
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < 0.2:
-        float((left @ left)[0, 0])
-        done += 1
-    return done * 2 * 1024**3 / (time.perf_counter() - start)
+    return matrix_rate(device, matmul_dtype(device), sizes=(1024,))

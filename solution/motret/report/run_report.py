@@ -159,7 +159,7 @@ def _draw_attention(
     if not attention.token_names(model.motion_tower):
         print(f"{run.part(fold)}: no picture of attention, since {run.config.motion.motion_tower} is a tower of its own")
         return
-    rows = np.arange(len(data.training.ids)) if fold is None else folds.held_out(fold)
+    rows = np.arange(len(data.training.ids)) if fold is None else folds.val_idx(fold)
     attention.draw_probe(place, epoch, qualitative.model_title(run, fold), model, motions, data, rows, layer)
 
 

@@ -110,7 +110,9 @@ def _search_test(asked: SearchModel, config: SearchConfig) -> SearchResult:
     folder = config.data.data_dir / "test"
     test = dataset.load_test(folder, asked.run.features, config.data, config.machine.jobs)
     path_of = {
-        int(row): path for query, rows in zip(test.queries, test.rows, strict=True) for row, path in zip(rows, query.paths, strict=True)
+        int(row): path
+        for query, rows in zip(test.queries, test.candidate_idx, strict=True)
+        for row, path in zip(rows, query.paths, strict=True)
     }  # row -1, of candidates that cannot be used, is asked for by nobody
     paths = tuple(path_of[row] for row in range(len(test.store.ids)))
     return _mean_over_models(asked, test.store, paths, f"{len(paths)} candidates of {folder}", "")

@@ -84,9 +84,9 @@ def describe_epoch(line: EpochStats) -> str:
 
 def selection_metric(line: EpochStats, config: CheckpointConfig) -> float:
     """What a checkpoint is chosen by; NaN without a validation."""
-    if config.chosen_by == "last":
+    if config.selection == "last":
         return float(line.epoch) if math.isfinite(line.score) else math.nan
-    return line.t2m_r1 if config.chosen_by == "r1" else line.score
+    return line.t2m_r1 if config.selection == "r1" else line.score
 
 
 def should_stop_early(history: list[EpochStats], config: CheckpointConfig) -> bool:

@@ -1,6 +1,5 @@
 """Out-of-fold embeddings of a run: what each fold's model makes of the motions it has not seen (`oof.npz`)."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,15 +60,14 @@ def concat_part_vectors(motion: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def save_out_of_fold(path: Path, out: OutOfFold) -> None:
     arrays = {name: array for name, array in vars(out).items() if array is not None}
-    files.atomic_write(path, lambda beside: np.savez(beside, **arrays))
+    files.write_npz(path, arrays)
 
 
 def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
     """What a finished fold's model said of the motions it had not seen."""
     path = run.part(fold) / "oof.npz"
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            arrays = {FORMER_NAMES.get(name, name): kept[name] for name in kept.files}
-            return OutOfFold(**{name: arrays[name] for name in OutOfFold.__dataclass_fields__ if name in arrays})
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as broken:
+        arrays = {FORMER_NAMES.get(name, name): array for name, array in files.read_npz(path).items()}
+        return OutOfFold(**{name: arrays[name] for name in OutOfFold.__dataclass_fields__ if name in arrays})
+    except (OSError, ValueError, TypeError) as broken:
         raise RunError(path, "cannot be read", "remove it and train the fold again with --resume auto") from broken

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from motret.config.training import TextConfig, TrainConfig
+from motret.config.training import TrainConfig
 from motret.data import caption_mirror, features
 from motret.errors import RunError
 from motret.models import text_tower
@@ -68,7 +68,7 @@ def check_inputs(run: Run, tower: nn.Module, resumed: bool = False) -> None:
             continue
         if name in run.inputs and run.inputs[name] != here[name]:
             problem = f"its {name} changed since it was trained ({run.inputs[name]}, now {here[name]})"
-            raise RunError(run.folder, problem, _fix_for(name, run.config.text))
+            raise RunError(run.folder, problem, _fix_for(name, run))
 
 
 def caption_rules() -> str:
@@ -82,11 +82,12 @@ def _say_unchecked(folder: Path) -> None:
     print(f"{folder}: made before runs kept digests of their text tower, which is therefore not checked")
 
 
-def _fix_for(name: str, config: TextConfig) -> str:
-    if name == FEATURES:
-        return "use the code it was trained with, or train it again with another --run_name"
-    weights = "" if config.text_tower.startswith("hf:") else f" {config.text_weights}"
-    return f"put {config.text_tower}{weights} back as it was, or train again with another --run_name"
+def _fix_for(name: str, run: Run) -> str:
+    """What to do about inputs that changed. It holds for run_all.sh too, which names its runs itself."""
+    text = run.config.text
+    weights = "" if text.text_tower.startswith("hf:") else f" {text.text_weights}"
+    restore = "use the code it was trained with" if name == FEATURES else f"put {text.text_tower}{weights} back as it was"
+    return f"{restore}, or move the run's folder out of {run.folder.parent} and run the same command again"
 
 
 def _tokenizer_digest(tower: nn.Module) -> str:

@@ -43,16 +43,16 @@ def backward(model: DualEncoder, batch: Batch, place: TrainContext, config: Trai
 
 def _rng_states(batch: Batch) -> list[Tensor]:
     """Where the random generators stand that the embeddings of a batch draw from."""
-    own = batch.pieces[0].generator
+    own = batch.buckets[0].generator
     states = [torch.get_rng_state(), *([] if own is None else [own.get_state()])]
-    return states + ([torch.cuda.get_rng_state(batch.rows.device)] if batch.rows.is_cuda else [])
+    return states + ([torch.cuda.get_rng_state(batch.train_idx.device)] if batch.train_idx.is_cuda else [])
 
 
 def _restore_rng_states(batch: Batch, states: list[Tensor]) -> None:
     """Puts the generators back to where `_draws` found them."""
-    own, left = batch.pieces[0].generator, list(states)
+    own, left = batch.buckets[0].generator, list(states)
     torch.set_rng_state(left.pop(0))
     if own is not None:
         own.set_state(left.pop(0))
-    if batch.rows.is_cuda:
-        torch.cuda.set_rng_state(left.pop(0), batch.rows.device)
+    if batch.train_idx.is_cuda:
+        torch.cuda.set_rng_state(left.pop(0), batch.train_idx.device)

@@ -52,20 +52,20 @@ def batch_loss(model: DualEncoder, batch: Batch, place: TrainContext, config: Tr
 def embed_batch(model: DualEncoder, batch: Batch, place: TrainContext, config: TrainConfig) -> BatchEmbeddings:
     """Everything the loss of a batch asks of the model."""
     with place.autocast():
-        caption = model.encode_captions(place.bank, batch.captions, batch.generator)
-        if place.parts is None:
-            return BatchEmbeddings({"caption": caption, "motion": torch.cat([model.encode_motions(piece) for piece in batch.pieces])})
+        caption = model.encode_captions(place.bank, batch.caption_idx, batch.generator)
+        if place.part_texts is None:
+            return BatchEmbeddings({"caption": caption, "motion": torch.cat([model.encode_motions(piece) for piece in batch.buckets])})
         rows = part_rows(batch, place)
         part_text = model.encode_captions(place.bank, rows.clamp(min=0).flatten()).unflatten(0, rows.shape)
-        mixes = config.parts.lambda_mix > 0 and min(len(piece.lengths) for piece in batch.pieces) > 1  # somebody to take parts from
-        moved = BatchEmbeddings.join([embed_bucket(model, piece, place.motions.columns, mixes) for piece in batch.pieces])
+        mixes = config.parts.lambda_mix > 0 and min(len(piece.lengths) for piece in batch.buckets) > 1  # somebody to take parts from
+        moved = BatchEmbeddings.join([embed_bucket(model, piece, place.motions.columns, mixes) for piece in batch.buckets])
     return replace(moved, vectors={"caption": caption, "part_text": part_text} | moved.vectors)
 
 
 def part_rows(batch: Batch, place: TrainContext) -> Tensor:
     """(B, 5) bank rows of the part texts of a batch, as its motions are shown; -1 where a part is undefined."""
-    rows = place.parts[batch.rows]
-    return rows if batch.mirrored is None else torch.where(batch.mirrored[:, None], place.mirrored_parts[batch.rows], rows)
+    rows = place.part_texts[batch.train_idx]
+    return rows if batch.mirrored is None else torch.where(batch.mirrored[:, None], place.mirrored_part_texts[batch.train_idx], rows)
 
 
 def embed_bucket(model: DualEncoder, piece: MotionBatch, columns: dict[str, slice], mixes: bool) -> BatchEmbeddings:
@@ -76,7 +76,7 @@ def embed_bucket(model: DualEncoder, piece: MotionBatch, columns: dict[str, slic
         return BatchEmbeddings(told)
     mix = part_mixing.sample_part_mix(piece, columns)
     mixed, mixed_parts = model.encode_motions_and_parts(mix.motions)
-    return BatchEmbeddings(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mix.other, mix.replaced)
+    return BatchEmbeddings(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mix.donor_idx, mix.replaced)
 
 
 def total_loss(told: BatchEmbeddings, scale: Tensor, batch: Batch, place: TrainContext, config: TrainConfig) -> Tensor:
@@ -87,8 +87,8 @@ def total_loss(told: BatchEmbeddings, scale: Tensor, batch: Batch, place: TrainC
     """
     said, chosen = told.vectors, config.parts
     caption = mix_captions(said["caption"], batch, config)
-    total = contrastive_loss(said["motion"], caption, scale, batch.captions, batch.motion_idx, place, config)
-    if place.parts is None:
+    total = contrastive_loss(said["motion"], caption, scale, batch.caption_idx, batch.motion_idx, place, config)
+    if place.part_texts is None:
         return total
     defined = part_rows(batch, place) >= 0
     text = losses.mean_by_motion(said["caption"], batch.motion_idx, len(said["motion"]))
@@ -104,7 +104,7 @@ def mix_captions(caption: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
     """Captions (C, d) with a share (--caption_mix) of them replaced by the mean of all captions of their motion, as unit vectors."""
     if not config.augment.caption_mix:
         return caption
-    mean = losses.mean_by_motion(caption, batch.motion_idx, len(batch.rows))
+    mean = losses.mean_by_motion(caption, batch.motion_idx, len(batch.train_idx))
     replaced = torch.rand(len(caption), generator=batch.generator, device=caption.device) < config.augment.caption_mix
     return torch.where(replaced[:, None], mean.index_select(0, batch.motion_idx), caption)
 
@@ -154,9 +154,9 @@ def false_negatives(rows: Tensor, motion_idx: Tensor, motions: int, place: Train
     mean is taken off. Not nearly the same is what differs by a mirrored side ("waves the left hand", "waves the right hand").
     """
     same = losses.has_equivalent_caption(rows[:, None] == rows, motion_idx, motions)
-    if place.similar is None or config.loss.negative_threshold > 1:
+    if place.centred_captions is None or config.loss.negative_threshold > 1:
         return same
-    vectors, sides = place.similar[rows], place.sides[rows]
+    vectors, sides = place.centred_captions[rows], place.caption_sides[rows]
     close = vectors @ vectors.T >= config.loss.negative_threshold
     mirrored = close & (sides[:, :1] == sides[:, 1])
     return same | (
@@ -168,7 +168,7 @@ def excluded_negative_fraction(place: TrainContext, config: TrainConfig) -> floa
     """The share of the pairs of a caption and another motion that are no negatives, among at most SHARE_MOTIONS motions."""
     count = len(place.table.counts)
     some = torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS), device=place.device).round().long()
-    rows, motion_idx = place.table.of(some)
+    rows, motion_idx = place.table.captions_of(some)
     others = motion_idx[:, None] != torch.arange(len(some), device=place.device)
     if config.loss.negative_threshold <= 0 or not bool(others.any()):
         return 0.0

@@ -20,7 +20,7 @@ from motret.runs import history, provenance
 from motret.runs.run import Run, create_run_dir, open_run, resolve_run
 from motret.skeleton import SMPL
 from motret.training import context, fit, objective, resume
-from motret.training.context import TrainContext
+from motret.training.context import FoldContext, TrainContext
 from motret.utils import progress
 from motret.utils.device import choose_device
 from motret.utils.parallel import share_threads
@@ -33,7 +33,9 @@ def load_data(config: TrainConfig, sources: Mapping[str, str]) -> tuple[Training
     """The packed data and its folds, made where they are missing; says which."""
     data = dataset.load_training(config.data, config.machine.jobs, config.motion.features)
     left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
-    print(f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.reused else 'packed'} in {data.store.folder}")
+    print(
+        f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.cache_hit else 'packed'} in {data.store.folder}"
+    )
     if data.store.config.skeleton != SMPL.name or data.store.config.metres != 1:
         print(f"bodies: {data_report.describe_bodies(data.store.config)}")
     # what belongs together is told by canonical features, whatever the tower sees
@@ -147,18 +149,13 @@ def train_run(config: TrainConfig, sources: Mapping[str, str], make_plots: fit.P
                     run,
                     fold,
                     fit.fit(
-                        run,
-                        data,
-                        found,
-                        place,
-                        tower,
-                        fold,
+                        FoldContext(run, fold, data, found, place, tower),
                         None if progress.on_terminal() else _print_epoch_callback(run, fold),
                         make_plots,
                     ),
                 )
     if run.finished():
-        if config.checkpoint.chosen_by != "last":
+        if config.checkpoint.selection != "last":
             print(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
         print(local_score.out_of_fold_score([run], found).line(run.name))
     return run
@@ -195,7 +192,7 @@ def _fit_fold_worker(run: Run, fold: int | None, threads: int, make_plots: fit.P
     data = dataset.load_training(run.config.data, jobs=1, kind=run.config.motion.features)
     found = read_folds(data, run.config.data.folds_dir)
     place, tower = make_tower_and_context(run.config, data)
-    score = fit.fit(run, data, found, place, tower, fold, _print_epoch_callback(run, fold), make_plots)
+    score = fit.fit(FoldContext(run, fold, data, found, place, tower), _print_epoch_callback(run, fold), make_plots)
     _report_fold(run, fold, score)
 
 

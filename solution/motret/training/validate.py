@@ -41,13 +41,13 @@ def validate(
     """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, recalls, spread."""
     out = embed_out_of_fold(model, place, data, held)
     score, ranks = score_out_of_fold(out, folds)
-    captions, motion_idx = place.table.of(torch.from_numpy(held).to(place.device))
+    captions, motion_idx = place.table.captions_of(torch.from_numpy(held).to(place.device))
     motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)
     losses_of = []
     with torch.inference_mode():
-        for start in range(0, len(held), config.fit.step_size):
-            mine = (motion_idx >= start) & (motion_idx < start + config.fit.step_size)
-            piece, scale = motion[start : start + config.fit.step_size], model.logit_scale()
+        for start in range(0, len(held), config.fit.effective_batch_size):
+            mine = (motion_idx >= start) & (motion_idx < start + config.fit.effective_batch_size)
+            piece, scale = motion[start : start + config.fit.effective_batch_size], model.logit_scale()
             loss = objective.contrastive_loss(piece, caption[mine], scale, captions[mine], motion_idx[mine] - start, place, config)
             losses_of.append(float(loss))
     filled = {"val_loss": float(np.mean(losses_of)), "score": score.mean, "error": score.error} | ranks
@@ -82,7 +82,7 @@ def mean_cosine_distance(embeddings: np.ndarray) -> float:
 
 def embed_out_of_fold(model: DualEncoder, place: TrainContext, data: TrainingData, held: np.ndarray, with_parts: bool = False) -> OutOfFold:
     """Embeddings of held-out motions and their captions, and of their parts where they are asked for."""
-    captions, motion_idx = place.table.of(torch.from_numpy(held).to(place.device))
+    captions, motion_idx = place.table.captions_of(torch.from_numpy(held).to(place.device))
     motion = embed_motions(model, place.motions, held, place.autocast())
     text = embed_captions(model, place.bank, captions, place.autocast())
     out = OutOfFold(np.array(data.training.ids)[held], held, motion, text, motion_idx.cpu().numpy())

@@ -57,7 +57,7 @@ def candidate_alphas(run: Run, fold: int | None, folds: Folds) -> tuple[float, .
         if not chosen:
             raise RunError(run.folder, "--wise_alpha auto: no finished fold has chosen a share", "train its folds first, or give a number")
         return (float(np.mean(chosen)),)
-    if len(np.unique(folds.group[folds.held_out(fold)])) < 2:
+    if len(np.unique(folds.group[folds.val_idx(fold)])) < 2:
         raise RunError(run.part(fold), "--wise_alpha auto: the held-out motions are one group", "give a number")
     return ALPHAS
 

@@ -1,6 +1,8 @@
 """The device that computes, and its precision: bfloat16 matrix products where the hardware has them."""
 
 import contextlib
+import time
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -13,6 +15,11 @@ def computes_in_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def matmul_dtype(device: torch.device) -> torch.dtype:
+    """The type in which the hardware multiplies matrices fastest: bfloat16 where it has it, else float32."""
+    return torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
 
 
 def autocast(device: torch.device, amp: bool) -> contextlib.AbstractContextManager:
@@ -30,3 +37,30 @@ def choose_device(wanted: str) -> torch.device:
 def uses_bfloat16(amp: str, device: torch.device) -> bool:
     """Whether --amp (on, off, auto) asks for bfloat16 on this device."""
     return amp == "on" or (amp == "auto" and computes_in_bfloat16(device))
+
+
+def synchronized_clock(device: torch.device) -> Callable[[], float]:
+    """A clock in seconds that waits until the device has done all its work."""
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return clock
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, sizes: Sequence[int], clock: Callable[[], float] | None = None) -> float:
+    """Most operations a second that a product of square matrices reaches, over the sizes and ten repeats of each.
+
+    clock: tells seconds, by default when the device has done its work.
+    """
+    clock, best = clock or synchronized_clock(device), 0.0
+    for size in sizes:
+        matrix = torch.randn(size, size, device=device).to(dtype)
+        matrix @ matrix  # the first product chooses its kernel
+        for _ in range(10):
+            start = clock()
+            matrix @ matrix
+            best = max(best, 2 * size**3 / (clock() - start))
+    return best

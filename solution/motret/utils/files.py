@@ -7,10 +7,14 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from motret.errors import DataError
 
@@ -29,28 +33,56 @@ def format_duration(seconds: float) -> str:
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary neighbour of `path` and puts it in place when it is whole."""
+    """Lets `write` fill a temporary file beside `path` and renames it to `path` when it is whole.
+
+    After an error `path` is as it was. Missing folders are made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    tmp_path = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
-        write(beside)
-        beside.replace(path)
+        write(tmp_path)
+        tmp_path.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        tmp_path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text as it is, whole or not at all."""
+    atomic_write(path, lambda tmp_path: tmp_path.write_text(text, encoding="utf-8", newline=""))
 
 
 def write_json(path: Path, content: object) -> None:
     """Writes indented JSON, whole or not at all."""
-    atomic_write(path, lambda beside: beside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
-    """Writes a CSV file, whole or not at all. columns: by default those of the first row."""
+    """Writes a CSV file with a header, whole or not at all. columns: by default those of the first row."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    atomic_write(path, lambda beside: beside.write_text(table.getvalue(), encoding="utf-8"))
+    write_text(path, table.getvalue())
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name, uncompressed, whole or not at all. path: ends in .npz."""
+    atomic_write(path, lambda tmp_path: np.savez(tmp_path, **arrays))
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; objects are never unpickled.
+
+    OSError where the file cannot be opened, ValueError where it is no whole .npz file of plain arrays.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("a single array, not an .npz file")
+        with archive:
+            return {name: archive[name] for name in archive.files}
+    except (EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"not a whole .npz file: {error}") from error
 
 
 def read_json(path: Path) -> Any:
