@@ -1,10 +1,11 @@
-"""The README and every page of docs/ say what is true: their commands, flags, links, files and messages exist."""
+"""What the README and the pages of docs/ name exists: commands, flags, links, files, messages."""
 
 import ast
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,11 +56,14 @@ def inline_code(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", without_code_blocks(page))
 
 
+COMMAND = re.compile(r"(PYTHON=\S+ )?(python|bash) ")
+
+
 def commands() -> Iterator[tuple[Path, list[str]]]:
-    """Page and words of each command of this repository, comments and assignments before it dropped."""
+    """Page and words of each command of this repository, without comments and assignments."""
     for page in PAGES:
         lines = [line for block in code_blocks(page, "bash") for line in block.splitlines()]
-        lines += [code for code in inline_code(page) if re.match(r"(PYTHON=\S+ )?(python|bash) ", code)]
+        lines += [code for code in inline_code(page) if COMMAND.match(code)]
         for line in lines:
             for call in line.split(" && "):
                 words = shlex.split(call, comments=True)
@@ -71,15 +75,22 @@ def commands() -> Iterator[tuple[Path, list[str]]]:
 
 def variants_added_by(page: Path) -> dict[str, dict]:
     """The lines for the table of variants that a page shows."""
-    lines = [line for block in code_blocks(page, "python") for line in block.splitlines() if re.fullmatch(r'"\w+": \{.*\},', line)]
-    return {name: values for line in lines for name, values in ast.literal_eval(f"{{{line}}}").items()}
+    lines = [line for block in code_blocks(page, "python") for line in block.splitlines()]
+    entries = [line for line in lines if re.fullmatch(r'"\w+": \{.*\},', line)]
+    return ast.literal_eval(f"{{{' '.join(entries)}}}")
 
 
-@pytest.mark.parametrize(
-    ("page", "words"),
-    [pytest.param(page, words, id=f"{page_name(page)}: {' '.join(words)}") for page, words in commands()],
-)
-def test_a_command_of_the_pages_is_understood(page: Path, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def case(page: Path, words: list[str]) -> Any:
+    return pytest.param(page, words, id=f"{page_name(page)}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize(("page", "words"), [case(page, words) for page, words in commands()])
+def test_a_command_of_the_pages_is_understood(
+    page: Path,
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     script, args = Path(words[1]), words[2:]
     assert (ROOT / script).is_file()
     for name, values in variants_added_by(page).items():
@@ -108,7 +119,8 @@ def test_a_command_of_the_pages_is_understood(page: Path, words: list[str], tmp_
 def known_flags() -> set[str]:
     kinds = [*CONFIGS.values(), *VALIDATE.values(), scripts.TuneConfig, training.TrainConfig]
     names = set().union(*(base.flag_defaults(kind) for kind in kinds))
-    return names | {f"no_{name}" for name in names} | PLANNED | {"dry_run", "help", "install_browser"}
+    names |= {f"no_{name}" for name in names}
+    return names | PLANNED | {"dry_run", "help", "install_browser"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -120,7 +132,8 @@ def test_every_flag_that_a_page_names_exists(page: Path) -> None:
 
 def flags_added_by(page: Path) -> set[str]:
     """Settings that the example of a page defines."""
-    return {name for block in code_blocks(page, "python") for name in re.findall(r"^    (\w+): \w+ = ", block, re.M)}
+    code = "\n".join(code_blocks(page, "python"))
+    return set(re.findall(r"^    (\w+): \w+ = ", code, re.M))
 
 
 def anchors(page: Path) -> set[str]:
@@ -149,15 +162,17 @@ READERS_OWN = re.compile(r"solution/my_\w+\.py")
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
-    files = {code for code in inline_code(page) if OUR_FILE.fullmatch(code) and not READERS_OWN.fullmatch(code)}
-    assert not [file for file in files if not (ROOT / file).is_file()]
+    files = {code for code in inline_code(page) if OUR_FILE.fullmatch(code)}
+    missing = [file for file in files if not (ROOT / file).is_file()]
+    assert not [file for file in missing if not READERS_OWN.fullmatch(file)]
 
 
 def test_every_module_that_the_architecture_names_exists() -> None:
     package = ROOT / "solution" / "motret"
     folders = {path.name for path in package.iterdir() if path.is_dir()}
-    names = [code for code in inline_code(ROOT / "docs" / "architecture.md") if code.split("/")[0] in folders]
-    modules = [name for name in names if re.fullmatch(r"\w+/\w+", name)]
+    code = inline_code(ROOT / "docs" / "architecture.md")
+    paths = [name for name in code if re.fullmatch(r"\w+/\w+", name)]
+    modules = [name for name in paths if name.split("/")[0] in folders]
     assert len(modules) > 10
     assert not [name for name in modules if not (package / f"{name}.py").is_file()]
 
@@ -170,11 +185,12 @@ def test_every_page_that_the_code_names_exists() -> None:
 
 def program_texts() -> str:
     """All texts of the program, one a line; a formatted value ends one text and begins another."""
-    texts = []
+    texts = [(ROOT / "solution" / "environment.sh").read_text(encoding="utf-8")]
     for path in (ROOT / "solution").rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        texts += [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return "\n".join([*texts, (ROOT / "solution" / "environment.sh").read_text(encoding="utf-8")])
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+        texts += [value for value in constants if isinstance(value, str)]
+    return "\n".join(texts)
 
 
 def test_every_message_on_the_page_of_troubleshooting_is_one_of_the_program() -> None:
