@@ -54,14 +54,6 @@ def test_raw_features_are_standardised_over_each_motion(rotations):
         np.testing.assert_allclose(mine, twin[..., : 192 if rotations else 66], atol=1e-5)
 
 
-def test_canonical_features_are_what_they_were():
-    positions, sixes = skeleton.split_columns(helpers.motion(9))
-    config = FeatureConfig()
-    whole = features.canonical_features(positions, sixes, np.array([0]), config)
-    np.testing.assert_array_equal(features.make_features(positions, sixes, np.array([0]), config), whole)
-    assert features.feature_layout(2, config) == features.feature_columns(2)
-
-
 # ---- the tower
 
 

@@ -154,7 +154,7 @@ def test_what_is_kept_of_a_view_in_the_mirror_changes_with_the_caption_rules(tmp
     out = oof.load_out_of_fold(run, 0)
 
     def origins() -> list[str]:
-        shown = (TtaView("mirror", mirror=object()), TtaView("speed0.9", pace=0.9))
+        shown = (TtaView("mirror", mirror=object()), TtaView("speed0.9", speed=0.9))
         return [tta.view_cache_key(run, 0, view, out.text, out.motion) for view in shown]
 
     before = origins()
