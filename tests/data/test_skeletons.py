@@ -134,9 +134,9 @@ def test_the_features_of_kit_joints_in_millimetres_are_those_of_the_same_joints_
     same = body(20, persons=1, seed=0)
     np.testing.assert_allclose(
         found[..., data.store.columns["position"]].reshape(20, 21, 3)[:, [0, 4, 7, 13]],
-        features.make_features(same, np.empty((20, 1, 0, 6)), np.array([0]), FeatureConfig(rotations=False))[..., :66].reshape(
-            20, 22, 3
-        )[:, [0, 15, 20, 7]],
+        features.make_features(same, np.empty((20, 1, 0, 6)), np.array([0]), FeatureConfig(rotations=False))[..., :66].reshape(20, 22, 3)[
+            :, [0, 15, 20, 7]
+        ],
         atol=0.01,
     )
     np.testing.assert_allclose(np.load(data.training.paths[row]), positions)

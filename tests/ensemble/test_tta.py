@@ -35,7 +35,7 @@ from motret.ensemble.tta import TtaView, ViewedMotions, ViewEmbeddings
 from motret.evaluation import local_score, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.z_score import ZScore
-from motret.models import motion_tower
+from motret.models import registry
 from motret.report import run_report
 from motret.runs import oof
 

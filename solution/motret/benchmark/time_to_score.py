@@ -51,7 +51,7 @@ def measure_time_to_score(config: BenchConfig, scratch: Path) -> list[Measuremen
 
     packed = max(map(seconds_at, (scratch / "work").glob("*/store.json")))
     ready = seconds_at(run.folder / "args.json")
-    checkpoints = sorted(run.part(None).glob("ckpt_epoch*.pt"), key=seconds_at)
+    checkpoints = sorted(run.fold_dir(None).glob("ckpt_epoch*.pt"), key=seconds_at)
     epoch_ends = [seconds_at(path) for path in checkpoints]
     scores = true_scores(config, run, checkpoints)
     reached = next((index for index, score in enumerate(scores) if score >= config.target), None)
@@ -132,7 +132,7 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: Sequence[Path]) -> l
     truth = submission.read_ground_truth(test_dir / "gt.csv")
     device = choose_device(config.machine.device)
     amp = uses_bfloat16(run.config.fit.amp, device)
-    tower = text_tower.make_text_tower(run.config.text)
+    tower = registry.make_text_tower(run.config.text)
     frozen = not text_tower.is_trained(run.config.text)
     captions = [caption for query in test.queries for caption in query.captions]
     bank = embed.make_caption_bank(captions, tower, frozen, work_dir / "text", device).to(device)
@@ -146,18 +146,14 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: Sequence[Path]) -> l
         motion = embed.embed_motions(model, motions, motion_idx, autocast(device, amp))
         text = embed.embed_captions(model, bank, caption_idx, autocast(device, amp))
         by_query = zip(np.split(text, query_ends), test.candidate_idx, strict=True)
-        similarities = [
-            (query_text @ motion[candidates].T).mean(axis=0) for query_text, candidates in by_query
-        ]
+        similarities = [(query_text @ motion[candidates].T).mean(axis=0) for query_text, candidates in by_query]
         ranking = submission.rank_candidates(test.queries, similarities)
         answers = {text_files.query_key(name): tuple(order) for name, order in ranking.items()}
         scores.append(float(metrics.submission_scores(answers, truth).mean()))
     return scores
 
 
-def compare_with_baseline(
-    config: BenchConfig, scratch: Path, scores: Sequence[float], epoch_ends: Sequence[float]
-) -> Measurement:
+def compare_with_baseline(config: BenchConfig, scratch: Path, scores: Sequence[float], epoch_ends: Sequence[float]) -> Measurement:
     """The true score of another pipeline, and our best score by the time it has ended.
 
     `config.baseline_command` trains and ranks; {data} and {out} in it stand for the data folder and

@@ -24,8 +24,9 @@ from motret.errors import ConfigError
 class MotionConfig:
     """The motion tower."""
 
-    motion_tower: str = "motret.models.motion_tower:MotionTransformer"
-    """Class of the tower, as module:Class; docs/own_model.md shows how to add one."""
+    motion_tower: str = "transformer"
+    """transformer, part (with part tokens), frame (the challenge README's), or a class of one's own
+    as module:Class; docs/own_model.md shows how to add one."""
     features: str = "canonical"
     """What it gets: canonical, each person in the own heading frame; canonical+<block>+..., with more feature blocks
     (docs/add_feature_block.md); or raw, the columns as stored, standardised over each motion by itself."""

@@ -189,14 +189,10 @@ def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Se
             if (query_key(query.id), candidate) not in by_pair:
                 problem = f"no similarity of candidate {candidate} of query {query_key(query.id)}"
                 raise DataError(path, problem, "rank the same test folder")
-    return tuple(
-        np.array([by_pair[query_key(query.id), candidate] for candidate in query.candidates]) for query in queries
-    )
+    return tuple(np.array([by_pair[query_key(query.id), candidate] for candidate in query.candidates]) for query in queries)
 
 
-def _read_out_of_fold(
-    path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds
-) -> dict[int, np.ndarray]:
+def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds) -> dict[int, np.ndarray]:
     """Fold -> (captions, motions) similarities. DataError where they are of other folds or of another shape."""
     out_of_fold = {int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))}
     if out_of_fold and str(arrays.get("folds")) != folds.hash:

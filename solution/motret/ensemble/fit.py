@@ -149,9 +149,7 @@ def fit_weights(galleries: OofGalleries, config: EnsembleConfig) -> FittedWeight
     distinct = tuple(idx for idx in members if not equal[idx, :idx].any())
     contests = {fold: contest.only(distinct) for fold, contest in contests.items()}
     search, equal_weights = WeightSearch(contests), np.full(len(distinct), 1 / len(distinct))
-    by_folds = {
-        fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights for fold_set in nested.fold_sets
-    }
+    by_folds = {fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights for fold_set in nested.fold_sets}
     return FittedWeights(distinct, contests, nested, by_folds)
 
 
@@ -180,9 +178,7 @@ def fit_views(galleries: OofGalleries, weights: FittedWeights, config: EnsembleC
     return FittedViews(views, {key: by_views[views[key[0]]] for key, by_views in ranks.items()})
 
 
-def fit_query_bank(
-    galleries: OofGalleries, weights: FittedWeights, views: FittedViews, config: EnsembleConfig
-) -> FittedQueryBank:
+def fit_query_bank(galleries: OofGalleries, weights: FittedWeights, views: FittedViews, config: EnsembleConfig) -> FittedQueryBank:
     """Step 3: beta of query-bank normalisation, None where it does not help."""
     ranks: dict[tuple[FoldSet, int], dict[float | None, GalleryRanks]] = {
         key: {None: without_bank} for key, without_bank in views.ranks.items()
@@ -197,9 +193,7 @@ def fit_query_bank(
     return FittedQueryBank(betas, {key: by_beta[betas[key[0]]] for key, by_beta in ranks.items()})
 
 
-def nested_score(
-    galleries: OofGalleries, weights: FittedWeights, views: FittedViews, bank: FittedQueryBank
-) -> FittedEnsemble:
+def nested_score(galleries: OofGalleries, weights: FittedWeights, views: FittedViews, bank: FittedQueryBank) -> FittedEnsemble:
     """Step 4: the final ensemble, with the ranks of each fold by the ensemble that is fitted on the others.
 
     An ensemble of one member as it is has that member's score, whatever the fits on fewer folds chose.

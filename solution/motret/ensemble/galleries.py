@@ -150,10 +150,7 @@ class OofGalleries:
 
     def select(self, member_idx: Sequence[int]) -> "OofGalleries":
         """The same galleries of some of the members."""
-        folds = {
-            fold: replace(gallery, members=tuple(gallery.members[idx] for idx in member_idx))
-            for fold, gallery in self.folds.items()
-        }
+        folds = {fold: replace(gallery, members=tuple(gallery.members[idx] for idx in member_idx)) for fold, gallery in self.folds.items()}
         return OofGalleries(tuple(self.names[idx] for idx in member_idx), folds)
 
 
@@ -191,9 +188,7 @@ def mix(weights: Mixture | np.ndarray, scores: Mapping[int, np.ndarray]) -> np.n
     return reduce(np.add, (weights[idx] * array for idx, array in scores.items() if weights[idx]))
 
 
-def concat_views(
-    text: np.ndarray, motion: np.ndarray, views: Sequence[ViewEmbeddings]
-) -> tuple[np.ndarray, np.ndarray]:
+def concat_views(text: np.ndarray, motion: np.ndarray, views: Sequence[ViewEmbeddings]) -> tuple[np.ndarray, np.ndarray]:
     """(C, v) and (M, v) whose products are the sum of the plain similarities and those in views, in units of the plain ones."""
     texts = scale_views([text, *(view.text for view in views)], [view.deviation for view in views])
     return texts, np.concatenate([motion, *(view.motion for view in views)], axis=1)

@@ -54,9 +54,7 @@ class ContestedPairs:
             n_above.append(above.sum(axis=1))
             counts.append(contested.sum(axis=1))
             margins.append(margin[:, contested])
-        return cls(
-            np.concatenate(n_above), _offsets(np.concatenate(counts)), np.concatenate(margins, axis=1), motion_idx, group
-        )
+        return cls(np.concatenate(n_above), _offsets(np.concatenate(counts)), np.concatenate(margins, axis=1), motion_idx, group)
 
     def ranks(self, weights: np.ndarray) -> GalleryRanks:
         """Ranks of the right motions under these weights (members,)."""

@@ -25,8 +25,11 @@ class EpochChoice:
     def summary(self) -> str:
         """For people: the means, and the gains over the last epoch, paired over folds."""
         return (
-            f"epoch choice, mean of {len(self.last)} folds: last {self.last.mean():.4f}; best on the fold itself {self.best_on_fold.mean():.4f} "
-            f"({_gain(self.best_on_fold - self.last)}); best on the other folds {self.best_on_other_folds.mean():.4f} ({_gain(self.best_on_other_folds - self.last)})"
+            f"epoch choice, mean of {len(self.last)} folds: last {self.last.mean():.4f}; "
+            f"best on the fold itself {self.best_on_fold.mean():.4f} "
+            f"({_gain(self.best_on_fold - self.last)}); "
+            f"best on the other folds {self.best_on_other_folds.mean():.4f} "
+            f"({_gain(self.best_on_other_folds - self.last)})"
         )
 
 

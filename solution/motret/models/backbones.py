@@ -55,9 +55,7 @@ class PackedSequence:
     def pad(self, tokens: Tensor) -> Tensor:
         """Tokens (R, d) in their places (B, N, d); 0 elsewhere."""
         if self.indices is not None:
-            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(
-                0, self.indices, tokens
-            )
+            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(0, self.indices, tokens)
         return tokens.view(*self.real.shape, tokens.shape[-1])
 
     @property
@@ -97,9 +95,7 @@ class Block(nn.Module):
     def forward(self, tokens: Tensor, grid: PackedSequence) -> Tensor:
         heads = grid.pad(self.qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = softmax_attention(
-            query, key, value, None if grid.mask is None else grid.mask[:, None, None]
-        )
+        seen = softmax_attention(query, key, value, None if grid.mask is None else grid.mask[:, None, None])
         tokens = tokens + self.dropout(self.proj(grid.pack(seen.transpose(1, 2).flatten(-2))))
         return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 
@@ -114,10 +110,7 @@ class Transformer(nn.Module):
         width = config.width
         self.project = nn.Linear(features, width)
         self.positions = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.hidden_dim, config.dropout)
-            for _ in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers))
 
     def embed(self, patches: Tensor, places: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
@@ -168,9 +161,7 @@ class LinearAttention(nn.Module):
         normed = self.norm(tokens)
         found = (grid.pad(to(normed)) for to in (self.query, self.key, self.value))
         query, key, value = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in found)
-        seen = linear_attention(
-            query, key, value, None if grid.mask is None else grid.mask[:, None, :, None]
-        )
+        seen = linear_attention(query, key, value, None if grid.mask is None else grid.mask[:, None, :, None])
         return tokens + self.proj_out(grid.pack(seen.transpose(1, 2).flatten(-2)), step)
 
 
@@ -183,9 +174,7 @@ class FeedForward(nn.Module):
         self.dropout, self.proj_out = nn.Dropout(dropout), StyledOutput(width, dropout)
 
     def forward(self, tokens: Tensor, step: Tensor) -> Tensor:
-        return tokens + self.proj_out(
-            self.linear2(self.dropout(F.gelu(self.linear1(tokens)))), step
-        )
+        return tokens + self.proj_out(self.linear2(self.dropout(F.gelu(self.linear1(tokens)))), step)
 
 
 class LinearBlock(nn.Module):
@@ -213,12 +202,9 @@ class MotionDiffuse(nn.Module):
         width = config.width
         self.sequence_embedding = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
         self.joint_embed = nn.Linear(features, width)
-        self.time_embed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
-        )
+        self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         self.temporal_decoder_blocks = nn.ModuleList(
-            LinearBlock(width, config.heads, config.hidden_dim, config.dropout)
-            for _ in range(config.layers)
+            LinearBlock(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers)
         )
         step = torch.zeros(width)
         step[: width // 2] = 1  # cosines, then sines, of step 0

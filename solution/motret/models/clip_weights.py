@@ -55,22 +55,12 @@ def choose_activation(config: TextConfig) -> Activation:
     by_name = bool(about.get("quick_gelu", False))
     if about["text_cfg"].get("hf_model_name"):
         if asked not in ("auto", "model"):
-            problem = (
-                f"the text half of {name} is a Hugging Face encoder with an activation of its own"
-            )
+            problem = f"the text half of {name} is a Hugging Face encoder with an activation of its own"
             raise ConfigError("--text_activation", problem, "leave it out")
         return Activation(by_name, "of the image half; the text half is a Hugging Face encoder")
-    known = (
-        _activation_of_file(Path(weights))
-        if Path(weights).is_file()
-        else _activation_of_tag(name, weights)
-    )
+    known = _activation_of_file(Path(weights)) if Path(weights).is_file() else _activation_of_tag(name, weights)
     if asked == "model":
-        differs = (
-            f", although the weights need {ACTIVATION_NAMES[known.quick]}"
-            if known and known.quick != by_name
-            else ""
-        )
+        differs = f", although the weights need {ACTIVATION_NAMES[known.quick]}" if known and known.quick != by_name else ""
         return Activation(by_name, f"as the name {name} says{differs}")
     if asked == "auto":
         hint = "" if by_name else "; if they are OpenAI's, add --text_activation quick_gelu"
@@ -107,9 +97,7 @@ def _activation_of_file(path: Path) -> Activation | None:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as broken:
         problem = f"cannot be read ({type(broken).__name__})"
-        raise WeightsError(
-            about, problem, "download it again, or remove it and give --text_activation"
-        ) from broken
+        raise WeightsError(about, problem, "download it again, or remove it and give --text_activation") from broken
 
 
 def _published_activation(path: Path) -> Activation | None:
@@ -154,11 +142,7 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            root = next(
-                name.removesuffix("data.pkl")
-                for name in archive.namelist()
-                if name.endswith("/data.pkl")
-            )
+            root = next(name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
             with archive.open(f"{root}data.pkl") as stream:
                 return dict(_tensors(_ArchiveUnpickler(stream, archive, f"{root}data/").load(), ""))
     except (
@@ -198,16 +182,10 @@ class _ArchiveUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: tuple) -> Tensor:
         _, dtype, key, _, size = pid
         content = bytearray(self.archive.read(f"{self.storages}{key}"))
-        return (
-            torch.frombuffer(content, dtype=dtype, count=size)
-            if size
-            else torch.empty(0, dtype=dtype)
-        )
+        return torch.frombuffer(content, dtype=dtype, count=size) if size else torch.empty(0, dtype=dtype)
 
 
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
+def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     return torch.as_strided(storage, size, stride, offset)
 
 

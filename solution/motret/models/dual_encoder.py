@@ -39,34 +39,22 @@ class DualEncoder(nn.Module):
         width = max(part.stop for part in columns.values())
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.motion_tower = registry.make_motion_tower(
-            config.motion, persons, columns, config.parts.use_gar
-        )
+        self.motion_tower = registry.make_motion_tower(config.motion, persons, columns, config.parts.use_gar)
         self.standardises = config.motion.features == "canonical"
         dim, plain = self.motion_tower.dim, config.motion.projection == "none"
         self.embed_dim = dim if plain else config.motion.proj_dim
-        self.motion_head = (
-            nn.Identity()
-            if plain
-            else nn.Sequential(
-                nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.embed_dim)
-            )
-        )
+        self.motion_head = nn.Identity() if plain else nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.embed_dim))
         if config.parts.use_gar:
             own = getattr(self.motion_tower, "part_dim", None)
             if own is None:
                 problem = f"{config.motion.motion_tower} knows no parts"
                 raise ConfigError("--use_gar", problem, "leave it out, or take --motion_tower part")
-            self.part_head = nn.Sequential(
-                nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.embed_dim)
-            )
+            self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.embed_dim))
         self.text_tower = text_tower
         self.augment = config.augment
         hidden = config.text.text_hidden
         if plain:
-            self.text_head = (
-                nn.Identity() if text_dim == self.embed_dim else nn.Linear(text_dim, self.embed_dim)
-            )
+            self.text_head = nn.Identity() if text_dim == self.embed_dim else nn.Linear(text_dim, self.embed_dim)
         else:
             self.text_head = nn.Sequential(
                 nn.LayerNorm(text_dim),
@@ -74,9 +62,7 @@ class DualEncoder(nn.Module):
                 nn.GELU(),
                 nn.Linear(hidden, self.embed_dim),
             )
-        self.log_scale = nn.Parameter(
-            torch.tensor(-math.log(config.loss.tau)), requires_grad=config.loss.learn_tau
-        )
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.loss.tau)), requires_grad=config.loss.learn_tau)
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
         """Feature statistics (D,) of the training motions; a feature that never changes keeps its size."""
@@ -105,9 +91,7 @@ class DualEncoder(nn.Module):
 
     def encode_motions(self, batch: MotionBatch) -> Tensor:
         """(B, proj_dim) unit vectors of raw features."""
-        return F.normalize(
-            self.motion_head(self.motion_tower(self._standardised(batch))).float(), dim=-1
-        )
+        return F.normalize(self.motion_head(self.motion_tower(self._standardised(batch))).float(), dim=-1)
 
     def encode_motions_and_parts(self, batch: MotionBatch) -> tuple[Tensor, list[Tensor]]:
         """Unit vectors of motions (B, proj_dim), and of their parts (B, 5, proj_dim) by each of the tower's ways to tell them."""
@@ -118,18 +102,14 @@ class DualEncoder(nn.Module):
     def _standardised(self, batch: MotionBatch) -> MotionBatch:
         if not self.standardises:
             return batch
-        frames = (
-            (batch.frames - self.mean).mul_(self.scale).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-        )  # one copy, not three
+        frames = (batch.frames - self.mean).mul_(self.scale).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)  # one copy, not three
         if batch.generator is not None and self.augment.noise:
             frames = augment.add_noise(frames, self.augment.noise, batch.generator)
         if batch.generator is not None and self.augment.frame_mask:
             frames = augment.mask_frames(frames, self.augment.frame_mask, batch.generator)
         return MotionBatch(frames, batch.lengths, batch.generator)
 
-    def encode_captions(
-        self, bank: CaptionBank, rows: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def encode_captions(self, bank: CaptionBank, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(C, proj_dim) unit vectors of the bank's captions in `rows` (C,); a caption met twice is encoded once.
 
         generator: where random choices come from while training (--word_dropout), None otherwise.
@@ -140,13 +120,9 @@ class DualEncoder(nn.Module):
         lengths = bank.lengths[distinct]
         order = lengths.argsort(stable=True)
         pieces = order.tensor_split(min(N_TEXT_CHUNKS, len(order)))
-        told = torch.cat(
-            [self._told(bank.ids[distinct[own]], lengths[own], generator) for own in pieces]
-        )
+        told = torch.cat([self._told(bank.ids[distinct[own]], lengths[own], generator) for own in pieces])
         place = order.argsort()[back]
-        return told.index_select(
-            0, place
-        )  # unlike [place], its gradient adds up in one order: runs repeat bit for bit
+        return told.index_select(0, place)  # unlike [place], its gradient adds up in one order: runs repeat bit for bit
 
     def _told(self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
         """(C, proj_dim) unit vectors of captions of like length, token ids (C, L) of which `lengths` (C,) are real."""

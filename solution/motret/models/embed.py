@@ -32,10 +32,7 @@ def embed_motions(
     wanted = torch.from_numpy(rows).to(motions.device)
     order = motions.lengths[wanted].argsort(stable=True)
     with precision:
-        parts = [
-            model.encode_motions(motions.gather(wanted[piece]))
-            for piece in order.split(batching.EVAL_BATCH_SIZE)
-        ]
+        parts = [model.encode_motions(motions.gather(wanted[piece])) for piece in order.split(batching.EVAL_BATCH_SIZE)]
     encoded = torch.cat(parts)
     out = torch.empty_like(encoded)
     out[order] = encoded
@@ -52,11 +49,7 @@ def embed_captions(
     """(C, d) unit vectors of captions of a bank."""
     model.eval()
     with precision:
-        return (
-            torch.cat([model.encode_captions(bank, part) for part in rows.split(1024)])
-            .cpu()
-            .numpy()
-        )
+        return torch.cat([model.encode_captions(bank, part) for part in rows.split(1024)]).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -97,9 +90,7 @@ def embed_caption_parts(
 EMBED_BATCH_SIZE = 128
 
 
-def make_caption_bank(
-    captions: Sequence[str], tower: TextTower, frozen: bool, cache: Path, device: torch.device
-) -> CaptionBank:
+def make_caption_bank(captions: Sequence[str], tower: TextTower, frozen: bool, cache: Path, device: torch.device) -> CaptionBank:
     """The bank of these captions; what a frozen tower says of them is kept in `cache`, by tower, weights and captions."""
     distinct = sorted(set(captions))
     index = {caption: row for row, caption in enumerate(distinct)}
@@ -114,9 +105,7 @@ def make_caption_bank(
 
 
 @torch.inference_mode()
-def embed_frozen(
-    tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.device
-) -> np.ndarray:
+def embed_frozen(tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.device) -> np.ndarray:
     """What a tower says of captions, as it tokenised them: (C, dim) float32. Those of one length go together, so that little is padding."""
     tower = tower.to(device).eval()
     out = torch.empty(len(ids), tower.dim)
@@ -129,24 +118,16 @@ def embed_frozen(
             hidden=len(order) < 2000,
         ):
             longest = int(lengths[rows].max())
-            out[rows] = (
-                tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
-            )
+            out[rows] = tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
     return out.numpy()
 
 
-def _cache_key(
-    tower: TextTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, halved: bool
-) -> str:
+def _cache_key(tower: TextTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, halved: bool) -> str:
     """Changes with any weight of the tower, its kinds of modules (activations too), any token of the captions, any caption, and with
     whether bfloat16 is computed in."""
     content = hashlib.blake2b(digest_size=16)
     for value in (*tower.state_dict().values(), ids, lengths):
         content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    shapes = [
-        (name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()
-    ]
+    shapes = [(name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()]
     kinds = sorted({type(module).__name__ for module in tower.modules()})
-    return files.content_hash(
-        type(tower).__name__, kinds, shapes, content.hexdigest(), captions, halved
-    )
+    return files.content_hash(type(tower).__name__, kinds, shapes, content.hexdigest(), captions, halved)

@@ -21,9 +21,7 @@ class FrameTransformer(nn.Module):
         self.project = nn.Linear(persons * max(part.stop for part in columns.values()), self.dim)
         self.positions = nn.Parameter(torch.randn(self.longest, self.dim) * 0.02)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True
-            )
+            nn.TransformerEncoderLayer(self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True)
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(self.dim)

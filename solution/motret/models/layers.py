@@ -10,9 +10,7 @@ from motret.errors import ConfigError
 
 def find_block_list(tower: nn.Module) -> tuple[str, nn.ModuleList] | None:
     """The tower's layers and their name in it: the list of modules with the most weights, the outermost of equals; None without one."""
-    lists = [
-        (name, found) for name, found in tower.named_modules() if isinstance(found, nn.ModuleList)
-    ]
+    lists = [(name, found) for name, found in tower.named_modules() if isinstance(found, nn.ModuleList)]
     return max(
         lists,
         key=lambda named: sum(weight.numel() for weight in named[1].parameters()),
@@ -26,17 +24,13 @@ def layer_ids(tower: nn.Module) -> dict[str, int | None]:
     Outside of the layers an embedding is what stands in an `nn.Embedding` or has "emb" in its name.
     """
     name, layers = find_block_list(tower) or ("", nn.ModuleList())
-    embeddings = tuple(
-        f"{place}." for place, module in tower.named_modules() if isinstance(module, nn.Embedding)
-    )
+    embeddings = tuple(f"{place}." for place, module in tower.named_modules() if isinstance(module, nn.Embedding))
     found: dict[str, int | None] = {}
     for weight, _ in tower.named_parameters():
         if weight.startswith(f"{name}."):
             found[weight] = len(layers) - 1 - int(weight.removeprefix(f"{name}.").split(".")[0])
         else:
-            found[weight] = (
-                len(layers) if "emb" in weight or weight.startswith(embeddings) else None
-            )
+            found[weight] = len(layers) if "emb" in weight or weight.startswith(embeddings) else None
     return found
 
 

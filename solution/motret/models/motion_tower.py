@@ -25,9 +25,7 @@ class MotionTransformer(nn.Module):
         super().__init__()
         del persons  # any number: all go through the same layers
         if config.max_frames // config.patch > MAX_TOKENS:
-            problem = (
-                f"{config.max_frames} frames are more than {MAX_TOKENS} patches of {config.patch}"
-            )
+            problem = f"{config.max_frames} frames are more than {MAX_TOKENS} patches of {config.patch}"
             raise ConfigError("--max_frames", problem, "raise --patch or lower --max_frames")
         if not config.mask:
             raise ConfigError(
@@ -42,9 +40,7 @@ class MotionTransformer(nn.Module):
         )
         self.pools_cls, self.width = config.pool == "cls", config.width
         self.dim = self.width if self.pools_cls else 2 * self.width
-        self.backbone = backbones.make_backbone(
-            config, config.patch * max(part.stop for part in columns.values())
-        )
+        self.backbone = backbones.make_backbone(config, config.patch * max(part.stop for part in columns.values()))
         self.cls_token = nn.Parameter(torch.randn(1, self.width) * 0.02)
         self.norm = nn.LayerNorm(self.width)
 
@@ -53,18 +49,14 @@ class MotionTransformer(nn.Module):
         tokens, mask = self.attend(*self.patches(batch), self.cls_token)
         return self.pool(tokens, mask)
 
-    def attend(
-        self, patches: Tensor, places: Tensor, mask: Tensor, special: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def attend(self, patches: Tensor, places: Tensor, mask: Tensor, special: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, persons, S + N, width) after all layers, and which are real (B, persons, S + N).
 
         patches, places, mask: as `patches` gives them; special: (S, width) learned tokens without a place, put first for each person.
         """
         size, persons, count = patches.shape[:3]
         tokens = self.backbone.embed(patches, places)
-        tokens = torch.cat(
-            [special.expand(size, persons, *special.shape).to(tokens.dtype), tokens], dim=2
-        )
+        tokens = torch.cat([special.expand(size, persons, *special.shape).to(tokens.dtype), tokens], dim=2)
         count += len(special)
         mask = F.pad(mask, (len(special), 0), value=True)[:, None].expand(size, persons, count)
         alone = PackedSequence.from_mask(mask.reshape(size * persons, count))
@@ -93,9 +85,7 @@ class MotionTransformer(nn.Module):
         count = max(1, frames // self.patch)
         whole = batch.frames[:, : count * self.patch]
         if whole.shape[1] < self.patch:
-            whole = torch.cat(
-                [whole, whole[:, -1:].expand(-1, self.patch - whole.shape[1], -1, -1)], dim=1
-            )
+            whole = torch.cat([whole, whole[:, -1:].expand(-1, self.patch - whole.shape[1], -1, -1)], dim=1)
         patches = whole.view(size, count, self.patch, persons, features)
         real = (batch.lengths // self.patch).clamp(min=1, max=count)
         places = torch.arange(count, device=real.device).expand(size, count)
@@ -103,13 +93,9 @@ class MotionTransformer(nn.Module):
             luck = torch.rand(size, count, generator=batch.generator, device=real.device)
             order = luck.masked_fill(places >= real[:, None], 2.0).argsort(dim=1)
             places = order[:, : math.ceil((1 - self.drop) * count)]
-            patches = patches[
-                torch.arange(size, device=real.device)[:, None], places
-            ]  # before the copies below
+            patches = patches[torch.arange(size, device=real.device)[:, None], places]  # before the copies below
             real = ((1 - self.drop) * real).ceil().long()
-        if torch.is_autocast_enabled(
-            patches.device.type
-        ):  # the projection would round them as well, after the copy
+        if torch.is_autocast_enabled(patches.device.type):  # the projection would round them as well, after the copy
             patches = patches.to(torch.get_autocast_dtype(patches.device.type))
         patches = patches.permute(0, 3, 1, 2, 4).reshape(size, persons, places.shape[1], -1)
         mask = torch.arange(places.shape[1], device=real.device) < real[:, None]

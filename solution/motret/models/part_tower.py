@@ -28,15 +28,10 @@ class PartTransformer(MotionTransformer):
         self.part_dim = config.width
         self.part_tokens = nn.Parameter(torch.randn(len(skeleton.PARTS), config.width) * 0.02)
         self.part_drop, self.with_encoders = config.part_token_drop, config.part_encoders
-        self.columns = [
-            torch.from_numpy(features.part_columns(columns, part)) for part in skeleton.PARTS
-        ]
+        self.columns = [torch.from_numpy(features.part_columns(columns, part)) for part in skeleton.PARTS]
         if self.with_encoders:
             self.adapters = nn.ModuleList(
-                nn.Sequential(
-                    nn.Linear(len(own), ADAPTER_DIM), nn.GELU(), nn.Linear(ADAPTER_DIM, whole)
-                )
-                for own in self.columns
+                nn.Sequential(nn.Linear(len(own), ADAPTER_DIM), nn.GELU(), nn.Linear(ADAPTER_DIM, whole)) for own in self.columns
             )
 
     def forward(self, batch: MotionBatch) -> Tensor:
@@ -55,15 +50,11 @@ class PartTransformer(MotionTransformer):
     def _special(self) -> Tensor:
         return torch.cat([self.cls_token, self.part_tokens])
 
-    def _fewer(
-        self, patches: Tensor, places: Tensor, mask: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _fewer(self, patches: Tensor, places: Tensor, mask: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """The share of the patches that --part_token_drop leaves while training, other ones of each motion; all of them otherwise."""
         count = places.shape[1]
         keep = count if generator is None else max(1, round(count * (1 - self.part_drop)))
-        if (
-            keep < count and not self.drop
-        ):  # where --token_drop left some out, they are in random order already, real ones first
+        if keep < count and not self.drop:  # where --token_drop left some out, they are in random order already, real ones first
             luck = torch.rand(places.shape, generator=generator, device=places.device)
             order = luck.masked_fill(~mask, 2.0).argsort(dim=1)[:, :keep]
             patches, places = (

@@ -137,15 +137,8 @@ def load_backbone_weights(backbone: Backbone, config: MotionConfig) -> LoadedWei
     backbone.load_state_dict(ours | found)
     told = [f"backbone: {len(found)} of {len(weights)} tensors of {path} loaded"]
     if unused or unknown:
-        told.append(
-            "not used: "
-            + ", ".join([*(f"{purpose} {count}" for purpose, count in unused.items()), *unknown])
-        )
-    told += (
-        [f"new: {', '.join(new)}"] * bool(new)
-        + ["special tokens have no position"]
-        + [kind.note] * bool(kind.note)
-    )
+        told.append("not used: " + ", ".join([*(f"{purpose} {count}" for purpose, count in unused.items()), *unknown]))
+    told += [f"new: {', '.join(new)}"] * bool(new) + ["special tokens have no position"] + [kind.note] * bool(kind.note)
     return LoadedWeights(tuple(found), "; ".join(told))
 
 
@@ -167,9 +160,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         LookupError,
         pickle.UnpicklingError,
     ) as broken:
-        reason = (
-            str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
-        )
+        reason = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
         raise WeightsError(
             path,
             f"cannot be read as weights ({reason})",
@@ -181,11 +172,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping):
         raise WeightsError(path, "holds no weights by name", "give a MotionDiffuse or an MDM file")
-    return {
-        str(key).removeprefix("module."): value
-        for key, value in content.items()
-        if isinstance(value, Tensor)
-    }
+    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
 def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFormat:
@@ -193,9 +180,7 @@ def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFor
     for kind in FORMATS:
         if any(kind.sign.match(key) for key in weights):
             return kind
-    problem = (
-        f"nothing in it matches a backbone (its keys: {', '.join(list(weights)[:3]) or 'none'})"
-    )
+    problem = f"nothing in it matches a backbone (its keys: {', '.join(list(weights)[:3]) or 'none'})"
     raise WeightsError(
         path,
         problem,
@@ -203,20 +188,12 @@ def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFor
     )
 
 
-def _architecture_of(
-    path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor]
-) -> dict[str, Any]:
+def _architecture_of(path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The settings that fit a file: backbone, width, layers and mlp_ratio by its tensors, heads as they were published."""
     numbers = [int(match[1]) for match in map(kind.sign.match, weights) if match]
-    first = {
-        key[match.end() :]: tensor
-        for key, tensor in weights.items()
-        if (match := kind.sign.match(key)) and match[1] == "0"
-    }
+    first = {key[match.end() :]: tensor for key, tensor in weights.items() if (match := kind.sign.match(key)) and match[1] == "0"}
     if kind.out not in first or kind.hidden not in first:
-        raise WeightsError(
-            path, f"its first layer lacks {kind.out} or {kind.hidden}", "get the whole file"
-        )
+        raise WeightsError(path, f"its first layer lacks {kind.out} or {kind.hidden}", "get the whole file")
     width, hidden = first[kind.out].shape[0], first[kind.hidden].shape[0]
     return {
         "backbone": kind.backbone,
@@ -227,9 +204,7 @@ def _architecture_of(
     }
 
 
-def _check_fit(
-    path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor], config: MotionConfig
-) -> None:
+def _check_fit(path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor], config: MotionConfig) -> None:
     if config.backbone != kind.backbone:
         problem = f"holds {kind.name} weights, and --backbone is {config.backbone}"
         raise WeightsError(
@@ -258,9 +233,7 @@ def _check_fit(
         )
 
 
-def apply_weights_file(
-    config: TrainConfig, sources: Mapping[str, str]
-) -> tuple[TrainConfig, dict[str, str], str | None]:
+def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str], str | None]:
     """The settings with what a published file decides, their sources, and a line about it (None where there is nothing to say).
 
     --backbone motiondiffuse without --backbone_weights takes the file at the SGAR description's place, where it is. Backbone, width,
@@ -277,11 +250,7 @@ def apply_weights_file(
         return config, dict(sources), None
     weights = read_weights(path)
     kind = recognise_format(path, weights)
-    shape = {
-        name: value
-        for name, value in _architecture_of(path, kind, weights).items()
-        if sources.get(name) != "flag"
-    }
+    shape = {name: value for name, value in _architecture_of(path, kind, weights).items() if sources.get(name) != "flag"}
     try:
         motion = replace(motion, backbone_weights=str(path), **shape)
     except ConfigError as contradiction:
@@ -291,34 +260,20 @@ def apply_weights_file(
             "leave that flag out",
         ) from contradiction
     _check_fit(path, kind, weights, motion)
-    changed = {
-        name: f"file {path}"
-        for name in ("backbone_weights", *shape)
-        if getattr(motion, name) != getattr(config.motion, name)
-    }
-    line = (
-        f"backbone weights: {path}, {kind.name} with {motion.layers} layers of width {motion.width}"
-        if changed
-        else None
-    )
+    changed = {name: f"file {path}" for name in ("backbone_weights", *shape) if getattr(motion, name) != getattr(config.motion, name)}
+    line = f"backbone weights: {path}, {kind.name} with {motion.layers} layers of width {motion.width}" if changed else None
     return replace(config, motion=motion), dict(sources) | changed, line
 
 
 def _described_checkpoint() -> Path | None:
     """The checkpoint at the SGAR description's place, in the current folder or the repository."""
     return next(
-        (
-            folder / DESCRIBED_PATH
-            for folder in (Path(), ROOT)
-            if (folder / DESCRIBED_PATH).is_file()
-        ),
+        (folder / DESCRIBED_PATH for folder in (Path(), ROOT) if (folder / DESCRIBED_PATH).is_file()),
         None,
     )
 
 
-def _adapt_input(
-    backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor], unused: Counter[str]
-) -> list[str]:
+def _adapt_input(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor], unused: Counter[str]) -> list[str]:
     """Takes an input projection that does not fit out of what was found; returns what is new in words."""
     weight = f"{backbone.INPUT}.weight"
     own, there = ours[weight].shape[1], found[weight].shape[1] if weight in found else "none"
@@ -329,9 +284,7 @@ def _adapt_input(
     return [f"{backbone.INPUT} ({there} -> {own})"]
 
 
-def _adapt_positions(
-    backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor]
-) -> list[str]:
+def _adapt_positions(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor]) -> list[str]:
     """Makes the positions that were found as many as the backbone has; returns what is new in words."""
     name = backbone.POSITIONS
     if name not in found:
@@ -345,9 +298,6 @@ def _adapt_positions(
 
 def _purposes(kind: CheckpointFormat, keys: list[str]) -> tuple[Counter[str], list[str]]:
     """How many unused keys there are for each purpose, and the keys whose purpose nobody knows."""
-    purposes = [
-        next((told for pattern, told in kind.unused.items() if re.match(pattern, key)), None)
-        for key in keys
-    ]
+    purposes = [next((told for pattern, told in kind.unused.items() if re.match(pattern, key)), None) for key in keys]
     unknown = [key for key, purpose in zip(keys, purposes, strict=True) if purpose is None]
     return Counter(purpose for purpose in purposes if purpose is not None), unknown

@@ -26,9 +26,7 @@ BACKBONE_POSITIONS = ("backbone.positions", "backbone.sequence_embedding")
 """Parameters that only the motion towers with a backbone have."""
 
 
-def build_model(
-    config: TrainConfig, run: Run, columns: dict[str, slice], tower: TextTower, seed: int
-) -> DualEncoder:
+def build_model(config: TrainConfig, run: Run, columns: dict[str, slice], tower: TextTower, seed: int) -> DualEncoder:
     """A model with random weights, which follow from the seed alone; a frozen tower is left out.
 
     A pretrained tower that trains is copied: trained in place it would carry what one fold learns
@@ -72,9 +70,7 @@ def init_model(
     return model
 
 
-def load_model(
-    run: Run, fold: int | None, columns: dict[str, slice], tower: TextTower, device: torch.device
-) -> tuple[DualEncoder, int]:
+def load_model(run: Run, fold: int | None, columns: dict[str, slice], tower: TextTower, device: torch.device) -> tuple[DualEncoder, int]:
     """The finished model of a fold, or of all motions (None), and the epoch of its checkpoint.
 
     columns: of the features. RunError where the text tower or the features are not those the run
@@ -149,10 +145,7 @@ def _rename_parameters(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
     prefix = _motion_tower_prefix(content)
-    names = {
-        name: _rename_parameter(name) if prefix is not None and name.startswith(prefix) else name
-        for name in content
-    }
+    names = {name: _rename_parameter(name) if prefix is not None and name.startswith(prefix) else name for name in content}
     values = {names[name]: _rename_parameters(value) for name, value in content.items()}
     changed = any(values.get(name) is not value for name, value in content.items())
     return values if changed else content
