@@ -252,9 +252,9 @@ def test_who_stays_in_place_has_a_foot_that_does_not_slide(action: str) -> None:
 def test_mirroring_swaps_the_sides_and_twice_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     angles = rng.normal(size=(4, 22, 3))
-    assert np.array_equal(motion.mirrored(motion.mirrored(angles)), angles)
+    assert np.array_equal(motion.mirror_angles(motion.mirror_angles(angles)), angles)
     pelvis = np.zeros((4, 3))
-    shown = motion.forward_kinematics(motion.rotation_matrices(motion.mirrored(angles)), motion.REST_OFFSETS, pelvis)
+    shown = motion.forward_kinematics(motion.rotation_matrices(motion.mirror_angles(angles)), motion.REST_OFFSETS, pelvis)
     body = motion.forward_kinematics(motion.rotation_matrices(angles), motion.REST_OFFSETS, pelvis)
     np.testing.assert_allclose(shown, body[:, MIRROR] * (-1, 1, 1), atol=1e-12)
 
@@ -265,7 +265,7 @@ def test_the_two_stand_as_the_relation_says_and_never_in_one_another(relation: s
     positions, _ = split_columns(motion.act_out(scene, FPS, np.random.default_rng(1)))
     pelvis = positions[:, :, 0][..., (0, 2)]
     between = pelvis[:, 1] - pelvis[:, 0]
-    assert np.linalg.norm(between, axis=-1).min() > motion.NEAREST - 0.01
+    assert np.linalg.norm(between, axis=-1).min() > motion.MIN_DISTANCE - 0.01
     across = (positions[0, :, 1] - positions[0, :, 2])[:, (0, 2)]
     ahead = np.stack([-across[:, 1], across[:, 0]], axis=-1)  # each one's front: a quarter turn from its left
     ahead /= np.linalg.norm(ahead, axis=-1, keepdims=True)
