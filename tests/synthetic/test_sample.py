@@ -290,7 +290,7 @@ def test_every_caption_is_true_of_its_scene_and_states_the_side_it_names() -> No
     rng = np.random.default_rng(0)
     for scene in some_scenes(150):
         for caption in captions.draw_captions(scene, rng):
-            assert captions.consistent(caption.content, scene)
+            assert captions.is_consistent(caption.content, scene)
             told = [mention for person in caption.content.persons for mention in person]
             assert {side for side in motion.SIDES if f" {side}" in caption.text} == {m.side for m in told if m.side}
             assert ("slowly" in caption.text) == any(m.speed == "slow" for m in told)
@@ -344,12 +344,12 @@ def test_part_descriptions_say_which_side_and_leave_the_rest_undefined() -> None
 )
 def test_consistency_is_truth_of_what_is_stated(content: Content, true: bool) -> None:
     scene = Scene(((Act("punch", "right", "fast", 2), Act("bow")), (Act("squat", count=1),)), "facing")
-    assert captions.consistent(content, scene) is true
+    assert captions.is_consistent(content, scene) is true
 
 
 def test_what_is_said_of_both_holds_for_both() -> None:
     both = Content(((Mention("bow"),),), both=True)
-    assert captions.consistent(both, Scene(((Act("bow"),), (Act("squat", count=1), Act("bow"))), "side"))
+    assert captions.is_consistent(both, Scene(((Act("bow"),), (Act("squat", count=1), Act("bow"))), "side"))
 
 
 def unlike_scenes() -> list[Scene]:
