@@ -14,6 +14,7 @@ import prepare
 import train
 import validate
 from helpers import SCRATCH, SMALL, body, data_flags, data_settings, flags, load, motion, write_data
+from motret.config.base import DataConfig
 from motret.data import feature_store, folds
 from motret.data.dataset import TrainingData
 from motret.data.features import FeatureConfig
@@ -175,7 +176,7 @@ def test_half_precision_is_near_enough(tmp_path: Path) -> None:
 def test_such_motions_are_not_packed_as_if_they_had_rotations(tmp_path: Path) -> None:
     data = load(write_layout(tmp_path / "data", IDS[:2]))
     with pytest.raises(DataError, match=r"positions alone, no joint rotations \(give --no_rotations\)"):
-        feature_store.build_feature_cache(data.training.ids, data.training.paths, FeatureConfig(), tmp_path / "work", jobs=1)
+        feature_store.build_feature_cache(data.training.ids, data.training.paths, FeatureConfig(), DataConfig(work_dir=tmp_path / "work"), jobs=1)
 
 
 # ---- statistics
