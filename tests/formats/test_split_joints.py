@@ -369,7 +369,7 @@ def test_lists_that_cannot_be_a_split_are_said(both_layouts: list[Path]) -> None
             (IDS[:8], None, r"val\.txt: no such file, nor texts/gar_val\.json"),
             (IDS[:8], ["2", "7", "9"], r"val\.txt: 2 ids are in train\.txt too: 2, 7"),
             (IDS[:8], ["9", "77"], r"val\.txt: 1 of its 2 ids have no motion with a caption: 77"),
-            (None, IDS, r"val\.txt: leaves no motion to learn from"),
+            (None, IDS, r"val\.txt: leaves no motion to train on"),
         ):
             write_lists(root, learned, held_out)
             with pytest.raises(FoldError, match=said):
