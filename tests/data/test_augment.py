@@ -227,7 +227,7 @@ def test_the_part_texts_of_a_mirrored_motion_are_those_of_the_other_side() -> No
         patch.setattr(rotations, "find_convention_in_files", lambda *asked: CONTIGUOUS)
         place = context.make_context(chosen, data, bank, parts)
     batch = batching.Batch(torch.tensor([1, 2]), (), torch.tensor([0]), torch.tensor([0]), torch.tensor([True, False]))
-    texts = [None if row < 0 else list(index)[row] for row in objective.part_rows(batch, place).flatten().tolist()]
+    texts = [None if row < 0 else list(index)[row] for row in objective.part_text_idx(batch, place).flatten().tolist()]
     assert texts[:5] == ["lifts the right hand 1", None, None, None, "leans left"]
     assert texts[5:] == [None, "lifts the left hand 2", None, None, "leans right"]
 

@@ -133,9 +133,10 @@ def test_the_mixture_adds_to_the_loss_by_its_weight(monkeypatch) -> None:
     place = helpers.workplace(helpers.config(), helpers.training_data(captions=(("a",), ("b",))))
     place = replace(place, part_texts=torch.zeros(2, 5, dtype=torch.long))
     batch = batching.Batch(torch.arange(2), (), torch.arange(2), torch.arange(2))
-    said = dict.fromkeys(("caption", "motion"), torch.eye(2)) | {"parts": None, "part_text": None}
+    part_text = torch.ones(2, 5, 2)
+    plain = objective.BatchEmbeddings(caption=torch.eye(2), motion=torch.eye(2), parts=part_text[:, None], part_text=part_text)
     chosen = helpers.config(use_gar=True, lambda_part=2.0, lambda_mix=3.0, lambda_direction=4.0)
-    mixed = objective.BatchEmbeddings(said, torch.tensor([1, 0]), torch.ones(2, 5, dtype=torch.bool))
-    assert objective.total_loss(mixed, torch.tensor(1.0), batch, place, chosen).item() == 1 + 20 + 3000 + 400
-    assert objective.total_loss(objective.BatchEmbeddings(said), torch.tensor(1.0), batch, place, chosen).item() == 421
+    mixed = replace(plain, mixed=torch.eye(2))
+    assert objective.total_loss(mixed, torch.tensor(1.0), batch, place, chosen).total.item() == 1 + 20 + 3000 + 400
+    assert objective.total_loss(plain, torch.tensor(1.0), batch, place, chosen).total.item() == 421
     assert len(seen) == 1

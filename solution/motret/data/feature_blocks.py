@@ -72,9 +72,7 @@ class Kinematics:
         pelvis."""
         origin = self.positions[..., self.body.joint("pelvis"), :].copy()
         origin[..., 1] = self.floor
-        return geometry.turn_about_vertical(
-            self.positions, self.heading[..., None], origin[..., None, :]
-        )
+        return geometry.turn_about_vertical(self.positions, self.heading[..., None], origin[..., None, :])
 
     @cached_property
     def velocity(self) -> np.ndarray:
@@ -170,9 +168,7 @@ def _position(motion: Kinematics) -> np.ndarray:
 
 def _velocity(motion: Kinematics) -> np.ndarray:
     """Velocities of the joints relative to that of the pelvis."""
-    relative = geometry.turn_about_vertical(
-        motion.velocity, motion.heading[..., None], motion.pelvis_velocity[..., None, :]
-    )
+    relative = geometry.turn_about_vertical(motion.velocity, motion.heading[..., None], motion.pelvis_velocity[..., None, :])
     return relative.reshape(*relative.shape[:2], -1)
 
 
@@ -212,9 +208,7 @@ def _relation(motion: Kinematics) -> np.ndarray:
     squares = ((own[..., :, None, axis] - other[..., None, :, axis]) ** 2 for axis in range(3))
     distances = np.sqrt(sum(squares))  # a fourth of the norm's time
     sine, cosine = np.sin(facing)[..., None], np.cos(facing)[..., None]
-    return np.concatenate(
-        [offset, sine, cosine, distances.reshape(*distances.shape[:2], -1)], axis=-1
-    )
+    return np.concatenate([offset, sine, cosine, distances.reshape(*distances.shape[:2], -1)], axis=-1)
 
 
 def _mirror_relation(body: Skeleton, _: FittedConvention | None) -> MirroredColumns:
@@ -250,9 +244,7 @@ def contact_distances(positions: Tensor, relation: Tensor, body: Skeleton = SMPL
     )  # of the other's heading against one's own
     x, z = other[..., 0], other[..., 2]
     turned = torch.stack([cosine * x + sine * z, other[..., 1], cosine * z - sine * x], dim=-1)
-    offset = relation[..., None, :3] * relation.new_tensor(
-        [1.0, 0.0, 1.0]
-    )  # heights are above the floor
+    offset = relation[..., None, :3] * relation.new_tensor([1.0, 0.0, 1.0])  # heights are above the floor
     return torch.cdist(own, turned + offset).flatten(-2)
 
 
@@ -349,7 +341,5 @@ def block_names(features: str) -> tuple[str, ...]:
         return (RAW,)
     if kind != "canonical" or set(extra) - set(available) or len(set(extra)) < len(extra):
         choices = ["raw", "canonical", *(f"canonical+{name}" for name in available)]
-        raise ConfigError(
-            "--features", f"{features!r} names no features", f"choose from {', '.join(choices)}"
-        )
+        raise ConfigError("--features", f"{features!r} names no features", f"choose from {', '.join(choices)}")
     return (*CANONICAL, *extra)
