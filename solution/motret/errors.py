@@ -42,3 +42,8 @@ class RunError(MotretError):
 def warn(file: Path, problem: str, fix: str) -> None:
     """A warning in the form of a fault."""
     warnings.warn(f"{file}: {problem} ({fix})", stacklevel=2)  # our own file: `cli` tells our warnings by it
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; the name of its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
