@@ -25,7 +25,7 @@ def place_of(told, vectors, **values):
 
 def excluded(place, chosen):
     rows, motion_idx = place.table.captions_of(torch.arange(len(place.table.counts)))
-    return objective.false_negatives(rows, motion_idx, len(place.table.counts), place, chosen).numpy()
+    return objective.false_negative_mask(rows, motion_idx, len(place.table.counts), place, chosen).numpy()
 
 
 def around(center, count, spread=0.02, seed=0):

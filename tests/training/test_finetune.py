@@ -301,7 +301,7 @@ def loss_and_gradients(again, tower=None, **values):
     draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
     batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 6, *draws)))
     torch.manual_seed(5)
-    loss = objective.batch_loss(model, batch, place, chosen)
+    loss = objective.batch_loss(model, batch, place, chosen).total
     loss.backward()
     return loss.item(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}, calls
 

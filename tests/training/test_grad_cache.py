@@ -52,7 +52,7 @@ def gradients(
     config = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
     loss = backward(model, batch, place, config)
     found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    return float(loss), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
+    return float(loss.total), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
 
 
 @pytest.mark.parametrize("variant", [{}, SGAR], ids=["holistic", "sgar"])
@@ -69,12 +69,12 @@ def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, a
     assert torch.equal(after, after_sum)  # and the next step draws the same
 
 
-def each_alone(model, batch, place, config) -> torch.Tensor:
+def each_alone(model, batch, place, config) -> objective.BatchLoss:
     """The step of a batch whose parts know nothing of each other: the mean of their losses."""
     parts = batch.split(config.fit.grad_accum)
-    loss = torch.stack([objective.batch_loss(model, part, place, config) for part in parts]).mean()
+    loss = torch.stack([objective.batch_loss(model, part, place, config).total for part in parts]).mean()
     loss.backward()
-    return loss.detach()
+    return objective.BatchLoss(loss.detach(), ())
 
 
 def test_small_batches_alone_have_other_gradients(tmp_path):

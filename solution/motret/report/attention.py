@@ -136,8 +136,8 @@ def choose_probe(packed: FeatureStore, rows: np.ndarray) -> int:
     middle = rows[np.argsort(np.abs(lengths - np.median(lengths)), kind="stable")[:PROBE_CANDIDATES]]
     if "relation" not in packed.columns:
         return int(middle[0])
-    start = packed.columns["relation"].start  # where the other person is, in metres
-    return int(min(middle, key=lambda row: float(np.linalg.norm(packed.motion(row)[:, 0, start : start + 3], axis=-1).max())))
+    offset = packed.columns.field("relation", "offset")  # of the other person, in metres
+    return int(min(middle, key=lambda row: float(np.linalg.norm(packed.motion(row)[:, 0, offset], axis=-1).max())))
 
 
 def draw_probe(

@@ -12,7 +12,7 @@ from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
 from motret.ensemble.inference import Encoder
 from motret.errors import DataError, RunError
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import oof
 from motret.runs.run import Run, check_run_matches, list_runs, open_named_run, with_output_dir
@@ -46,15 +46,15 @@ class SearchModel:
 
     def model(self, part: int | None) -> DualEncoder:
         """The model of one fold, or of all motions (None)."""
-        return self.encoder.model(self.run, part)
+        return self.encoder.load_model(self.run, part)
 
     def text(self, model: DualEncoder) -> np.ndarray:
         """(d,) unit vector of the text."""
-        return self.encoder.captions(model, self.run, [self.said], self.encoder.bank(self.run))[0]
+        return self.encoder.embed_captions(model, self.run, [self.said], self.encoder.caption_bank(self.run))[0]
 
     def motions(self, model: DualEncoder, packed: FeatureStore) -> np.ndarray:
         """(N, d) unit vectors of all motions of a store."""
-        return self.encoder.motions(model, self.run, packed)
+        return self.encoder.embed_motions(model, self.run, packed)
 
 
 def search(config: SearchConfig) -> tuple[Run, SearchResult]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
@@ -24,8 +24,9 @@ from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, history, oof
 from motret.runs.history import EpochCallback, EpochStats, PlotCallback
 from motret.runs.oof import OutOfFold
-from motret.training import grad_cache, optim, validate, wise_ft
+from motret.training import grad_cache, objective, optim, validate, wise_ft
 from motret.training.context import FoldContext, TrainContext
+from motret.training.objective import BatchLoss
 from motret.training.optim import lr_scale, make_optimizer
 from motret.utils import files, progress
 
@@ -160,22 +161,22 @@ def _train_epoch(
     torch.manual_seed(seed)  # for layers that draw from torch's own generator
     order, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(seed)
     steps = batching.steps_per_epoch(len(learn), config.fit.effective_batch_size)
-    total, rate = torch.zeros((), device=place.device), 0.0
+    means, rate = objective.LossMeans(place.device), 0.0
     pieces = batching.N_LENGTH_BUCKETS * config.fit.grad_accum
     drawn = batching.iterate_epoch(
         place.motions, place.table, learn, config.fit.effective_batch_size, order, noise, pieces, place.augmentation
     )
     for step, batch in enumerate(drawn):
         rate = lr_scale(number * steps + step, epochs * steps, steps, config.optim)
-        total += train_step(model, optimiser, batch, place, config, rate)
+        means.add(train_step(model, optimiser, batch, place, config, rate))
         bar.update()
-    loss = float(total) / steps
+    loss = means.mean_total()
     return EpochStats(number + 1, time.perf_counter() - began, config.optim.lr * rate, 1 / model.logit_scale().item(), loss)
 
 
 def train_step(
     model: DualEncoder, optimiser: torch.optim.Optimizer, batch: batching.Batch, place: TrainContext, config: TrainConfig, rate: float
-) -> Tensor:
+) -> BatchLoss:
     """One step at `rate` times the groups' learning rates; returns the loss, detached and still on the device."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * rate

@@ -158,7 +158,7 @@ def train_run(config: TrainConfig, sources: Mapping[str, str], make_plots: fit.P
     if run.finished_folds():
         if config.checkpoint.selection != "last":
             print(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
-        print(local_score.out_of_fold_score([run], found).line(run.name))
+        print(local_score.out_of_fold_score([run], found).summary(run.name))
     return run
 
 
