@@ -8,7 +8,7 @@ import math
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -30,7 +30,7 @@ class NpyHeader(NamedTuple):
     """The header of an .npy file; offset: of its first number, in bytes."""
 
     shape: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     dtype: np.dtype
     offset: int
 

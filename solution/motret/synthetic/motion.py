@@ -63,15 +63,21 @@ class Drive:
     yaw: np.ndarray | float = 0.0
 
 
+DriveFunction = Callable[[np.ndarray, int], Drive]
+"""The drive of an action at the times u (T,) in [0, 1], made of a number of beats."""
+Curve = Callable[[np.ndarray, int], np.ndarray]
+"""A curve (T,) at the times u (T,), made of a number of beats."""
+
+
 @dataclass(frozen=True)
 class Action:
     """How an action is done: `beats` repetitions of `seconds` each.
 
-    drive: gives the drive at the times u (T,) in [0, 1] for a number of beats; sided: it is done
-    with one side; counted: it is done a number of times that captions may mention.
+    sided: it is done with one side; counted: it is done a number of times that captions may
+    mention.
     """
 
-    drive: Callable[[np.ndarray, int], Drive]
+    drive: DriveFunction
     seconds: float
     beats: int = 1
     sided: bool = False
@@ -127,14 +133,12 @@ def modulate(curve: np.ndarray, angles: np.ndarray) -> np.ndarray:
     return curve[:, None, None] * angles
 
 
-def hold_pose(
-    ready: np.ndarray, beat: np.ndarray = STILL, curve: Callable = humps
-) -> Callable[[np.ndarray, int], Drive]:
+def hold_pose(ready: np.ndarray, beat: np.ndarray = STILL, curve: Curve = humps) -> DriveFunction:
     """An action that takes up the pose `ready` and adds the pose `beat` to it by the curve."""
     return lambda u, beats: Drive(modulate(plateau(u), ready) + modulate(curve(u, beats), beat))
 
 
-def alternating(step: np.ndarray) -> Callable[[np.ndarray, int], Drive]:
+def alternating(step: np.ndarray) -> DriveFunction:
     """An action that does the pose `step` with the left side and then the right, once per beat."""
 
     def drive(u: np.ndarray, beats: int) -> Drive:
