@@ -259,7 +259,7 @@ def test_broken_statistics_name_themselves(
 
 
 @pytest.mark.parametrize("persons", [1, 2])
-def test_export_then_read_gives_the_same_positions_and_features(
+def test_an_export_is_read_back_with_the_same_positions_and_features(
     tmp_path: Path, persons: int
 ) -> None:
     scenes = {name: motion(20 + seed, persons, seed) for seed, name in enumerate(IDS[:4])}
@@ -270,24 +270,26 @@ def test_export_then_read_gives_the_same_positions_and_features(
     )
     out = tmp_path / "two" / "data"
     assert prepare.main([*data_flags(root), "--export_split_joints", str(out)]) == 0
-    read = load(out, strict=True)
+    exported = load(out, strict=True)
     endings = [""] if persons == 1 else ["_a", "_b"]
-    assert set(read.training.ids) == {f"{name}{ending}" for name in scenes for ending in endings}
-    alone = {}
+    assert set(exported.training.ids) == {
+        f"{name}{ending}" for name in scenes for ending in endings
+    }
+    persons_alone = {}
     for name, raw in scenes.items():
         positions, _ = split_columns(raw)
         for person, ending in enumerate(endings):
-            row = read.training.ids.index(f"{name}{ending}")
-            assert np.array_equal(np.load(read.training.paths[row]), positions[:, person])
-            assert read.training.captions[row] == (f"scene {name}",)
-            alone[f"{name}{ending}"] = raw.reshape(len(raw), persons, -1)[:, person]
-    separate = load(write_data(tmp_path / "three" / "data", alone), rotations=False)
-    for row, name in enumerate(separate.training.ids):
+            index = exported.training.ids.index(f"{name}{ending}")
+            assert np.array_equal(np.load(exported.training.paths[index]), positions[:, person])
+            assert exported.training.captions[index] == (f"scene {name}",)
+            persons_alone[f"{name}{ending}"] = raw.reshape(len(raw), persons, -1)[:, person]
+    separate = load(write_data(tmp_path / "three" / "data", persons_alone), rotations=False)
+    for index, name in enumerate(separate.training.ids):
         assert np.array_equal(
-            separate.store.motion(row), read.store.motion(read.training.ids.index(name))
+            separate.store.motion(index), exported.store.motion(exported.training.ids.index(name))
         )
     if persons == 2:
-        groups = read.training.groups
+        groups = exported.training.groups
         assert len(set(groups.values())) == 4 and all(
             groups[f"{name}_a"] == groups[f"{name}_b"] for name in scenes
         )
@@ -339,14 +341,16 @@ def test_an_export_is_whole_or_not_there_and_harms_nothing(
     root = write_data(tmp_path / "data", IDS[:2])
     flags_here = [*data_flags(root), "--export_split_joints"]
     assert prepare.main(flags_here) == 0  # without a folder: in the work folder
-    made = data_settings(root).work_dir / "split_joints"
-    assert load(made).training.ids == ("00001_a", "00001_b", "00002_a", "00002_b")
+    exported = data_settings(root).work_dir / "split_joints"
+    assert load(exported).training.ids == ("00001_a", "00001_b", "00002_a", "00002_b")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert prepare.main([*flags_here, str(tmp_path / "mine")]) == 1
     assert "mine: holds something that this script did not make" in capsys.readouterr().err
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-    assert prepare.main([*data_flags(made), "--export_split_joints", str(tmp_path / "again")]) == 1
+    assert (
+        prepare.main([*data_flags(exported), "--export_split_joints", str(tmp_path / "again")]) == 1
+    )
     assert (
         "is in this layout already" in capsys.readouterr().err and not (tmp_path / "again").exists()
     )
@@ -412,7 +416,7 @@ def test_training_says_that_gar_val_is_held_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_layout(tmp_path / "data", IDS, entries=IDS[:8], held_out=IDS[8:])
-    made = data_settings(root)
+    settings = data_settings(root)
     small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"} | {
         "epochs": 1
     }
@@ -432,7 +436,7 @@ def test_training_says_that_gar_val_is_held_out(
         and "(gar_val.json is held out; --folds K makes folds instead)" in out
         and "(4 motions" in out
     )
-    assert json.loads((made.folds_dir / "folds.json").read_text())["lists"] == [
+    assert json.loads((settings.folds_dir / "folds.json").read_text())["lists"] == [
         "gar_train.json",
         "gar_val.json",
     ]
@@ -447,7 +451,7 @@ def test_the_lists_are_one_fold_in_both_layouts(
         assert "1 fold of 2 motions, 8 to learn from" in capsys.readouterr().out
         data = load(root)
         split = folds.read_folds(data, data_settings(root).folds_dir)
-        assert split.count == 1 and [data.training.ids[row] for row in split.val_idx(0)] == [
+        assert split.count == 1 and [data.training.ids[index] for index in split.val_idx(0)] == [
             "00009",
             "00010",
         ]
@@ -490,9 +494,9 @@ def test_lists_that_cannot_be_a_split_are_an_error(both_layouts: list[Path]) -> 
 
 
 def test_a_listed_motion_with_a_broken_file_is_left_out(both_layouts: list[Path]) -> None:
-    one, other = both_layouts
-    np.save(one / "motions" / "00009.npy", np.full((20, 384), np.nan, np.float32))
-    stream(other, "00009", "torso").unlink()
+    plain, split = both_layouts
+    np.save(plain / "motions" / "00009.npy", np.full((20, 384), np.nan, np.float32))
+    stream(split, "00009", "torso").unlink()
     for root in both_layouts:
         write_lists(root, IDS[:8], ["9", "10"])
         data = load(root)
@@ -591,7 +595,7 @@ def test_the_layout_trains_and_ends_with_its_local_scores(
 
 def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path) -> None:
     root = write_layout(tmp_path / "data", IDS)
-    asked = [
+    args = [
         "--data_dir",
         str(root),
         "--preset",
@@ -601,7 +605,7 @@ def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path
         "--candidate_format",
         "name",
     ]
-    plan = make_plan(asked)
+    plan = make_plan(args)
     assert [step.script for step in plan.steps] == [
         "prepare",
         "make_folds",
@@ -614,7 +618,7 @@ def test_the_plan_ends_with_the_scores_where_there_are_no_queries(tmp_path: Path
     assert "--prefer_txt_split" in plan.steps[1].args and "--folds" not in plan.steps[1].args
     assert any("no test folder" in note for note in plan.notes)
     (root / "test").mkdir()
-    assert [step.script for step in make_plan(asked).steps][-3:] == [
+    assert [step.script for step in make_plan(args).steps][-3:] == [
         "ensemble",
         "validate",
         "report",

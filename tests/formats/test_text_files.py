@@ -82,7 +82,7 @@ def test_a_text_without_caption_is_an_error(expect_error, tmp_path, data):
     ("data", "byte"),
     [(b"gr\xfc\xdfen", 2), (b"\xef\xbb\xbfgr\xfcn", 5), ("bow".encode("utf-16"), 0)],
 )
-def test_a_text_that_is_not_utf8_names_its_first_wrong_byte(expect_error, tmp_path, data, byte):
+def test_a_text_that_is_not_utf8_names_its_first_bad_byte(expect_error, tmp_path, data, byte):
     (tmp_path / "a.txt").write_bytes(data)
     expect_error(
         lambda: read_captions(tmp_path / "a.txt"),

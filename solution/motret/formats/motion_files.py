@@ -135,8 +135,8 @@ def _first_bad_value(raw: np.ndarray, finite: np.ndarray) -> str:
     """Describes the first value of a motion that is no finite float32."""
     frame, column = np.argwhere(~finite)[0]
     value = raw[frame, column]
-    what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
-    return f"{what} at frame {frame}, column {column} (from 0)"
+    text = f"{value} is beyond float32" if np.isfinite(value) else str(value)
+    return f"{text} at frame {frame}, column {column} (from 0)"
 
 
 def interpolate_gaps(motion: np.ndarray, finite: np.ndarray) -> np.ndarray:
