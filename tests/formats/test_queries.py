@@ -159,8 +159,8 @@ def test_each_kind_of_unusual_pool_is_one_warning(tmp_path):
     folder = tmp_path / "test"
     assert [str(warning.message) for warning in caught] == [
         f"{folder}: folders without text and motions: __MACOSX (ignored)",
-        f"{folder}: 4 of 6 queries have not 32 candidates: 2 (1 candidates), 3 (10 candidates), "
-        "4 (9 candidates) and 1 more (ranked as they are)",
+        f"{folder}: 4 of 6 queries have other than 32 candidates: 2 (1 candidates), "
+        "3 (10 candidates), 4 (9 candidates) and 1 more (ranked as they are)",
         f"{folder}: 3 of 6 queries have fewer than 10 candidates: 2 (1 candidates), "
         "4 (9 candidates), 5 (2 candidates) (they can be ranked, but submission.csv needs 10)",
         f"{folder}: 2 of 6 queries have gaps in the numbers of motion_<k>.npy: 2 (1 candidates), "
