@@ -60,7 +60,7 @@ def test_every_motion_has_its_own_features(root: Path) -> None:
     assert packed.ids == IDS and packed.persons == 2 and packed.features.dtype == np.float16
     for row, path in enumerate(paths_of(root)):
         raw = np.load(path)
-        expected = features.canonical_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
+        expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
         np.testing.assert_allclose(packed.motion(row), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -278,7 +278,7 @@ def test_a_file_that_another_writes_to_meanwhile_is_left_out(root: Path, monkeyp
     assert skip.file == str(changing) and "changed while it was read" in skip.problem
     assert packed.ids == (IDS[0], *IDS[2:])
     raw = np.load(paths_of(root)[2])
-    expected = features.canonical_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
+    expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
     np.testing.assert_allclose(packed.motion(1), expected, rtol=1e-3, atol=1e-4)
 
 

@@ -16,7 +16,7 @@ from motret.report import attention
 from motret.report.attention import AttentionMap, attention_map, token_edges
 from motret.skeleton import PARTS
 
-PARTED = {"motion_tower": "motret.models.part_tower:PartTransformer", "use_gar": True}
+PARTED = {"motion_tower": "part", "use_gar": True}
 COLUMNS = features.feature_columns(2)
 
 
@@ -44,7 +44,7 @@ def layer_inputs(model: DualEncoder, layer: int) -> np.ndarray:
     ]
     with (
         blocks[layer].register_forward_pre_hook(
-            lambda _, args: inputs.append(args[1].spread(args[0]))
+            lambda _, args: inputs.append(args[1].pad(args[0]))
         ),
         torch.inference_mode(),
     ):
@@ -75,7 +75,7 @@ def reference(model: DualEncoder, layer: int) -> np.ndarray:
     if isinstance(backbone, backbones.Transformer):
         block = backbone.blocks[layer]
         query, key, _ = np.split(
-            applied(normed(tokens, block.attention_norm), block.to_qkv), 3, axis=-1
+            applied(normed(tokens, block.attention_norm), block.qkv), 3, axis=-1
         )
         heads = [
             softmax(query[..., head] @ key[..., head].swapaxes(-1, -2) / np.sqrt(8), -1)

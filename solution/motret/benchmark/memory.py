@@ -147,5 +147,5 @@ def write_random_run(folder: Path, gallery: int, captions: int) -> Run:
     )
     indices, motion_idx = np.arange(gallery), np.sort(np.arange(captions) % gallery)
     out = OutOfFold(indices.astype(str), indices, motion, text, motion_idx)
-    oof.save_out_of_fold(run.part(0) / "oof.npz", out)
+    oof.save_out_of_fold(run.fold_dir(0) / "oof.npz", out)
     return run

@@ -18,7 +18,7 @@ from motret.errors import DataError
 from motret.evaluation import metrics, submission_score
 from motret.formats import submission, text_files
 from motret.formats.queries import read_queries
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.runs.checkpoints import build_model, load_weights
 from motret.runs.run import Run, open_run
 from motret.utils.device import autocast, choose_device, uses_bfloat16
@@ -51,7 +51,7 @@ def measure_time_to_score(config: BenchConfig, scratch: Path) -> list[Measuremen
 
     packed = max(map(seconds_at, (scratch / "work").glob("*/store.json")))
     ready = seconds_at(run.folder / "args.json")
-    checkpoints = sorted(run.part(None).glob("ckpt_epoch*.pt"), key=seconds_at)
+    checkpoints = sorted(run.fold_dir(None).glob("ckpt_epoch*.pt"), key=seconds_at)
     epoch_ends = [seconds_at(path) for path in checkpoints]
     scores = true_scores(config, run, checkpoints)
     reached = next((index for index, score in enumerate(scores) if score >= config.target), None)
@@ -132,7 +132,7 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: Sequence[Path]) -> l
     truth = submission.read_ground_truth(test_dir / "gt.csv")
     device = choose_device(config.machine.device)
     amp = uses_bfloat16(run.config.fit.amp, device)
-    tower = text_tower.make_text_tower(run.config.text)
+    tower = registry.make_text_tower(run.config.text)
     frozen = not text_tower.is_trained(run.config.text)
     captions = [caption for query in test.queries for caption in query.captions]
     bank = embed.make_caption_bank(captions, tower, frozen, work_dir / "text", device).to(device)

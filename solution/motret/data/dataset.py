@@ -8,6 +8,7 @@ import numpy as np
 
 from motret.config.base import DataConfig
 from motret.data import feature_store
+from motret.data.feature_blocks import block_names
 from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
 from motret.errors import DataError
@@ -56,12 +57,13 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
 
 def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> TrainingData:
     """Reads, checks and packs the training motions of `data.data_dir`, or opens what was packed before. kind: of the features."""
+    block_names(kind)  # an unknown block is an error before any file is read
     training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
     if split_joints.has_split_joints(data.data_dir):
         training = split_joints.check_part_files(training, data.work_dir, strict=data.strict, jobs=jobs)
     rotations, fps = data.rotations and training.rotations, training.fps or data.fps
     config = feature_store.inspect_raw(training.paths, FeatureConfig(fps=fps, rotations=rotations, kind=kind, skeleton=training.skeleton))
-    packed, reused = feature_store.build_feature_cache(
+    packed, cache_hit = feature_store.build_feature_cache(
         training.ids,
         training.paths,
         config,
@@ -75,7 +77,7 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
     training = replace(kept, skipped=kept.skipped + packed.skipped)
     other = () if training.skeleton == SMPL.name else (training.skeleton,)
     print_in = (packed.ids, packed.digests, training.captions, training.groups, *other)
-    return TrainingData(training, packed, files.content_hash(*print_in), reused)
+    return TrainingData(training, packed, files.content_hash(*print_in), cache_hit)
 
 
 def with_features(data: TrainingData, kind: FeatureConfig, config: DataConfig, jobs: int = -1) -> TrainingData:
@@ -105,7 +107,7 @@ def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int =
     lost = [SkippedFile(place.path, place.problem) for place in place_of.values() if isinstance(place, DataError)]
     if not names:
         raise DataError(folder, "no usable candidate", f"the first fault: {lost[0].file}: {lost[0].problem}")
-    packed, reused = feature_store.build_feature_cache(
+    packed, cache_hit = feature_store.build_feature_cache(
         names,
         paths,
         config,
@@ -121,7 +123,7 @@ def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int =
     rows = tuple(np.array([store_row.get(place_of[path], -1) for path in query.paths]) for query in queries)
     if verbose:
         _warn_of_bad_candidates(packed.repaired, (*lost, *packed.skipped))
-    return TestData(queries, packed, rows, reused)
+    return TestData(queries, packed, rows, cache_hit)
 
 
 def _warn_of_bad_candidates(repaired: Sequence[SkippedFile], unusable: Sequence[SkippedFile]) -> None:

@@ -20,9 +20,9 @@ import joblib
 import numpy as np
 
 from motret import skeleton
+from motret.data.feature_blocks import Columns
 from motret.data.features import (
     FEATURE_VERSION,
-    Columns,
     FeatureConfig,
     feature_layout,
     find_metres,
@@ -188,7 +188,7 @@ def _build_cache(
         raise DataError(paths[0].parent, problem, "give motions of the same skeleton") from None
     if config.rotations and width == config.body.position_columns:
         raise DataError(paths[0].parent, "positions alone, no joint rotations", "give --no_rotations")
-    columns = max(part.stop for part in feature_layout(persons, config).values())
+    columns = feature_layout(persons, config).width
     shape = (int(lengths.sum()), persons, columns)
     first = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).offset
     pieces = [slice(start, start + CHUNK) for start in range(0, len(kept), CHUNK)]

@@ -19,7 +19,7 @@ from motret.ensemble import members, tta
 from motret.ensemble.members import Member
 from motret.ensemble.tta import TtaView, ViewedMotions, ViewEmbeddings
 from motret.evaluation.local_score import ZScore
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, oof
 from motret.runs.run import Run
@@ -57,13 +57,13 @@ class Encoder:
     def __init__(self, machine: MachineConfig, work_dir: Path, captions: Sequence[Sequence[str]]):
         self.device, self.cache = device.choose_device(machine.device), work_dir / "text"
         self.training = distinct_captions(captions)
-        self.towers: dict[TextConfig, text_tower.ClipTower | text_tower.HfTower] = {}
+        self.towers: dict[TextConfig, text_tower.TextTower] = {}
         self.banks: dict[tuple[TextConfig, bool, bool], inputs.CaptionBank] = {}
 
-    def tower(self, config: TextConfig) -> text_tower.ClipTower | text_tower.HfTower:
+    def tower(self, config: TextConfig) -> text_tower.TextTower:
         """The text tower of these settings, loaded once."""
         if config not in self.towers:
-            self.towers[config] = text_tower.make_text_tower(config)
+            self.towers[config] = registry.make_text_tower(config)
         return self.towers[config]
 
     def model(self, run: Run, part: int | None) -> DualEncoder:

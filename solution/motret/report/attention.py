@@ -72,7 +72,7 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
         for module in modules:
             hooks.enter_context(_capture_outputs(module, projections))
         model.encode_motions(MotionBatch(motion.frames, motion.lengths))
-    padded = [packings[0].spread(projection) for projection in projections]
+    padded = [packings[0].pad(projection) for projection in projections]
     weights = compute_weights(padded).mean(dim=1).double().cpu().numpy()
     names = special_tokens(tower)
     by_person = _by_person(weights, motion.frames.shape[2])[:, : len(names)]
@@ -135,7 +135,7 @@ def _attention_of_block(
             query, key, _ = split
             return softmax_weights(query, key)
 
-        return from_qkv, [block.to_qkv]
+        return from_qkv, [block.qkv]
     attention = block.sa_block
 
     def from_query_and_key(outputs: Sequence[Tensor]) -> Tensor:

@@ -28,11 +28,10 @@ def choose_probe(store: FeatureStore, motion_idx: np.ndarray) -> int:
     medium = motion_idx[by_length[:N_CANDIDATES]]
     if "relation" not in store.columns:
         return int(medium[0])
-    start = store.columns["relation"].start  # position of the other person, in metres
+    columns = store.columns.field("relation", "offset")  # of the other person, in metres
 
     def max_distance(index: int) -> float:
-        offset = store.motion(index)[:, 0, start : start + 3]
-        return float(np.linalg.norm(offset, axis=-1).max())
+        return float(np.linalg.norm(store.motion(index)[:, 0, columns], axis=-1).max())
 
     return int(min(medium, key=max_distance))
 

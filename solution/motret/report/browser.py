@@ -53,9 +53,9 @@ def fold_similarities_of_runs(
     Each member is z-scored. weights: equal by default.
     """
     similarities = []
-    for fold in folds_of_runs(members, members[0].finished()):
+    for fold in folds_of_runs(members, members[0].finished_folds()):
         sim_cm, out = fold_similarity(members, fold, weights)
-        similarities.append(FoldSimilarities(sim_cm, out.motion_idx, out.row))
+        similarities.append(FoldSimilarities(sim_cm, out.motion_idx, out.data_idx))
     return similarities
 
 

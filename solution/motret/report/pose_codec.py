@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motret.data import features
+from motret.data import geometry
 from motret.skeleton import SMPL, Skeleton
 
 FPS = 10
@@ -45,7 +45,7 @@ def pack_motion(
     positions: np.ndarray, fps: float, up: str = "+y", skeleton: Skeleton = SMPL
 ) -> PackedMotion:
     """Packs positions (T, persons, J, 3), in metres, up axis `up`, `fps` frames a second."""
-    scene = center_and_resample(features.to_y_up(positions, up), fps, skeleton)
+    scene = center_and_resample(geometry.to_y_up(positions, up), fps, skeleton)
     steps = np.clip(np.rint(scene / STEP), -32768, 32767).astype(np.int32)
     # differences beyond int16 wrap around, and so does the running sum that decodes them
     differences = np.diff(steps, axis=0, prepend=0).astype("<i2")
@@ -76,7 +76,7 @@ def center_and_resample(positions: np.ndarray, fps: float, skeleton: Skeleton = 
     times = np.arange(0, min(len(positions) / fps, MAX_SECONDS), 1 / FPS)
     frames = np.minimum(np.rint(times * fps).astype(int), len(positions) - 1)
     scene = positions[frames].astype(np.float64)
-    scene = features.turn_about_vertical(scene, _view_angle(scene, skeleton))
+    scene = geometry.turn_about_vertical(scene, _view_angle(scene, skeleton))
     scene -= _floor_center(scene[:, :, skeleton.joint("pelvis")])
     scene[..., 1] -= np.percentile(scene[..., 1].min(axis=(1, 2)), 5)
     return scene
@@ -94,4 +94,4 @@ def _view_angle(scene: np.ndarray, skeleton: Skeleton) -> float:
         offset = (scene[:, 1] - scene[:, 0])[:, skeleton.joint("pelvis")].mean(axis=0)
         if np.hypot(offset[0], offset[2]) > MIN_DISTANCE:
             return float(np.arctan2(-offset[2], offset[0]))
-    return float(features.heading(scene[0, 0], skeleton))
+    return float(geometry.heading(scene[0, 0], skeleton))

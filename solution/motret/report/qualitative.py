@@ -18,7 +18,7 @@ from motret.data.dataset import TrainingData
 from motret.data.folds import Folds
 from motret.data.inputs import CaptionBank
 from motret.models import embed
-from motret.models.text_tower import ClipTower, HfTower
+from motret.models.text_tower import TextTower
 from motret.report import action_words, embedding_plots, qualitative_texts
 from motret.report.embedding_plots import Map2D
 from motret.report.qualitative_texts import CaptionRanks, FoldModel
@@ -68,7 +68,7 @@ class EmbeddingTools:
     """
 
     motions: MotionTensors
-    tower: ClipTower | HfTower
+    tower: TextTower
     make_bank: Callable[[Sequence[str]], CaptionBank]
     autocast: Callable[[], AbstractContextManager[None]]
 
@@ -93,8 +93,8 @@ def gather_inputs(
     out: embeddings by the model of this epoch; max_pairs: pairs of the t-SNE.
     """
     seed = run.config.machine.seed
-    tsne_idx = sample_pairs(len(out.row), max_pairs, seed)
-    captions = [data.training.captions[index] for index in out.row]
+    tsne_idx = sample_pairs(len(out.data_idx), max_pairs, seed)
+    captions = [data.training.captions[index] for index in out.data_idx]
     first_captions = [captions[index][0] for index in tsne_idx]
     untrained = checkpoints.init_model(
         run, data, tools.motions, tools.tower, fold, folds.train_idx(fold)
@@ -102,7 +102,7 @@ def gather_inputs(
     bank = tools.make_bank(first_captions)
     caption_idx = bank.indices(first_captions).to(tools.motions.device)
     before = Pairs(
-        embed.embed_motions(untrained, tools.motions, out.row[tsne_idx], tools.autocast()),
+        embed.embed_motions(untrained, tools.motions, out.data_idx[tsne_idx], tools.autocast()),
         embed.embed_captions(untrained, bank, caption_idx, tools.autocast()),
     )
     texts = [caption for motion_captions in captions for caption in motion_captions]

@@ -28,7 +28,7 @@ from motret.errors import RunError
 from motret.formats import submission, submission_log
 from motret.formats.challenge import POOL_SIZE
 from motret.formats.queries import read_queries
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.report import attention, attention_probe, browser, curve_plots, page, qualitative
 from motret.report.curve_plots import History
@@ -129,14 +129,14 @@ def write_run_report(
     context = _make_context(run, data, folds, config)
     run, data = context.run, context.data
     folder = with_output_dir(run, config.data.work_dir).output_dir / "report"
-    finished = run.finished()
+    finished = run.finished_folds()
     epochs: dict[int | None, int] = {}
     lr_mults: dict[str, float] = {}
     for fold in models:
-        epochs[fold], lr_mults = _report_model(folder / run.part(fold).name, context, fold)
+        epochs[fold], lr_mults = _report_model(folder / run.fold_dir(fold).name, context, fold)
     if finished:
         histories = [
-            read_history(run.part(fold) / "metrics.csv", epochs.get(fold)) for fold in finished
+            read_history(run.fold_dir(fold) / "metrics.csv", epochs.get(fold)) for fold in finished
         ]
         title = qualitative.model_title(run, finished[0])
         if len(finished) > 1:
@@ -159,7 +159,7 @@ def _make_context(
     machine = replace(run.config.machine, device=config.machine.device, jobs=config.machine.jobs)
     run = replace(run, config=replace(run.config, data=config.data, machine=machine))
     device = choose_device(config.machine.device)
-    tower = text_tower.make_text_tower(run.config.text)
+    tower = registry.make_text_tower(run.config.text)
     frozen = not text_tower.is_trained(run.config.text)
     cache = config.data.work_dir / "text"
 
@@ -182,7 +182,7 @@ def _report_model(
         run, fold, data.store.columns, tools.tower, tools.motions.device
     )
     lr_mults = lr_groups(run.config, model)
-    course = read_history(run.part(fold) / "metrics.csv", epoch)
+    course = read_history(run.fold_dir(fold) / "metrics.csv", epoch)
     train_label = _train_label(run)
     pool = _pool_size(context.folds, [] if fold is None else [fold])
     path = folder / "curves.png"
@@ -197,7 +197,7 @@ def _report_model(
 
 def finished_models(run: Run) -> list[int | None]:
     """The finished folds, and the model of all data (None) where it is finished."""
-    return [*run.finished(), *([None] if run.full() else [])]
+    return [*run.finished_folds(), *([None] if run.has_full_model() else [])]
 
 
 def reported_models(run: Run, config: ReportConfig) -> list[int | None]:
@@ -252,7 +252,9 @@ def _draw_attention(
     run, data = context.run, context.data
     if not attention.special_tokens(model.motion_tower):
         tower = run.config.motion.motion_tower
-        logger.info(f"{run.part(fold)}: no figure of attention, since {tower} is an external tower")
+        logger.info(
+            f"{run.fold_dir(fold)}: no figure of attention, since {tower} is an external tower"
+        )
         return
     motion_idx = np.arange(len(data.training.ids))
     if fold is not None:
@@ -267,7 +269,7 @@ def _write_fold_analysis(folder: Path, context: ReportContext, fold: int, epoch:
     out = oof.load_out_of_fold(run, fold)
     if len(out.ids) < qualitative.MIN_PAIRS:
         logger.info(
-            f"{run.part(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions"
+            f"{run.fold_dir(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions"
         )
         return
     analysis = qualitative.gather_inputs(

@@ -12,7 +12,7 @@ from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
 from motret.ensemble.inference import Encoder
 from motret.errors import DataError, RunError
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import oof
 from motret.runs.run import Run, check_run_matches, list_runs, open_named_run, with_output_dir
@@ -56,16 +56,16 @@ class SearchModel:
 
     def load_model(self, fold: int | None) -> DualEncoder:
         """The model of one fold, or of all data (None)."""
-        return self.encoder.model(self.run, fold)
+        return self.encoder.load_model(self.run, fold)
 
     def embed_text(self, model: DualEncoder) -> np.ndarray:
         """(d,) unit vector of the text."""
-        bank = self.encoder.bank(self.run)
-        return self.encoder.captions(model, self.run, [self.text], bank)[0]
+        bank = self.encoder.caption_bank(self.run)
+        return self.encoder.embed_captions(model, self.run, [self.text], bank)[0]
 
     def embed_motions(self, model: DualEncoder, store: FeatureStore) -> np.ndarray:
         """(N, d) unit vectors of all motions of a store."""
-        return self.encoder.motions(model, self.run, store)
+        return self.encoder.embed_motions(model, self.run, store)
 
 
 def search(config: SearchConfig) -> tuple[Run, SearchResult]:
@@ -88,16 +88,16 @@ def choose_search_run(config: SearchConfig) -> Run:
     """
     if config.run is not None:
         run = open_named_run(config.run, config.out_dir)
-        if not run.finished():
+        if not run.finished_folds():
             raise RunError(run.folder, "has no finished fold", "train it again with --resume auto")
         return run
-    finished = [run for run in list_runs(config.out_dir) if run.finished()]
+    finished = [run for run in list_runs(config.out_dir) if run.finished_folds()]
     if not finished:
         fix = "train one: `python solution/train.py holistic`; or name one with --run"
         raise RunError(config.out_dir, "holds no run with a finished fold", fix)
 
     def finish_time(run: Run) -> int:
-        files = [run.part(fold) / "oof.npz" for fold in run.finished()]
+        files = [run.fold_dir(fold) / "oof.npz" for fold in run.finished_folds()]
         return max(path.stat().st_mtime_ns for path in files)
 
     return max(finished, key=finish_time)
@@ -112,11 +112,11 @@ def _search_training(model: SearchModel, config: SearchConfig) -> SearchResult:
     data = dataset.load_training(config.data, config.machine.jobs)
     check_run_matches(run, data, folds.read_folds(data, config.data.folds_dir), "--run")
     fold_idx, similarities = [], []
-    for fold in run.finished():
+    for fold in run.finished_folds():
         out = oof.load_out_of_fold(run, fold)
         text = model.embed_text(model.load_model(fold))
         similarities.append(ZScore.of(out.similarity())(out.motion @ text))
-        fold_idx.append(out.row)
+        fold_idx.append(out.data_idx)
     data_idx = np.concatenate(fold_idx)
     training = data.training
     note = "Each motion is ranked by the one model that was not trained on it."
@@ -127,7 +127,7 @@ def _search_training(model: SearchModel, config: SearchConfig) -> SearchResult:
         tuple(training.paths[index] for index in data_idx),
         tuple(training.captions[index] for index in data_idx),
         np.concatenate(similarities),
-        _describe_models(run, run.finished()),
+        _describe_models(run, run.finished_folds()),
         f"{len(data_idx)} training motions",
         note,
         data.store.config,
@@ -185,10 +185,11 @@ def _mean_over_models(model: SearchModel, gallery: Gallery) -> SearchResult:
     run, store = model.run, gallery.store
     dataset.check_persons(store, run.persons, gallery.paths[0].parent)
     scales = {
-        fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity()) for fold in run.finished()
+        fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity())
+        for fold in run.finished_folds()
     }
     mean_scale = ZScore.mean_of(list(scales.values()))
-    models: list[int | None] = [*run.finished(), *([None] if run.full() else [])]
+    models: list[int | None] = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
     similarities = []
     for fold in models:
         fold_model = model.load_model(fold)

@@ -17,7 +17,7 @@ def make_plot_callback(fold_context: FoldContext) -> PlotCallback | None:
     """A callback that draws after some epochs of a fold; None where no flag asks for figures."""
     run, fold = fold_context.run, fold_context.fold
     data, folds, context = fold_context.data, fold_context.folds, fold_context.context
-    config, fold_dir = run.config.snapshots, run.part(fold)
+    config, fold_dir = run.config.snapshots, run.fold_dir(fold)
     val_idx = folds.train_idx(0) if fold is None else folds.val_idx(fold)
     attention, analysis = config.save_attention, config.run_qualitative
     if analysis and (fold is None or len(val_idx) < qualitative.MIN_PAIRS):
