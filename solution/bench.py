@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             failed = True
             print(f"{section} was not measured: {error}", file=sys.stderr)
             continue
-        print("\n".join(measurement.line() for measurement in measurements), flush=True)
+        print("\n".join(measurement.summary() for measurement in measurements), flush=True)
         harness.write_section(page, section, command, machine, measurements, config.quick)
         print(f"{len(measurements)} measurements of {section} in {page}", flush=True)
     return 1 if failed else 0

@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "" if config.prefer_txt_split else "; --folds K makes K folds instead"
         print(f"{lists[1].name} is the validation set{hint}")
     print(_describe(split, has_lists=bool(lists)), folds_dir / "folds.csv")
-    val_groups = set(split.group[split.held_out(0)])
-    if shared := val_groups & set(split.group[split.training(0)]):
+    val_groups = set(split.group[split.val_idx(0)])
+    if shared := val_groups & set(split.group[split.train_idx(0)]):
         print(f"{len(shared)} groups of motions are on both sides: the local score is too high")
     if hash_before is not None and hash_before != split.hash:
         print("they replace other folds: runs trained on those are not ensembled with new ones")
@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _describe(split: folds.Folds, has_lists: bool) -> str:
-    sizes = ", ".join(str(len(split.held_out(fold))) for fold in range(split.count))
-    training = f", {len(split.training(0))} to learn from" if has_lists else ""
+    sizes = ", ".join(str(len(split.val_idx(fold))) for fold in range(split.count))
+    training = f", {len(split.train_idx(0))} to learn from" if has_lists else ""
     many, groups = "s" if split.count > 1 else "", len(np.unique(split.group))
     return f"{split.count} fold{many} of {sizes} motions{training} in {groups} groups:"
 

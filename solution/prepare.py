@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         describe_parts(config, data)
     if config.export_split_joints is not None:
         export(config, data)
-    reused = data.reused and (test is None or test.reused)
+    reused = data.cache_hit and (test is None or test.cache_hit)
     print(f"features {'as packed before' if reused else 'packed'} in {data.store.folder}")
     return 0
 
@@ -62,7 +62,7 @@ def print_rotation_convention(data: TrainingData) -> None:
 def describe_parts(config: PrepareConfig, data: TrainingData) -> None:
     """Writes part descriptions derived from the motions."""
     file = config.data.work_dir / "gar_described.json"
-    training_file = config.data.data_dir / "texts" / gar.FILES[0]
+    training_file = config.data.data_dir / "texts" / gar.GAR_FILES[0]
     descriptions = describer.describe_training(
         data.training, data.store.config, config.machine.jobs
     )

@@ -39,8 +39,8 @@ def new_settings(argv: Sequence[str] | None) -> tuple[TrainConfig, dict[str, str
     if is_demo:
         demo.make_missing(config)
     tuned = tuned_values.find_tuned_values(config)
-    if tuned.line:
-        print(tuned.line)
+    if tuned.message:
+        print(tuned.message)
         config, sources = cli.parse_train(args, __doc__, tuned.values, tuned.source)
     return config, sources
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from motret.tuning import tune  # torch imports slowly, and --help needs none of it
 
     for train_config, sources in defaults:
-        print(tune.tune(train_config, sources, config, share=1 / len(variants)))
+        print(tune.tune(train_config, sources, config, time_fraction=1 / len(variants)))
     return 0
 
 

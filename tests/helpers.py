@@ -36,7 +36,7 @@ from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, join_columns
 from motret.synthetic.motion import REST_OFFSETS
 from motret.training import fit
 from motret.training import validate as validate_module
-from motret.training.context import TrainContext, make_context
+from motret.training.context import FoldContext, TrainContext, make_context
 
 SMALL = {
     "width": 16,
@@ -298,12 +298,12 @@ def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DAT
     create_run_dir(run)
     rng = np.random.default_rng(seed)
     for fold in folds:
-        held = found.held_out(fold)
+        held = found.val_idx(fold)
         motion_idx = np.array([place for place, row in enumerate(held) for _ in DATA.training.captions[row]])
         motion = unit(rng, len(held), 6)
         text = sharp * motion[motion_idx] + unit(rng, len(motion_idx), 6)
         text /= np.linalg.norm(text, axis=1, keepdims=True)
-        oof.save_out_of_fold(run.part(fold) / "oof.npz", OutOfFold(np.array(DATA.training.ids)[held], held, motion, text, motion_idx))
+        oof.save_out_of_fold(run.fold_dir(fold) / "oof.npz", OutOfFold(np.array(DATA.training.ids)[held], held, motion, text, motion_idx))
     if full:
         (run.folder / "full").mkdir()
         (run.folder / "full" / "done.json").write_text("{}")
@@ -555,16 +555,21 @@ def make_run(folder, chosen, data):
     return Run(folder / "run", chosen, {}, data.fingerprint, "folds-a", data.store.config, data.store.persons)
 
 
+def fold_context(run, data, fold=0, context=None, split=None):
+    """A fold of motions in memory, ready to be trained."""
+    return FoldContext(run, fold, data, split or folds(), context or workplace(run.config, data), NoTower())
+
+
 def fit_fold(folder, fold=0, data=None, **values):
     """Trains one fold of 20 motions in memory."""
     chosen, data = config(**values), data or training_data()
     run = make_run(folder, chosen, data)
-    score = fit.fit(run, data, folds(), workplace(chosen, data), NoTower(), fold)
+    score = fit.fit(fold_context(run, data, fold))
     return run, score
 
 
 def best(run, fold=0):
-    return checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.part(fold)), CPU)
+    return checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.fold_dir(fold)), CPU)
 
 
 class MeanOfFrames(torch.nn.Module):

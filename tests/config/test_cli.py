@@ -254,7 +254,7 @@ def test_the_commands_of_the_sgar_description_are_understood():
     for command in (first, first + more, f"--resume ./outputs/run_1/best_epoch100.pt {first}"):
         config, sources = cli.parse_train(command.split(), None)
         assert config.variant == "sgar" and config.parts.use_gar and config.fit.epochs == 1000
-        assert config.motion.motion_tower.endswith("PartTransformer")
+        assert config.motion.motion_tower == "part"
         assert sources["use_gar"] == "flag"
     config, _ = cli.parse_train((first + more).split(), None)
     assert config.fit.amp == "on" and config.prefer_txt_split

@@ -74,7 +74,7 @@ def test_the_table_gives_each_motion_its_own_captions_in_order():
     bank = helpers.bank(data)
     texts = list(bank.index)
     wanted = [7, 2, 2, 19, 0]
-    rows, motion_idx = table(data).of(torch.tensor(wanted))
+    rows, motion_idx = table(data).captions_of(torch.tensor(wanted))
     told = [(texts[row], place) for row, place in zip(rows.tolist(), motion_idx.tolist(), strict=True)]
     assert told == [(caption, place) for place, motion in enumerate(wanted) for caption in data.training.captions[motion]]
 
@@ -87,7 +87,7 @@ def epoch(seed=0, size=6, rows=None):
     order, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     made = list(batching.iterate_epoch(gallery, table(data), rows, size, order, noise))
     texts = list(helpers.bank(data).index)
-    return data, made, [[int(texts[row].split()[1]) for row in batch.captions] for batch in made]
+    return data, made, [[int(texts[row].split()[1]) for row in batch.caption_idx] for batch in made]
 
 
 @pytest.mark.parametrize(("size", "count"), [(6, 3), (20, 1), (64, 1), (7, 2)])
@@ -95,7 +95,7 @@ def test_an_epoch_holds_each_motion_at_most_once_with_all_its_captions(size, cou
     data, made, told = epoch(size=size)
     met = []
     for batch, motions_told in zip(made, told, strict=True):
-        present = sum(len(piece.lengths) for piece in batch.pieces)
+        present = sum(len(piece.lengths) for piece in batch.buckets)
         assert present == min(size, 20)
         own = [
             sorted({m for m, place in zip(motions_told, batch.motion_idx.tolist(), strict=True) if place == at}) for at in range(present)
@@ -112,9 +112,9 @@ def test_captions_and_pieces_tell_of_the_same_motions_in_order_of_length():
     data, made, told = epoch()
     for batch, motions_told in zip(made, told, strict=True):
         by_place = [motions_told[batch.motion_idx.tolist().index(place)] for place in range(6)]
-        lengths = torch.cat([piece.lengths for piece in batch.pieces]).tolist()
+        lengths = torch.cat([piece.lengths for piece in batch.buckets]).tolist()
         assert lengths == sorted(lengths) == [min(60, int(data.store.lengths[motion])) for motion in by_place]
-        first = torch.cat([piece.frames[:, 0] for piece in batch.pieces]).numpy()
+        first = torch.cat([piece.frames[:, 0] for piece in batch.buckets]).numpy()
         np.testing.assert_array_equal(first, np.stack([data.store.motion(motion)[0] for motion in by_place]))
 
 
@@ -130,5 +130,5 @@ def test_batches_repeat_by_seed_and_differ_between_seeds():
 
 def test_the_generator_of_an_epoch_reaches_its_pieces():
     made = epoch()[1]
-    assert all(piece.generator is not None for batch in made for piece in batch.pieces)
-    assert len({id(piece.generator) for batch in made for piece in batch.pieces}) == 1
+    assert all(piece.generator is not None for batch in made for piece in batch.buckets)
+    assert len({id(piece.generator) for batch in made for piece in batch.buckets}) == 1

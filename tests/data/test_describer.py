@@ -13,7 +13,7 @@ from motret import skeleton
 from motret.data.parts import describer
 from motret.data.parts.signals import count_swings
 from motret.formats import challenge, motion_files
-from motret.formats.gar import Parts, read_gar
+from motret.formats.gar import PartDescriptions, read_gar
 from motret.synthetic.motion import (
     ACTIONS,
     PAUSE,
@@ -38,7 +38,7 @@ FPS = 30
 SIDES = {"left": "right", "right": "left"}
 
 
-def described(positions: np.ndarray, fps: float) -> Parts:
+def described(positions: np.ndarray, fps: float) -> PartDescriptions:
     """What is said of one motion (T, persons, 22, 3)."""
     return describer.describe_parts(positions, np.array([0]), fps)[0]
 
@@ -50,7 +50,7 @@ def move(*acts: Act, seconds: float = 0.0) -> np.ndarray:
     return perform(drive, REST_OFFSETS)[0]
 
 
-def told(action: str, side: str | None = None, count: int | None = None, speed: str = "normal") -> Parts:
+def told(action: str, side: str | None = None, count: int | None = None, speed: str = "normal") -> PartDescriptions:
     return described(move(Act(action, side, speed, count))[:, None], FPS)
 
 
@@ -70,7 +70,7 @@ def mirrored(positions: np.ndarray) -> np.ndarray:
     return positions[..., skeleton.MIRROR, :] * (-1.0, 1.0, 1.0)
 
 
-def other_way(parts: Parts) -> Parts:
+def other_way(parts: PartDescriptions) -> PartDescriptions:
     """Part texts as a mirror tells them."""
 
     def swap(text: str) -> str:

@@ -60,7 +60,7 @@ def test_every_motion_has_its_own_features(root: Path) -> None:
     assert packed.ids == IDS and packed.persons == 2 and packed.features.dtype == np.float16
     for row, path in enumerate(paths_of(root)):
         raw = np.load(path)
-        expected = features.canonical_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
+        expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
         np.testing.assert_allclose(packed.motion(row), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -262,7 +262,7 @@ def test_a_bad_training_file_is_left_out_and_listed(root: Path, how: str) -> Non
         assert skip.file == str(paths_of(root)[1]) and SPOILT[how] in skip.problem
         for row, features_before in enumerate(kept.values()):
             np.testing.assert_array_equal(data.store.motion(row), features_before)
-    assert data.reused and data.fingerprint != whole.fingerprint
+    assert data.cache_hit and data.fingerprint != whole.fingerprint
 
 
 def test_a_file_that_another_writes_to_meanwhile_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_a_file_that_another_writes_to_meanwhile_is_left_out(root: Path, monkeyp
     assert skip.file == str(changing) and "changed while it was read" in skip.problem
     assert packed.ids == (IDS[0], *IDS[2:])
     raw = np.load(paths_of(root)[2])
-    expected = features.canonical_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
+    expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
     np.testing.assert_allclose(packed.motion(1), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -363,9 +363,9 @@ def test_hard_links_share_a_row_and_copies_do_not(root: Path, link: bool) -> Non
     a, b, c = paths_of(root)[:3]
     folder = write_queries(root / "test", {"1": [a, b], "2": [c, a, b]}, link)
     test = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
-    assert [rows.tolist() for rows in test.rows] == ([[0, 1], [2, 0, 1]] if link else [[0, 1], [2, 3, 4]])
+    assert [rows.tolist() for rows in test.candidate_idx] == ([[0, 1], [2, 0, 1]] if link else [[0, 1], [2, 3, 4]])
     training = pack(root)[0]
-    for rows, sources in zip(test.rows, ([0, 1], [2, 0, 1]), strict=True):
+    for rows, sources in zip(test.candidate_idx, ([0, 1], [2, 0, 1]), strict=True):
         for row, source in zip(rows, sources, strict=True):
             np.testing.assert_array_equal(test.store.motion(row), training.motion(source))
 
@@ -395,10 +395,10 @@ def test_a_bad_candidate_is_repaired_or_has_no_row(root: Path, how: str, capsys:
             told[0].startswith(f"{bad}: ") and SPOILT[how].partition(",")[0] in told[0] and "--strict stops" in told[1] and len(told) == 2
         )
         if how in ("NaN", "short"):
-            assert test.rows[0].tolist() == [0, 1, 2, 3, 4] and "1 candidate motions were repaired, 0 cannot" in told[1]
+            assert test.candidate_idx[0].tolist() == [0, 1, 2, 3, 4] and "1 candidate motions were repaired, 0 cannot" in told[1]
         else:
-            assert test.rows[0].tolist() == [0, -1, 1, 2, 3] and told[0].endswith(": ranked last")
-        for row, place in zip(test.rows[0], range(5), strict=True):
+            assert test.candidate_idx[0].tolist() == [0, -1, 1, 2, 3] and told[0].endswith(": ranked last")
+        for row, place in zip(test.candidate_idx[0], range(5), strict=True):
             if place != 1:
                 np.testing.assert_array_equal(test.store.motion(row), whole.store.motion(place))
 
@@ -428,5 +428,5 @@ def test_a_candidate_that_is_a_link_to_nothing_has_no_row(root: Path, capsys: py
     with pytest.raises(DataError, match="cannot be read") as caught:
         dataset.load_test(folder, SETTINGS, data_settings(root, strict=True), jobs=1)
     assert caught.value.path == str(lost)
-    assert dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1).rows[0].tolist() == [0, -1, 1, 2, 3]
+    assert dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1).candidate_idx[0].tolist() == [0, -1, 1, 2, 3]
     assert f"{lost}: cannot be read" in capsys.readouterr().out

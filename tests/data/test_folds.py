@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_folds_and_another_seed_others(generated: P
 
 def test_what_a_fold_learns_from_and_holds_out_is_all_there_is() -> None:
     found = Folds(np.array([0, 1, 2, 1]), np.array(list("abcd")), "", 3)
-    assert found.held_out(1).tolist() == [1, 3] and found.training(1).tolist() == [0, 2]
+    assert found.val_idx(1).tolist() == [1, 3] and found.train_idx(1).tolist() == [0, 2]
 
 
 # ---- folds.csv and its sidecar

@@ -122,7 +122,7 @@ def test_the_features_of_kit_joints_in_millimetres_are_those_of_the_same_joints_
     data = load(toy)
     config = data.store.config
     assert (config.skeleton, config.metres, config.reflected, config.fps) == (
-        skeleton.skeleton_from_table(config.skeleton).table(),
+        skeleton.skeleton_from_spec(config.skeleton).spec(),
         1e-3,
         False,
         12.5,
@@ -134,9 +134,9 @@ def test_the_features_of_kit_joints_in_millimetres_are_those_of_the_same_joints_
     same = body(20, persons=1, seed=0)
     np.testing.assert_allclose(
         found[..., data.store.columns["position"]].reshape(20, 21, 3)[:, [0, 4, 7, 13]],
-        features.canonical_features(same, np.empty((20, 1, 0, 6)), np.array([0]), FeatureConfig(rotations=False))[..., :66].reshape(
-            20, 22, 3
-        )[:, [0, 15, 20, 7]],
+        features.make_features(same, np.empty((20, 1, 0, 6)), np.array([0]), FeatureConfig(rotations=False))[..., :66].reshape(20, 22, 3)[
+            :, [0, 15, 20, 7]
+        ],
         atol=0.01,
     )
     np.testing.assert_allclose(np.load(data.training.paths[row]), positions)
@@ -154,7 +154,7 @@ def test_bodies_stored_in_the_mirror_are_turned_back(tmp_path: Path) -> None:
 def test_part_files_without_meta_are_told_by_their_coordinates(tmp_path: Path, parts: Mapping[str, Sequence[int]]) -> None:
     data = load(write_toy(tmp_path / "data", {name: kit(20, seed) for seed, name in enumerate(IDS[:3])}, parts), strict=True)
     assert {part: list(own) for part, own in data.store.config.body.parts.items()} == {part: list(parts[part]) for part in PARTS}
-    assert data.store.config.skeleton == ("kit21" if parts is KIT.parts else data.store.config.body.table())
+    assert data.store.config.skeleton == ("kit21" if parts is KIT.parts else data.store.config.body.spec())
 
 
 def test_a_part_file_that_is_none_of_its_body_is_left_out(toy: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_mirror_of_kit_features_is_that_of_the_mirrored_body() -> None:
     positions = kit(20, 3)[:, None] / 1000
 
     def featured(own: np.ndarray) -> np.ndarray:
-        return features.canonical_features(own.astype(np.float32), np.empty((20, 1, 0, 6), np.float32), np.array([0]), config)
+        return features.make_features(own.astype(np.float32), np.empty((20, 1, 0, 6), np.float32), np.array([0]), config)
 
     mirror = augment.make_mirror(features.feature_layout(1, config))
     frames = featured(positions)
@@ -233,10 +233,10 @@ def test_any_number_of_joints_is_read_by_a_table(tmp_path: Path, given: bool, ca
     ("form", "problem"),
     [
         ("{", "is no skeleton"),
-        ([1], "no object"),
+        ([1], "not a JSON object"),
         ({key: value for key, value in FOUR.items() if key != "parents"}, "no parents in it"),
         (FOUR | {"parents": [-1, 0]}, "one for each of the 8 joints"),
-        (FOUR | {"parents": [-1, 2, 1, 1, 0, 0, 2, 3]}, "no circle"),
+        (FOUR | {"parents": [-1, 2, 1, 1, 0, 0, 2, 3]}, "form no circle"),
         (FOUR | {"names": ["hips", *FOUR["names"][1:]]}, "no joint is called pelvis"),
         (FOUR | {"parts": FOUR["parts"] | {"torso": []}}, "no joints of torso"),
         (FOUR | {"parts": FOUR["parts"] | {"torso": [99]}}, "99 is no joint"),

@@ -46,7 +46,7 @@ def test_queries_are_of_held_out_motions_and_their_truth_is_right(
     assert found.count == 5
     id_of = {path.read_bytes(): name for path, name in zip(data.training.paths, data.training.ids, strict=True)}
     captions = dict(zip(data.training.ids, data.training.captions, strict=True))
-    held = {data.training.ids[row] for row in found.held_out(1)}
+    held = {data.training.ids[row] for row in found.val_idx(1)}
     truth = submission.read_ground_truth(val / "gt.csv")
     drawn = read_queries(val)
     assert [query.id for query in drawn] == [str(number) for number in range(1, queries + 1)] == list(truth)
@@ -95,7 +95,7 @@ def test_drawing_queries_changes_nothing_of_the_data(own_challenge: Path) -> Non
     assert draw(own_challenge, "--queries", "2", "--candidates", "2") == 0
     after, again = contents(own_challenge), load(own_challenge)
     assert {name: after[name] for name in before} == before
-    assert again.fingerprint == fingerprint and again.reused
+    assert again.fingerprint == fingerprint and again.cache_hit
 
 
 def test_motions_are_copied_where_links_cannot_be_made(own_challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_numbers_that_cannot_be_drawn_are_refused(
     own_challenge: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert draw(own_challenge, *flags) == 1
-    held = len(folds.read_folds(load(own_challenge), own_challenge.parent / "folds").held_out(0))
+    held = len(folds.read_folds(load(own_challenge), own_challenge.parent / "folds").val_idx(0))
     assert error_line(capsys) == "error: " + said.format(held=held)
     assert not (own_challenge / "val").exists()
 

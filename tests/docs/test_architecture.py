@@ -66,3 +66,17 @@ def test_each_folder_stands_above_those_it_imports() -> None:
 def test_the_page_allows_nothing_that_no_module_needs() -> None:
     used = {(name.split(".")[0], other.split(".")[0]) for name, others in IMPORTS.items() for other in others}
     assert not [(folder, below) for folder, others in allowed_imports().items() for below in others if (folder, below) not in used]
+
+
+def test_the_picture_has_the_arrows_that_do_not_follow_from_others() -> None:
+    allowed = allowed_imports()
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)$", page, re.M))
+
+    def all_below(folder: str) -> set[str]:
+        return allowed[folder].union(*(all_below(below) for below in allowed[folder]))
+
+    direct = {
+        (folder, below) for folder, others in allowed.items() for below in others if not any(below in all_below(other) for other in others)
+    }
+    assert drawn == direct

@@ -29,7 +29,7 @@ from motret.ensemble.members import ExternalMember
 from motret.ensemble.weights import WeightSearch
 from motret.errors import RunError
 from motret.evaluation import gallery_ranks, metrics
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.formats import submission
 from motret.formats.queries import read_queries
 from motret.formats.text_files import query_key
@@ -141,7 +141,7 @@ def test_what_a_fold_says_does_not_change_the_weights_it_is_scored_by(tmp_path: 
     before = fit(tmp_path, fold=3)
     own = open_run(tmp_path / "b")
     out = oof.load_out_of_fold(own, 3)
-    oof.save_out_of_fold(own.part(3) / "oof.npz", replace(out, text=out.motion[out.motion_idx]))  # a perfect member on that fold alone
+    oof.save_out_of_fold(own.fold_dir(3) / "oof.npz", replace(out, text=out.motion[out.motion_idx]))  # a perfect member on that fold alone
     after = fit(tmp_path, fold=3)
     np.testing.assert_array_equal(before.weights, after.weights)
     assert after.folds == (3,) and gallery_ranks.motion_values(after.alone[1]).mean() > 0.99

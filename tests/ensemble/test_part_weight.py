@@ -16,6 +16,7 @@ from motret.ensemble.inference import Encoder
 from motret.ensemble.members import Member
 from motret.errors import RunError
 from motret.evaluation import local_score
+from motret.evaluation.z_score import ZScore
 from motret.runs import oof
 from motret.runs.oof import OutOfFold
 from motret.runs.run import open_run
@@ -63,7 +64,7 @@ def made_sgar(folder, name, helpful: bool):
         parts = told(rng, len(out.ids))
         said = parts[out.motion_idx] if helpful else told(rng, len(out.motion_idx))
         kept = replace(out, motion_parts=parts, text_parts=said, named=np.ones((len(out.motion_idx), 5), dtype=bool))
-        oof.save_out_of_fold(run.part(fold) / "oof.npz", kept)
+        oof.save_out_of_fold(run.fold_dir(fold) / "oof.npz", kept)
     return run
 
 
@@ -113,7 +114,7 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
     training = dataset.load_training(run.config.data, 1)
     test = dataset.load_test(queries, training.store.config, run.config.data, 1)
     out: OutOfFold = oof.load_out_of_fold(run, 0)
-    captions = [caption for row in out.row for caption in training.training.captions[row]]
+    captions = [caption for row in out.data_idx for caption in training.training.captions[row]]
     assert out.named.any() and not out.named.all()
     checked = 0
     for weight in (0.0, 2.0):
@@ -122,12 +123,12 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
         told = inference.mean_similarity(
             Encoder(run.config.machine, tmp_path, training.training.captions).test(member, test), "query", slice(None)
         )
-        for query, found in zip(test.queries, (own[rows] for own, rows in zip(told, test.rows, strict=True)), strict=True):
+        for query, found in zip(test.queries, (own[rows] for own, rows in zip(told, test.candidate_idx, strict=True)), strict=True):
             row = captions.index(query.captions[0])
             similarity = out.similarity(weight)
             names = [path.resolve().stem for path in query.paths]
             wanted = [similarity[row, list(out.ids).index(name)] for name in names]
-            np.testing.assert_allclose(found, local_score.ZScore.of(similarity)(np.array(wanted)), atol=2e-3)
+            np.testing.assert_allclose(found, ZScore.of(similarity)(np.array(wanted)), atol=2e-3)
             checked += 1
     assert checked == 12
     ranked = ["--runs", "parts", "--fold", "0", "--out_dir", str(tmp_path), "--submissions_dir", str(tmp_path / "subs"), "--test_dir"]

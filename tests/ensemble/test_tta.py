@@ -34,14 +34,14 @@ from motret.ensemble.members import Member
 from motret.ensemble.tta import TtaView, ViewedMotions, ViewEmbeddings
 from motret.evaluation import local_score, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
-from motret.evaluation.local_score import ZScore
-from motret.models import motion_tower
+from motret.evaluation.z_score import ZScore
+from motret.models import registry
 from motret.report import run_report
 from motret.runs import oof
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
 DATA, FOLDS = helpers.training_data(), helpers.folds(count=4)
-VIEW = TtaView("speed0.9", pace=0.9)
+VIEW = TtaView("speed0.9", speed=0.9)
 
 
 # ---- the mean over views
@@ -148,13 +148,13 @@ def test_a_fold_has_no_part_in_choosing_the_view_it_is_scored_with(tmp_path: Pat
 
 def test_towers_that_take_persons_alike_have_nothing_to_swap(tmp_path: Path) -> None:
     towers = {
-        "motret.models.motion_tower:MotionTransformer": True,
-        "motret.models.part_tower:PartTransformer": True,
-        "motret.models.frame_tower:FrameTransformer": False,
+        "transformer": True,
+        "part": True,
+        "frame": False,
     }
     run = made_run(tmp_path, "one")
     for tower, alike in towers.items():
-        assert motion_tower.is_person_symmetric(base.build_config(MotionConfig, {"motion_tower": tower})) == alike
+        assert registry.is_person_symmetric(base.build_config(MotionConfig, {"motion_tower": tower})) == alike
         own = replace(run, config=helpers.config(motion_tower=tower))
         assert [view.name for view in tta.swap_view(own)] == ([] if alike else ["swap"]) and tta.swap_view(replace(own, persons=1)) == ()
 
@@ -162,7 +162,7 @@ def test_towers_that_take_persons_alike_have_nothing_to_swap(tmp_path: Path) -> 
 def test_motions_are_shown_faster_mirrored_or_swapped() -> None:
     chosen, rows = helpers.config().motion, torch.tensor([3, 5])
     plain = ViewedMotions(DATA.store, chosen, helpers.CPU, TtaView("plain")).gather(rows)
-    fast = ViewedMotions(DATA.store, chosen, helpers.CPU, TtaView("fast", pace=2.0)).gather(rows)
+    fast = ViewedMotions(DATA.store, chosen, helpers.CPU, TtaView("fast", speed=2.0)).gather(rows)
     assert fast.lengths.tolist() == [(length - 1) // 2 + 1 for length in plain.lengths.tolist()]
     (mirror,) = tta.mirror_view(DATA_ALONE, named=True)
     turned = ViewedMotions(DATA_ALONE.store, chosen, helpers.CPU, mirror).gather(rows).frames
@@ -256,8 +256,8 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
     member = with_view_kinds(plain, own, ("mirror", "speed"))
     test = dataset.load_test(tmp_path / "val", plain.features, chosen.data, 1)
     told = encoder.test(member, test, with_bank=True)
-    captions = [caption for row in found.held_out(0) for caption in data.training.captions[row]]
-    ids = [data.training.ids[row] for row in found.held_out(0)]
+    captions = [caption for row in found.val_idx(0) for caption in data.training.captions[row]]
+    ids = [data.training.ids[row] for row in found.val_idx(0)]
     assert len(member.views) == 3 and any(caption_mirror.mirror_caption(caption) not in (None, caption) for caption in captions)
     assert any(caption_mirror.mirror_caption(caption) is None for caption in captions) == bool(every)
     known = [encoder.training.index(caption) for caption in captions]
@@ -267,7 +267,7 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
         for number, query in enumerate(test.queries):
             columns = [ids.index(path.resolve().stem) for path in query.paths]
             rows = [captions.index(caption) for caption in query.captions]
-            np.testing.assert_allclose(whole[number][test.rows[number]], wanted[rows][:, columns].mean(axis=0), atol=1e-3)
+            np.testing.assert_allclose(whole[number][test.candidate_idx[number]], wanted[rows][:, columns].mean(axis=0), atol=1e-3)
     said = told[0].bank[known] @ member.vectors(0)[1].T
     np.testing.assert_allclose(said, member.similarity(0), atol=1e-3)
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import DATA, FOLDS, made_run, unit
 from motret.errors import RunError
 from motret.evaluation import local_score, metrics
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.formats import submission
 from motret.formats.queries import Query
 from motret.runs import oof
@@ -60,12 +60,12 @@ def test_the_local_score_in_blocks_is_that_of_the_whole_matrix(tmp_path, monkeyp
     monkeypatch.setattr(metrics, "CHUNK_SIZE", block)
     one, other = made_run(tmp_path, "one", folds=(0,)), made_run(tmp_path, "other", seed=5, folds=(0,))
     out = oof.load_out_of_fold(other, 0)
-    oof.save_out_of_fold(other.part(0) / "oof.npz", replace(out, text=out.text * 7))
+    oof.save_out_of_fold(other.fold_dir(0) / "oof.npz", replace(out, text=out.text * 7))
     for members in ([one], [one, other]):
         sim, out = local_score.fold_similarity(members, 0)
         local = local_score.out_of_fold_score(members, FOLDS)
         values = metrics.caption_scores(sim, out.motion_idx)
-        assert local.score == local.by_fold[0] == metrics.cluster_robust_mean(values, FOLDS.group[out.row])
+        assert local.score == local.by_fold[0] == metrics.cluster_robust_mean(values, FOLDS.group[out.data_idx])
         wanted = dense_table(sim, out.motion_idx)
         for way, table in local.retrieval.items():
             assert table == pytest.approx(wanted[way])
@@ -77,7 +77,7 @@ def test_captions_that_two_motions_fit_alike_count_both_places(tmp_path):
     out = oof.load_out_of_fold(run, 0)
     motion, text = np.eye(10, 6, dtype=np.float32), np.eye(10, 6, dtype=np.float32)[out.motion_idx]
     motion[5:], text = motion[:5], text + np.eye(10, 6, dtype=np.float32)[out.motion_idx % 5] * (out.motion_idx >= 5)[:, None]
-    oof.save_out_of_fold(run.part(0) / "oof.npz", replace(out, motion=motion, text=text))
+    oof.save_out_of_fold(run.fold_dir(0) / "oof.npz", replace(out, motion=motion, text=text))
     assert local_score.out_of_fold_score([run], FOLDS).score.mean == pytest.approx(
         metrics.expected_score(np.array([0]), np.array([1]), 10, 10)[0]
     )
@@ -106,7 +106,7 @@ def test_the_local_score_is_that_of_the_embeddings_each_fold_its_own_gallery(tmp
     whole = metrics.cluster_robust_mean(np.concatenate(values), np.arange(20))
     assert local.score.mean == pytest.approx(whole.mean) and local.score.error == pytest.approx(whole.error)
     assert 0 < local.score.mean < 1
-    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.line("one")
+    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.summary("one")
 
 
 def test_motions_of_one_group_stand_or_fall_together_in_the_error(tmp_path):
@@ -143,7 +143,7 @@ def test_members_are_averaged_on_one_scale_however_loud_each_is(tmp_path):
     before = local_score.out_of_fold_score([one, other], FOLDS).score.mean
     for fold in (0, 1):
         out = oof.load_out_of_fold(other, fold)
-        oof.save_out_of_fold(other.part(fold) / "oof.npz", replace(out, text=out.text / 10))
+        oof.save_out_of_fold(other.fold_dir(fold) / "oof.npz", replace(out, text=out.text / 10))
     assert local_score.out_of_fold_score([one, other], FOLDS).score.mean == pytest.approx(before)
 
 
@@ -169,7 +169,7 @@ def test_a_named_run_may_be_partial_and_is_named_by_path_or_name(tmp_path):
     made_run(tmp_path, "whole")
     part = made_run(tmp_path, "part", folds=(1,))
     assert choose(tmp_path, "part", str(tmp_path / "whole")) == ["part", "whole"]
-    assert part.finished() == [1]
+    assert part.finished_folds() == [1]
 
 
 def test_a_named_run_of_other_data_or_folds_is_refused(tmp_path):

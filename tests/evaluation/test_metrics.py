@@ -30,6 +30,17 @@ def test_rank_value_averages_to_the_weighted_recall(ranks):
     assert metrics.rank_value(np.array(ranks)).mean() == pytest.approx(readme_score(ranks))
 
 
+def test_the_score_of_ties_is_the_mean_over_all_orders():
+    tied = np.array([0, 1, 3, 12, 31])
+    expected = [np.mean([readme_score([rank]) for rank in range(count + 1)]) for count in tied]
+    assert metrics.tied_score(tied) == pytest.approx(expected)
+
+
+def test_chance_is_the_score_of_a_random_ranking():
+    assert metrics.chance_score() == pytest.approx(readme_score(range(32)))
+    assert metrics.chance_score(4, top=2) == pytest.approx(readme_score(range(4), top=2))
+
+
 def test_a_constant_model_scores_chance():
     sim = np.zeros((90, 45))
     scores = metrics.caption_scores(sim, np.repeat(np.arange(45), 2))

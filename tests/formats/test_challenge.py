@@ -276,12 +276,12 @@ def test_the_width_of_ids_is_the_widest_file_name_or_the_one_given(tmp_path):
 def test_restricting_keeps_the_order_and_every_column_in_step(tmp_path):
     root = write_training(tmp_path / "data", listed=["3", "2", "1"])
     (root / "groups.csv").write_text("id,group\n1,a\n2,b\n3,c\n")
-    got = read_training(root).only(["00001", "00003"])
+    got = read_training(root).subset(["00001", "00003"])
     assert got.ids == ("00003", "00001")
     assert [path.stem for path in got.paths] == ["00003", "00001"]
     assert [captions[0] for captions in got.captions] == ["two people, 00003", "two people, 00001"]
     assert got.groups == {"00003": "c", "00001": "a"}
-    faulty(lambda: got.only(["00002"]), root, "no training motion 00002", "folds")
+    faulty(lambda: got.subset(["00002"]), root, "no training motion 00002", "folds")
 
 
 @pytest.mark.parametrize("gone", ["", "motions", "texts"])

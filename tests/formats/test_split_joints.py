@@ -340,8 +340,8 @@ def test_the_lists_are_one_fold_in_both_layouts(both_layouts: list[Path], capsys
         assert "1 fold of 2 motions, 8 to learn from" in capsys.readouterr().out
         data = load(root)
         found = folds.read_folds(data, data_settings(root).folds_dir)
-        assert found.count == 1 and [data.training.ids[row] for row in found.held_out(0)] == ["00009", "00010"]
-        assert len(found.training(0)) == 8 and set(found.fold) == {0, TRAIN_ONLY}
+        assert found.count == 1 and [data.training.ids[row] for row in found.val_idx(0)] == ["00009", "00010"]
+        assert len(found.train_idx(0)) == 8 and set(found.fold) == {0, TRAIN_ONLY}
 
 
 def test_the_lists_may_name_files(both_layouts: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

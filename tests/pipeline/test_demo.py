@@ -66,8 +66,7 @@ def test_the_challenge_is_made_in_the_work_folder_and_one_line_says_so(
     assert (empty / "work" / "sample" / "train.txt").is_file()
     printed = capsys.readouterr().out
     assert printed.startswith("no data/ here: using the generated challenge in work/sample")
-    assert printed.count("
-") == 1
+    assert printed.count("\n") == 1
 
 
 def test_a_data_folder_that_a_flag_names_is_not_made(
@@ -78,6 +77,7 @@ def test_a_data_folder_that_a_flag_names_is_not_made(
     assert "work/sample: no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("empty")
 @pytest.mark.parametrize(
     ("main", "args"),
     [
@@ -89,7 +89,6 @@ def test_a_data_folder_that_a_flag_names_is_not_made(
     ],
 )
 def test_scripts_that_need_runs_train_what_run_all_would(
-    empty: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     main,
@@ -114,9 +113,8 @@ def test_with_runs_nothing_is_trained(empty: Path, monkeypatch: pytest.MonkeyPat
     assert recorder.scripts == []
 
 
-def test_flags_of_the_script_hold_for_the_training_too(
-    empty: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("empty")
+def test_flags_of_the_script_hold_for_the_training_too(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(demo, "make_plan", lambda args: seen.append(args) or make_plan(args))
     monkeypatch.setattr(steps, "run_steps", lambda *_: steps.StepsResult(0))
@@ -145,9 +143,7 @@ def test_a_script_typed_alone_in_a_fresh_clone_works(tmp_path: Path) -> None:
         command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        "using the generated challenge in work/sample" in done.stdout and "\r" not in done.stderr
-    )
+    assert "using the generated challenge in work/sample" in done.stdout and "\r" not in done.stderr
     assert (tmp_path / "folds" / "folds.csv").is_file()
 
 

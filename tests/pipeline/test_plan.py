@@ -78,7 +78,7 @@ def contents(folder: Path) -> set[str]:
 # ---- what it runs on
 
 
-def test_without_data_it_runs_on_a_generated_challenge_quickly_and_says_so(home: Path) -> None:
+def test_without_data_it_runs_on_a_generated_challenge_quickly_and_says_so() -> None:
     plan = make_plan([])
     assert (plan.data_dir, plan.preset) == (Path("work/sample"), "fast")
     assert scripts(plan) == [
@@ -97,7 +97,7 @@ def test_without_data_it_runs_on_a_generated_challenge_quickly_and_says_so(home:
     assert args_of(plan, "sample") == ("--out", "work/sample")
 
 
-def test_the_fast_preset_shows_three_different_models_and_a_study(home: Path) -> None:
+def test_the_fast_preset_shows_three_different_models_and_a_study() -> None:
     runs = [cli.parse_train(args, None)[0] for args in make_plan([]).args_of("train")]
     assert [run.variant for run in runs] == ["holistic", "sgar", "clip"]
     assert len({(run.motion, run.text, run.parts.use_gar) for run in runs}) == 3
@@ -185,7 +185,7 @@ def test_a_preset_that_is_named_wins(home: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is(
-    home: Path, flags: list[str], fault: type, said: str
+    flags: list[str], fault: type, said: str
 ) -> None:
     with pytest.raises(fault) as caught:
         make_plan(flags)
@@ -224,7 +224,7 @@ DATA_SCRIPTS = {"prepare", "make_folds", "tune", "train", "ensemble", "report"}
     ],
 )
 def test_a_flag_goes_to_the_scripts_that_know_it(
-    home: Path, flags: list[str], scripts_that_take_it: set[str]
+    flags: list[str], scripts_that_take_it: set[str]
 ) -> None:
     assert takers(make_plan(flags), *flags) == scripts_that_take_it
 
@@ -284,7 +284,7 @@ def test_a_flag_goes_to_the_scripts_that_know_it(
         ),
     ],
 )
-def test_every_script_understands_its_step(home: Path, flags: list[str], answers: Path) -> None:
+def test_every_script_understands_its_step(flags: list[str], answers: Path) -> None:
     for step in make_plan(flags).steps:
         if step.script == "train":
             config, sources = cli.parse_train(step.args, None)
@@ -294,8 +294,8 @@ def test_every_script_understands_its_step(home: Path, flags: list[str], answers
                 and config.preset in step.args
             )
         elif step.script == "tune":
-            tune_config, flags = cli.parse_tune(step.args, None)
-            config, _ = cli.train_settings(flags)
+            tune_config, train_flags = cli.parse_tune(step.args, None)
+            config, _ = cli.train_settings(train_flags)
             assert tune_config.preset == config.preset in step.args
             assert tune_config.out_dir == config.out_dir
         elif step.script == "validate":
@@ -307,7 +307,7 @@ def test_every_script_understands_its_step(home: Path, flags: list[str], answers
             assert config.machine.seed == 3
 
 
-def test_variants_and_seeds_choose_what_is_trained(home: Path) -> None:
+def test_variants_and_seeds_choose_what_is_trained() -> None:
     plan = make_plan(["--variants", "clip", "sgar", "--seeds", "0", "3"])
     runs = [cli.parse_train(args, None)[0] for args in plan.args_of("train")]
     assert [(run.variant, run.machine.seed) for run in runs] == [
@@ -321,7 +321,7 @@ def test_variants_and_seeds_choose_what_is_trained(home: Path) -> None:
     assert plan.args_of("tune")[0][0] == "clip" and takers(plan, "--seeds", "0") == set()
 
 
-def test_use_gar_alone_trains_the_variant_that_learns_from_parts(home: Path) -> None:
+def test_use_gar_alone_trains_the_variant_that_learns_from_parts() -> None:
     plan = make_plan(["--use_gar"])
     (call,) = plan.args_of("train")
     config, _ = cli.parse_train(call, None)
@@ -367,7 +367,7 @@ def test_without_a_test_folder_it_ends_with_local_scores_and_a_report_and_says_s
         make_plan(["--test_dir", "gone"])
 
 
-def test_the_number_of_folds_is_the_presets_unless_it_is_given(home: Path) -> None:
+def test_the_number_of_folds_is_the_presets_unless_it_is_given() -> None:
     assert args_of(make_plan([]), "make_folds").count("--folds") == 1
     assert (
         cli.parse(FoldConfig, args_of(make_plan([]), "make_folds"), None).folds
@@ -377,7 +377,7 @@ def test_the_number_of_folds_is_the_presets_unless_it_is_given(home: Path) -> No
     assert given.count("--folds") == 1 and cli.parse(FoldConfig, given, None).folds == 4
 
 
-def test_a_command_can_be_pasted_into_a_shell(home: Path) -> None:
+def test_a_command_can_be_pasted_into_a_shell() -> None:
     command = Step("pack", "prepare", ("--data_dir", "my data")).command()
     python, script, *args = shlex.split(command)
     assert (
@@ -395,7 +395,7 @@ def run_name(*flags: str) -> str:
     return args[args.index("--run_name") + 1]
 
 
-def test_the_same_command_finds_its_run_again_and_another_makes_another(home: Path) -> None:
+def test_the_same_command_finds_its_run_again_and_another_makes_another() -> None:
     assert (
         run_name()
         == run_name()
@@ -417,7 +417,7 @@ def test_the_same_command_finds_its_run_again_and_another_makes_another(home: Pa
     )
 
 
-def test_the_runs_that_are_trained_are_averaged_and_reported(home: Path) -> None:
+def test_the_runs_that_are_trained_are_averaged_and_reported() -> None:
     plan = make_plan([])
     assert takers(plan, "--run", run_name()) == {"report"} and takers(
         plan, "--runs", run_name()
@@ -435,7 +435,7 @@ def test_another_data_folder_makes_another_run(home: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["none", "mine.json"])
-def test_nothing_is_tuned_where_it_is_said_what_to_take(home: Path, which: str) -> None:
+def test_nothing_is_tuned_where_it_is_said_what_to_take(which: str) -> None:
     plan = make_plan(["--tuned", which])
     assert "tune" not in scripts(plan) and takers(plan, "--tuned", which) == {"train"}
     config, _ = cli.parse_train(args_of(plan, "train"), None)
@@ -451,7 +451,7 @@ class Recorder:
     def __init__(self, codes: dict[str, int] | None = None):
         self.codes, self.calls = codes or {}, []
 
-    def __call__(self, command: list[str], **how) -> "Recorder":
+    def __call__(self, command: list[str], **_how) -> "Recorder":
         script = Path(command[1])
         assert script.parent == base.ROOT / "solution"
         self.calls.append((script.stem, tuple(command[2:])))
@@ -472,9 +472,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     popen = Recorder()
     monkeypatch.setattr(subprocess, "Popen", popen)
     monkeypatch.setattr(steps, "available_cores", lambda: 1)
-    monkeypatch.setattr(
-        preflight, "forecast", lambda *about: f"forecast after {len(popen.calls)}"
-    )
+    monkeypatch.setattr(preflight, "forecast", lambda *_: f"forecast after {len(popen.calls)}")
     return popen
 
 
@@ -494,7 +492,7 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(
 
 
 def test_a_plan_that_cannot_be_made_is_one_line(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_all.main(["--epoch", "3"]) == 1
     captured = capsys.readouterr()
@@ -561,7 +559,6 @@ def test_a_run_calls_the_scripts_in_order_and_ends_with_a_summary(
     ("fails", "code", "before"), [("sample", 1, 0), ("make_folds", 2, 2), ("ensemble", 1, 7)]
 )
 def test_a_run_stops_at_the_step_that_fails_and_hands_on_its_exit_code(
-    home: Path,
     fails: str,
     code: int,
     before: int,
@@ -575,7 +572,7 @@ def test_a_run_stops_at_the_step_that_fails_and_hands_on_its_exit_code(
 
 
 def test_a_script_that_was_stopped_has_said_so_itself(
-    home: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder.codes = {"tune": 130}
     assert run_all.main([]) == 130 and recorder.scripts[-1] == "tune"
@@ -652,7 +649,7 @@ def test_a_disk_that_is_too_full_is_found_before_anything_is_done(
     home: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_data(home / "data", ["1", "2", "3"])
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(DataError, match=r"GB, 0\.0 GB are free \(free some space"):
         run_plan(make_plan(["--preset", "fast"]))
     assert recorder.calls == []
@@ -671,7 +668,7 @@ def test_data_that_cannot_be_read_are_found_before_anything_is_done(
 
 
 def test_what_is_checked_knows_the_width_of_ids_and_runs_that_are_there(
-    home: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_data(home / "data", ["1", "2", "3"])
     calls = []
@@ -685,7 +682,7 @@ def test_what_is_checked_knows_the_width_of_ids_and_runs_that_are_there(
     preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
     assert calls == [{"id_width": 4}]
     free = int(preflight.SPARE_BYTES + 10e6)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": free})())
     with pytest.raises(DataError, match="needs about"):
         preflight.check_before_run(
             plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train")
@@ -718,7 +715,8 @@ def forecast(*flags: str) -> str:
     return preflight.forecast(plan.data_dir, plan.args_of("train"), plan.args_of("tune"))
 
 
-def test_a_time_limit_bounds_the_forecast(home: Path, slow: None) -> None:
+@pytest.mark.usefixtures("slow")
+def test_a_time_limit_bounds_the_forecast(home: Path) -> None:
     write_data(home / "data", ["1", "2", "3", "4"])
     limit = ["--max_minutes", "2"]
     for flags, shown in (  # for three variants
@@ -730,8 +728,9 @@ def test_a_time_limit_bounds_the_forecast(home: Path, slow: None) -> None:
     assert " h on this machine" in forecast()
 
 
+@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("persons", [1, 2])
-def test_broken_files_do_not_stop_the_forecast(home: Path, slow: None, persons: int) -> None:
+def test_broken_files_do_not_stop_the_forecast(home: Path, persons: int) -> None:
     motions = {str(number): motion(20, persons, number) for number in range(1, 5)}
     root = write_data(home / "data", motions)
     before = forecast()

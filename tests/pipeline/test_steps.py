@@ -103,8 +103,8 @@ def test_a_parallel_step_has_its_share_of_the_threads(
 def test_a_command_names_the_interpreter_as_one_would_type_it(
     monkeypatch: pytest.MonkeyPatch, repository: Path
 ) -> None:
-    monkeypatch.setattr(steps.shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(steps.shutil, "which", lambda _: sys.executable)
     assert note("a").command() == "python solution/note.py a"
-    monkeypatch.setattr(steps.shutil, "which", lambda name: None)
+    monkeypatch.setattr(steps.shutil, "which", lambda _: None)
     monkeypatch.setattr(sys, "executable", str(repository / ".venv" / "bin" / "python"))
     assert note("a b").command() == ".venv/bin/python solution/note.py 'a b'"

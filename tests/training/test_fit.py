@@ -24,7 +24,7 @@ FIT, OPTIM = helpers.config().fit, helpers.config().optim
 
 
 def kept_lines(run, fold=0):
-    with (run.part(fold) / "metrics.csv").open(newline="") as stream:
+    with (run.fold_dir(fold) / "metrics.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -68,7 +68,7 @@ def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
 def test_heads_learn_at_a_rate_of_their_own():
     data, chosen = helpers.training_data(), helpers.config(lr=1e-3, head_lr_mult=3.0)
     model = checkpoints.build_model(chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, helpers.NoTower(), 0)
-    rates = {id(weight): group["highest"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
+    rates = {id(weight): group["base_lr"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
     found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
     heads = {name for name in found if name.startswith(("motion_head.", "text_head."))}
     assert len(heads) >= 8 and {found[name] for name in heads} == {3e-3}
@@ -86,7 +86,7 @@ def test_a_watcher_is_told_of_each_epoch_and_what_it_raises_ends_the_training(tm
     chosen, data = helpers.config(epochs=4), helpers.training_data()
     run = make_run(tmp_path, chosen, data)
     with pytest.raises(KeyError, match="enough"):
-        fit.fit(run, data, helpers.folds(), helpers.workplace(chosen, data), helpers.NoTower(), 0, watch)
+        fit.fit(helpers.fold_context(run, data), watch)
     assert told == [1, 2] and [row["epoch"] for row in kept_lines(run)] == ["1", "2"]
 
 
@@ -126,7 +126,7 @@ def test_an_unfinished_run_of_before_both_directions_goes_on(tmp_path, monkeypat
 
 def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings(tmp_path):
     run, score = fit_fold(tmp_path, epochs=4, lr=3e-3)
-    part = run.part(0)
+    part = run.fold_dir(0)
     lines = kept_lines(run)
     assert [row["epoch"] for row in lines] == ["1", "2", "3", "4"]
     assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"]) - 0.2
@@ -146,11 +146,11 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
 
 def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_path):
     run, score = fit_fold(tmp_path, fold=1)
-    data, held = helpers.training_data(), helpers.folds().held_out(1)
-    with np.load(run.part(1) / "oof.npz") as kept:
-        assert sorted(kept) == ["ids", "motion", "motion_idx", "row", "text"]
+    data, held = helpers.training_data(), helpers.folds().val_idx(1)
+    with np.load(run.fold_dir(1) / "oof.npz") as kept:
+        assert sorted(kept) == ["data_idx", "ids", "motion", "motion_idx", "text"]
     out = oof.load_out_of_fold(run, 1)
-    assert out.row.tolist() == held.tolist()
+    assert out.data_idx.tolist() == held.tolist()
     assert out.ids.tolist() == [data.training.ids[row] for row in held]
     assert out.motion_idx.tolist() == [place for place, row in enumerate(held) for _ in data.training.captions[row]]
     assert out.motion.shape == (10, 8) and out.text.shape == (len(out.motion_idx), 8)
@@ -167,7 +167,7 @@ def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
     model.load_state_dict(best(run)["model"])
     out = oof.load_out_of_fold(run, 0)
     place = helpers.workplace(run.config, data)
-    for piece, row in enumerate(out.row):  # one by one: neither order nor neighbours matter
+    for piece, row in enumerate(out.data_idx):  # one by one: neither order nor neighbours matter
         alone = model.eval().encode_motions(place.motions.gather(torch.tensor([row])))
         np.testing.assert_allclose(out.motion[[piece]], alone.detach().numpy(), atol=1e-5)
 
@@ -175,7 +175,7 @@ def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
 def test_held_out_motions_are_not_learned_from(tmp_path):
     """Other features and captions of the held-out motions: the same weights."""
     data, other = helpers.training_data(), helpers.training_data()
-    for row in helpers.folds().held_out(0):
+    for row in helpers.folds().val_idx(0):
         other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] *= -1
     chosen = helpers.config(eval_interval=2)
     weights = []
@@ -183,16 +183,16 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
         run = make_run(tmp_path / name, chosen, used)
         place = helpers.workplace(chosen, used)
         if name == "b":
-            for row in helpers.folds().held_out(0):
-                place.bank.vectors[place.table.of(torch.tensor([row]))[0]] *= -1
-        fit.fit(run, used, helpers.folds(), place, helpers.NoTower(), 0)
-        weights.append(checkpoints.load_checkpoint(run.part(0) / "last.pt", helpers.CPU)["model"])
+            for row in helpers.folds().val_idx(0):
+                place.bank.vectors[place.table.captions_of(torch.tensor([row]))[0]] *= -1
+        fit.fit(helpers.fold_context(run, used, context=place))
+        weights.append(checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)["model"])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path):
     run, score = fit_fold(tmp_path, fold=None, epochs=3)
-    assert score is None and run.full() and run.finished() == []
+    assert score is None and run.has_full_model() and run.finished_folds() == []
     assert not (run.folder / "full" / "oof.npz").exists()
     assert best(run, None)["epoch"] == 3
     assert all(row["score"] == "nan" for row in kept_lines(run, None))
@@ -213,7 +213,7 @@ def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp
 
     def recorded(*args):
         made = list(real(*args))
-        drawn.append(([batch.captions.tolist() for batch in made], args[5].initial_seed()))
+        drawn.append(([batch.caption_idx.tolist() for batch in made], args[5].initial_seed()))
         return iter(made)
 
     monkeypatch.setattr(batching, "iterate_epoch", recorded)
@@ -241,7 +241,7 @@ def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
 
 def test_a_checkpoint_is_kept_every_so_many_epochs_where_asked(tmp_path):
     run, _ = fit_fold(tmp_path, epochs=5, save_every=2)
-    assert sorted(path.name for path in run.part(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
+    assert sorted(path.name for path in run.fold_dir(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -249,7 +249,7 @@ def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
     run, _ = fit_fold(tmp_path, fold=fold, epochs=5, eval_interval=3)
     scored = [row["epoch"] for row in kept_lines(run, fold) if row["score"] != "nan"]
     assert scored == ([] if fold is None else ["3", "5"])
-    assert len(checkpoints.load_checkpoint(run.part(fold) / "last.pt", helpers.CPU)["history"]) == 5
+    assert len(checkpoints.load_checkpoint(run.fold_dir(fold) / "last.pt", helpers.CPU)["history"]) == 5
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -308,7 +308,7 @@ def test_a_fold_with_nothing_to_learn_from_is_a_fault(tmp_path):
     run = make_run(tmp_path, chosen, data)
     uneven = replace(helpers.folds(3), fold=np.array([0, 0, 1]))
     with pytest.raises(RunError, match="fold 0 leaves 1 motions to learn from"):
-        fit.fit(run, data, uneven, helpers.workplace(chosen, data), helpers.NoTower(), 0)
+        fit.fit(helpers.fold_context(run, data, split=uneven))
 
 
 # ---- killed and resumed
@@ -329,14 +329,14 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     resumed, again = fit_fold(tmp_path / "killed", **values)
     assert again == score
     assert same_content(best(resumed), best(whole))
-    last_whole, last = (checkpoints.load_checkpoint(run.part(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
+    last_whole, last = (checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
     assert same_content(last["model"], last_whole["model"]) and same_content(last["optimiser"], last_whole["optimiser"])
     kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1] and len(kept[0]) == 5
     outs = [oof.load_out_of_fold(run, 0) for run in (whole, resumed)]
-    for field in ("ids", "row", "motion", "text", "motion_idx"):
+    for field in ("ids", "data_idx", "motion", "text", "motion_idx"):
         np.testing.assert_array_equal(*(getattr(out, field) for out in outs))
-    assert len(list(resumed.part(0).glob("best_epoch*.pt"))) == 1
+    assert len(list(resumed.fold_dir(0).glob("best_epoch*.pt"))) == 1
 
 
 # ---- parts of a step
@@ -353,7 +353,7 @@ def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
     for name, weight in model.named_parameters():
         group = of[id(weight)]
         assert group["weight_decay"] == (0.1 if weight.ndim > 1 else 0)
-        assert group["highest"] == (2.5e-4 if name.startswith("text_tower.") else 1e-3)
+        assert group["base_lr"] == (2.5e-4 if name.startswith("text_tower.") else 1e-3)
 
 
 def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
@@ -381,8 +381,8 @@ def test_captions_that_say_the_same_are_no_negatives(monkeypatch, threshold, lef
     place = helpers.workplace(chosen, data)
     angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
     vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
-    place = replace(place, similar=vectors, sides=torch.tensor([[0, -1]] * 4))
-    rows, motion_idx = place.table.of(torch.arange(4))
+    place = replace(place, centred_captions=vectors, caption_sides=torch.tensor([[0, -1]] * 4))
+    rows, motion_idx = place.table.captions_of(torch.arange(4))
     objective.contrastive_loss(torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, motion_idx, place, chosen)
     cosines = (vectors @ vectors.T)[rows][:, rows]
     wanted = torch.zeros(5, 4, dtype=torch.bool)

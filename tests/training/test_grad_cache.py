@@ -12,8 +12,8 @@ import helpers
 from motret.config.training import TrainConfig
 from motret.data import batching
 from motret.data.features import FeatureConfig
-from motret.formats.gar import Parts
-from motret.models import embed, text_tower
+from motret.formats.gar import PartDescriptions
+from motret.models import embed, registry
 from motret.runs import checkpoints
 from motret.runs.run import Run
 from motret.skeleton import PARTS
@@ -21,7 +21,7 @@ from motret.training import grad_cache, objective
 from motret.training.context import make_context
 
 SGAR = {
-    "motion_tower": "motret.models.part_tower:PartTransformer",
+    "motion_tower": "part",
     "use_gar": True,
     "part_encoders": True,
     "lambda_mix": 0.5,
@@ -29,7 +29,7 @@ SGAR = {
 }
 
 
-def part_texts(count: int) -> list[Parts]:
+def part_texts(count: int) -> list[PartDescriptions]:
     """The arms of every motion and the torso of every second are described."""
     told = [{part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS} for row in range(count)]
     assert any(None in own.values() for own in told)
@@ -46,13 +46,13 @@ def gradients(
     run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureConfig(), 2)
     model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0).train()
     noise = torch.Generator().manual_seed(3)
-    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=6)))
+    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, buckets=6)))
     model.motion_tower.norm = nn.Sequential(model.motion_tower.norm, nn.Dropout(0.3))  # a layer that draws from torch's own generator
     torch.manual_seed(7)
     config = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
     loss = backward(model, batch, place, config)
     found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    return float(loss), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
+    return float(loss.total), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
 
 
 @pytest.mark.parametrize("variant", [{}, SGAR], ids=["holistic", "sgar"])
@@ -69,12 +69,12 @@ def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, a
     assert torch.equal(after, after_sum)  # and the next step draws the same
 
 
-def each_alone(model, batch, place, config) -> torch.Tensor:
+def each_alone(model, batch, place, config) -> objective.BatchLoss:
     """The step of a batch whose parts know nothing of each other: the mean of their losses."""
     parts = batch.split(config.fit.grad_accum)
-    loss = torch.stack([objective.batch_loss(model, part, place, config) for part in parts]).mean()
+    loss = torch.stack([objective.batch_loss(model, part, place, config).total for part in parts]).mean()
     loss.backward()
-    return loss.detach()
+    return objective.BatchLoss(loss.detach(), ())
 
 
 def test_small_batches_alone_have_other_gradients(tmp_path):
@@ -93,13 +93,13 @@ def test_a_batch_is_split_with_its_captions():
     data, chosen = helpers.training_data(), helpers.config()
     place = helpers.workplace(chosen, data)
     noise = torch.Generator().manual_seed(3)
-    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, pieces=4)))
+    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, buckets=4)))
     split_state_dict = batch.split(2)
-    assert [len(half.rows) for half in split_state_dict] == [6, 6] and [len(half.pieces) for half in split_state_dict] == [2, 2]
-    assert torch.equal(torch.cat([half.rows for half in split_state_dict]), batch.rows)
-    assert torch.equal(torch.cat([half.captions for half in split_state_dict]), batch.captions)
+    assert [len(half.train_idx) for half in split_state_dict] == [6, 6] and [len(half.buckets) for half in split_state_dict] == [2, 2]
+    assert torch.equal(torch.cat([half.train_idx for half in split_state_dict]), batch.train_idx)
+    assert torch.equal(torch.cat([half.caption_idx for half in split_state_dict]), batch.caption_idx)
     assert torch.equal(torch.cat([split_state_dict[0].motion_idx, split_state_dict[1].motion_idx + 6]), batch.motion_idx)
-    assert [len(part.rows) for part in batch.split(9)] == [3, 3, 3, 3]  # no more parts than pieces
+    assert [len(part.train_idx) for part in batch.split(9)] == [3, 3, 3, 3]  # no more parts than pieces
 
 
 def test_training_with_accumulation_takes_fewer_larger_steps(tmp_path):
@@ -116,7 +116,7 @@ def test_accumulating_less_than_one_batch_is_refused(tmp_path, capsys):
 
 def test_a_text_tower_that_trains_learns_alike(tmp_path):
     chosen = helpers.config(text_weights="none", text_width=64, text_layers=1, token_drop=0.0)
-    tower = text_tower.make_text_tower(chosen.text)
+    tower = registry.make_text_tower(chosen.text)
     data = helpers.training_data()
     captions = [caption for own in data.training.captions for caption in own]
     place = make_context(chosen, data, embed.make_caption_bank(captions, tower, False, tmp_path, helpers.CPU))

@@ -14,11 +14,10 @@ import ensemble
 import helpers
 import train
 import validate
-from motret.evaluation import epoch_choice, metrics
+from motret.evaluation import metrics
 from motret.runs import checkpoints
 from motret.runs.run import open_run
 from motret.training import fit
-from motret.utils import parallel
 
 EQUAL = {"rtol": 0, "atol": 0}
 
@@ -148,12 +147,12 @@ def test_finished_folds_are_not_trained_again(trained, tmp_path, monkeypatch, ca
     shutil.copytree(trained / "partial", tmp_path / "partial")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
     real, fitted = fit.fit, []
-    monkeypatch.setattr(fit, "fit", lambda *args: fitted.append(args[5]) or real(*args))
+    monkeypatch.setattr(fit, "fit", lambda *args: fitted.append(args[0].fold) or real(*args))
     assert helpers.run_training(tmp_path, "partial", seed=2, fold="all", resume="auto") == 0
     assert fitted == [1] and "finished before: fold0" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
     monkeypatch.setattr(fit, "fit", None)
-    monkeypatch.setattr("motret.models.text_tower.make_text_tower", None)  # not even a text tower is needed
+    monkeypatch.setattr("motret.models.registry.make_text_tower", None)  # not even a text tower is needed
     assert helpers.run_training(tmp_path, "partial", seed=2, resume="auto") == 0
 
 
@@ -183,12 +182,6 @@ def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(trai
     out = capfd.readouterr().out
     assert "2 folds side by side, 1 thread each\n" in out
     assert len(re.findall(r"fold[01] epoch \d", out)) == 2 * 4  # where nobody watches a bar, both runs tell each epoch
-
-
-def test_folds_side_by_side_share_the_threads_and_the_last_ones_among_fewer():
-    assert parallel.share_threads(3, jobs=2, threads=2) == [1, 1, 2]
-    assert parallel.share_threads(5, jobs=3, threads=8) == [2, 2, 2, 4, 4]
-    assert parallel.share_threads(2, jobs=4, threads=1) == [1, 1]
 
 
 def test_what_is_wrong_in_one_of_the_folds_side_by_side_is_one_line(tmp_path, capfd):
@@ -310,17 +303,6 @@ def test_the_last_epoch_is_kept_unless_a_flag_has_one_chosen_and_that_is_said(tm
     assert "chosen" in noted.split(": ")[1] and "stopped" in noted.split(": ")[1] and "last" not in noted.split(": ")[1]
 
 
-def test_what_choosing_the_epoch_is_worth_is_told_over_folds():
-    folds = [{2: 0.1, 4: 0.5, 6: 0.35}, {2: 0.2, 4: 0.4, 6: 0.6}, {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.2}]
-    found = epoch_choice.compare_epoch_choices(folds)
-    np.testing.assert_allclose(found.last, [0.35, 0.6, 0.2])
-    np.testing.assert_allclose(found.own, [0.5, 0.6, 0.5])
-    np.testing.assert_allclose(found.others, [0.35, 0.4, 0.4])  # 6 on folds 1 and 2, 4 on 0 and 2, 6 on 0 and 1
-    error = np.std([0.15, 0, 0.3], ddof=1) / 3**0.5
-    assert f"best on the fold itself {1.6 / 3:.4f} ({0.45 / 3:+.4f} +- {error:.4f})" in found.line()
-    assert epoch_choice.compare_epoch_choices(folds[:1]) is None and epoch_choice.compare_epoch_choices([{1: 0.5}, {2: 0.5}]) is None
-
-
 # ---- ensemble.py
 
 
@@ -380,7 +362,7 @@ def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_pat
     from motret.data import dataset
     from motret.data.batching import MotionTensors
     from motret.models.embed import make_caption_bank
-    from motret.models.text_tower import make_text_tower
+    from motret.models.registry import make_text_tower
 
     test = dataset.load_test(helpers.challenge() / "test", run.features, run.config.data, jobs=1)
     motions, tower = MotionTensors(test.store, run.config.motion, helpers.CPU), make_text_tower(run.config.text)
@@ -391,8 +373,8 @@ def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_pat
             model.load_state_dict(best(run.folder, fold)["model"])
             bank = make_caption_bank(query.captions, tower, False, tmp_path, helpers.CPU)
             with torch.inference_mode():
-                said = model.encode_captions(bank, bank.rows(query.captions)).numpy()
-                seen = model.encode_motions(motions.gather(torch.from_numpy(test.rows[number]))).numpy()
+                said = model.encode_captions(bank, bank.indices(query.captions)).numpy()
+                seen = model.encode_motions(motions.gather(torch.from_numpy(test.candidate_idx[number]))).numpy()
             out = embeddings(run.folder, fold)
             gallery = out["text"] @ out["motion"].T
             total = total + ((said @ seen.T).mean(0) - gallery.mean()) / gallery.std()

@@ -132,7 +132,7 @@ def pretend(monkeypatch, score_of):
     def train_folds(search, name, values, folds, watch=None):
         _, made, *_ = load_shared_data(search.base)
         trained.append((name, tuple(folds)))
-        return score_of(values, sum(len(made.held_out(fold)) for fold in folds))
+        return score_of(values, sum(len(made.val_idx(fold)) for fold in folds))
 
     monkeypatch.setattr(trial_module, "train_folds", train_folds)
     monkeypatch.setattr(plots, "draw_study", lambda *about: None)
@@ -253,7 +253,7 @@ def study_of(search, made, rng, trials, better=0.0):
     groups = np.unique(made.group, return_inverse=True)[1]
 
     def scores(number, fold):
-        own, rows = np.random.default_rng([seed, number, fold]), made.held_out(fold)
+        own, rows = np.random.default_rng([seed, number, fold]), made.val_idx(fold)
         noise = own.normal(0, 0.25, len(rows)) + own.normal(0, 0.1, groups.max() + 1)[groups[rows]]
         return np.clip(hard[rows] + noise + better * (number == 1), 0, 1)
 
@@ -436,13 +436,14 @@ def test_epochs_are_reported_over_the_folds_and_the_default_is_never_ended_early
 
 @pytest.mark.parametrize(("pruner", "ends"), [("median", True), ("hyperband", True), ("none", False)])
 def test_a_pruner_ends_trials_that_fall_behind(tmp_path, monkeypatch, pruner, ends):
-    def fit_of_falling_scores(run, data, made, place, tower, fold, watch):
+    def fit_of_falling_scores(fold_context, watch):
+        run, fold = fold_context.run, fold_context.fold
         for epoch in range(1, run.config.fit.epochs + 1):
             worse = int(re.search(r"\d+", run.folder.name)[0]) / 100
             watch(EpochStats(epoch, 1.0, 1e-3, 0.07, 1.0, score=0.9 - worse))
-        held = made.held_out(fold)
+        held = fold_context.val_idx
         same = np.ones((len(held), 1), dtype=np.float32)
-        oof.save_out_of_fold(run.part(fold) / "oof.npz", oof.OutOfFold(held, held, same, same, np.arange(len(held))))
+        oof.save_out_of_fold(run.fold_dir(fold) / "oof.npz", oof.OutOfFold(held, held, same, same, np.arange(len(held))))
 
     monkeypatch.setattr(fit, "fit", fit_of_falling_scores)
     monkeypatch.setattr(plots, "draw_study", lambda *about: None)
@@ -519,10 +520,10 @@ def test_a_storage_that_cannot_be_had_is_a_fault_of_its_flag(tmp_path, capsys):
 
 
 def test_flags_of_training_go_through_and_the_preset_gives_the_rest(monkeypatch):
-    asked, rest = cli.parse_tune(["sgar", "holistic", "--preset", "fast", "--lr", "3e-4", "--max-minutes=2", "--no_learn_tau"], None)
+    asked, flags = cli.parse_tune(["sgar", "holistic", "--preset", "fast", "--lr", "3e-4", "--max-minutes=2", "--no_learn_tau"], None)
     assert asked.variants == ("sgar", "holistic") and asked.max_minutes == 2
     assert asked.trials == presets.PRESETS["fast"].tuning["trials"]
-    config, sources = cli.parse_train(["sgar", *rest], None)
+    config, sources = cli.train_settings({"variant": "sgar"} | flags)
     assert (config.preset, config.optim.lr, config.loss.learn_tau, config.fit.max_minutes) == ("fast", 3e-4, False, None)
     assert {name for name, source in sources.items() if source == "flag"} == {"preset", "lr", "learn_tau"}
 
@@ -530,7 +531,11 @@ def test_flags_of_training_go_through_and_the_preset_gives_the_rest(monkeypatch)
 def test_without_a_name_every_variant_of_the_preset_is_tuned(monkeypatch, capsys):
     tuned_variants = []
     monkeypatch.setitem(presets.PRESETS, "fast", presets.Preset(("sgar", "holistic"), presets.PRESETS["fast"].values, {}))
-    monkeypatch.setattr(tune_module, "tune", lambda config, sources, asked, share: tuned_variants.append((config.variant, share)) or "done")
+    monkeypatch.setattr(
+        tune_module,
+        "tune",
+        lambda config, sources, tune_config, time_fraction: tuned_variants.append((config.variant, time_fraction)) or "done",
+    )
     assert tune.main(["--preset", "fast"]) == 0
     assert tuned_variants == [("sgar", 0.5), ("holistic", 0.5)]
 
@@ -576,7 +581,7 @@ def test_some_settings_alone_are_searched_where_they_are_named():
 
 def test_the_fast_preset_searches_temperature_and_learning_rates():
     asked, flags = cli.parse_tune(["holistic", "--preset", "fast"], None)
-    assert asked.search == "tau,lr,head_lr_mult" and asked.trials >= 8 and flags == ["--preset", "fast"]
+    assert asked.search == "tau,lr,head_lr_mult" and asked.trials >= 8 and flags == {"preset": "fast"}
 
 
 def test_what_means_nothing_to_a_configuration_is_not_searched():
@@ -650,7 +655,7 @@ TUNED = "tuned on fold 0, confirmed on fold 1, 2"
 
 def found(tmp_path, **values):
     made = tuned_values.find_tuned_values(cli.parse_train(helpers.train_flags(tmp_path, "x", **values), None)[0])
-    return made.values, made.line
+    return made.values, made.message
 
 
 def test_values_that_no_other_fold_confirmed_are_left_aside_aloud(tmp_path, results):

@@ -23,6 +23,16 @@ FORMER_NAMES = {
 """Former name of a setting -> its name. Flags and the files of earlier runs may still use the
 former names."""
 
+FORMER_MOTION_TOWERS = {
+    "motret.motion:MotionTransformer": "transformer",
+    "motret.parts:PartTransformer": "part",
+    "motret.frames:FrameTransformer": "frame",
+    "motret.models.motion_tower:MotionTransformer": "transformer",
+    "motret.models.part_tower:PartTransformer": "part",
+    "motret.models.frame_tower:FrameTransformer": "frame",
+}
+"""Former name of a motion tower -> its name, as for settings."""
+
 WRITTEN_FOLDERS = ("work_dir", "folds_dir", "out_dir", "submissions_dir")
 """Names of the folders that scripts write to."""
 

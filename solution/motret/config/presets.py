@@ -49,13 +49,13 @@ def find_preset(name: str) -> Preset:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "holistic": {},
-    "sgar": {"motion_tower": "motret.models.part_tower:PartTransformer", "use_gar": True},
+    "sgar": {"motion_tower": "part", "use_gar": True},
     "clip": {"unfreeze_text": True, "freeze_text_epochs": 1, "layer_decay": 0.8},
     "clip_readme": {  # the challenge README's recipe, with the defaults of the libraries it names
         "mirror": 0.0,
         "speed": 1.0,
         "ema": 0.0,
-        "motion_tower": "motret.models.frame_tower:FrameTransformer",
+        "motion_tower": "frame",
         "features": "raw",
         "width": 512,
         "heads": 8,
@@ -87,7 +87,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "mirror": 0.0,
         "speed": 1.0,
         "ema": 0.0,
-        "motion_tower": "motret.models.part_tower:PartTransformer",
+        "motion_tower": "part",
         "use_gar": True,
         "part_encoders": True,
         "backbone": "motiondiffuse",

@@ -11,6 +11,7 @@ from typing import Literal
 import tyro
 
 from motret.config.base import (
+    FORMER_MOTION_TOWERS,
     DataConfig,
     MachineConfig,
     check_at_least,
@@ -27,10 +28,12 @@ from motret.errors import ConfigError
 class MotionConfig:
     """The motion tower."""
 
-    motion_tower: str = "motret.models.motion_tower:MotionTransformer"
-    """Class of the tower, as module:Class. docs/own_model.md shows how to add one."""
-    features: Literal["canonical", "raw"] = "canonical"
-    """What the tower gets. canonical: each person in their own heading frame. raw: the columns of
+    motion_tower: str = "transformer"
+    """The tower: transformer, part (with part tokens), frame (the challenge README's), or your own
+    class as module:Class. docs/add_motion_tower.md shows how to add one."""
+    features: str = "canonical"
+    """What the tower gets. canonical: each person in their own heading frame.
+    canonical+<block>+...: with more feature blocks (docs/add_feature_block.md). raw: the columns of
     the file, each motion standardised by itself."""
     backbone: Literal["transformer", "motiondiffuse"] = "transformer"
     """Layers of the tower. transformer: softmax attention. motiondiffuse: MotionDiffuse's linear
@@ -80,6 +83,8 @@ class MotionConfig:
     """Fraction of the tokens left by --token_drop that the part encoders drop as well."""
 
     def __post_init__(self) -> None:
+        tower = FORMER_MOTION_TOWERS.get(self.motion_tower, self.motion_tower)
+        object.__setattr__(self, "motion_tower", tower)
         check_at_least(self, 1, "width", "layers", "heads", "patch", "max_frames", "proj_dim")
         if self.width % self.heads:
             problem = f"{self.heads} heads do not divide a width of {self.width}"
@@ -108,10 +113,11 @@ class TextConfig:
     """The text tower."""
 
     text_tower: str = "ViT-B-32"
-    """An open_clip model name, or hf:<name or folder> of a Hugging Face encoder."""
+    """An open_clip model name, hf:<name or folder> of a Hugging Face encoder, or your own class as
+    module:Class. docs/add_text_tower.md shows how to add one."""
     text_weights: str = "openai"
     """Weights of an open_clip text tower: a pretrained tag, a checkpoint file, or none. none: from
-    scratch, trained with the motion tower."""
+    scratch, trained with the motion tower. Your own class gets it unchanged."""
     text_activation: Literal["auto", "gelu", "quick_gelu", "model"] = "auto"
     """Activation of open_clip's text tower. auto: the one the weights were trained with, known from
     their tag, OpenAI's archive or its checksum, or open_clip_config.json in the same folder;

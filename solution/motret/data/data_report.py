@@ -65,11 +65,11 @@ def make_data_report(data: TrainingData, test: TestData | None) -> DataReport:
         f"            {len(twins)} pairs nearly equal in the mirror{_preview([(store.ids[a], store.ids[b]) for a, b, _ in twins])}",
         "groups      " + (f"{facts['groups']} in groups.csv" if training.groups else "none given (made from captions and duplicates)"),
     ]
-    if not features.SPINE[0] < spine < features.SPINE[1]:
+    if not features.PELVIS_TO_HEAD[0] < spine < features.PELVIS_TO_HEAD[1]:
         lines.append(f"warning     pelvis and head are {spine:.2f} apart in the median: positions seem not to be in metres")
     if test is not None:
         leaks = near_duplicates(store, test.store)
-        pools = sorted({len(rows) for rows in test.rows})
+        pools = sorted({len(rows) for rows in test.candidate_idx})
         facts["queries"], facts["candidates"] = len(test.queries), pools
         facts["test_near_training"] = [[store.ids[a], test.store.ids[b], round(distance, 4)] for a, b, distance in leaks]
         told = " to ".join(str(size) for size in dict.fromkeys((pools[0], pools[-1])))

@@ -8,6 +8,7 @@ import numpy as np
 
 from motret.config.base import DataConfig
 from motret.data import feature_store
+from motret.data.feature_blocks import block_names
 from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
 from motret.errors import DataError
@@ -28,7 +29,7 @@ class TrainingData:
     training: TrainingSet
     store: FeatureStore
     fingerprint: str
-    reused: bool
+    cache_hit: bool
 
     @property
     def groups(self) -> dict[str, str] | None:
@@ -37,15 +38,15 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """The queries of a test folder: `rows[q]` are the store rows of query q's candidates; hard links of one file share a row.
+    """The queries of a test folder: `candidate_idx[q]` are the store rows of query q's candidates; hard links of one file share a row.
 
     A candidate that cannot be used has row -1: it is ranked last.
     """
 
     queries: tuple[Query, ...]
     store: FeatureStore
-    rows: tuple[np.ndarray, ...]
-    reused: bool
+    candidate_idx: tuple[np.ndarray, ...]
+    cache_hit: bool
 
 
 def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
@@ -56,12 +57,13 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
 
 def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> TrainingData:
     """Reads, checks and packs the training motions of `data.data_dir`, or opens what was packed before. kind: of the features."""
+    block_names(kind)  # an unknown block is an error before any file is read
     training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
     if split_joints.has_split_joints(data.data_dir):
         training = split_joints.check_part_files(training, data.work_dir, strict=data.strict, jobs=jobs)
     rotations, fps = data.rotations and training.rotations, training.fps or data.fps
     config = feature_store.inspect_raw(training.paths, FeatureConfig(fps=fps, rotations=rotations, kind=kind, skeleton=training.skeleton))
-    packed, reused = feature_store.build_feature_cache(
+    packed, cache_hit = feature_store.build_feature_cache(
         training.ids,
         training.paths,
         config,
@@ -71,11 +73,11 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
         jobs=jobs,
         what="training motions",
     )
-    kept = training.only(packed.ids)
+    kept = training.subset(packed.ids)
     training = replace(kept, skipped=kept.skipped + packed.skipped)
     other = () if training.skeleton == SMPL.name else (training.skeleton,)
     print_in = (packed.ids, packed.digests, training.captions, training.groups, *other)
-    return TrainingData(training, packed, files.content_hash(*print_in), reused)
+    return TrainingData(training, packed, files.content_hash(*print_in), cache_hit)
 
 
 def with_features(data: TrainingData, kind: FeatureConfig, config: DataConfig, jobs: int = -1) -> TrainingData:
@@ -85,10 +87,10 @@ def with_features(data: TrainingData, kind: FeatureConfig, config: DataConfig, j
     return load_training(replace(config, fps=kind.fps, rotations=kind.rotations), jobs, kind.kind)
 
 
-def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, aloud: bool = True) -> TestData:
+def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, verbose: bool = True) -> TestData:
     """Reads, checks and packs a test folder with the feature settings of the training motions.
 
-    A candidate that is too short or has values that are not finite is repaired, and one that cannot be used at all gets no row; `aloud`:
+    A candidate that is too short or has values that are not finite is repaired, and one that cannot be used at all gets no row; `verbose`:
     each is told in a line. With `data.strict` any fault is fatal; a fault of a query, or a folder without one usable motion, always is.
     """
     queries = read_queries(folder)
@@ -105,7 +107,7 @@ def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int =
     lost = [SkippedFile(place.path, place.problem) for place in place_of.values() if isinstance(place, DataError)]
     if not names:
         raise DataError(folder, "no usable candidate", f"the first fault: {lost[0].file}: {lost[0].problem}")
-    packed, reused = feature_store.build_feature_cache(
+    packed, cache_hit = feature_store.build_feature_cache(
         names,
         paths,
         config,
@@ -119,9 +121,9 @@ def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int =
     packed_row = {name: row for row, name in enumerate(packed.ids)}
     store_row = {place: packed_row.get(names[row], -1) for place, row in row_of.items()}
     rows = tuple(np.array([store_row.get(place_of[path], -1) for path in query.paths]) for query in queries)
-    if aloud:
+    if verbose:
         _warn_of_bad_candidates(packed.repaired, (*lost, *packed.skipped))
-    return TestData(queries, packed, rows, reused)
+    return TestData(queries, packed, rows, cache_hit)
 
 
 def _warn_of_bad_candidates(repaired: Sequence[SkippedFile], unusable: Sequence[SkippedFile]) -> None:

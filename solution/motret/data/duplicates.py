@@ -18,8 +18,7 @@ def key_poses(store: FeatureStore) -> np.ndarray:
     at = store.offsets[:, None] + np.linspace(0, store.lengths - 1, KEY_FRAMES, axis=1).round().astype(int)
     parts = [store.columns["position"]]
     if "relation" in store.columns:
-        place = store.columns["relation"].start
-        parts.append(slice(place, place + 3))
+        parts.append(store.columns.field("relation", "offset"))
     width = sum(part.stop - part.start for part in parts)
     poses = np.empty((len(at), store.persons, KEY_FRAMES, width), np.float32)
     for start in range(0, len(at), CHUNK_SIZE):  # the columns that are not asked for are never held for all motions

@@ -5,7 +5,6 @@ expect one. Their caption, which tells of both, stands with each, and groups.csv
 Coordinates are those of the data, neither turned nor moved; rotations have no place in the layout.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +18,11 @@ from motret.data.parts import describer, part_texts
 from motret.errors import DataError
 from motret.formats import gar, motion_files, split_joints, text_files
 from motret.formats.challenge import TrainingSet
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 from motret.formats.motion_files import BODY_FILE
 from motret.formats.split_joints import FOLDER, SMPL_STREAMS
 from motret.utils import progress
-from motret.utils.files import atomic_dir, write_json
+from motret.utils.files import atomic_dir, write_csv, write_json
 
 MARKER = "export.json"
 PERSONS = {1: ("",), 2: ("_a", "_b")}
@@ -82,13 +81,12 @@ def _write_streams(data: TrainingData, root: Path) -> TrainingSet:
 
 def _write_texts(data: TrainingData, written: TrainingSet, root: Path, id_width: int | None, jobs: int) -> None:
     """gar_train.json and groups.csv."""
-    gar.write_gar(root / "texts" / gar.FILES[0], _entries(data, written, id_width, jobs))
-    with (root / "groups.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([("id", "group"), *written.groups.items()])
+    gar.write_gar(root / "texts" / gar.GAR_FILES[0], _entries(data, written, id_width, jobs))
+    write_csv(root / "groups.csv", [{"id": name, "group": group} for name, group in written.groups.items()])
 
 
-def _entries(data: TrainingData, written: TrainingSet, id_width: int | None, jobs: int) -> Iterator[tuple[str, str, Parts]]:
-    files = gar.gar_files(data.training.root)
+def _entries(data: TrainingData, written: TrainingSet, id_width: int | None, jobs: int) -> Iterator[tuple[str, str, PartDescriptions]]:
+    files = gar.find_gar_files(data.training.root)
     if not files:
         yield from describer.describe_training(written, data.store.config, jobs)
         return

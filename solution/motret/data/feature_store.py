@@ -20,9 +20,9 @@ import joblib
 import numpy as np
 
 from motret import skeleton
+from motret.data.feature_blocks import Columns
 from motret.data.features import (
     FEATURE_VERSION,
-    Columns,
     FeatureConfig,
     feature_layout,
     find_metres,
@@ -135,16 +135,16 @@ def build_feature_cache(
                     raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    files.atomic_write(seen, lambda beside: beside.write_text(key))
+    files.write_text(seen, key)
     return open_feature_store(folder), False
 
 
 def open_feature_store(folder: Path) -> FeatureStore:
     """Opens a packed store; its features stay on disk until they are used."""
     about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    with np.load(folder / "index.npz", allow_pickle=False) as index:
-        ids, digests = tuple(index["ids"].tolist()), tuple(index["digests"].tolist())
-        offsets, lengths = index["offsets"], index["lengths"]
+    index = files.read_npz(folder / "index.npz")
+    ids, digests = tuple(index["ids"].tolist()), tuple(index["digests"].tolist())
+    offsets, lengths = index["offsets"], index["lengths"]
     mapped = np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False)  # "c": torch wants a writable array; nothing is written
     config = FeatureConfig(**about["settings"])
     skipped, repaired = (tuple(SkippedFile(*skip.values()) for skip in about.get(name, ())) for name in ("skipped", "repaired"))
@@ -181,14 +181,14 @@ def _build_cache(
     lengths = np.array([frames for frames, _ in found], dtype=np.int64)
     offsets = np.cumsum(lengths) - lengths
     try:
-        persons = skeleton.persons_of(width, config.body)
+        persons = skeleton.count_persons(width, config.body)
     except KeyError:
         joints = len(config.body.joints)
         problem = f"motions of {width} columns, where those trained on are of {joints} joints"
         raise DataError(paths[0].parent, problem, "give motions of the same skeleton") from None
     if config.rotations and width == config.body.position_columns:
         raise DataError(paths[0].parent, "positions alone, no joint rotations", "give --no_rotations")
-    columns = max(part.stop for part in feature_layout(persons, config).values())
+    columns = feature_layout(persons, config).width
     shape = (int(lengths.sum()), persons, columns)
     first = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float16, shape=shape).offset
     pieces = [slice(start, start + CHUNK) for start in range(0, len(kept), CHUNK)]

@@ -4,11 +4,11 @@ SciPy is slow to import, and every script reads folds: it is imported where fold
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,11 +48,11 @@ class Folds:
     count: int
     seed: int | None = None
 
-    def held_out(self, fold: int) -> np.ndarray:
+    def val_idx(self, fold: int) -> np.ndarray:
         """Rows of the motions that fold `fold` holds out."""
         return np.flatnonzero(self.fold == fold)
 
-    def training(self, fold: int) -> np.ndarray:
+    def train_idx(self, fold: int) -> np.ndarray:
         """Rows of the motions a model of this fold learns from."""
         return np.flatnonzero(self.fold != fold)
 
@@ -136,7 +136,7 @@ def choose_split_lists(root: Path, prefer_txt: bool, count_given: bool) -> Split
     neither.
     """
     texts = (root / "train.txt", root / "val.txt")
-    described = (root / "texts" / gar.FILES[0], root / "texts" / gar.FILES[1])
+    described = (root / "texts" / gar.GAR_FILES[0], root / "texts" / gar.GAR_FILES[1])
     if prefer_txt:
         listing = next((pair for pair in (texts, described) if pair[1].is_file()), None)
         if listing is None:
@@ -194,20 +194,22 @@ def make_folds(data: TrainingData, count: int, seed: int, folder: Path, lists: S
     return made
 
 
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """What folds.json says of the folds in `folder`: hash, data, folds, seed, algorithm; empty where it is missing or broken."""
+    content = files.read_json(folder / "folds.json")
+    return content if isinstance(content, dict) else {}
+
+
 def folds_hash(folder: Path) -> str | None:
     """The hash of the folds in `folder`, whatever data they are of; None where there are none."""
-    try:
-        return str(json.loads((folder / "folds.json").read_text(encoding="utf-8"))["hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return read_sidecar(folder).get("hash")
 
 
 def read_folds(data: TrainingData, folder: Path) -> Folds:
     """The folds in `folder`; FoldError where they are broken or of other data."""
-    listed, sidecar = folder / "folds.csv", folder / "folds.json"
+    listed, about = folder / "folds.csv", read_sidecar(folder)
     again = "run `python solution/make_folds.py` for this data"
     try:
-        about = json.loads(sidecar.read_text(encoding="utf-8"))
         table = pd.read_csv(listed, dtype={"id": str, "group": str}, keep_default_na=False)
         made_for, hashed, count = about["data"], about["hash"], int(about["folds"])
         rows = table.set_index("id").loc[list(data.training.ids)] if made_for == data.fingerprint else table

@@ -1,6 +1,5 @@
 """Validation batches in the test's own layout, drawn from motions that a fold holds out."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ def make_validation_queries(data: TrainingData, folds: Folds, fold: int, queries
     """
     if not 0 <= fold < folds.count:
         raise ConfigError("--fold", f"there is no fold {fold}", f"give 0 to {folds.count - 1}")
-    held = folds.held_out(fold)
+    held = folds.val_idx(fold)
     if not 1 <= candidates <= len(held):
         raise ConfigError("--candidates", f"{candidates} of {len(held)} held-out motions", f"give 1 to {len(held)}")
     if queries < 1:
@@ -30,7 +29,7 @@ def make_validation_queries(data: TrainingData, folds: Folds, fold: int, queries
     disjoint = queries * candidates <= len(held)
     drawn = rng.permutation(held)[: queries * candidates].reshape(queries, -1) if disjoint else None
     with files.atomic_dir(out, MARKER) as building:
-        truth = [("query_id", "candidate")]
+        truth = []
         for query in range(1, queries + 1):
             rows = drawn[query - 1] if drawn is not None else rng.choice(held, candidates, replace=False)
             right = int(rng.integers(candidates))
@@ -40,9 +39,8 @@ def make_validation_queries(data: TrainingData, folds: Folds, fold: int, queries
             (folder / "text.txt").write_text(captions[int(rng.integers(len(captions)))] + "\n", encoding="utf-8")
             for number, row in enumerate(rows, start=1):
                 files.link_or_copy(data.training.paths[row], folder / f"motion_{number}.npy")
-            truth.append((str(query), str(right + 1)))
-        with (building / "gt.csv").open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(truth)
+            truth.append({"query_id": query, "candidate": right + 1})
+        files.write_csv(building / "gt.csv", truth)
         about = {"fold": fold, "queries": queries, "candidates": candidates, "seed": seed, "data": data.fingerprint, "folds": folds.hash}
         files.write_json(building / MARKER, about)
     return disjoint

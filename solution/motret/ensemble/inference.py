@@ -19,7 +19,7 @@ from motret.ensemble import members, tta
 from motret.ensemble.members import Member
 from motret.ensemble.tta import TtaView, ViewedMotions, ViewEmbeddings
 from motret.evaluation.local_score import ZScore
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, oof
 from motret.runs.run import Run
@@ -57,13 +57,13 @@ class Encoder:
     def __init__(self, machine: MachineConfig, work_dir: Path, captions: Sequence[Sequence[str]]):
         self.device, self.cache = device.choose_device(machine.device), work_dir / "text"
         self.training = distinct_captions(captions)
-        self.towers: dict[TextConfig, text_tower.ClipTower | text_tower.HfTower] = {}
+        self.towers: dict[TextConfig, text_tower.TextTower] = {}
         self.banks: dict[tuple[TextConfig, bool, bool], inputs.CaptionBank] = {}
 
-    def tower(self, config: TextConfig) -> text_tower.ClipTower | text_tower.HfTower:
+    def tower(self, config: TextConfig) -> text_tower.TextTower:
         """The text tower of these settings, loaded once."""
         if config not in self.towers:
-            self.towers[config] = text_tower.make_text_tower(config)
+            self.towers[config] = registry.make_text_tower(config)
         return self.towers[config]
 
     def model(self, run: Run, part: int | None) -> DualEncoder:
@@ -88,7 +88,7 @@ class Encoder:
 
     def captions(self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank) -> np.ndarray:
         """(C, v) vectors of captions of a bank; with a part weight they hold what captions say of parts too."""
-        vectors = embed.embed_captions(model, bank, bank.rows(captions).to(self.device), self.precision(run))
+        vectors = embed.embed_captions(model, bank, bank.indices(captions).to(self.device), self.precision(run))
         if not run.part_weight:
             return vectors
         return oof.weighted_text_vectors(vectors, *embed.embed_caption_parts(model, bank, captions, self.precision(run)), run.part_weight)
@@ -151,7 +151,7 @@ class Encoder:
                 view for view in member.views if (kept := tta.load_view_embeddings(run, fold, view)) is None or kept.of != of[view.name]
             ]
             model = self.model(run, fold) if stale else None
-            rows = folds.held_out(fold)
+            rows = folds.val_idx(fold)
             captions = [caption for row in rows for caption in data.training.captions[row]]
             for view in stale:
                 told = self.in_view(model, run, captions, plain[0], view, known=True)

@@ -14,7 +14,7 @@ from motret.ensemble.external import ExternalPredictions
 from motret.ensemble.tta import TtaView
 from motret.errors import RunError
 from motret.evaluation import local_score
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.runs import oof
 from motret.runs import run as run_module
 from motret.runs.run import Run, list_runs, same_configuration, select_runs, with_output_dir
@@ -92,7 +92,11 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
     there = [run for run in list_runs(config.out_dir) if (run.data, run.folds) == (data.fingerprint, folds.hash)]
     chosen = select_runs(config.runs, config.out_dir, data, folds)
     if not config.runs:  # the models of all motions of those that are taken
-        chosen += [run for run in there if run.full() and not run.finished() and any(same_configuration(run, one) for one in chosen)]
+        chosen += [
+            run
+            for run in there
+            if run.has_full_model() and not run.finished_folds() and any(same_configuration(run, one) for one in chosen)
+        ]
         _say_left_out([run for run in list_runs(config.out_dir) if run.name not in {one.name for one in chosen}], data, folds)
     alike: list[list[Run]] = []
     for run in chosen:
@@ -115,23 +119,25 @@ def _say_left_out(left: Sequence[Run], data: TrainingData, folds: Folds) -> None
     told = []
     for run in left:
         why = "other data" if run.data != data.fingerprint else "other folds" if run.folds != folds.hash else None
-        told.append(f"{run.name} ({why or f'{len(run.finished())} of {folds.count} folds finished'})")
+        told.append(f"{run.name} ({why or f'{len(run.finished_folds())} of {folds.count} folds finished'})")
     if told:
         print(f"left aside: {', '.join(told)}")
 
 
 def _make_member(own: Sequence[Run], twins: Sequence[Run]) -> Member:
     """Runs of the same settings as one member. twins: all runs of these settings, asked for folds where `own` have none."""
-    folds = {fold: run for run in reversed(own) for fold in run.finished()}
-    full = next((run for run in own if run.full()), None)
+    folds = {fold: run for run in reversed(own) for fold in run.finished_folds()}
+    full = next((run for run in own if run.has_full_model()), None)
     models = [(run, fold) for fold, run in sorted(folds.items())] + ([(full, None)] if full else [])
     if not models:
         raise RunError(own[0].folder, "has no finished model", "finish it with --resume auto, or leave it out of --runs")
-    folds = folds or {fold: run for run in twins for fold in run.finished()}
+    folds = folds or {fold: run for run in twins for fold in run.finished_folds()}
     if not folds:
         problem = "holds a model of all motions alone, and no run with the same settings tells its local score"
         raise RunError(own[0].folder, problem, "train its folds as well: the same command with --fold all and another --run_name")
-    return Member(next((run.name for run in own if run.finished()), own[0].name), folds, tuple(models), tuple(run.name for run in own))
+    return Member(
+        next((run.name for run in own if run.finished_folds()), own[0].name), folds, tuple(models), tuple(run.name for run in own)
+    )
 
 
 def _with_part_weight(member: Member, folds: Folds, wanted: float | str) -> Member:

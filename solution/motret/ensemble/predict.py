@@ -13,7 +13,7 @@ from motret.ensemble.external import ExternalPredictions
 from motret.ensemble.fit import FittedEnsemble
 from motret.ensemble.inference import Encoder, GalleryEmbeddings
 from motret.ensemble.members import ExternalMember, Member
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 
 Similarities = list[np.ndarray]
 """Of each query to its own candidates, (n_candidates,) each."""
@@ -64,7 +64,7 @@ def predict(
 def _rank_unusable_last(similarities: Similarities, test: TestData) -> Similarities:
     """The similarities with candidates that cannot be used below all others of their query, whoever speaks of them."""
     found = []
-    for own, rows in zip(similarities, test.rows, strict=True):
+    for own, rows in zip(similarities, test.candidate_idx, strict=True):
         low = own[rows >= 0].min() if (rows >= 0).any() else 0.0
         found.append(np.where(rows >= 0, own, low - 1))
     return found
@@ -79,7 +79,7 @@ def _member_similarities(told: list[GalleryEmbeddings] | ExternalMember, test: T
         scale = ZScore.mean_of([ZScore.of(told.similarity(fold)) for fold in told.folds])
         return [scale(similarity) for similarity in told.told.similarities]
     whole = inference.mean_similarity(told, "query", slice(None))
-    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.rows, strict=True)]
+    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.candidate_idx, strict=True)]
 
 
 def _file_similarities(similarities: Sequence[np.ndarray]) -> Similarities:
@@ -96,4 +96,4 @@ def _bank_normalised(told: Sequence[list[GalleryEmbeddings]], fusion: FittedEnse
 
     said = query_bank.build_query_bank(lambda columns: mixed("bank", columns), len(test.store.ids), (fusion.beta,))
     whole = said.normalise(mixed("query", slice(None)), fusion.beta)
-    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.rows, strict=True)]
+    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.candidate_idx, strict=True)]

@@ -6,7 +6,6 @@ each in units of its own deviation over the gallery that the model had not seen.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from motret.data.dataset import TrainingData
 from motret.data.feature_store import FeatureStore
 from motret.data.inputs import MotionBatch
 from motret.errors import ConfigError
-from motret.models import motion_tower
+from motret.models import registry
 from motret.runs import checkpoints, provenance
 from motret.runs.run import Run
 from motret.utils import files
@@ -38,7 +37,7 @@ class TtaView:
     """How motions are shown once more. pace: how many times as fast they run; mirror: of their features, and of their captions too."""
 
     name: str
-    pace: float | None = None
+    speed: float | None = None
     mirror: Mirror | None = None
     swapped: bool = False
 
@@ -48,12 +47,12 @@ class ViewedMotions(MotionTensors):
 
     def __init__(self, store: FeatureStore, config: MotionConfig, device: torch.device, view: TtaView):
         super().__init__(store, config, device)
-        self.pace, self.swapped = view.pace, view.swapped
+        self.pace, self.swapped = view.speed, view.swapped
         self.mirror = None if view.mirror is None else view.mirror.to(device)
 
     def gather(self, rows: Tensor, *args, **values) -> MotionBatch:
         pace = None if self.pace is None else torch.full((len(rows),), self.pace, device=self.device)
-        batch = super().gather(rows, *args, **{"pace": pace} | values)
+        batch = super().gather(rows, *args, **{"speed": pace} | values)
         frames = batch.frames if self.mirror is None else self.mirror(batch.frames)
         return MotionBatch(augment.swap_persons(frames) if self.swapped else frames, batch.lengths, batch.generator)
 
@@ -74,12 +73,12 @@ class ViewEmbeddings:
 
 def speed_view() -> tuple[TtaView, ...]:
     """Motions faster and slower, their captions as they are."""
-    return tuple(TtaView(f"speed{pace:g}", pace=pace) for pace in SPEEDS)
+    return tuple(TtaView(f"speed{speed:g}", speed=speed) for speed in SPEEDS)
 
 
 def swap_view(run: Run) -> tuple[TtaView, ...]:
     """The second person first; nothing where there is one person, or the tower takes persons alike."""
-    return () if run.persons < 2 or motion_tower.is_person_symmetric(run.config.motion) else (TtaView("swap", swapped=True),)
+    return () if run.persons < 2 or registry.is_person_symmetric(run.config.motion) else (TtaView("swap", swapped=True),)
 
 
 def mirror_view(data: TrainingData, named: bool) -> tuple[TtaView, ...]:
@@ -123,24 +122,24 @@ def view_cache_key(run: Run, fold: int, view: TtaView, text: np.ndarray, motions
     for vectors in (text, motions):
         content.update(np.ascontiguousarray(vectors))
     rules = provenance.caption_rules() if view.mirror else ""
-    return files.content_hash(checkpoints.best_checkpoint(run.part(fold)).name, content.hexdigest(), rules)
+    return files.content_hash(checkpoints.best_checkpoint(run.fold_dir(fold)).name, content.hexdigest(), rules)
 
 
 def load_view_embeddings(run: Run, fold: int, view: TtaView) -> ViewEmbeddings | None:
     """What is kept of a view; None where there is nothing, or half a file."""
-    own, beside = _cache_file(run, fold, view), run.part(fold) / f"oof_{view.name}.npz"
+    own, beside = _cache_file(run, fold, view), run.fold_dir(fold) / f"oof_{view.name}.npz"
     try:
-        with np.load(own if own.is_file() else beside, allow_pickle=False) as kept:
-            return ViewEmbeddings(kept["text"], kept["motion"], float(kept["deviation"]), str(kept["of"]))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        arrays = files.read_npz(own if own.is_file() else beside)
+        return ViewEmbeddings(arrays["text"], arrays["motion"], float(arrays["deviation"]), str(arrays["of"]))
+    except (OSError, ValueError, KeyError):
         return None
 
 
 def save_view_embeddings(run: Run, fold: int, view: TtaView, seen: ViewEmbeddings) -> None:
     """Keeps what a fold's model says in a view."""
-    files.atomic_write(_cache_file(run, fold, view), lambda beside: np.savez(beside, **vars(seen)))
+    files.write_npz(_cache_file(run, fold, view), vars(seen))
 
 
 def _cache_file(run: Run, fold: int, view: TtaView) -> Path:
     """Beside oof.npz, or where the run's folder is read-only in its output folder."""
-    return run.output_dir / run.part(fold).name / f"oof_{view.name}.npz"
+    return run.output_dir / run.fold_dir(fold).name / f"oof_{view.name}.npz"

@@ -19,20 +19,23 @@ class EpochChoice:
     """Scores (folds,) of the last epoch, of each fold's own best, and of the epoch with the best mean over the other folds."""
 
     last: np.ndarray
-    own: np.ndarray
-    others: np.ndarray
+    best_on_fold: np.ndarray
+    best_on_other_folds: np.ndarray
 
-    def line(self) -> str:
+    def summary(self) -> str:
         """For people: the means, and the gains over the last epoch, paired over folds."""
         return (
-            f"epoch choice, mean of {len(self.last)} folds: last {self.last.mean():.4f}; best on the fold itself {self.own.mean():.4f} "
-            f"({_gain(self.own - self.last)}); best on the other folds {self.others.mean():.4f} ({_gain(self.others - self.last)})"
+            f"epoch choice, mean of {len(self.last)} folds: last {self.last.mean():.4f}; "
+            f"best on the fold itself {self.best_on_fold.mean():.4f} "
+            f"({_gain(self.best_on_fold - self.last)}); "
+            f"best on the other folds {self.best_on_other_folds.mean():.4f} "
+            f"({_gain(self.best_on_other_folds - self.last)})"
         )
 
 
 def epoch_choice_of_run(run: Run) -> EpochChoice | None:
     """The choice among the epochs that all finished folds of a run were scored at; None for fewer than two folds."""
-    return compare_epoch_choices([_scores(run, fold) for fold in run.finished()])
+    return compare_epoch_choices([_scores(run, fold) for fold in run.finished_folds()])
 
 
 def compare_epoch_choices(scores: Sequence[dict[int, float]]) -> EpochChoice | None:
@@ -48,7 +51,7 @@ def compare_epoch_choices(scores: Sequence[dict[int, float]]) -> EpochChoice | N
 
 def _scores(run: Run, fold: int) -> dict[int, float]:
     """Epoch -> score of the epochs at which a fold was validated."""
-    lines = history.read_metrics(run.part(fold) / "metrics.csv")
+    lines = history.read_metrics(run.fold_dir(fold) / "metrics.csv")
     return {line.epoch: line.score for line in lines if math.isfinite(line.score)}
 
 

@@ -22,6 +22,20 @@ def rank_value(rank: np.ndarray, top: int = TOP_K) -> np.ndarray:
     return (harmonic[top] - harmonic[np.minimum(rank, top)]) / harmonic[top]
 
 
+def chance_score(pool: int = POOL_SIZE, top: int = TOP_K) -> float:
+    """Competition score expected of a random ranking of `pool` candidates: the mean value of its ranks."""
+    return float(rank_value(np.arange(pool), top).mean())
+
+
+def tied_score(tied: np.ndarray, top: int = TOP_K) -> np.ndarray:
+    """Competition score expected of queries whose right motion shares the best similarity with `tied` (Q,) others: (Q,).
+
+    Ties are ranked in random order, so this is the mean of `rank_value` over the ranks 0..tied.
+    """
+    ranks = np.arange(int(np.max(tied, initial=0)) + 1)
+    return (rank_value(ranks, top).cumsum() / (ranks + 1))[tied]
+
+
 def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each query the numbers of gallery motions scored above, and equal to, its right one: two (Q,) integer arrays.
 

@@ -16,7 +16,7 @@ from motret.skeleton import SMPL
 
 Text = TypeVar("Text")
 
-NO_DATA = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
+NO_DATA_FIX = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class TrainingSet:
     rotations: bool = True
     """Whether the motions hold joint rotations."""
     skeleton: str = SMPL.name
-    """The joints of their bodies, as `Skeleton.table` tells them."""
+    """The joints of their bodies, as `Skeleton.spec` tells them."""
     fps: float | None = None
     """Frames a second, where the data say so."""
 
-    def only(self, ids: Iterable[str]) -> "TrainingSet":
+    def subset(self, ids: Iterable[str]) -> "TrainingSet":
         """The same set restricted to some of its canonical ids, in its own order. An id it does not hold: DataError."""
         wanted = set(ids)
         if unknown := wanted.difference(self.ids):
@@ -74,11 +74,11 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
     fatal.
     """
     if not root.is_dir():
-        raise DataError(root, "no such folder", NO_DATA)
+        raise DataError(root, "no such folder", NO_DATA_FIX)
     motion_files, text_files = _list_files(root / "motions", ".npy"), _list_files(root / "texts", ".txt")
     digits = [len(path.stem.strip()) for path in (*motion_files, *text_files) if is_number(path.stem.strip())]
     width = id_width or max(digits, default=1)
-    motions, texts = by_id(motion_files, width), by_id(text_files, width)
+    motions, texts = paths_by_id(motion_files, width), paths_by_id(text_files, width)
     sides = {"motions": [path.stem for path in motions.values()], "texts": [path.stem for path in texts.values()]}
     return build_training_set(root, motions, texts, read_captions, sides, width, strict)
 
@@ -130,11 +130,11 @@ def build_training_set(
 def _list_files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder with that suffix, sorted; hidden ones (a Mac's `._00001.npy`) are none."""
     if not folder.is_dir():
-        raise DataError(folder, "no such folder", NO_DATA)
+        raise DataError(folder, "no such folder", NO_DATA_FIX)
     return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "." and path.is_file())
 
 
-def by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
+def paths_by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
     """The files, or folders, by canonical id; two that would become one id are a DataError."""
     found: dict[str, Path] = {}
     names = [path.stem if path.suffix in (".npy", ".txt") else path.name for path in files]

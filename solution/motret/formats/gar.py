@@ -14,15 +14,15 @@ from pathlib import Path
 from motret.errors import DataError
 from motret.formats.text_files import canonical_ids, preview, read_text
 from motret.skeleton import PARTS
-from motret.utils.files import atomic_write, content_hash, read_json, write_json
+from motret.utils.files import content_hash, read_json, write_json, write_text
 
 UNDEFINED = "undefined"
-FILES = ("gar_train.json", "gar_val.json")
+GAR_FILES = ("gar_train.json", "gar_val.json")
 """The GAR files that may stand in the texts/ of a data folder."""
 ENTRY_KEYS = {"id", "caption", "part_descriptions"}
-FORMAT_HINT = 'write a JSON list of {"id", "caption", "part_descriptions": {part: text}}, as UTF-8'
+FORMAT_FIX = 'write a JSON list of {"id", "caption", "part_descriptions": {part: text}}, as UTF-8'
 
-Parts = dict[str, str | None]
+PartDescriptions = dict[str, str | None]
 """Each of the five parts and its text, None where it is undefined."""
 
 
@@ -30,7 +30,7 @@ Parts = dict[str, str | None]
 class PartTexts:
     """Part descriptions by canonical id, in the order of the file."""
 
-    parts: dict[str, Parts]
+    parts: dict[str, PartDescriptions]
     captions: dict[str, str | None]
     """The caption of each id, None where the entry has none."""
     notes: tuple[str, ...]
@@ -50,9 +50,9 @@ class _Notes(defaultdict[str, list[str]]):
 # ---- reading
 
 
-def gar_files(root: Path) -> list[Path]:
+def find_gar_files(root: Path) -> list[Path]:
     """The GAR files that a data folder has."""
-    return [file for name in FILES if (file := root / "texts" / name).is_file()]
+    return [file for name in GAR_FILES if (file := root / "texts" / name).is_file()]
 
 
 def read_gar(path: Path, id_width: int | None = None) -> PartTexts:
@@ -67,7 +67,7 @@ def read_gar(path: Path, id_width: int | None = None) -> PartTexts:
     A file that cannot be read, is no JSON or UTF-8, or holds no entry at all is a DataError.
     """
     odd = _Notes()
-    parts: dict[str, Parts] = {}
+    parts: dict[str, PartDescriptions] = {}
     captions: dict[str, str | None] = {}
     kept = list(_entries(_parse(path, odd), odd))
     for name, entry in zip(canonical_ids([raw for raw, _ in kept], id_width), (entry for _, entry in kept), strict=True):
@@ -79,7 +79,7 @@ def read_gar(path: Path, id_width: int | None = None) -> PartTexts:
         captions[name] = _text(entry.get("caption"), "captions", name, odd)
         parts[name] = _parts(entry.get("part_descriptions"), name, odd)
     if not parts:
-        raise DataError(path, "no entry with an id in it", FORMAT_HINT)
+        raise DataError(path, "no entry with an id in it", FORMAT_FIX)
     return PartTexts(parts, captions, odd.notes())
 
 
@@ -97,7 +97,7 @@ def _parse(path: Path, odd: _Notes) -> object:
     try:
         return json.loads(read_text(path), object_pairs_hook=first_wins)
     except (ValueError, RecursionError) as error:
-        raise DataError(path, f"no JSON: {error}", FORMAT_HINT) from error
+        raise DataError(path, f"no JSON: {error}", FORMAT_FIX) from error
 
 
 def _entries(data: object, odd: _Notes) -> Iterator[tuple[str, dict]]:
@@ -117,7 +117,7 @@ def _entries(data: object, odd: _Notes) -> Iterator[tuple[str, dict]]:
             yield name, entry
 
 
-def _parts(given: object, name: str, odd: _Notes) -> Parts:
+def _parts(given: object, name: str, odd: _Notes) -> PartDescriptions:
     """The five parts of an entry."""
     if not isinstance(given, dict):
         odd["entries without part descriptions, all parts undefined"].append(name)
@@ -153,8 +153,7 @@ def write_gar(path: Path, entries: Iterable[tuple[str, str | None, Mapping[str, 
         {"id": name, "caption": caption or "", "part_descriptions": {part: parts.get(part) or UNDEFINED for part in PARTS}}
         for name, caption, parts in entries
     ]
-    text = json.dumps(rows, indent=1, ensure_ascii=False)
-    atomic_write(path, lambda beside: beside.write_text(f"{text}\n", encoding="utf-8"))
+    write_text(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_generated_gar(path: Path, record: Path, entries: Iterable[tuple[str, str | None, Mapping[str, str | None]]], use: Path) -> None:

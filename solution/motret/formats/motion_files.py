@@ -60,7 +60,7 @@ def npy_values(data: bytes, header: NpyHeader) -> np.ndarray:
     return np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset).reshape(header.shape, order=header.order)
 
 
-RESAVE_HINT = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
+RESAVE_FIX = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
 BODY_FILE = "holistic.npy"
 """The one name under which a motion is (frames, joints, 3): positions alone, as the layout of split_joints/ has them."""
 CANDIDATE_NAME = re.compile(r"motion_\d+\.npy")
@@ -82,7 +82,7 @@ def parse_motion(data: bytes, path: Path, min_frames: int = 1, repairs: list[str
     2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32. repairs: where it is given the last three are
     repaired as far as that goes, and what was done is added to it.
     """
-    header = read_npy_header(io.BytesIO(data), len(data), path, RESAVE_HINT)
+    header = read_npy_header(io.BytesIO(data), len(data), path, RESAVE_FIX)
     _check_motion_shape(header.shape, path)
     if header.shape[0] < min_frames and repairs is None:
         raise DataError(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
@@ -120,7 +120,7 @@ def motion_shape(path: Path) -> tuple[int, int]:
     """Frames and columns by the file's header alone; the faults of `parse_motion` but those of the values."""
     try:
         with path.open("rb") as stream:
-            shape = read_npy_header(stream, path.stat().st_size, path, RESAVE_HINT).shape
+            shape = read_npy_header(stream, path.stat().st_size, path, RESAVE_FIX).shape
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}", "see that it is there and may be read") from error
     _check_motion_shape(shape, path)
@@ -135,9 +135,9 @@ def _check_motion_shape(shape: tuple[int, ...], path: Path) -> None:
         if shape[2] != 3 or not shape[1]:
             raise DataError(path, f"an array {shape}, expected (frames, joints, 3)", "keep positions alone, or leave the motion out")
     elif len(shape) != 2:
-        raise DataError(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE_HINT)
+        raise DataError(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE_FIX)
     elif shape[1] not in PERSONS_BY_COLUMNS:
         expected = " or ".join(f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items())
-        raise DataError(path, f"{shape[1]} columns, expected {expected}", RESAVE_HINT)
+        raise DataError(path, f"{shape[1]} columns, expected {expected}", RESAVE_FIX)
     if shape[0] < 1:
-        raise DataError(path, "no frames", RESAVE_HINT)
+        raise DataError(path, "no frames", RESAVE_FIX)

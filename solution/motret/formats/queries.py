@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from motret.errors import DataError, warn
-from motret.formats.challenge import NO_DATA, POOL_SIZE, TOP_K
+from motret.formats.challenge import NO_DATA_FIX, POOL_SIZE, TOP_K
 from motret.formats.text_files import id_order, preview, query_key, read_captions
 
 
@@ -28,7 +28,7 @@ def read_queries(folder: Path) -> tuple[Query, ...]:
     queries give one warning of each kind. Candidates' motions are not opened.
     """
     if not folder.is_dir():
-        raise DataError(folder, "no such folder", NO_DATA)
+        raise DataError(folder, "no such folder", NO_DATA_FIX)
     folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
     queries, ignored = [], []
     for path in sorted(folders, key=lambda path: id_order(path.name)):

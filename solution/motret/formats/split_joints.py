@@ -27,10 +27,10 @@ import numpy as np
 
 from motret.errors import DataError
 from motret.formats import challenge, gar, motion_files, text_files
-from motret.formats.challenge import NO_DATA, SkippedFile, TrainingSet
+from motret.formats.challenge import NO_DATA_FIX, SkippedFile, TrainingSet
 from motret.formats.motion_files import BODY_FILE
 from motret.formats.text_files import preview
-from motret.skeleton import KIT, PARTS, SKELETON_JSON_FORM, SMPL, Skeleton, parse_skeleton_json, skeleton_from_table
+from motret.skeleton import KIT, PARTS, SKELETON_JSON_FORM, SMPL, Skeleton, parse_skeleton_json, skeleton_from_spec
 from motret.utils import files, parallel
 
 FOLDER = "split_joints"
@@ -64,7 +64,7 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
     folders = sorted(path for path in (root / FOLDER).iterdir() if path.is_dir() and path.name[0] != ".")
     digits = [len(path.name) for path in folders if path.name.isascii() and path.name.isdecimal()]
     width = id_width or max(digits, default=1)
-    motions = {name: folder / BODY_FILE for name, folder in challenge.by_id(folders, width).items()}
+    motions = {name: folder / BODY_FILE for name, folder in challenge.paths_by_id(folders, width).items()}
     captions, faults = _read_captions(root, width)
 
     def captions_of(name: str) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
     sides = {FOLDER: [folder.name for folder in folders], "texts/gar_train.json": list(captions)}
     faults += check_statistics(root, body)[1]
     found = challenge.build_training_set(root, motions, {name: name for name in captions}, captions_of, sides, width, strict, faults)
-    return replace(found, rotations=False, skeleton=body.table(), fps=fps)
+    return replace(found, rotations=False, skeleton=body.spec(), fps=fps)
 
 
 # ---- the skeleton
@@ -175,13 +175,13 @@ def _check_complete(folder: Path) -> None:
 
 def _read_captions(root: Path, width: int) -> tuple[dict[str, tuple[str | None, Path]], list[DataError]]:
     """The caption of each id and the file it stands in, the first one where there are several; and the entries left out."""
-    if not (sources := gar.gar_files(root)):
-        raise DataError(root / "texts" / gar.FILES[0], "no such file", f"{gar.FORMAT_HINT}; or: {NO_DATA}")
+    if not (sources := gar.find_gar_files(root)):
+        raise DataError(root / "texts" / gar.GAR_FILES[0], "no such file", f"{gar.FORMAT_FIX}; or: {NO_DATA_FIX}")
     captions: dict[str, tuple[str | None, Path]] = {}
     faults = []
     for file in sources:
         read = gar.read_gar(file, width)
-        faults += [DataError(file, note, gar.FORMAT_HINT) for note in read.notes if "left out" in note]
+        faults += [DataError(file, note, gar.FORMAT_FIX) for note in read.notes if "left out" in note]
         if twice := captions.keys() & read.captions.keys():
             faults.append(
                 DataError(file, f"{len(twice)} entries with an id of {sources[0].name}, left out: {preview(twice)}", "keep one of the two")
@@ -215,7 +215,7 @@ def check_part_files(training: TrainingSet, work_dir: Path, *, strict: bool = Fa
     bad = {folder for folder, *_ in listed}
     if len(bad) == len(folders):
         raise DataError(training.root / FOLDER, "no usable motion", f"the first fault: {listed[0][1]}: {listed[0][2]}")
-    good = training.only(name for name, folder in zip(training.ids, folders, strict=True) if str(folder) not in bad)
+    good = training.subset(name for name, folder in zip(training.ids, folders, strict=True) if str(folder) not in bad)
     return replace(good, skipped=(*good.skipped, *(SkippedFile(file, problem) for _, file, problem, _ in listed)))
 
 
@@ -224,7 +224,7 @@ def _disagreements(folders: Sequence[Path], table: str) -> list[tuple[str, str, 
     found = []
     for folder in folders:
         try:
-            _check_agreement(folder, skeleton_from_table(table))
+            _check_agreement(folder, skeleton_from_spec(table))
         except DataError as fault:
             found.append((str(folder), fault.path, fault.problem, fault.fix))
     return found

@@ -30,35 +30,38 @@ class PackedSequence:
     """
 
     real: Tensor
-    rows: Tensor | None
+    indices: Tensor | None
 
     @classmethod
-    def of(cls, real: Tensor) -> "PackedSequence":
+    def from_mask(cls, real: Tensor) -> "PackedSequence":
         """The grid in which `real` (B, N) is True at the tokens. As far as it reaches, padding fills R up to a multiple of `EVEN`."""
         flat = real.reshape(-1)
         count = int(flat.sum())
         even = -(-count // PAD_MULTIPLE) * PAD_MULTIPLE
-        return cls(real, None if count == len(flat) else (~flat).to(torch.uint8).argsort(stable=True)[:even])
+        return cls(
+            real,
+            None if count == len(flat) else (~flat).to(torch.uint8).argsort(stable=True)[:even],
+        )
 
     def reshape(self, *shape: int) -> "PackedSequence":
         """The same places as sequences of another length."""
-        return PackedSequence(self.real.reshape(shape), self.rows)
+        return PackedSequence(self.real.reshape(shape), self.indices)
 
-    def join(self, padded: Tensor) -> Tensor:
+    def pack(self, padded: Tensor) -> Tensor:
         """Of (..., d), which are the grid's places in their order, what is computed on, end to end (R, d)."""
         flat = padded.reshape(-1, padded.shape[-1])
-        return flat if self.rows is None else flat.index_select(0, self.rows)
+        return flat if self.indices is None else flat.index_select(0, self.indices)
 
-    def spread(self, tokens: Tensor) -> Tensor:
+    def pad(self, tokens: Tensor) -> Tensor:
         """Tokens (R, d) in their places (B, N, d); 0 elsewhere."""
-        if self.rows is not None:
-            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(0, self.rows, tokens)
+        if self.indices is not None:
+            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(0, self.indices, tokens)
         return tokens.view(*self.real.shape, tokens.shape[-1])
 
     @property
     def mask(self) -> Tensor | None:
         """(B, N), True where a token may be attended to; None: everywhere."""
-        return None if self.rows is None else self.real
+        return None if self.indices is None else self.real
 
 
 Layer = Callable[[Tensor, PackedSequence], Tensor]
@@ -86,14 +89,14 @@ class Block(nn.Module):
         self.heads = heads
         self.dropout = nn.Dropout(dropout)
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.to_qkv, self.from_heads = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tensor, grid: PackedSequence) -> Tensor:
-        heads = grid.spread(self.to_qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
+        heads = grid.pad(self.qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         seen = softmax_attention(query, key, value, None if grid.mask is None else grid.mask[:, None, None])
-        tokens = tokens + self.dropout(self.from_heads(grid.join(seen.transpose(1, 2).flatten(-2))))
+        tokens = tokens + self.dropout(self.proj(grid.pack(seen.transpose(1, 2).flatten(-2))))
         return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 
 
@@ -156,10 +159,10 @@ class LinearAttention(nn.Module):
 
     def forward(self, tokens: Tensor, step: Tensor, grid: PackedSequence) -> Tensor:
         normed = self.norm(tokens)
-        found = (grid.spread(to(normed)) for to in (self.query, self.key, self.value))
+        found = (grid.pad(to(normed)) for to in (self.query, self.key, self.value))
         query, key, value = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in found)
         seen = linear_attention(query, key, value, None if grid.mask is None else grid.mask[:, None, :, None])
-        return tokens + self.proj_out(grid.join(seen.transpose(1, 2).flatten(-2)), step)
+        return tokens + self.proj_out(grid.pack(seen.transpose(1, 2).flatten(-2)), step)
 
 
 class FeedForward(nn.Module):

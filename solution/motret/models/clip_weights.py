@@ -64,7 +64,10 @@ def choose_activation(config: TextConfig) -> Activation:
         return Activation(by_name, f"as the name {name} says{differs}")
     if asked == "auto":
         hint = "" if by_name else "; if they are OpenAI's, add --text_activation quick_gelu"
-        return known or Activation(by_name, f"as the name {name} says, since nothing tells where the weights are from{hint}")
+        return known or Activation(
+            by_name,
+            f"as the name {name} says, since nothing tells where the weights are from{hint}",
+        )
     if known and known.quick != (asked == "quick_gelu"):
         problem = f"needs {known}, and --text_activation is {asked}"
         raise WeightsError(f"{name} {weights}", problem, "leave --text_activation out")
@@ -74,7 +77,10 @@ def choose_activation(config: TextConfig) -> Activation:
 def _activation_of_tag(name: str, tag: str) -> Activation:
     from open_clip import pretrained
 
-    return Activation(bool(pretrained.get_pretrained_cfg(name, tag).get("quick_gelu", False)), f"as the tag {tag} was trained")
+    return Activation(
+        bool(pretrained.get_pretrained_cfg(name, tag).get("quick_gelu", False)),
+        f"as the tag {tag} was trained",
+    )
 
 
 def _activation_of_file(path: Path) -> Activation | None:
@@ -139,7 +145,15 @@ def read_archive(path: Path) -> dict[str, Tensor]:
             root = next(name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
             with archive.open(f"{root}data.pkl") as stream:
                 return dict(_tensors(_ArchiveUnpickler(stream, archive, f"{root}data/").load(), ""))
-    except (zipfile.BadZipFile, pickle.UnpicklingError, StopIteration, LookupError, EOFError, RuntimeError, TypeError) as broken:
+    except (
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        StopIteration,
+        LookupError,
+        EOFError,
+        RuntimeError,
+        TypeError,
+    ) as broken:
         raise ValueError(f"the archive is damaged: {broken}") from broken
 
 

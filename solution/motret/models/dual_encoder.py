@@ -10,7 +10,7 @@ from motret.config.training import TrainConfig
 from motret.data import augment
 from motret.data.inputs import CaptionBank, MotionBatch
 from motret.errors import ConfigError
-from motret.models import motion_tower
+from motret.models import registry
 from motret.models.text_tower import drop_words
 
 MAX_DEVIATIONS = 8.0
@@ -27,29 +27,41 @@ class DualEncoder(nn.Module):
     A frozen text tower is not part of the model: its vectors come in with the caption bank. One that trains is `text_tower`.
     """
 
-    def __init__(self, config: TrainConfig, persons: int, columns: dict[str, slice], text_dim: int, text_tower: nn.Module | None = None):
+    def __init__(
+        self,
+        config: TrainConfig,
+        persons: int,
+        columns: dict[str, slice],
+        text_dim: int,
+        text_tower: nn.Module | None = None,
+    ):
         super().__init__()
         width = max(part.stop for part in columns.values())
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.motion_tower = motion_tower.make_motion_tower(config.motion, persons, columns, config.parts.use_gar)
+        self.motion_tower = registry.make_motion_tower(config.motion, persons, columns, config.parts.use_gar)
         self.standardises = config.motion.features == "canonical"
         dim, plain = self.motion_tower.dim, config.motion.projection == "none"
-        self.size = dim if plain else config.motion.proj_dim
-        self.motion_head = nn.Identity() if plain else nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.size))
+        self.embed_dim = dim if plain else config.motion.proj_dim
+        self.motion_head = nn.Identity() if plain else nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.embed_dim))
         if config.parts.use_gar:
             own = getattr(self.motion_tower, "part_dim", None)
             if own is None:
                 problem = f"{config.motion.motion_tower} knows no parts"
-                raise ConfigError("--use_gar", problem, "leave it out, or take --motion_tower motret.models.part_tower:PartTransformer")
-            self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.size))
+                raise ConfigError("--use_gar", problem, "leave it out, or take --motion_tower part")
+            self.part_head = nn.Sequential(nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.embed_dim))
         self.text_tower = text_tower
         self.augment = config.augment
         hidden = config.text.text_hidden
         if plain:
-            self.text_head = nn.Identity() if text_dim == self.size else nn.Linear(text_dim, self.size)
+            self.text_head = nn.Identity() if text_dim == self.embed_dim else nn.Linear(text_dim, self.embed_dim)
         else:
-            self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, hidden), nn.GELU(), nn.Linear(hidden, self.size))
+            self.text_head = nn.Sequential(
+                nn.LayerNorm(text_dim),
+                nn.Linear(text_dim, hidden),
+                nn.GELU(),
+                nn.Linear(hidden, self.embed_dim),
+            )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.loss.tau)), requires_grad=config.loss.learn_tau)
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
@@ -60,7 +72,10 @@ class DualEncoder(nn.Module):
     def split_state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Weights by file, each tower's under its own names, a head's under the head's: motion_encoder.pt, and where the text tower
         learns, clip_model_finetuned.pt."""
-        files: dict[str, dict[str, Tensor]] = {"motion_encoder.pt": {}, "clip_model_finetuned.pt": {}}
+        files: dict[str, dict[str, Tensor]] = {
+            "motion_encoder.pt": {},
+            "clip_model_finetuned.pt": {},
+        }
         for name, value in self.state_dict().items():
             file = "clip_model_finetuned.pt" if name.startswith("text_") else "motion_encoder.pt"
             for prefix in ("motion_tower.", "text_tower.text.", "text_tower.encoder."):

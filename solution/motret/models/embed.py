@@ -14,14 +14,19 @@ from motret.data.batching import MotionTensors
 from motret.data.inputs import CaptionBank
 from motret.data.parts import part_texts
 from motret.models.dual_encoder import DualEncoder
-from motret.models.text_tower import ClipTower, HfTower
+from motret.models.text_tower import TextTower
 from motret.skeleton import PARTS
 from motret.utils import files, progress
 from motret.utils.device import autocast, computes_in_bfloat16
 
 
 @torch.inference_mode()
-def embed_motions(model: DualEncoder, motions: MotionTensors, rows: np.ndarray, precision: contextlib.AbstractContextManager) -> np.ndarray:
+def embed_motions(
+    model: DualEncoder,
+    motions: MotionTensors,
+    rows: np.ndarray,
+    precision: contextlib.AbstractContextManager,
+) -> np.ndarray:
     """(M, d) unit vectors of motions, computed in batches of like length."""
     model.eval()
     wanted = torch.from_numpy(rows).to(motions.device)
@@ -35,7 +40,12 @@ def embed_motions(model: DualEncoder, motions: MotionTensors, rows: np.ndarray, 
 
 
 @torch.inference_mode()
-def embed_captions(model: DualEncoder, bank: CaptionBank, rows: Tensor, precision: contextlib.AbstractContextManager) -> np.ndarray:
+def embed_captions(
+    model: DualEncoder,
+    bank: CaptionBank,
+    rows: Tensor,
+    precision: contextlib.AbstractContextManager,
+) -> np.ndarray:
     """(C, d) unit vectors of captions of a bank."""
     model.eval()
     with precision:
@@ -44,7 +54,10 @@ def embed_captions(model: DualEncoder, bank: CaptionBank, rows: Tensor, precisio
 
 @torch.inference_mode()
 def embed_motion_parts(
-    model: DualEncoder, motions: MotionTensors, rows: np.ndarray, precision: contextlib.AbstractContextManager
+    model: DualEncoder,
+    motions: MotionTensors,
+    rows: np.ndarray,
+    precision: contextlib.AbstractContextManager,
 ) -> np.ndarray:
     """(M, 5, d) unit vectors of the parts of motions, the mean over the tower's ways to tell them."""
     model.eval()
@@ -57,16 +70,19 @@ def embed_motion_parts(
 
 
 def embed_caption_parts(
-    model: DualEncoder, bank: CaptionBank, captions: Sequence[str], precision: contextlib.AbstractContextManager
+    model: DualEncoder,
+    bank: CaptionBank,
+    captions: Sequence[str],
+    precision: contextlib.AbstractContextManager,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(C, 5, d) unit vectors of what captions say of each part, and whether they do (C, 5). The bank holds these texts."""
     said = [list(part_texts.parts_of_caption(caption).values()) for caption in captions]
     named = np.array([[text is not None for text in own] for own in said])
     distinct = sorted({text for own in said for text in own if text is not None})
     place = {text: number for number, text in enumerate(distinct)}
-    vectors = np.zeros((len(captions), len(PARTS), model.size), dtype=np.float32)
+    vectors = np.zeros((len(captions), len(PARTS), model.embed_dim), dtype=np.float32)
     if distinct:
-        told = embed_captions(model, bank, bank.rows(distinct).to(model.mean.device), precision)
+        told = embed_captions(model, bank, bank.indices(distinct).to(model.mean.device), precision)
         vectors[named] = told[[place[text] for own in said for text in own if text is not None]]
     return vectors, named
 
@@ -74,7 +90,7 @@ def embed_caption_parts(
 EMBED_BATCH_SIZE = 128
 
 
-def make_caption_bank(captions: Sequence[str], tower: ClipTower | HfTower, frozen: bool, cache: Path, device: torch.device) -> CaptionBank:
+def make_caption_bank(captions: Sequence[str], tower: TextTower, frozen: bool, cache: Path, device: torch.device) -> CaptionBank:
     """The bank of these captions; what a frozen tower says of them is kept in `cache`, by tower, weights and captions."""
     distinct = sorted(set(captions))
     index = {caption: row for row, caption in enumerate(distinct)}
@@ -89,19 +105,24 @@ def make_caption_bank(captions: Sequence[str], tower: ClipTower | HfTower, froze
 
 
 @torch.inference_mode()
-def embed_frozen(tower: ClipTower | HfTower, ids: Tensor, lengths: Tensor, device: torch.device) -> np.ndarray:
+def embed_frozen(tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.device) -> np.ndarray:
     """What a tower says of captions, as it tokenised them: (C, dim) float32. Those of one length go together, so that little is padding."""
     tower = tower.to(device).eval()
     out = torch.empty(len(ids), tower.dim)
     order = lengths.argsort(stable=True)
     with autocast(device, computes_in_bfloat16(device)):
-        for rows in progress.progress_bar(order.split(EMBED_BATCH_SIZE), desc="embedding captions", unit="batch", hidden=len(order) < 2000):
+        for rows in progress.progress_bar(
+            order.split(EMBED_BATCH_SIZE),
+            desc="embedding captions",
+            unit="batch",
+            hidden=len(order) < 2000,
+        ):
             longest = int(lengths[rows].max())
             out[rows] = tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
     return out.numpy()
 
 
-def _cache_key(tower: ClipTower | HfTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, halved: bool) -> str:
+def _cache_key(tower: TextTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, halved: bool) -> str:
     """Changes with any weight of the tower, its kinds of modules (activations too), any token of the captions, any caption, and with
     whether bfloat16 is computed in."""
     content = hashlib.blake2b(digest_size=16)

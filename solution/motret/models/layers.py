@@ -11,7 +11,11 @@ from motret.errors import ConfigError
 def find_block_list(tower: nn.Module) -> tuple[str, nn.ModuleList] | None:
     """The tower's layers and their name in it: the list of modules with the most weights, the outermost of equals; None without one."""
     lists = [(name, found) for name, found in tower.named_modules() if isinstance(found, nn.ModuleList)]
-    return max(lists, key=lambda named: sum(weight.numel() for weight in named[1].parameters()), default=None)
+    return max(
+        lists,
+        key=lambda named: sum(weight.numel() for weight in named[1].parameters()),
+        default=None,
+    )
 
 
 def layer_ids(tower: nn.Module) -> dict[str, int | None]:
@@ -34,6 +38,10 @@ def enable_grad_checkpointing(tower: nn.Module, name: str) -> None:
     """From now on the backward pass computes each layer again, instead of finding what lay between kept. ConfigError without layers."""
     found = find_block_list(tower)
     if found is None:
-        raise ConfigError("--grad_checkpoint", f"{name} has no list of layers", "leave the flag out, or take another tower")
+        raise ConfigError(
+            "--grad_checkpoint",
+            f"{name} has no list of layers",
+            "leave the flag out, or take another tower",
+        )
     for layer in found[1]:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

@@ -48,7 +48,7 @@ class PartTransformer(MotionTransformer):
         return self.pool(tokens, real), said
 
     def _special(self) -> Tensor:
-        return torch.cat([self.summary, self.part_tokens])
+        return torch.cat([self.cls_token, self.part_tokens])
 
     def _fewer(self, patches: Tensor, places: Tensor, mask: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """The share of the patches that --part_token_drop leaves while training, other ones of each motion; all of them otherwise."""
@@ -57,7 +57,10 @@ class PartTransformer(MotionTransformer):
         if keep < count and not self.drop:  # where --token_drop left some out, they are in random order already, real ones first
             luck = torch.rand(places.shape, generator=generator, device=places.device)
             order = luck.masked_fill(~mask, 2.0).argsort(dim=1)[:, :keep]
-            patches, places = patches.take_along_dim(order[:, None, :, None], dim=2), places.gather(1, order)
+            patches, places = (
+                patches.take_along_dim(order[:, None, :, None], dim=2),
+                places.gather(1, order),
+            )
         return patches[:, :, :keep], places[:, :keep], mask[:, :keep]
 
     def _encode_parts(self, patches: Tensor, places: Tensor, mask: Tensor) -> Tensor:
@@ -65,6 +68,11 @@ class PartTransformer(MotionTransformer):
         frames = patches.unflatten(-1, (self.patch, -1))
         found = []
         for own, adapter in zip(self.columns, self.adapters, strict=True):
-            tokens, _ = self.attend(adapter(frames[..., own.to(frames.device)]).flatten(-2), places, mask, self.summary)
+            tokens, _ = self.attend(
+                adapter(frames[..., own.to(frames.device)]).flatten(-2),
+                places,
+                mask,
+                self.cls_token,
+            )
             found.append(tokens[:, :, 0].mean(dim=1))
         return torch.stack(found, dim=1)

@@ -44,9 +44,9 @@ class CheckpointFormat:
 
 MDM_INPUT = "input_process.poseEmbedding."
 MDM_LAYER = {
-    "self_attn.in_proj_weight": "to_qkv.weight",
-    "self_attn.in_proj_bias": "to_qkv.bias",
-    "self_attn.out_proj": "from_heads",
+    "self_attn.in_proj_weight": "qkv.weight",
+    "self_attn.in_proj_bias": "qkv.bias",
+    "self_attn.out_proj": "proj",
     "linear1": "mlp.0",
     "linear2": "mlp.2",
     "norm1": "attention_norm",
@@ -77,7 +77,11 @@ FORMATS = (
         rename=str,
         out="sa_block.query.weight",
         hidden="ffn.linear1.weight",
-        unused={r"temporal_decoder_blocks\.\d+\.ca_block\.": "cross-attention", r"clip\.|text": "text", r"out\.": "output"},
+        unused={
+            r"temporal_decoder_blocks\.\d+\.ca_block\.": "cross-attention",
+            r"clip\.|text": "text",
+            r"out\.": "output",
+        },
     ),
     CheckpointFormat(
         name="MDM",
@@ -105,7 +109,7 @@ class LoadedWeights:
     """What became of a file: the backbone's parameters that came from it, and a line that says so."""
 
     names: tuple[str, ...]
-    line: str
+    summary: str
 
 
 def load_backbone_weights(backbone: Backbone, config: MotionConfig) -> LoadedWeights:
@@ -143,10 +147,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as missing:
-        raise WeightsError(path, "no such file", "give the published file with --backbone_weights, or leave the flag out") from missing
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as broken:
+        raise WeightsError(
+            path,
+            "no such file",
+            "give the published file with --backbone_weights, or leave the flag out",
+        ) from missing
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        pickle.UnpicklingError,
+    ) as broken:
         reason = str(broken).strip().splitlines()[0] if str(broken).strip() else type(broken).__name__
-        raise WeightsError(path, f"cannot be read as weights ({reason})", "get it again; it must hold tensors and plain values") from broken
+        raise WeightsError(
+            path,
+            f"cannot be read as weights ({reason})",
+            "get it again; it must hold tensors and plain values",
+        ) from broken
     for name in WRAPPER_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -162,7 +181,11 @@ def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFor
         if any(kind.sign.match(key) for key in weights):
             return kind
     problem = f"nothing in it matches a backbone (its keys: {', '.join(list(weights)[:3]) or 'none'})"
-    raise WeightsError(path, problem, "give a MotionDiffuse file (temporal_decoder_blocks...) or an MDM file (seqTransDecoder.layers...)")
+    raise WeightsError(
+        path,
+        problem,
+        "give a MotionDiffuse file (temporal_decoder_blocks...) or an MDM file (seqTransDecoder.layers...)",
+    )
 
 
 def _architecture_of(path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -172,19 +195,42 @@ def _architecture_of(path: Path, kind: CheckpointFormat, weights: Mapping[str, T
     if kind.out not in first or kind.hidden not in first:
         raise WeightsError(path, f"its first layer lacks {kind.out} or {kind.hidden}", "get the whole file")
     width, hidden = first[kind.out].shape[0], first[kind.hidden].shape[0]
-    return {"backbone": kind.backbone, "width": width, "layers": max(numbers) + 1, "heads": kind.heads, "mlp_ratio": hidden / width}
+    return {
+        "backbone": kind.backbone,
+        "width": width,
+        "layers": max(numbers) + 1,
+        "heads": kind.heads,
+        "mlp_ratio": hidden / width,
+    }
 
 
 def _check_fit(path: Path, kind: CheckpointFormat, weights: Mapping[str, Tensor], config: MotionConfig) -> None:
     if config.backbone != kind.backbone:
         problem = f"holds {kind.name} weights, and --backbone is {config.backbone}"
-        raise WeightsError(path, problem, f"add --backbone {kind.backbone}, or give another file, or --backbone_weights none")
+        raise WeightsError(
+            path,
+            problem,
+            f"add --backbone {kind.backbone}, or give another file, or --backbone_weights none",
+        )
     shape = _architecture_of(path, kind, weights)
-    width, layers, hidden = shape["width"], shape["layers"], round(shape["width"] * shape["mlp_ratio"])
-    if (width, layers, kind.heads, hidden) != (config.width, config.layers, config.heads, config.hidden_dim):
+    width, layers, hidden = (
+        shape["width"],
+        shape["layers"],
+        round(shape["width"] * shape["mlp_ratio"]),
+    )
+    if (width, layers, kind.heads, hidden) != (
+        config.width,
+        config.layers,
+        config.heads,
+        config.hidden_dim,
+    ):
         ratio = f"{hidden / width:.6g}" if hidden % width else f"{hidden / width:.1f}"
         problem = f"has {layers} layers of width {width} and {hidden}, made for {kind.heads} heads"
-        raise WeightsError(path, problem, f"set --width {width} --layers {layers} --heads {kind.heads} --mlp_ratio {ratio}")
+        raise WeightsError(
+            path,
+            problem,
+            f"set --width {width} --layers {layers} --heads {kind.heads} --mlp_ratio {ratio}",
+        )
 
 
 def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str], str | None]:
@@ -209,7 +255,9 @@ def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple
         motion = replace(motion, backbone_weights=str(path), **shape)
     except ConfigError as contradiction:
         raise WeightsError(
-            path, f"does not go with {contradiction.path}: {contradiction.problem}", "leave that flag out"
+            path,
+            f"does not go with {contradiction.path}: {contradiction.problem}",
+            "leave that flag out",
         ) from contradiction
     _check_fit(path, kind, weights, motion)
     changed = {name: f"file {path}" for name in ("backbone_weights", *shape) if getattr(motion, name) != getattr(config.motion, name)}
@@ -219,7 +267,10 @@ def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple
 
 def _described_checkpoint() -> Path | None:
     """The checkpoint at the SGAR description's place, in the current folder or the repository."""
-    return next((folder / DESCRIBED_PATH for folder in (Path(), ROOT) if (folder / DESCRIBED_PATH).is_file()), None)
+    return next(
+        (folder / DESCRIBED_PATH for folder in (Path(), ROOT) if (folder / DESCRIBED_PATH).is_file()),
+        None,
+    )
 
 
 def _adapt_input(backbone: Backbone, ours: Mapping[str, Tensor], found: dict[str, Tensor], unused: Counter[str]) -> list[str]:

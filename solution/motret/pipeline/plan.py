@@ -253,7 +253,7 @@ def _find_data(flags: Mapping[str, Words]) -> tuple[Path, bool]:
     if folder := _value(flags, "data_dir"):
         data_dir = Path(folder)
         if not data_dir.is_dir():
-            raise DataError(data_dir, "no such folder", challenge.NO_DATA)
+            raise DataError(data_dir, "no such folder", challenge.NO_DATA_FIX)
         return data_dir, False
     default = base.default_path("data_dir")
     return (default, False) if default.is_dir() else (base.sample_dir(), True)

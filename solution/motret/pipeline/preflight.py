@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from motret.data import dataset, features, folds
 from motret.errors import ConfigError, DataError, WeightsError
 from motret.formats import motion_files
 from motret.formats.queries import read_queries
-from motret.skeleton import Skeleton, persons_of
+from motret.skeleton import Skeleton, count_persons
 from motret.utils import files, network
 
 ASSUMED_EFFICIENCY = 0.15
@@ -59,7 +58,7 @@ def check_before_run(
         headers = read_headers(training.paths)
         if test_dir is not None:
             read_queries(test_dir)
-        body = skeleton.skeleton_from_table(training.skeleton)
+        body = skeleton.skeleton_from_spec(training.skeleton)
         check_disk(folders, packed_bytes(len(training.paths), headers, body), configs)
 
 
@@ -93,6 +92,8 @@ def check_text_weights(config: TextConfig) -> None:
                 "or train a small one from scratch: --text_weights none"
             )
             raise WeightsError(name, problem, fix)
+        return
+    if ":" in name:  # your own class, as module:Class, loads its weights itself
         return
     if weights == "none" or Path(weights).is_file() or network.hub_reachable():
         return
@@ -139,8 +140,8 @@ def forecast(
     configs = [cli.parse_train(call, None)[0] for call in train_calls]
     training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
     n_motions, headers = len(training.paths), read_headers(training.paths)
-    body = skeleton.skeleton_from_table(training.skeleton)
-    frames = _mean_frames(headers) * n_motions * persons_of(headers[0][1], body)
+    body = skeleton.skeleton_from_spec(training.skeleton)
+    frames = _mean_frames(headers) * n_motions * count_persons(headers[0][1], body)
     seconds = frames / PACKED_FRAMES_PER_SECOND
     seconds += sum(60 * (cli.parse_tune(call, None)[0].max_minutes or 0) for call in tune_calls)
     rate = ASSUMED_EFFICIENCY * _matrix_rate()
@@ -153,7 +154,7 @@ def forecast(
 def packed_bytes(n_motions: int, headers: Sequence[tuple[int, int]], body: Skeleton) -> float:
     """Size of the packed features of so many motions. headers: (frames, columns) of some."""
     columns = headers[0][1]
-    persons = persons_of(columns, body)
+    persons = count_persons(columns, body)
     width = features.feature_width(persons, columns > body.position_columns, body)
     bytes_per_value = 2  # float16
     return _mean_frames(headers) * n_motions * persons * width * bytes_per_value
@@ -260,18 +261,8 @@ def _in_hub_cache(repository: str) -> bool:
 
 
 def _matrix_rate() -> float:
-    """Operations per second of matrix products in the precision of training, measured for 0.2 s."""
-    import torch
-
-    from motret.utils.device import choose_device, computes_in_bfloat16
+    """Operations per second of this machine's matrix products in the precision of training."""
+    from motret.utils.device import choose_device, matmul_dtype, matrix_rate  # torch imports slowly
 
     device = choose_device("auto")
-    dtype = torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
-    size = 1024
-    matrix = torch.randn(size, size, device=device).to(dtype)
-    float((matrix @ matrix).float().sum())
-    start, products = time.perf_counter(), 0
-    while time.perf_counter() - start < 0.2:
-        float((matrix @ matrix)[0, 0])
-        products += 1
-    return products * 2 * size**3 / (time.perf_counter() - start)
+    return matrix_rate(device, matmul_dtype(device), sizes=(1024,))

@@ -103,7 +103,7 @@ def read_packed_motion(path: Path, config: FeatureConfig) -> PackedMotion:
 def write_page(path: Path, report: PageContent, read: Callable[[Path, FeatureConfig], PackedMotion] = read_packed_motion) -> int:
     """Writes the page, whole or not at all; returns its size in bytes. read: reads a motion."""
     text = render(report, pack_all(report, read))
-    files.atomic_write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    files.write_text(path, text)
     return path.stat().st_size
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from motret.evaluation import metrics
 from motret.skeleton import SMPL, Skeleton
 from motret.utils import files
 
@@ -58,7 +59,7 @@ STYLE: dict[str, Any] = {
     "figure.titleweight": "bold",
     "text.parse_math": False,  # a caption may hold a dollar sign
 }
-CHANCE_SCORE = 0.107
+CHANCE_SCORE = metrics.chance_score()
 """Competition score of a random order."""
 N_POSES = 7
 NEAR_DISTANCE = 1.3

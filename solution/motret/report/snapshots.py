@@ -1,23 +1,19 @@
 """What `train.py --save_attention --run_qualitative` draws while a fold trains: the report's own pictures, at some epochs."""
 
 from motret.config.scripts import ReportConfig
-from motret.data.dataset import TrainingData
-from motret.data.folds import Folds
 from motret.models.dual_encoder import DualEncoder
-from motret.models.text_tower import ClipTower, HfTower
 from motret.report import attention, qualitative
 from motret.runs.history import PlotCallback
-from motret.runs.run import Run
 from motret.training import validate
-from motret.training.context import TrainContext
+from motret.training.context import FoldContext
 
 
-def make_plot_callback(
-    run: Run, data: TrainingData, folds: Folds, place: TrainContext, tower: ClipTower | HfTower, fold: int | None
-) -> PlotCallback | None:
+def make_plot_callback(fold_context: FoldContext) -> PlotCallback | None:
     """Draws after each epoch of a fold what the flags ask for; None where they ask for nothing."""
-    chosen, part = run.config.snapshots, run.part(fold)
-    seen = folds.training(0) if fold is None else folds.held_out(fold)
+    run, fold, data, folds = fold_context.run, fold_context.fold, fold_context.data, fold_context.folds
+    place, tower = fold_context.context, fold_context.tower
+    chosen, part = run.config.snapshots, run.fold_dir(fold)
+    seen = folds.train_idx(0) if fold is None else folds.val_idx(fold)
     shows, analyses = chosen.save_attention, chosen.run_qualitative
     if analyses and (fold is None or len(seen) < qualitative.MIN_PAIRS):
         print(f"{part}: no qualitative analysis, since {'nothing' if fold is None else 'too little'} is held out")

@@ -1,6 +1,5 @@
 """Out-of-fold embeddings of a run: what each fold's model makes of the motions it has not seen (`oof.npz`)."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from motret.errors import RunError
 from motret.runs.run import Run
 from motret.utils import files
 
-FORMER_NAMES = {"owner": "motion_idx"}
+FORMER_NAMES = {"owner": "motion_idx", "row": "data_idx"}
 """Arrays of an `oof.npz` under the names that earlier versions gave them."""
 
 
@@ -18,12 +17,14 @@ FORMER_NAMES = {"owner": "motion_idx"}
 class OutOfFold:
     """Embeddings of the motions a fold held out, by the model that had not seen them.
 
-    motion: (M, d) and text: (C, d) unit vectors; ids: (M,); motion_idx: (C,) motion of each caption; row: (M,) place in the training data.
-    Of a model that knows parts also motion_parts: (M, 5, d), text_parts: (C, 5, d), and named: (C, 5) the parts a caption speaks of.
+    motion: (M, d) and text: (C, d) unit vectors; ids: (M,); motion_idx: (C,) motion of each
+    caption; data_idx: (M,) index of each motion in the training data. Of a model that knows parts
+    also motion_parts: (M, 5, d), text_parts: (C, 5, d), and named: (C, 5) which parts a caption
+    names.
     """
 
     ids: np.ndarray
-    row: np.ndarray
+    data_idx: np.ndarray
     motion: np.ndarray
     text: np.ndarray
     motion_idx: np.ndarray
@@ -61,15 +62,14 @@ def concat_part_vectors(motion: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def save_out_of_fold(path: Path, out: OutOfFold) -> None:
     arrays = {name: array for name, array in vars(out).items() if array is not None}
-    files.atomic_write(path, lambda beside: np.savez(beside, **arrays))
+    files.write_npz(path, arrays)
 
 
 def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
     """What a finished fold's model said of the motions it had not seen."""
-    path = run.part(fold) / "oof.npz"
+    path = run.fold_dir(fold) / "oof.npz"
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            arrays = {FORMER_NAMES.get(name, name): kept[name] for name in kept.files}
-            return OutOfFold(**{name: arrays[name] for name in OutOfFold.__dataclass_fields__ if name in arrays})
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as broken:
+        arrays = {FORMER_NAMES.get(name, name): array for name, array in files.read_npz(path).items()}
+        return OutOfFold(**{name: arrays[name] for name in OutOfFold.__dataclass_fields__ if name in arrays})
+    except (OSError, ValueError, TypeError) as broken:
         raise RunError(path, "cannot be read", "remove it and train the fold again with --resume auto") from broken

@@ -9,12 +9,11 @@ import hashlib
 import json
 import weakref
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from motret.config.training import TextConfig, TrainConfig
+from motret.config.training import TrainConfig
 from motret.data import caption_mirror, features
 from motret.errors import RunError
 from motret.models import text_tower
@@ -93,13 +92,6 @@ def _fix_for(name: str, run: Run) -> str:
 def _tokenizer_digest(tower: nn.Module) -> str:
     """Of a tower's tokenizer: its vocabulary, and the tokens of some sentences."""
     ids, lengths = tower.tokenize(SENTENCES)
-    return files.content_hash(_vocabulary(tower.tokenizer), ids.tolist(), lengths.tolist())
-
-
-def _vocabulary(tokenizer: Any) -> str:
-    """Its words and their numbers: of a Hugging Face tokenizer, of open_clip's own, or of one that open_clip wraps."""
-    for one in (tokenizer, getattr(tokenizer, "tokenizer", None)):
-        words = one.get_vocab() if hasattr(one, "get_vocab") else getattr(one, "encoder", None)
-        if words:
-            return json.dumps(sorted(words.items()))
-    return ""
+    words = tower.vocabulary()
+    vocabulary = json.dumps(sorted(words.items())) if words else ""
+    return files.content_hash(vocabulary, ids.tolist(), lengths.tolist())

@@ -4,7 +4,6 @@ The scenes are known, so the score of a perfect reader is too: one who understan
 motion, and can only guess among the candidates that what is said does not tell apart.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from motret.config.scripts import SceneConfig
 from motret.errors import MotretError
+from motret.evaluation import metrics
 from motret.synthetic.captions import Caption, consistent, describe_parts, draw_captions
 from motret.synthetic.motion import Scene, act_out, draw_scene
 from motret.utils import files
@@ -23,7 +23,6 @@ VERSION = 1
 MARKER = "sample.json"
 CONTENTS = {"motions", "texts", "test", "train.txt", MARKER}
 TRAIN, TEST, READER = range(3)  # streams of random numbers, so that the training scenes do not depend on the number of queries
-RANK_DEPTH = 10  # ranks that the competition counts
 
 
 @dataclass(frozen=True)
@@ -67,29 +66,18 @@ def generator(config: SceneConfig, stream: int, index: int = 0) -> np.random.Gen
     return np.random.default_rng([config.seed, stream, index])
 
 
-def tied_rank_score(tied: np.ndarray) -> np.ndarray:
-    """Competition score expected when the right motion shares the best similarity with `tied` (Q,) others, ranked in any order.
-
-    With b candidates before the right one the score is sum of 1/k over the ranks k = b+1..10, divided by the same over k = 1..10.
-    """
-    weights = 1.0 / np.arange(1, RANK_DEPTH + 1)
-    of_rank = np.zeros(max(RANK_DEPTH, int(np.max(tied, initial=0)) + 1))
-    of_rank[:RANK_DEPTH] = weights[::-1].cumsum()[::-1] / weights.sum()
-    return (of_rank.cumsum() / np.arange(1, len(of_rank) + 1))[tied]
-
-
 def perfect_scores(told: Sequence[CaptionedScene], pool: int, rng: np.random.Generator, draws: int = 64) -> np.ndarray:
     """(scenes,) the perfect reader's score for each scene, mean over its captions and `draws` random pools of these scenes."""
     others = len(told) - 1
     tied_sc = np.array([[sum(consistent(c.content, other.scene) for other in told) - 1 for c in one.captions] for one in told])  # x caption
     drawn = rng.hypergeometric(tied_sc, others - tied_sc, min(pool - 1, others), size=(draws, *tied_sc.shape))
-    return tied_rank_score(drawn).mean(axis=(0, 2))
+    return metrics.tied_score(drawn).mean(axis=(0, 2))
 
 
 def perfect_test_score(queries: Sequence[tuple[Caption, Sequence[Scene]]]) -> float:
     """The perfect reader's score on queries: a caption each and its candidates, the right one among them."""
     tied = [sum(consistent(caption.content, scene) for scene in scenes) - 1 for caption, scenes in queries]
-    return float(tied_rank_score(np.array(tied)).mean())
+    return float(metrics.tied_score(np.array(tied)).mean())
 
 
 def write_scene(path: Path, config: SceneConfig, rng: np.random.Generator) -> CaptionedScene:
@@ -134,16 +122,14 @@ def write_all(folder: Path, config: SceneConfig) -> OracleScore:
     """Writes a whole sample into an empty folder."""
     told = write_train(folder, config)
     queries = [write_query(folder / "test" / str(query), config, query) for query in range(1, config.queries + 1)]
-    with (folder / "test" / "gt.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("query_id", "candidate"))
-        rows.writerows((query, right) for query, (_, _, right) in enumerate(queries, 1))
+    truth = [{"query_id": query, "candidate": right} for query, (_, _, right) in enumerate(queries, 1)]
+    files.write_csv(folder / "test" / "gt.csv", truth)
     scores = perfect_scores(told, config.candidates, generator(config, READER))
     reading = OracleScore(
         score=float(scores.mean()),
         error=float(scores.std() / np.sqrt(len(scores))),
         test=perfect_test_score([(caption, scenes) for caption, scenes, _ in queries]),
-        chance=float(tied_rank_score(np.array([config.candidates - 1]))[0]),
+        chance=metrics.chance_score(config.candidates),
     )
     marker = {"made_by": "sample.py", "version": VERSION, "settings": asdict(config), "perfect_reader": asdict(reading)}
     (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")

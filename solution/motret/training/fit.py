@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from motret.config.training import TrainConfig
 from motret.data import batching
-from motret.data.dataset import TrainingData
-from motret.data.folds import Folds
 from motret.errors import ConfigError, RunError
 from motret.evaluation.metrics import Score
 from motret.models import backbones, pretrained, text_tower
@@ -26,63 +24,55 @@ from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, history, oof
 from motret.runs.history import EpochCallback, EpochStats, PlotCallback
 from motret.runs.oof import OutOfFold
-from motret.runs.run import Run
-from motret.training import grad_cache, optim, validate, wise_ft
-from motret.training.context import TrainContext
+from motret.training import grad_cache, objective, optim, validate, wise_ft
+from motret.training.context import FoldContext, TrainContext
+from motret.training.objective import BatchLoss
 from motret.training.optim import lr_scale, make_optimizer
 from motret.utils import files, progress
 
 PlotFactory = Callable[
-    [Run, TrainingData, Folds, TrainContext, text_tower.ClipTower | text_tower.HfTower, int | None],
+    [FoldContext],
     PlotCallback | None,
 ]
 """Makes the callback that draws pictures while a fold trains; None where the settings ask for none."""
 
 
 def fit(
-    run: Run,
-    data: TrainingData,
-    folds: Folds,
-    place: TrainContext,
-    tower: text_tower.ClipTower | text_tower.HfTower,
-    fold: int | None,
-    watch: EpochCallback | None = None,
+    fold_context: FoldContext,
+    on_epoch_end: EpochCallback | None = None,
     make_plots: PlotFactory | None = None,
 ) -> Score | None:
     """Trains one fold (None: on all motions) from its last checkpoint on, to `oof.npz` or `done.json`.
 
     Returns the held-out score of the checkpoint that is kept. Shows a bar, or tells `watch`.
     """
-    run.part(fold).mkdir(parents=True, exist_ok=True)
-    log = _open_log(run.part(fold) / "train_log.txt")
+    run, fold = fold_context.run, fold_context.fold
+    run.fold_dir(fold).mkdir(parents=True, exist_ok=True)
+    log = _open_log(run.fold_dir(fold) / "train_log.txt")
     try:
-        return _fit(run, data, folds, place, tower, fold, watch, make_plots, log)
+        return _fit(fold_context, on_epoch_end, make_plots, log)
     finally:
         for handler in log.handlers:
             handler.close()
 
 
 def _fit(
-    run: Run,
-    data: TrainingData,
-    folds: Folds,
-    place: TrainContext,
-    tower: text_tower.ClipTower | text_tower.HfTower,
-    fold: int | None,
+    fold_context: FoldContext,
     watch: EpochCallback | None,
     make_plots: PlotFactory | None,
     log: logging.Logger,
 ) -> Score | None:
-    config, part = run.config, run.part(fold)
-    learn = np.arange(len(data.training.ids)) if fold is None else folds.training(fold)
-    held = np.array([], dtype=int) if fold is None else folds.held_out(fold)
+    run, fold, data, folds = fold_context.run, fold_context.fold, fold_context.data, fold_context.folds
+    place, tower = fold_context.context, fold_context.tower
+    config, part = run.config, run.fold_dir(fold)
+    learn, held = fold_context.train_idx, fold_context.val_idx
     if len(learn) < 2:
         raise RunError(run.folder, f"fold {fold} leaves {len(learn)} motions to learn from", "use fewer folds or more data")
     if wise_ft.uses_wise_ft(config.text):
         wise_ft.candidate_alphas(run, fold, folds)  # its faults come before the work
     stream = checkpoints.fold_seed(config, fold)
     model = checkpoints.init_model(run, data, place.motions, tower, fold, learn)
-    draw = make_plots(run, data, folds, place, tower, fold) if make_plots else None
+    draw = make_plots(fold_context) if make_plots else None
     before = checkpoints.load_weights(part / "last.pt", model, place.device) if (part / "last.pt").is_file() else None
     loaded = tuple(before.get("loaded", ())) if before else load_backbone(model, config, log)
     if config.optim.freeze_backbone:
@@ -171,23 +161,25 @@ def _train_epoch(
     torch.manual_seed(seed)  # for layers that draw from torch's own generator
     order, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(seed)
     steps = batching.steps_per_epoch(len(learn), config.fit.effective_batch_size)
-    total, rate = torch.zeros((), device=place.device), 0.0
+    means, rate = objective.LossMeans(place.device), 0.0
     pieces = batching.N_LENGTH_BUCKETS * config.fit.grad_accum
-    drawn = batching.iterate_epoch(place.motions, place.table, learn, config.fit.effective_batch_size, order, noise, pieces, place.augmentation)
+    drawn = batching.iterate_epoch(
+        place.motions, place.table, learn, config.fit.effective_batch_size, order, noise, pieces, place.augmentation
+    )
     for step, batch in enumerate(drawn):
         rate = lr_scale(number * steps + step, epochs * steps, steps, config.optim)
-        total += train_step(model, optimiser, batch, place, config, rate)
+        means.add(train_step(model, optimiser, batch, place, config, rate))
         bar.update()
-    loss = float(total) / steps
+    loss = means.mean_total()
     return EpochStats(number + 1, time.perf_counter() - began, config.optim.lr * rate, 1 / model.logit_scale().item(), loss)
 
 
 def train_step(
     model: DualEncoder, optimiser: torch.optim.Optimizer, batch: batching.Batch, place: TrainContext, config: TrainConfig, rate: float
-) -> Tensor:
+) -> BatchLoss:
     """One step at `rate` times the groups' learning rates; returns the loss, detached and still on the device."""
     for group in optimiser.param_groups:
-        group["lr"] = group["highest"] * rate
+        group["lr"] = group["base_lr"] * rate
     optimiser.zero_grad(set_to_none=True)
     loss = grad_cache.backward(model, batch, place, config)
     if config.optim.grad_clip:
@@ -209,8 +201,8 @@ def load_backbone(model: DualEncoder, config: TrainConfig, log: logging.Logger) 
     if config.motion.weights_file is None:
         return ()
     found = pretrained.load_backbone_weights(backbone_of(model, config, "--backbone_weights"), config.motion)
-    print(found.line)
-    log.info(found.line)
+    print(found.summary)
+    log.info(found.summary)
     return found.names
 
 

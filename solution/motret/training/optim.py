@@ -60,7 +60,7 @@ def _enable_gradients(tower: nn.Module, unfrozen: str) -> None:
 
 
 def make_optimizer(model: DualEncoder, config: TrainConfig, loaded: Collection[str] = ()) -> torch.optim.Optimizer:
-    """AdamW: no decay on vectors and the temperature, own rates for heads and pretrained weights. `highest` is a group's full rate.
+    """AdamW: no decay on vectors and the temperature, own rates for heads and pretrained weights. `base_lr` is a group's full rate.
 
     loaded: names of the backbone's weights that came from a file. Weights without gradient are left out.
     """
@@ -75,7 +75,7 @@ def make_optimizer(model: DualEncoder, config: TrainConfig, loaded: Collection[s
             rate = config.optim.lr * share.get(name, 1.0)
             decay = config.optim.weight_decay if weight.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weight)
-    listed = [{"params": weights, "lr": rate, "highest": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
+    listed = [{"params": weights, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
     return torch.optim.AdamW(listed, betas=(0.9, config.optim.beta2), fused=True)
 
 

@@ -32,7 +32,7 @@ def score_out_of_fold(out: OutOfFold, folds: Folds) -> tuple[Score, dict[str, fl
     table = metrics.retrieval_table(better, tied, metrics.motion_to_text_ranks(out.text, out.motion, out.motion_idx))
     ways = (("t2m", "text_to_motion"), ("m2t", "motion_to_text"))
     ranks = {f"{short}_{name.lower().replace('@', '')}": value for short, way in ways for name, value in table[way].items()}
-    return metrics.cluster_robust_mean(values, folds.group[out.row]), ranks
+    return metrics.cluster_robust_mean(values, folds.group[out.data_idx]), ranks
 
 
 def validate(
@@ -41,7 +41,7 @@ def validate(
     """Fills in what an epoch's model does on the held-out motions: loss in training-sized batches, score, recalls, spread."""
     out = embed_out_of_fold(model, place, data, held)
     score, ranks = score_out_of_fold(out, folds)
-    captions, motion_idx = place.table.of(torch.from_numpy(held).to(place.device))
+    captions, motion_idx = place.table.captions_of(torch.from_numpy(held).to(place.device))
     motion, caption = torch.from_numpy(out.motion).to(place.device), torch.from_numpy(out.text).to(place.device)
     losses_of = []
     with torch.inference_mode():
@@ -82,7 +82,7 @@ def mean_cosine_distance(embeddings: np.ndarray) -> float:
 
 def embed_out_of_fold(model: DualEncoder, place: TrainContext, data: TrainingData, held: np.ndarray, with_parts: bool = False) -> OutOfFold:
     """Embeddings of held-out motions and their captions, and of their parts where they are asked for."""
-    captions, motion_idx = place.table.of(torch.from_numpy(held).to(place.device))
+    captions, motion_idx = place.table.captions_of(torch.from_numpy(held).to(place.device))
     motion = embed_motions(model, place.motions, held, place.autocast())
     text = embed_captions(model, place.bank, captions, place.autocast())
     out = OutOfFold(np.array(data.training.ids)[held], held, motion, text, motion_idx.cpu().numpy())

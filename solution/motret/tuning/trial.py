@@ -24,6 +24,7 @@ from motret.runs.history import EpochCallback, EpochStats
 from motret.runs.run import Run
 from motret.training import fit as fit_module
 from motret.training import train
+from motret.training.context import FoldContext
 from motret.tuning.budget import is_used_up
 from motret.tuning.study import StudyPlan, confirmation_key, open_study, requeue_trial, trial_dir_name
 
@@ -110,7 +111,7 @@ def train_folds(
     try:
         for number, fold in enumerate(folds):
             told: EpochCallback = functools.partial(watch or _ignore_epoch, number)
-            fit_module.fit(run, data, made, place, tower, fold, told)
+            fit_module.fit(FoldContext(run, fold, data, made, place, tower), told)
             out = oof.load_out_of_fold(run, fold)
             scores.append(metrics.caption_scores(out.similarity(), out.motion_idx))
     finally:
@@ -132,7 +133,7 @@ def _report_epoch(search: StudyPlan, trial: optuna.Trial, place: int, line: Epoc
 
 def val_groups(made: Folds, folds: Sequence[int]) -> np.ndarray:
     """Groups (M,) of the motions that some folds hold out, in the order of `train_folds`."""
-    return np.concatenate([made.group[made.held_out(fold)] for fold in folds])
+    return np.concatenate([made.group[made.val_idx(fold)] for fold in folds])
 
 
 def _rounded(scores: np.ndarray) -> list[float]:

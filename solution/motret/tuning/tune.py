@@ -26,14 +26,14 @@ from motret.tuning.trial import confirm_trial, run_trial
 from motret.utils import progress
 
 
-def tune(config: TrainConfig, sources: Mapping[str, str], asked: TuneConfig, share: float = 1.0) -> str:
+def tune(config: TrainConfig, sources: Mapping[str, str], tune_config: TuneConfig, time_fraction: float = 1.0) -> str:
     """Searches for a variant's settings until its trials or its share of the time are used up; writes the results.
 
     Returns a line that says what was found.
     """
     config, sources = train.apply_weights_settings(config, sources)
     data, made = train.load_data(config, sources)
-    search = plan_study(config, sources, asked, data, made, share)
+    search = plan_study(config, sources, tune_config, data, made, time_fraction)
     search.folder.mkdir(parents=True, exist_ok=True)
     study = open_study(search)
     requeue_stale_trials(search, study)
@@ -47,28 +47,30 @@ def tune(config: TrainConfig, sources: Mapping[str, str], asked: TuneConfig, sha
 
 
 def plan_study(
-    config: TrainConfig, sources: Mapping[str, str], asked: TuneConfig, data: TrainingData, made: Folds, share: float = 1.0
+    config: TrainConfig, sources: Mapping[str, str], tune_config: TuneConfig, data: TrainingData, made: Folds, time_fraction: float = 1.0
 ) -> StudyPlan:
     """What is searched, and how a trial trains: scored after every epoch, for few of them, without limits of its own."""
     space, default = space_of(
-        config, {name for name, source in sources.items() if source == "flag"}, (asked.search or "").replace(",", " ").split()
+        config, {name for name, source in sources.items() if source == "flag"}, (tune_config.search or "").replace(",", " ").split()
     )
     if not space:
         raise ConfigError("tune.py", "flags give every setting that would be searched", "leave some of them out")
-    trial = {"epochs": min(config.fit.epochs, asked.trial_epochs), "eval_interval": 1, "max_minutes": None, "save_every": 0}
+    trial = {"epochs": min(config.fit.epochs, tune_config.trial_epochs), "eval_interval": 1, "max_minutes": None, "save_every": 0}
     plain = {"early_stop_patience": 0, "fold": "all", "run_name": None, "resume": None, "tuned": "none"}
     base = build_config(TrainConfig, flatten(config) | trial | plain)
-    minutes = None if asked.max_minutes is None else asked.max_minutes * share
+    minutes = None if tune_config.max_minutes is None else tune_config.max_minutes * time_fraction
     belongs = tuned_values.tuning_identity(config, data.fingerprint, made.hash)
-    return StudyPlan(base, asked, space, default, minutes, belongs, *_split_folds(asked, made.count))
+    return StudyPlan(base, tune_config, space, default, minutes, belongs, *_split_folds(tune_config, made.count))
 
 
-def _split_folds(asked: TuneConfig, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _split_folds(tune_config: TuneConfig, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The folds to search on and those to confirm on. ConfigError where the first leave none for the second; one fold alone may."""
-    if count > 1 and asked.tune_folds >= count:
-        problem = f"is {asked.tune_folds} of {count} folds, which leaves none to confirm the best trials on"
+    if count > 1 and tune_config.tune_folds >= count:
+        problem = f"is {tune_config.tune_folds} of {count} folds, which leaves none to confirm the best trials on"
         raise ConfigError("--tune_folds", problem, f"give at most {count - 1}")
-    return tuple(range(asked.tune_folds))[:count], tuple(range(asked.tune_folds, min(count, asked.tune_folds + asked.confirm_folds)))
+    return tuple(range(tune_config.tune_folds))[:count], tuple(
+        range(tune_config.tune_folds, min(count, tune_config.tune_folds + tune_config.confirm_folds))
+    )
 
 
 def _folds_line(search: StudyPlan) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from motret.config import base
 from motret.config.training import TrainConfig
+from motret.data.folds import read_sidecar
 from motret.data.parts import part_texts
 from motret.errors import ConfigError
 from motret.utils import files
@@ -28,12 +29,12 @@ def tuning_identity(config: TrainConfig, data: str | None, folds: str | None) ->
 class TunedValues:
     """Tuned values that a run takes, none where the defaults stand.
 
-    line: says what became of them, None where none were asked for; source: on which folds they were chosen and confirmed. The first
+    message: says what became of them, None where none were asked for; source: on which folds they were chosen and confirmed. The first
     are scored a little too high by the values that were chosen on them.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
-    line: str | None = None
+    message: str | None = None
     source: str = "tuned"
 
 
@@ -49,19 +50,19 @@ def find_tuned_values(config: TrainConfig) -> TunedValues:
     if not isinstance(about, dict) or not {"belongs", "values"} <= about.keys():
         if config.tuned != "auto":
             raise ConfigError("--tuned", f"{file} is no best.json of tune.py", "give auto, none or the file that tune.py wrote")
-        return TunedValues(line=f"tuned: nothing in {file}; `python solution/tune.py {config.variant}` makes it")
-    made = files.read_json(config.data.folds_dir / "folds.json") or {}
+        return TunedValues(message=f"tuned: nothing in {file}; `python solution/tune.py {config.variant}` makes it")
+    made = read_sidecar(config.data.folds_dir)
     here = tuning_identity(config, made.get("data"), made.get("hash"))
     differing = [
         f"{name} {about['belongs'][name]}, here {value}" for name, value in here.items() if about["belongs"].get(name, value) != value
     ]
     if differing:
-        return TunedValues(line=f"tuned: {file} is left aside, it was made for {'; '.join(differing)}")
+        return TunedValues(message=f"tuned: {file} is left aside, it was made for {'; '.join(differing)}")
     if not about["values"]:
-        return TunedValues(line=f"tuned: the default stands ({file}: nothing better was confirmed)")
+        return TunedValues(message=f"tuned: the default stands ({file}: nothing better was confirmed)")
     if not about.get("confirmed_on"):
         again = f"`python solution/tune.py {config.variant}` confirms them on other folds"
-        return TunedValues(line=f"tuned: {file} is left aside, its values were confirmed on no fold but those that chose them; {again}")
+        return TunedValues(message=f"tuned: {file} is left aside, its values were confirmed on no fold but those that chose them; {again}")
     told = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in about["values"].items())
     on, confirmed = (", ".join(map(str, about[name])) for name in ("tuned_on", "confirmed_on"))
     flatters = f"the score on fold {on} is a little flattered by that choice"

@@ -2,7 +2,7 @@
 
 import re
 
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 from motret.skeleton import PARTS
 
 # ---- captions
@@ -48,7 +48,7 @@ _CUT = re.compile(
 )
 
 
-def parts_from_caption(caption: str) -> Parts:
+def parts_from_caption(caption: str) -> PartDescriptions:
     """The clauses of a caption that name each part; None for the parts it does not speak of.
 
     A limb counts with its side ("the left leg") or as a pair ("both arms"); "a hand" does not say which. A limb or the head as a

@@ -21,7 +21,7 @@ from motret.data.parts.signals import Bodies, distance
 from motret.errors import DataError
 from motret.formats import motion_files
 from motret.formats.challenge import TrainingSet
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 from motret.skeleton import PARTS, REQUIRED_JOINTS, SMPL, Skeleton
 from motret.utils import files, progress
 from motret.utils.parallel import worker_pool
@@ -32,7 +32,7 @@ ROLES = ("neck", *(f"{side}_{name}" for side in ("left", "right") for name in ("
 CHUNK, FRAMES = 96, 40_000  # motions of similar length, and frames in all, that are looked at together
 
 
-def describe_parts(positions: np.ndarray, starts: np.ndarray, fps: float, body: Skeleton = SMPL) -> list[Parts]:
+def describe_parts(positions: np.ndarray, starts: np.ndarray, fps: float, body: Skeleton = SMPL) -> list[PartDescriptions]:
     """For each motion what each part does, both persons in one text, None where nothing certain can be said.
 
     positions: (F, persons, 22, 3) metres, y up, motions laid end to end; starts: (M,) first frame of each; fps: frames a second.
@@ -40,7 +40,7 @@ def describe_parts(positions: np.ndarray, starts: np.ndarray, fps: float, body: 
     of parts that are not there: numbers that are not finite, bones without length.
     """
     lengths = np.diff(np.append(starts, len(positions)))
-    found: list[Parts] = [dict.fromkeys(PARTS) for _ in lengths]
+    found: list[PartDescriptions] = [dict.fromkeys(PARTS) for _ in lengths]
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] >= max(2, phrases.LIMITS.shortest * fps)]
     for rows in _chunks(order, lengths):
@@ -49,7 +49,7 @@ def describe_parts(positions: np.ndarray, starts: np.ndarray, fps: float, body: 
     return found
 
 
-def describe_training(training: TrainingSet, config: FeatureConfig, jobs: int = -1) -> Iterator[tuple[str, str, Parts]]:
+def describe_training(training: TrainingSet, config: FeatureConfig, jobs: int = -1) -> Iterator[tuple[str, str, PartDescriptions]]:
     """(id, first caption, part texts) of every training motion, as `gar.write_gar` takes them; read and described side by side."""
     if lacks := [name for name in ROLES if name not in config.body.joints]:
         problem = f"parts cannot be described from the motions: no joint is called {', '.join(lacks)}"
@@ -66,7 +66,7 @@ def describer_version(fps: float) -> str:
     return files.content_hash(DESCRIBER_VERSION, float(fps), asdict(phrases.LIMITS), phrases.SWING)
 
 
-def _describe_files(paths: Sequence[Path], config: FeatureConfig) -> list[Parts]:
+def _describe_files(paths: Sequence[Path], config: FeatureConfig) -> list[PartDescriptions]:
     motions = [skeleton.split_columns(motion_files.read_motion(path), config.body)[0] for path in paths]
     lengths = np.array([len(motion) for motion in motions])
     positions = features.upright(np.concatenate(motions), config)
@@ -87,7 +87,7 @@ def _block(positions: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fps: 
     return positions[starts[:, None] + frames].astype(np.float64)
 
 
-def _describe_block(room: np.ndarray, fps: float, body: Skeleton) -> list[Parts]:
+def _describe_block(room: np.ndarray, fps: float, body: Skeleton) -> list[PartDescriptions]:
     """The part texts of motions side by side (M, T, persons, 22, 3)."""
     limits, swing = phrases.LIMITS, phrases.SWING
     finite = np.isfinite(room).all(axis=(1, 3, 4))[:, None, :, None, None]

@@ -10,12 +10,12 @@ from motret.data.dataset import TrainingData
 from motret.data.parts import caption_parts, describer
 from motret.errors import DataError
 from motret.formats import gar
-from motret.formats.gar import Parts
+from motret.formats.gar import PartDescriptions
 from motret.skeleton import OTHER_SIDE, PARTS
 from motret.utils import files
 
 
-def load_part_texts(config: TrainConfig, data: TrainingData) -> list[Parts]:
+def load_part_texts(config: TrainConfig, data: TrainingData) -> list[PartDescriptions]:
     """What each part does in each training motion, in their order; says where it comes from and how much there is."""
     source, given = _part_text_source(config)
     if source == "gar":
@@ -53,13 +53,13 @@ def part_texts_digest(config: TrainConfig) -> str | None:
 
 def _part_text_source(config: TrainConfig) -> tuple[str, list[Path]]:
     """Where part texts come from, and the GAR files: those there are, else the one that is missing."""
-    given = gar.gar_files(config.data.data_dir) or [config.data.data_dir / "texts" / gar.FILES[0]]
+    given = gar.find_gar_files(config.data.data_dir) or [config.data.data_dir / "texts" / gar.GAR_FILES[0]]
     source = config.parts.part_text
     return ("gar" if given[0].is_file() else "motion") if source == "auto" else source, given
 
 
 @functools.cache
-def parts_of_caption(caption: str) -> Parts:
+def parts_of_caption(caption: str) -> PartDescriptions:
     """What a caption says of each part, read once."""
     return caption_parts.parts_from_caption(caption)
 
@@ -69,13 +69,13 @@ def all_part_texts(captions: Iterable[str]) -> list[str]:
     return [text for caption in captions for text in parts_of_caption(caption).values() if text is not None]
 
 
-def parts_of_captions(captions: Sequence[str]) -> Parts:
+def parts_of_captions(captions: Sequence[str]) -> PartDescriptions:
     """What captions say of each part: the first of them that names it."""
     said = [parts_of_caption(caption) for caption in captions]
     return {part: next((parts[part] for parts in said if parts[part] is not None), None) for part in PARTS}
 
 
-def mirror_parts(parts: Parts) -> Parts | None:
+def mirror_parts(parts: PartDescriptions) -> PartDescriptions | None:
     """What each part does in the mirror: what was said of the one on the other side, left for right.
 
     None where one of the texts cannot be mirrored.
@@ -85,10 +85,10 @@ def mirror_parts(parts: Parts) -> Parts | None:
     return None if any(mirrored[part] is None for part, text in said.items() if text is not None) else mirrored
 
 
-def parts_of_files(given: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[Parts]:
+def parts_of_files(given: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[PartDescriptions]:
     """The parts of each id in GAR files; of an id that is in several of them the first counts."""
     width = id_width or max((len(name) for name in ids if name.isdecimal()), default=None)
-    known: dict[str, Parts] = {}
+    known: dict[str, PartDescriptions] = {}
     for file in given:
         read = gar.read_gar(file, width)
         for note in read.notes:
@@ -97,7 +97,7 @@ def parts_of_files(given: Sequence[Path], ids: Sequence[str], id_width: int | No
     return [known.get(name, dict.fromkeys(PARTS)) for name in ids]
 
 
-def _parts_of_motions(kept: Path, config: TrainConfig, data: TrainingData) -> list[Parts]:
+def _parts_of_motions(kept: Path, config: TrainConfig, data: TrainingData) -> list[PartDescriptions]:
     if not kept.is_file():
         gar.write_gar(kept, describer.describe_training(data.training, data.store.config, config.machine.jobs))
     return parts_of_files([kept], data.training.ids, config.data.id_width)

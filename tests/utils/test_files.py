@@ -1,0 +1,127 @@
+"""Files and folders are written whole or not at all, and read without unpickling."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motret.errors import DataError
+from motret.utils import files
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    files.write_text(path, "first\r\n")
+    assert path.read_bytes() == b"first\r\n"
+
+    def fail(tmp_path: Path) -> None:
+        tmp_path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        files.atomic_write(path, fail)
+    assert path.read_bytes() == b"first\r\n" and list(path.parent.iterdir()) == [path]
+
+
+def test_json_is_read_back_and_half_a_file_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    assert files.read_json(path) is None
+    files.write_json(path, {"folder": Path("x"), "values": [1, 2]})
+    assert files.read_json(path) == {"folder": "x", "values": [1, 2]}
+    path.write_text(json.dumps({"a": 1})[:-1])
+    assert files.read_json(path) is None
+
+
+def test_csv_cells_are_quoted_where_they_need_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    files.write_csv(path, [{"id": "x,y", "score": 0.5}, {"id": "z", "score": 1}])
+    assert path.read_bytes() == b'id,score\n"x,y",0.5\nz,1\n'
+    files.write_csv(path, [], columns=("id", "score"))
+    assert path.read_bytes() == b"id,score\n"
+
+
+def test_arrays_are_read_back_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    arrays = {"ids": np.array(["a", "b"]), "values": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    files.write_npz(path, arrays)
+    loaded = files.read_npz(path)
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded[name], array)
+        assert loaded[name].dtype == array.dtype
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def npz_bytes(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+ZEROS = npz_bytes(values=np.zeros(1000))
+BROKEN = {
+    "empty": b"",
+    "text": b"no archive",
+    "cut short": ZEROS[:-30],
+    "damaged": ZEROS[:60] + b"\xff" * 20 + ZEROS[80:],
+    "a single array": npy_bytes(np.zeros(3)),
+    "objects": npz_bytes(values=np.array([{}, None], dtype=object)),
+    "no archive behind its first bytes": b"PK\x03\x04" + b"\0" * 60,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_npz_file_is_a_value_error(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(BROKEN[name])
+    with pytest.raises(ValueError):
+        files.read_npz(path)
+
+
+def test_an_npz_file_that_is_missing_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.read_npz(tmp_path / "a.npz")
+
+
+def test_a_folder_is_replaced_whole_and_only_where_it_has_the_marker(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for text in ("first", "second"):
+        with files.atomic_dir(out, "made.json") as folder:
+            (folder / "made.json").write_text(text)
+        assert (out / "made.json").read_text() == text
+    with pytest.raises(KeyboardInterrupt), files.atomic_dir(out, "made.json") as folder:
+        (folder / "made.json").write_text("half")
+        raise KeyboardInterrupt
+    assert (out / "made.json").read_text() == "second" and list(tmp_path.iterdir()) == [out]
+    (out / "made.json").unlink()
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="out: "), files.atomic_dir(out, "made.json"):
+        pass
+    assert (out / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_signature_changes_with_the_content_and_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+    before = files.file_signature(path)
+    assert files.file_signature(path) == before
+    path.write_text("ab")
+    assert files.file_signature(path) != before
+    with pytest.raises(DataError, match=r"gone: cannot be read: No such file"):
+        files.file_signature(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "1 min 30 s"), (450, "7 min 30 s"), (12_600, "3.5 h")],
+)
+def test_durations_are_written_for_people(seconds: float, text: str) -> None:
+    assert files.format_duration(seconds) == text
