@@ -26,7 +26,7 @@ from motret.config.scripts import (
 )
 from motret.data import dataset, folds, validation_queries
 from motret.evaluation import metrics, submission_score
-from motret.formats import submission, submission_log
+from motret.formats import submission, submission_comparison, submission_log
 from motret.formats.queries import read_queries
 from motret.pipeline import demo
 
@@ -86,7 +86,7 @@ def record_score(config: RecordConfig) -> None:
 
 
 def compare(config: CompareConfig) -> None:
-    print(submission.compare_submissions(config.first, config.second).line())
+    print(submission_comparison.compare_submissions(config.first, config.second).summary())
 
 
 def make_batches(config: ValidationQueriesConfig) -> None:
