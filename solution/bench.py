@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from motret.config import cli
 from motret.config.base import ROOT
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _measure(section: str, config: BenchConfig) -> Sequence:
+def _measure(section: str, config: BenchConfig) -> Sequence[Any]:
     """The measurements of a section, in a temporary folder on the disk of the work folder."""
     from motret.benchmark import baselines, memory, throughput, time_to_score
 

@@ -12,6 +12,7 @@ and ensemble.py use. --resume continues a stopped run with the settings of its a
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from motret.config import cli
 from motret.config.training import TrainConfig
@@ -45,7 +46,7 @@ def new_settings(argv: Sequence[str] | None) -> tuple[TrainConfig, dict[str, str
     return config, sources
 
 
-def plot_callback(config: TrainConfig) -> Callable | None:
+def plot_callback(config: TrainConfig) -> Callable[..., Any] | None:
     """Draws figures during the training if --save_attention or --run_qualitative asks for them."""
     if not (config.snapshots.save_attention or config.snapshots.run_qualitative):
         return None

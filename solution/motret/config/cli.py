@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, TypeVar, Union, get_type_hints
+from typing import Annotated, Any, TextIO, TypedDict, TypeVar, Union, get_type_hints
 
 import tyro
 
@@ -36,7 +36,8 @@ def parse(
     `--help` exits with 0, a wrong flag with 2, as tyro does.
     """
     over = {"default": base.build_config(kind, defaults)} if defaults else {}
-    return tyro.cli(kind, args=arguments(argv), description=doc, use_underscores=True, **over)
+    config: ConfigT = _tyro(kind, arguments(argv), description=doc, **over)
+    return config
 
 
 def parse_one_of(kinds: Mapping[str, type], argv: Args, doc: str | None) -> Any:
@@ -44,9 +45,9 @@ def parse_one_of(kinds: Mapping[str, type], argv: Args, doc: str | None) -> Any:
     args = arguments(argv)
     if args and (name := args[0].replace("-", "_")) in kinds:
         prog = f"{Path(sys.argv[0]).name} {name}"
-        return tyro.cli(kinds[name], args=args[1:], prog=prog, use_underscores=True)
+        return _tyro(kinds[name], args[1:], prog=prog)
     named = (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
-    return tyro.cli(Union[*named], args=args, description=doc, use_underscores=True)
+    return _tyro(Union[*named], args, description=doc)
 
 
 def parse_train(
@@ -90,7 +91,7 @@ def parse_tune(argv: Args, doc: str | None) -> tuple[TuneConfig, dict[str, Any]]
 def train_settings(flags: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, str]]:
     """Settings of train.py from flags by name, as `parse_train` has them from arguments."""
     values, sources = _layer_settings(flags, {}, "tuned")
-    return base.build_config(TrainConfig, values | flags), sources
+    return base.build_config(TrainConfig, {**values, **flags}), sources
 
 
 def arguments(argv: Args) -> list[str]:
@@ -137,17 +138,24 @@ def _given_flags(args: Sequence[str], types: dict[str, Any]) -> tuple[dict[str, 
     """
     # a dictionary with optional keys: without defaults, so only the given flags are in it
     kind = TypedDict("Flags", types, total=False)  # type: ignore[misc] # computed keys
-    return tyro.cli(kind, args=args, use_underscores=True, add_help=False, return_unknown_args=True)
+    flags, unknown = _tyro(kind, args, add_help=False, return_unknown_args=True)
+    return flags, unknown
+
+
+def _tyro(kind: Any, args: Sequence[str], **options: Any) -> Any:
+    """What tyro makes of the arguments. Its overloads do not know computed types, hence Any."""
+    return tyro.cli(kind, args=args, use_underscores=True, **options)
 
 
 @functools.cache
 def _flag_types(kind: type) -> dict[str, Any]:
     """Flag name -> type, groups opened."""
-    hints, types = get_type_hints(kind, include_extras=True), {}
+    hints = get_type_hints(kind, include_extras=True)
+    types: dict[str, Any] = {}
     for item in fields(kind):
         default = base.field_default(item)
         is_group = is_dataclass(default) and not isinstance(default, type)
-        types |= _flag_types(type(default)) if is_group else {item.name: hints[item.name]}
+        types |= _flag_types(default.__class__) if is_group else {item.name: hints[item.name]}
     return types
 
 
@@ -204,10 +212,16 @@ def _with_current_names(argv: Args) -> Args:
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     """Shows the package's own warnings in one line; those of libraries as Python prints them."""
     if category is UserWarning and "motret" in filename:
-        sys.stderr.write(f"warning: {message}\n")
+        text = f"warning: {message}\n"
     else:
-        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)

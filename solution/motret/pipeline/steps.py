@@ -84,7 +84,7 @@ def run_steps(
 
 def available_cores() -> int:
     """Cores that this process may use."""
-    return max(1, joblib.cpu_count())
+    return max(1, int(joblib.cpu_count()))
 
 
 def _run_chain(
