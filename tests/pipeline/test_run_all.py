@@ -6,34 +6,15 @@ import sys
 from pathlib import Path
 
 import sample
+from motret.config import base
 from motret.formats import submission
 from motret.formats.queries import read_queries
 
 ROOT = Path(__file__).parents[2]
-SMALL = [
-    "--preset",
-    "fast",
-    "--folds",
-    "2",
-    "--epochs",
-    "1",
-    "--width",
-    "16",
-    "--heads",
-    "2",
-    "--text_width",
-    "64",
-    "--proj_dim",
-    "16",
-    "--layers",
-    "1",
-    "--cross_person_layers",
-    "0",
-    "--jobs",
-    "1",
-    "--trials",
-    "2",
-]
+SMALL = (
+    "--preset fast --folds 2 --epochs 1 --width 16 --heads 2 --text_width 64 --proj_dim 16"
+    " --layers 1 --cross_person_layers 0 --jobs 1 --trials 2"
+)
 
 
 def run_all(*args: str) -> subprocess.CompletedProcess[str]:
@@ -50,35 +31,23 @@ def run_all(*args: str) -> subprocess.CompletedProcess[str]:
 def test_one_command_goes_from_data_to_a_submission_and_a_second_run_reuses_it(
     tmp_path: Path,
 ) -> None:
-    data = tmp_path / "data"
-    assert (
-        sample.main(["--out", str(data), "--motions", "20", "--queries", "2", "--candidates", "12"])
-        == 0
-    )
-    folders = [
-        word
-        for name in ("work_dir", "folds_dir", "out_dir", "submissions_dir")
-        for word in (f"--{name}", str(tmp_path / name))
-    ]
-    first = run_all("--data_dir", str(data), *SMALL, *folders)
+    data, submissions = tmp_path / "data", tmp_path / "submissions_dir"
+    sizes = ["--motions", "20", "--queries", "2", "--candidates", "12"]
+    assert sample.main(["--out", str(data), *sizes]) == 0
+    folders = [f"--{name}={tmp_path / name}" for name in base.WRITTEN_FOLDERS]
+    first = run_all("--data_dir", str(data), *SMALL.split(), *folders)
     assert first.returncode == 0, first.stdout + first.stderr
     printed = " ".join(first.stdout.split())
-    for text in (
-        "forecast: about",
-        "local score",
-        "true score",
-        f"upload {tmp_path / 'submissions_dir' / 'submission.csv'}",
-    ):
+    upload = f"upload {submissions / 'submission.csv'}"
+    for text in ("forecast: about", "local score", "true score", upload):
         assert text in printed
-    assert (
-        tmp_path / "submissions_dir" / "report" / "index.html"
-    ).is_file() and "\r" not in first.stdout + first.stderr
-    answers = submission.read_submission(
-        tmp_path / "submissions_dir" / "submission.csv", read_queries(data / "test")
-    )
+    assert (submissions / "report" / "index.html").is_file()
+    assert "\r" not in first.stdout + first.stderr
+    queries = read_queries(data / "test")
+    answers = submission.read_submission(submissions / "submission.csv", queries)
     assert set(answers) == {"1", "2"}
 
-    again = run_all("--data_dir", str(data), *SMALL, *folders)
+    again = run_all("--data_dir", str(data), *SMALL.split(), *folders)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "features as packed before" in again.stdout
     assert again.stdout.count("finished before: fold0, fold1") == 3
