@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run, result = search.search(config)
     report = browser.page_of_search(config.text, result, config.top)
     note = f". {result.note}" if result.note else ""
-    print(f"{result.about}, ranked by {result.model}{note}")
+    print(f"{result.gallery}, ranked by {result.model}{note}")
     for candidate in report.queries[0].candidates:
         captions = f"  {' / '.join(candidate.captions)}" if candidate.captions else ""
         print(f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}")
