@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from motret.config import base, cli, presets, scripts, training
-from motret.pipeline.plan import PLANNED, make_plan
+from motret.pipeline.plan import PLAN_FLAGS, make_plan
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -120,7 +120,7 @@ def known_flags() -> set[str]:
     kinds = [*CONFIGS.values(), *VALIDATE.values(), scripts.TuneConfig, training.TrainConfig]
     names = set().union(*(base.flag_defaults(kind) for kind in kinds))
     names |= {f"no_{name}" for name in names}
-    return names | PLANNED | {"dry_run", "help", "install_browser"}
+    return names | PLAN_FLAGS | {"dry_run", "help", "install_browser"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
