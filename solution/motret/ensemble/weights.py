@@ -1,7 +1,9 @@
-"""Weights of an ensemble's members, fitted on the closed-form score of motions that no member was trained on.
+"""Weights of an ensemble's members, fitted on the closed-form score of motions that no member was
+trained on.
 
-Greedy forward selection with replacement (Caruana et al. 2004) gives a start. Single weights are then moved on the simplex, members
-that add no more than the standard error are left out, and equal weights stay where the search gains no more than that.
+Greedy forward selection with replacement (Caruana et al. 2004) gives a start. Single weights are
+then moved on the simplex, members that add no more than the standard error are left out, and equal
+weights stay where the search gains no more than that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,13 +26,15 @@ NAN_MARGIN = 1e6
 
 @dataclass(frozen=True, eq=False)
 class ContestedPairs:
-    """The pairs of a caption and a wrong motion that the weights decide, in one gallery of C captions and M motions.
+    """The pairs of a caption and a wrong motion that the weights decide, in one gallery of C
+    captions and M motions.
 
-    Weights are not negative: a wrong motion that all members score above the right one stays above it, one that all score below stays
-    below. Only the other pairs, P in all, are kept, by caption.
-    n_above: (C,) wrong motions above the right one in all members; offsets: (C + 1,) where each caption's pairs begin;
-    margin: (members, P) by how much the wrong motion scores above the right one; motion_idx: (C,) right motion of each caption;
-    group: (M,) groups of the motions, for standard errors.
+    Weights are not negative: a wrong motion that all members score above the right one stays above
+    it, one that all score below stays below. Only the other pairs, P in all, are kept, by caption.
+    n_above: (C,) wrong motions above the right one in all members; offsets: (C + 1,) where each
+    caption's pairs begin; margin: (members, P) by how much the wrong motion scores above the right
+    one; motion_idx: (C,) right motion of each caption; group: (M,) groups of the motions, for
+    standard errors.
     """
 
     n_above: np.ndarray
@@ -40,13 +44,20 @@ class ContestedPairs:
     group: np.ndarray
 
     @classmethod
-    def of(cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray) -> "ContestedPairs":
+    def of(
+        cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray
+    ) -> "ContestedPairs":
         """From each member's similarities (C, M), which are on one scale."""
         n_above, counts, margins = [], [], []
         for start in range(0, len(motion_idx), CHUNK_SIZE):
             right = motion_idx[start : start + CHUNK_SIZE]
             captions, index = slice(start, start + len(right)), np.arange(len(right))
-            margin = np.stack([scores[captions] - scores[captions][index, right][:, None] for scores in similarities])
+            margin = np.stack(
+                [
+                    scores[captions] - scores[captions][index, right][:, None]
+                    for scores in similarities
+                ]
+            )
             margin = margin.astype(np.float32)
             margin[~np.isfinite(margin)] = NAN_MARGIN
             margin[:, index, right] = -1  # the right motion does not compete with itself
@@ -55,14 +66,21 @@ class ContestedPairs:
             counts.append(contested.sum(axis=1))
             margins.append(margin[:, contested])
         return cls(
-            np.concatenate(n_above), _offsets(np.concatenate(counts)), np.concatenate(margins, axis=1), motion_idx, group
+            np.concatenate(n_above),
+            _offsets(np.concatenate(counts)),
+            np.concatenate(margins, axis=1),
+            motion_idx,
+            group,
         )
 
     def ranks(self, weights: np.ndarray) -> GalleryRanks:
         """Ranks of the right motions under these weights (members,)."""
         margin = weights.astype(np.float32) @ self.margin
         return GalleryRanks(
-            self.n_above + self._count_by_caption(margin > 0), self._count_by_caption(margin == 0), self.motion_idx, self.group
+            self.n_above + self._count_by_caption(margin > 0),
+            self._count_by_caption(margin == 0),
+            self.motion_idx,
+            self.group,
         )
 
     def only(self, member_idx: Sequence[int] | np.ndarray) -> "ContestedPairs":
@@ -79,7 +97,9 @@ class ContestedPairs:
 
 
 def _split_pairs(margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two masks: pairs whose wrong motion all members (the first axis) score above, and pairs on which they differ."""
+    """Two masks: pairs whose wrong motion all members (the first axis) score above, and pairs on
+    which they differ.
+    """
     above, below = margin[0] > 0, margin[0] < 0
     for of_member in margin[1:]:
         above &= of_member > 0
@@ -102,13 +122,17 @@ class WeightSearch:
     def fit(self, folds: Sequence[int]) -> np.ndarray:
         """Weights (members,) that sum to 1, fitted on the galleries of these folds.
 
-        Equal weights, of all members or of those that the search takes, stay where the search gains no more than the standard error.
-        The gain is measured on each gallery with the weights found on the others; with one gallery alone, on that gallery.
+        Equal weights, of all members or of those that the search takes, stay where the search gains
+        no more than the standard error. The gain is measured on each gallery with the weights found
+        on the others; with one gallery alone, on that gallery.
         """
         weights = self.search(tuple(folds))
         nested = {folds[0]: weights}
         if len(folds) > 1:
-            nested = {fold: self.search(tuple(other for other in folds if other != fold)) for fold in folds}
+            nested = {
+                fold: self.search(tuple(other for other in folds if other != fold))
+                for fold in folds
+            }
         contests, searched = [self.contests[fold] for fold in nested], list(nested.values())
         equal = np.full(len(weights), 1 / len(weights))
         if not improves(contests, searched, [equal] * len(nested)):
@@ -133,16 +157,25 @@ def search_weights(contests: Sequence[ContestedPairs]) -> np.ndarray:
     """The best weights (members,) that the search finds on these galleries."""
     start = select_greedily(contests)
     used = np.flatnonzero(start)
-    contests = [contest.only(used) for contest in contests]  # far fewer pairs without the useless members
+    contests = [
+        contest.only(used) for contest in contests
+    ]  # far fewer pairs without the useless members
     weights = np.zeros(len(start))
     weights[used] = prune(contests, refine(contests, start[used]))
     return weights
 
 
-def improves(contests: Sequence[ContestedPairs], weights: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> bool:
-    """Whether the weights, one for each gallery, score above a baseline's by more than the standard error of the difference."""
+def improves(
+    contests: Sequence[ContestedPairs],
+    weights: Sequence[np.ndarray],
+    baseline: Sequence[np.ndarray],
+) -> bool:
+    """Whether the weights, one for each gallery, score above a baseline's by more than the standard
+    error of the difference.
+    """
     ranks, baseline_ranks = (
-        [contest.ranks(of_gallery) for contest, of_gallery in zip(contests, chosen, strict=True)] for chosen in (weights, baseline)
+        [contest.ranks(of_gallery) for contest, of_gallery in zip(contests, chosen, strict=True)]
+        for chosen in (weights, baseline)
     )
     gains = gallery_ranks.motion_values(ranks) - gallery_ranks.motion_values(baseline_ranks)
     gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups(ranks))
@@ -151,11 +184,15 @@ def improves(contests: Sequence[ContestedPairs], weights: Sequence[np.ndarray], 
 
 def mean_score(contests: Sequence[ContestedPairs], weights: np.ndarray) -> float:
     """The local score over these galleries under some weights, which the search maximises."""
-    return float(gallery_ranks.motion_values([contest.ranks(weights) for contest in contests]).mean())
+    return float(
+        gallery_ranks.motion_values([contest.ranks(weights) for contest in contests]).mean()
+    )
 
 
 def select_greedily(contests: Sequence[ContestedPairs]) -> np.ndarray:
-    """Adds the member that helps most, again and again (one may be taken repeatedly); returns the best mixture on the way."""
+    """Adds the member that helps most, again and again (one may be taken repeatedly); returns the
+    best mixture on the way.
+    """
     n_members = len(contests[0].margin)
     counts, best, highest, rounds_below = np.zeros(n_members), np.zeros(n_members), -np.inf, 0
     for _ in range(GREEDY_ROUNDS):
@@ -189,12 +226,18 @@ def refine(contests: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarra
 
 
 def prune(contests: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
-    """Leaves out members, the least useful first, while what each adds is within its standard error."""
+    """Leaves out members, the least useful first, while what each adds is within its standard
+    error.
+    """
     while np.count_nonzero(weights) > 1:
-        without_one = [weights * (np.arange(len(weights)) != idx) for idx in np.flatnonzero(weights)]
+        without_one = [
+            weights * (np.arange(len(weights)) != idx) for idx in np.flatnonzero(weights)
+        ]
         smaller = max(without_one, key=lambda candidate: mean_score(contests, candidate))
         used = np.flatnonzero(smaller)
-        smaller[used] = refine([contest.only(used) for contest in contests], smaller[used] / smaller.sum())
+        smaller[used] = refine(
+            [contest.only(used) for contest in contests], smaller[used] / smaller.sum()
+        )
         if improves(contests, [weights] * len(contests), [smaller] * len(contests)):
             break
         weights = smaller
