@@ -303,7 +303,7 @@ def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DAT
         motion = unit(rng, len(held), 6)
         text = sharp * motion[motion_idx] + unit(rng, len(motion_idx), 6)
         text /= np.linalg.norm(text, axis=1, keepdims=True)
-        oof.save_out_of_fold(run.part(fold) / "oof.npz", OutOfFold(np.array(DATA.training.ids)[held], held, motion, text, motion_idx))
+        oof.save_out_of_fold(run.fold_dir(fold) / "oof.npz", OutOfFold(np.array(DATA.training.ids)[held], held, motion, text, motion_idx))
     if full:
         (run.folder / "full").mkdir()
         (run.folder / "full" / "done.json").write_text("{}")
@@ -569,7 +569,7 @@ def fit_fold(folder, fold=0, data=None, **values):
 
 
 def best(run, fold=0):
-    return checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.part(fold)), CPU)
+    return checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.fold_dir(fold)), CPU)
 
 
 class MeanOfFrames(torch.nn.Module):

@@ -236,7 +236,7 @@ def test_the_commands_of_the_sgar_description_are_understood():
     for command in (first, first + more, f"--resume ./outputs/run_1/best_epoch100.pt {first}"):
         config, sources = cli.parse_train(command.split(), None)
         assert config.variant == "sgar" and config.parts.use_gar and config.fit.epochs == 1000
-        assert config.motion.motion_tower.endswith("PartTransformer") and sources["use_gar"] == "flag"
+        assert config.motion.motion_tower == "part" and sources["use_gar"] == "flag"
     whole, _ = cli.parse_train((first + more).split(), None)
     assert whole.fit.amp == "on" and whole.prefer_txt_split and whole.motion.max_frames == 196 and whole.snapshots.save_attention
     assert cli.parse_train(["holistic", "--amp"], None)[0].fit.amp == "on" and cli.parse_train(["--amp", "off"], None)[0].fit.amp == "off"

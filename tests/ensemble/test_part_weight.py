@@ -75,7 +75,7 @@ def made_sgar(folder, name, helpful: bool):
             text_parts=said,
             named=np.ones((len(out.motion_idx), 5), dtype=bool),
         )
-        oof.save_out_of_fold(run.part(fold) / "oof.npz", kept)
+        oof.save_out_of_fold(run.fold_dir(fold) / "oof.npz", kept)
     return run
 
 
@@ -149,7 +149,7 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
     training = dataset.load_training(run.config.data, 1)
     test = dataset.load_test(queries, training.store.config, run.config.data, 1)
     out: OutOfFold = oof.load_out_of_fold(run, 0)
-    captions = [caption for row in out.row for caption in training.training.captions[row]]
+    captions = [caption for row in out.data_idx for caption in training.training.captions[row]]
     assert out.named.any() and not out.named.all()
     checked = 0
     for weight in (0.0, 2.0):

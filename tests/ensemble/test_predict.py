@@ -58,8 +58,8 @@ def make_member(folder: Path, name: str, seed: int = 0, **values: Any) -> Member
     run = made_run(folder, name, seed, found=FOLDS, **{"folds": range(4)} | values)
     return Member(
         name,
-        dict.fromkeys(run.finished(), run),
-        tuple((run, fold) for fold in run.finished()),
+        dict.fromkeys(run.finished_folds(), run),
+        tuple((run, fold) for fold in run.finished_folds()),
         (name,),
     )
 
@@ -88,7 +88,7 @@ def test_galleries_are_what_training_embedded_on_the_folds_that_all_members_have
             out = oof.load_out_of_fold(member.folds[fold], fold)
             np.testing.assert_array_equal(of_member.similarity(), out.text @ out.motion.T)
             np.testing.assert_array_equal(gallery.motion_idx, out.motion_idx)
-            np.testing.assert_array_equal(gallery.group, FOLDS.group[out.row])
+            np.testing.assert_array_equal(gallery.group, FOLDS.group[out.data_idx])
 
 
 def test_nothing_is_asked_where_neither_views_nor_a_query_bank_is_wanted(tmp_path: Path) -> None:

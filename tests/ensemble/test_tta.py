@@ -25,7 +25,7 @@ from motret.ensemble.galleries import ViewEmbeddings
 from motret.ensemble.inference import Encoder
 from motret.ensemble.tta import TtaView, ViewedMotions
 from motret.evaluation.z_score import ZScore
-from motret.models import motion_tower
+from motret.models import registry
 from motret.report import run_report
 from motret.utils import files
 
@@ -44,7 +44,7 @@ def test_cached_embeddings_are_read_under_their_former_names_and_half_a_file_is_
     assert tta.load_view_embeddings(run, 0, VIEW) is None
     text, motion = unit(rng, 6, 4), unit(rng, 3, 4)
     tta.save_view_embeddings(run, 0, VIEW, ViewEmbeddings(text, motion, 0.5, "key"))
-    file = run.part(0) / "oof_speed0.9.npz"
+    file = run.fold_dir(0) / "oof_speed0.9.npz"
     former = files.read_npz(file)
     former["of"] = former.pop("cache_key")
     for written in (None, former):
@@ -63,14 +63,14 @@ def test_cached_embeddings_are_read_under_their_former_names_and_half_a_file_is_
 
 def test_towers_that_are_symmetric_in_the_persons_have_nothing_to_swap(tmp_path: Path) -> None:
     towers = {
-        "motret.models.motion_tower:MotionTransformer": True,
-        "motret.models.part_tower:PartTransformer": True,
-        "motret.models.frame_tower:FrameTransformer": False,
+        "transformer": True,
+        "part": True,
+        "frame": False,
     }
     run = made_run(tmp_path, "one")
     for tower, is_symmetric in towers.items():
         config = base.build_config(MotionConfig, {"motion_tower": tower})
-        assert motion_tower.is_person_symmetric(config) == is_symmetric
+        assert registry.is_person_symmetric(config) == is_symmetric
         with_tower = replace(run, config=helpers.config(motion_tower=tower))
         names = [view.name for view in tta.swap_views(with_tower)]
         assert names == ([] if is_symmetric else ["swap"])
@@ -221,9 +221,10 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
     fold_table = folds.read_folds(data, config.data.folds_dir)
     (plain,) = members.gather_members(config, data, fold_table)
     encoder = Encoder(config.machine, tmp_path, data.training.captions)
-    (member,) = predict.with_member_views([plain], {plain.features: data}, config)
-    encoder.predict_held_out(member, 0, data, fold_table, None)
-    encoder.predict_held_out(member, 1, data, fold_table, None)
+    same_features = dataset.with_features(data, plain.features, config.data, 1)
+    (member,) = predict.with_member_views([plain], {plain.features: same_features}, config)
+    encoder.predict_held_out(member, 0, same_features, fold_table, None)
+    encoder.predict_held_out(member, 1, same_features, fold_table, None)
     test = dataset.load_test(tmp_path / "val", plain.features, config.data, 1)
     (embeddings,) = encoder.predict_test(member, test, with_bank=True)
     val_idx = fold_table.val_idx(0)

@@ -28,7 +28,9 @@ def test_a_scale_gives_its_own_gallery_mean_zero_and_deviation_one():
     sim = np.random.default_rng(0).normal(3, 0.2, size=(8, 5))
     standard = ZScore.of(sim)(sim)
     assert standard.mean() == pytest.approx(0, abs=1e-12) and standard.std() == pytest.approx(1)
-    np.testing.assert_allclose(ZScore.of(sim)(sim + 0.2) - standard, 0.2 / sim.std())  # constants of the member, not of what is scaled
+    np.testing.assert_allclose(
+        ZScore.of(sim)(sim + 0.2) - standard, 0.2 / sim.std()
+    )  # constants of the member, not of what is scaled
 
 
 def test_a_member_that_says_the_same_of_all_adds_nothing():
@@ -49,23 +51,36 @@ def test_the_scale_of_products_is_known_from_the_vectors():
 
 def dense_table(sim, motion_idx):
     """Recalls in both directions from the whole matrix."""
-    foreign = [((own := sim[:, m])[motion_idx != m] > own[motion_idx == m].max()).sum() for m in range(sim.shape[1])]
+    foreign = [
+        ((own := sim[:, m])[motion_idx != m] > own[motion_idx == m].max()).sum()
+        for m in range(sim.shape[1])
+    ]
     better = (sim > sim[np.arange(len(motion_idx)), motion_idx][:, None]).sum(axis=1)
-    return {"text_to_motion": metrics.recalls(better), "motion_to_text": metrics.recalls(np.array(foreign))}
+    return {
+        "text_to_motion": metrics.recalls(better),
+        "motion_to_text": metrics.recalls(np.array(foreign)),
+    }
 
 
 @pytest.mark.parametrize("block", [3, 512])
 def test_the_local_score_in_blocks_is_that_of_the_whole_matrix(tmp_path, monkeypatch, block):
     """Of one member and of the mean of two, one of them loud: the score of each motion, and recalls in both directions."""
     monkeypatch.setattr(metrics, "CHUNK_SIZE", block)
-    one, other = made_run(tmp_path, "one", folds=(0,)), made_run(tmp_path, "other", seed=5, folds=(0,))
+    one, other = (
+        made_run(tmp_path, "one", folds=(0,)),
+        made_run(tmp_path, "other", seed=5, folds=(0,)),
+    )
     out = oof.load_out_of_fold(other, 0)
-    oof.save_out_of_fold(other.part(0) / "oof.npz", replace(out, text=out.text * 7))
+    oof.save_out_of_fold(other.fold_dir(0) / "oof.npz", replace(out, text=out.text * 7))
     for members in ([one], [one, other]):
         sim, out = local_score.fold_similarity(members, 0)
         local = local_score.out_of_fold_score(members, FOLDS)
         values = metrics.caption_scores(sim, out.motion_idx)
-        assert local.score == local.by_fold[0] == metrics.cluster_robust_mean(values, FOLDS.group[out.row])
+        assert (
+            local.score
+            == local.by_fold[0]
+            == metrics.cluster_robust_mean(values, FOLDS.group[out.data_idx])
+        )
         wanted = dense_table(sim, out.motion_idx)
         for way, table in local.retrieval.items():
             assert table == pytest.approx(wanted[way])
@@ -76,8 +91,11 @@ def test_captions_that_two_motions_fit_alike_count_both_places(tmp_path):
     run = made_run(tmp_path, "one", folds=(0,))
     out = oof.load_out_of_fold(run, 0)
     motion, text = np.eye(10, 6, dtype=np.float32), np.eye(10, 6, dtype=np.float32)[out.motion_idx]
-    motion[5:], text = motion[:5], text + np.eye(10, 6, dtype=np.float32)[out.motion_idx % 5] * (out.motion_idx >= 5)[:, None]
-    oof.save_out_of_fold(run.part(0) / "oof.npz", replace(out, motion=motion, text=text))
+    motion[5:], text = (
+        motion[:5],
+        text + np.eye(10, 6, dtype=np.float32)[out.motion_idx % 5] * (out.motion_idx >= 5)[:, None],
+    )
+    oof.save_out_of_fold(run.fold_dir(0) / "oof.npz", replace(out, motion=motion, text=text))
     assert local_score.out_of_fold_score([run], FOLDS).score.mean == pytest.approx(
         metrics.expected_score(np.array([0]), np.array([1]), 10, 10)[0]
     )
@@ -101,12 +119,19 @@ def test_the_local_score_is_that_of_the_embeddings_each_fold_its_own_gallery(tmp
     for fold in (0, 1):
         out = oof.load_out_of_fold(run, fold)
         own = metrics.caption_scores(out.text @ out.motion.T, out.motion_idx)
-        assert local.by_fold[fold].mean == pytest.approx(own.mean()) and local.by_fold[fold].motions == 10
+        assert (
+            local.by_fold[fold].mean == pytest.approx(own.mean())
+            and local.by_fold[fold].motions == 10
+        )
         values.append(own)
     whole = metrics.cluster_robust_mean(np.concatenate(values), np.arange(20))
-    assert local.score.mean == pytest.approx(whole.mean) and local.score.error == pytest.approx(whole.error)
+    assert local.score.mean == pytest.approx(whole.mean) and local.score.error == pytest.approx(
+        whole.error
+    )
     assert 0 < local.score.mean < 1
-    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.summary("one")
+    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.summary(
+        "one"
+    )
 
 
 def test_motions_of_one_group_stand_or_fall_together_in_the_error(tmp_path):
@@ -126,15 +151,26 @@ def test_recalls_are_weighed_by_captions(tmp_path):
         tables.append(dense_table(out.similarity(), out.motion_idx)["text_to_motion"]["R@1"])
         weights.append(len(out.motion_idx))
     assert weights[0] != weights[1] and tables[0] != tables[1]
-    assert local.retrieval["text_to_motion"]["R@1"] == pytest.approx(np.dot(tables, weights) / sum(weights))
+    assert local.retrieval["text_to_motion"]["R@1"] == pytest.approx(
+        np.dot(tables, weights) / sum(weights)
+    )
 
 
 def test_a_mean_of_equal_members_scores_what_the_member_does(tmp_path):
-    one, again, other = made_run(tmp_path, "one"), made_run(tmp_path, "again"), made_run(tmp_path, "other", seed=5)
+    one, again, other = (
+        made_run(tmp_path, "one"),
+        made_run(tmp_path, "again"),
+        made_run(tmp_path, "other", seed=5),
+    )
     alone = local_score.out_of_fold_score([one], FOLDS)
     together = local_score.out_of_fold_score([one, again], FOLDS)
-    assert together.score.mean == pytest.approx(alone.score.mean) and together.by_fold.keys() == alone.by_fold.keys()
-    assert local_score.out_of_fold_score([one, other], FOLDS).score.mean != pytest.approx(alone.score.mean)
+    assert (
+        together.score.mean == pytest.approx(alone.score.mean)
+        and together.by_fold.keys() == alone.by_fold.keys()
+    )
+    assert local_score.out_of_fold_score([one, other], FOLDS).score.mean != pytest.approx(
+        alone.score.mean
+    )
 
 
 def test_members_are_averaged_on_one_scale_however_loud_each_is(tmp_path):
@@ -143,12 +179,16 @@ def test_members_are_averaged_on_one_scale_however_loud_each_is(tmp_path):
     before = local_score.out_of_fold_score([one, other], FOLDS).score.mean
     for fold in (0, 1):
         out = oof.load_out_of_fold(other, fold)
-        oof.save_out_of_fold(other.part(fold) / "oof.npz", replace(out, text=out.text / 10))
+        oof.save_out_of_fold(other.fold_dir(fold) / "oof.npz", replace(out, text=out.text / 10))
     assert local_score.out_of_fold_score([one, other], FOLDS).score.mean == pytest.approx(before)
 
 
 def test_only_folds_that_all_members_have_finished_are_scored(tmp_path):
-    whole, part, rest = made_run(tmp_path, "whole"), made_run(tmp_path, "part", folds=(1,)), made_run(tmp_path, "rest", folds=(0,))
+    whole, part, rest = (
+        made_run(tmp_path, "whole"),
+        made_run(tmp_path, "part", folds=(1,)),
+        made_run(tmp_path, "rest", folds=(0,)),
+    )
     assert local_score.out_of_fold_score([whole, part], FOLDS).by_fold.keys() == {1}
     with pytest.raises(RunError, match="part, rest: no fold that all of them have finished"):
         local_score.out_of_fold_score([part, rest], FOLDS)
@@ -158,7 +198,12 @@ def test_only_folds_that_all_members_have_finished_are_scored(tmp_path):
 
 
 def test_by_default_every_finished_run_of_this_data_and_these_folds_is_taken(tmp_path):
-    for name, made in {"b": {}, "a": {"full": True}, "partial": {"folds": (0,)}, "only-full": {"folds": (), "full": True}}.items():
+    for name, made in {
+        "b": {},
+        "a": {"full": True},
+        "partial": {"folds": (0,)},
+        "only-full": {"folds": (), "full": True},
+    }.items():
         made_run(tmp_path, name, **made)
     made_run(tmp_path, "data", data=replace(DATA, fingerprint="data-b"))
     made_run(tmp_path, "folds", found=replace(FOLDS, hash="folds-b"))
@@ -169,14 +214,16 @@ def test_a_named_run_may_be_partial_and_is_named_by_path_or_name(tmp_path):
     made_run(tmp_path, "whole")
     part = made_run(tmp_path, "part", folds=(1,))
     assert choose(tmp_path, "part", str(tmp_path / "whole")) == ["part", "whole"]
-    assert part.finished() == [1]
+    assert part.finished_folds() == [1]
 
 
 def test_a_named_run_of_other_data_or_folds_is_refused(tmp_path):
     made_run(tmp_path, "data", data=replace(DATA, fingerprint="data-b"))
     made_run(tmp_path, "folds", found=replace(FOLDS, hash="folds-b"))
     for name, there in (("data", "data-b"), ("folds", "folds-b")):
-        with pytest.raises(RunError, match=rf"{name}: was trained on other {name} \({there}, now {name}-a\)"):
+        with pytest.raises(
+            RunError, match=rf"{name}: was trained on other {name} \({there}, now {name}-a\)"
+        ):
             choose(tmp_path, name)
     with pytest.raises(RunError, match="leave it out of --run, or"):
         select_runs(["data"], tmp_path, DATA, FOLDS, flag="--run")
@@ -196,12 +243,16 @@ def test_no_run_to_take_is_a_fault_that_says_why(tmp_path):
 
 
 def queries(*candidates):
-    return tuple(Query(str(number), ("text",), own, ()) for number, own in enumerate(candidates, start=1))
+    return tuple(
+        Query(str(number), ("text",), own, ()) for number, own in enumerate(candidates, start=1)
+    )
 
 
 def test_candidates_are_ranked_by_similarity_under_their_own_numbers():
     test = SimpleNamespace(queries=queries((1, 2, 5, 9), (3, 4)))
-    ranked = submission.rank_candidates(test.queries, [np.array([0.1, 0.9, -0.3, 0.5]), np.array([0.2, 0.1])])
+    ranked = submission.rank_candidates(
+        test.queries, [np.array([0.1, 0.9, -0.3, 0.5]), np.array([0.2, 0.1])]
+    )
     assert ranked == {"1": [2, 9, 1, 5], "2": [3, 4]}
 
 

@@ -21,7 +21,9 @@ def readme_score(ranks, top=10):
 def test_a_submission_scores_what_the_readme_formula_says():
     truth = {"1": 5, "2": 7, "3": 1}
     ranked = {"1": (5, *range(10, 19)), "2": (1, 2, 7, *range(20, 27)), "3": tuple(range(2, 12))}
-    assert metrics.submission_scores(ranked, truth).mean() == pytest.approx(readme_score([0, 2, 10]))
+    assert metrics.submission_scores(ranked, truth).mean() == pytest.approx(
+        readme_score([0, 2, 10])
+    )
     assert metrics.recall_at(ranked, truth)[:3] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
 
 
@@ -68,12 +70,17 @@ def test_counting_in_blocks_is_counting_in_the_whole_matrix(block, monkeypatch):
     """Whole numbers, so that products are exact and many similarities are equal; one query says NaN."""
     monkeypatch.setattr(metrics, "CHUNK_SIZE", block)
     rng = np.random.default_rng(0)
-    gallery, query = rng.integers(-2, 3, (12, 4)).astype(np.float32), rng.integers(-2, 3, (30, 4)).astype(np.float32)
+    gallery, query = (
+        rng.integers(-2, 3, (12, 4)).astype(np.float32),
+        rng.integers(-2, 3, (30, 4)).astype(np.float32),
+    )
     right = rng.integers(0, 12, 30)
     query[17, 2] = np.nan
     whole = metrics.count_better(query @ gallery.T, right)
     assert whole[1].any() and whole[0][17] == 11
-    for found, wanted in zip(metrics.count_better_chunked(query, gallery, right), whole, strict=True):
+    for found, wanted in zip(
+        metrics.count_better_chunked(query, gallery, right), whole, strict=True
+    ):
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -92,7 +99,10 @@ def test_the_other_direction_in_blocks_is_that_of_the_whole_matrix(block, monkey
     """Whole numbers, so that products are exact and many are equal; a caption and a motion say NaN; captions in no order."""
     monkeypatch.setattr(metrics, "CHUNK_SIZE", block)
     rng = np.random.default_rng(0)
-    motion, text = rng.integers(-2, 3, (12, 4)).astype(np.float32), rng.integers(-2, 3, (30, 4)).astype(np.float32)
+    motion, text = (
+        rng.integers(-2, 3, (12, 4)).astype(np.float32),
+        rng.integers(-2, 3, (30, 4)).astype(np.float32),
+    )
     motion_idx = rng.permutation(np.concatenate([np.arange(12), rng.integers(0, 12, 18)]))
     text[17, 2], motion[3, 0] = np.nan, np.nan
     wanted = dense_foreign(text @ motion.T, motion_idx)
@@ -152,7 +162,13 @@ def test_recalls_in_both_directions_against_brute_force():
         first = next(place for place, caption in enumerate(order) if motion_idx[caption] == motion)
         backward.append(first)  # captions above the best own one are all foreign
     assert table["motion_to_text"] == pytest.approx(metrics.recalls(np.array(backward)))
-    assert metrics.recalls(np.array([0, 1, 5, 20])) == {"R@1": 0.25, "R@5": 0.5, "R@10": 0.75, "MeanR": 7.5, "MedR": 4.0}
+    assert metrics.recalls(np.array([0, 1, 5, 20])) == {
+        "R@1": 0.25,
+        "R@5": 0.5,
+        "R@10": 0.75,
+        "MeanR": 7.5,
+        "MedR": 4.0,
+    }
 
 
 def test_expected_recall_is_the_mean_over_all_pools():
@@ -163,7 +179,9 @@ def test_expected_recall_is_the_mean_over_all_pools():
         for k in range(1, top + 1):
             hits = [
                 sum(other < beaters for other in others) < k
-                for beaters in range(above, above + equal + 1)  # each place among those tied is as likely
+                for beaters in range(
+                    above, above + equal + 1
+                )  # each place among those tied is as likely
                 for others in itertools.combinations(range(gallery - 1), pool - 1)
             ]
             assert found[query, k - 1] == pytest.approx(np.mean(hits))

@@ -21,7 +21,7 @@ from motret.config.training import MotionConfig
 from motret.data import features
 from motret.data.inputs import MotionBatch
 from motret.errors import ConfigError, WeightsError
-from motret.models import backbones, motion_tower, pretrained
+from motret.models import backbones, pretrained, registry
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints
 from motret.training import optim
@@ -33,10 +33,10 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 # ---- files as they are published, names and shapes by hand: W width, H hidden, T = 4 W, D input width, L text width
 
 OURS_OF_MDM = {
-    "self_attn.in_proj_weight": "to_qkv.weight",
-    "self_attn.in_proj_bias": "to_qkv.bias",
-    "self_attn.out_proj.weight": "from_heads.weight",
-    "self_attn.out_proj.bias": "from_heads.bias",
+    "self_attn.in_proj_weight": "qkv.weight",
+    "self_attn.in_proj_bias": "qkv.bias",
+    "self_attn.out_proj.weight": "proj.weight",
+    "self_attn.out_proj.bias": "proj.bias",
     "linear1.weight": "mlp.0.weight",
     "linear1.bias": "mlp.0.bias",
     "linear2.weight": "mlp.2.weight",
@@ -67,7 +67,10 @@ def load(config: MotionConfig, inputs: int = 263):
 @pytest.mark.parametrize("inputs", [263, 1704])
 def test_a_motiondiffuse_file_of_the_published_shape(tmp_path, inputs):
     file = motiondiffuse(512, 1024, layers=8, flat=True)
-    path = saved(tmp_path / "latest.tar", {"encoder": file, "opt_encoder": {"state": {}}, "ep": 49, "total_it": 7})
+    path = saved(
+        tmp_path / "latest.tar",
+        {"encoder": file, "opt_encoder": {"state": {}}, "ep": 49, "total_it": 7},
+    )
     now, fresh, told = load(small("motiondiffuse", path, width=512, layers=8), inputs)
     blocks = [f"temporal_decoder_blocks.{i}." for i in range(8)]
     wanted = {b + f"sa_block.{name}" for b in blocks for name in SELF_ATTENTION}
@@ -82,7 +85,7 @@ def test_a_motiondiffuse_file_of_the_published_shape(tmp_path, inputs):
     counted = "cross-attention 128, text 57, output 2" + (", input projection 2" if again else "")
     new = ("joint_embed (263 -> 1704), " if again else "") + "sequence_embedding from 196 on"
     count = 199 - len(again)
-    assert told.line == (
+    assert told.summary == (
         f"backbone: {count} of 386 tensors of {path} loaded; not used: {counted}; new: {new}; special tokens have no position"
     )
 
@@ -104,12 +107,20 @@ def test_an_mdm_file_of_the_published_shape(tmp_path, half, inputs):
     counted = {"sinusoids 2", "time 4", "text 2", "output 2"}
     counted |= {"cross-attention 48"} if half == "Decoder" else set()
     counted |= {"input projection 2"} if inputs != 263 else set()
-    assert set(told.line.split("; ")[1].removeprefix("not used: ").split(", ")) == counted
-    assert told.line.startswith(f"backbone: {96 + 2 * (inputs == 263)} of {len(file)} tensors of {path} loaded; ")
-    assert f"; new: {'' if inputs == 263 else 'project (263 -> 1704), '}positions; special tokens have no position; MDM" in told.line
+    assert set(told.summary.split("; ")[1].removeprefix("not used: ").split(", ")) == counted
+    assert told.summary.startswith(f"backbone: {96 + 2 * (inputs == 263)} of {len(file)} tensors of {path} loaded; ")
+    assert f"; new: {'' if inputs == 263 else 'project (263 -> 1704), '}positions; special tokens have no position; MDM" in told.summary
 
 
-@pytest.mark.parametrize("wrap", [dict, lambda w: {"model": w}, lambda w: {"state_dict": w, "epoch": 3}, lambda w: {"encoder": w}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        dict,
+        lambda w: {"model": w},
+        lambda w: {"state_dict": w, "epoch": 3},
+        lambda w: {"encoder": w},
+    ],
+)
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_file_may_hold_its_weights_in_several_ways(tmp_path, wrap, prefix):
     file = motiondiffuse()
@@ -119,8 +130,11 @@ def test_a_file_may_hold_its_weights_in_several_ways(tmp_path, wrap, prefix):
 
 
 def test_a_key_that_nobody_knows_is_named(tmp_path):
-    path = saved(tmp_path / "file.pt", motiondiffuse() | {"extra.head": torch.zeros(2), "temporal_decoder_blocks.0.gate": torch.ones(1)})
-    assert ", extra.head, temporal_decoder_blocks.0.gate; new" in load(small("motiondiffuse", path))[2].line
+    path = saved(
+        tmp_path / "file.pt",
+        motiondiffuse() | {"extra.head": torch.zeros(2), "temporal_decoder_blocks.0.gate": torch.ones(1)},
+    )
+    assert ", extra.head, temporal_decoder_blocks.0.gate; new" in load(small("motiondiffuse", path))[2].summary
 
 
 @pytest.mark.parametrize(("rows", "new"), [(196, "sequence_embedding from 196 on; "), (700, None)])
@@ -131,15 +145,18 @@ def test_positions_carry_over_as_far_as_they_go(tmp_path, rows, new):
     expected = fresh["sequence_embedding"].clone()
     expected[: min(rows, 512)] = file["sequence_embedding"][:512]
     assert torch.equal(now["sequence_embedding"], expected)
-    assert (f"new: {new}" in told.line) if new else ("new:" not in told.line)
+    assert (f"new: {new}" in told.summary) if new else ("new:" not in told.summary)
 
 
 @pytest.mark.parametrize("backbone", ["transformer", "motiondiffuse"])
 def test_what_is_loaded_changes_the_embedding_and_each_loaded_tensor_matters(tmp_path, backbone):
-    path = saved(tmp_path / "file.pt", motiondiffuse(inputs=6 * 10) if backbone == "motiondiffuse" else mdm(inputs=6 * 10))
+    path = saved(
+        tmp_path / "file.pt",
+        motiondiffuse(inputs=6 * 10) if backbone == "motiondiffuse" else mdm(inputs=6 * 10),
+    )
     config, columns = small(backbone, path), {"position": slice(0, 10)}
     torch.manual_seed(0)
-    tower = motion_tower.make_motion_tower(config, 2, columns).eval()
+    tower = registry.make_motion_tower(config, 2, columns).eval()
     batch = helpers.motion_batch([40, 25])
     with torch.no_grad():
         fresh = tower(batch)
@@ -166,12 +183,12 @@ def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
     pretrained.load_backbone_weights(backbone, small("transformer", tmp_path / "file.pt"))
     first = torch.randn(2, 5, 16)
     real = torch.arange(5) < torch.tensor([[5], [3]])
-    grid = backbones.PackedSequence.of(real)
-    tokens = grid.join(first)
+    grid = backbones.PackedSequence.from_mask(real)
+    tokens = grid.pack(first)
     for layer in backbone.layers():
         tokens = layer(tokens, grid)
     expected = theirs.train()(first, src_key_padding_mask=~real)
-    torch.testing.assert_close(grid.spread(tokens)[real], expected[real], **CLOSE)
+    torch.testing.assert_close(grid.pad(tokens)[real], expected[real], **CLOSE)
 
 
 # ---- faults
@@ -185,14 +202,46 @@ def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
         ({"encoder": object}, small("motiondiffuse"), "cannot be read as weights"),
         ([1, 2], small("motiondiffuse"), "holds no weights by name"),
         ({}, small("motiondiffuse"), "nothing in it matches a backbone (its keys: none)"),
-        ({"model": {"layer.weight": torch.ones(1)}}, small("transformer"), "nothing in it matches a backbone (its keys: layer.weight)"),
-        (motiondiffuse(), small("transformer"), "holds MotionDiffuse weights, and --backbone is transformer (add --backbone motiondiffuse"),
-        (mdm(), small("motiondiffuse"), "holds MDM weights, and --backbone is motiondiffuse (add --backbone transformer"),
-        (mdm(), small("transformer", heads=2), "(set --width 16 --layers 2 --heads 4 --mlp_ratio 2.0)"),
-        (mdm(), small("transformer", width=32), "has 2 layers of width 16 and 32, made for 4 heads (set --width 16"),
-        (mdm("Encoder"), small("transformer", layers=3), "(set --width 16 --layers 2 --heads 4 --mlp_ratio 2.0)"),
-        (motiondiffuse(), small("motiondiffuse", mlp_ratio=4.0), "(set --width 16 --layers 2 --heads 8 --mlp_ratio 2.0)"),
-        (mdm(width=512, hidden=1024, layers=8, flat=True), small("transformer"), "(set --width 512 --layers 8 --heads 4 --mlp_ratio 2.0)"),
+        (
+            {"model": {"layer.weight": torch.ones(1)}},
+            small("transformer"),
+            "nothing in it matches a backbone (its keys: layer.weight)",
+        ),
+        (
+            motiondiffuse(),
+            small("transformer"),
+            "holds MotionDiffuse weights, and --backbone is transformer (add --backbone motiondiffuse",
+        ),
+        (
+            mdm(),
+            small("motiondiffuse"),
+            "holds MDM weights, and --backbone is motiondiffuse (add --backbone transformer",
+        ),
+        (
+            mdm(),
+            small("transformer", heads=2),
+            "(set --width 16 --layers 2 --heads 4 --mlp_ratio 2.0)",
+        ),
+        (
+            mdm(),
+            small("transformer", width=32),
+            "has 2 layers of width 16 and 32, made for 4 heads (set --width 16",
+        ),
+        (
+            mdm("Encoder"),
+            small("transformer", layers=3),
+            "(set --width 16 --layers 2 --heads 4 --mlp_ratio 2.0)",
+        ),
+        (
+            motiondiffuse(),
+            small("motiondiffuse", mlp_ratio=4.0),
+            "(set --width 16 --layers 2 --heads 8 --mlp_ratio 2.0)",
+        ),
+        (
+            mdm(width=512, hidden=1024, layers=8, flat=True),
+            small("transformer"),
+            "(set --width 512 --layers 8 --heads 4 --mlp_ratio 2.0)",
+        ),
         (
             motiondiffuse() | {"time_embed.0.bias": torch.ones(3)},
             small("motiondiffuse"),
@@ -203,7 +252,11 @@ def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
             small("motiondiffuse"),
             "lacks what would be temporal_decoder_blocks.1.ffn.linear2.bias",
         ),
-        ({"temporal_decoder_blocks.0.x": torch.ones(1)}, small("motiondiffuse"), "its first layer lacks sa_block.query.weight"),
+        (
+            {"temporal_decoder_blocks.0.x": torch.ones(1)},
+            small("motiondiffuse"),
+            "its first layer lacks sa_block.query.weight",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_fault_that_says_why(tmp_path, content, config, said):
@@ -272,7 +325,10 @@ def motiondiffuse_twin(weights, patches, heads):
 
     tokens = linear(patches, "joint_embed") + weights["sequence_embedding"][: len(patches)]
     frequencies = 10000.0 ** (-np.arange(8) / 8)
-    step = linear(silu(linear(np.concatenate([np.cos(0 * frequencies), np.sin(0 * frequencies)]), "time_embed.0")), "time_embed.2")
+    step = linear(
+        silu(linear(np.concatenate([np.cos(0 * frequencies), np.sin(0 * frequencies)]), "time_embed.0")),
+        "time_embed.2",
+    )
     for layer in range(2):
         own = f"temporal_decoder_blocks.{layer}"
         normed = norm(tokens, f"{own}.sa_block.norm")
@@ -285,7 +341,7 @@ def motiondiffuse_twin(weights, patches, heads):
     return tokens
 
 
-WHOLE = backbones.PackedSequence.of(torch.ones(1, 6, dtype=torch.bool))
+WHOLE = backbones.PackedSequence.from_mask(torch.ones(1, 6, dtype=torch.bool))
 
 
 def test_motiondiffuse_is_its_plain_twin_at_step_0():
@@ -317,19 +373,25 @@ def test_motiondiffuse_from_scratch_starts_as_its_input_and_learns():
 
 def test_a_grid_gives_back_its_tokens_in_their_places():
     real = torch.arange(40) < torch.tensor([[40], [3], [17], [30]])
-    grid, padded = backbones.PackedSequence.of(real), torch.randn(4, 40, 5)
-    tokens = grid.join(padded)
-    assert tokens.shape == (2 * backbones.PAD_MULTIPLE, 5)  # of 160 places 90 are real, the next multiple is 128
-    assert torch.equal(grid.spread(tokens)[real], padded[real]) and grid.mask is real
-    assert (grid.spread(tokens) == 0).all(dim=-1).sum() == 160 - 2 * backbones.PAD_MULTIPLE
+    grid, padded = backbones.PackedSequence.from_mask(real), torch.randn(4, 40, 5)
+    tokens = grid.pack(padded)
+    assert tokens.shape == (
+        2 * backbones.PAD_MULTIPLE,
+        5,
+    )  # of 160 places 90 are real, the next multiple is 128
+    assert torch.equal(grid.pad(tokens)[real], padded[real]) and grid.mask is real
+    assert (grid.pad(tokens) == 0).all(dim=-1).sum() == 160 - 2 * backbones.PAD_MULTIPLE
     together = grid.reshape(2, 80)
-    assert torch.equal(together.spread(tokens)[together.real], padded[real])
+    assert torch.equal(together.pad(tokens)[together.real], padded[real])
 
 
 def test_a_grid_without_padding_is_left_as_it_is():
-    grid, padded = backbones.PackedSequence.of(torch.ones(2, 3, dtype=torch.bool)), torch.randn(2, 3, 5)
-    assert grid.mask is None and torch.equal(grid.join(padded), padded.reshape(6, 5))
-    assert torch.equal(grid.spread(grid.join(padded)), padded)
+    grid, padded = (
+        backbones.PackedSequence.from_mask(torch.ones(2, 3, dtype=torch.bool)),
+        torch.randn(2, 3, 5),
+    )
+    assert grid.mask is None and torch.equal(grid.pack(padded), padded.reshape(6, 5))
+    assert torch.equal(grid.pad(grid.pack(padded)), padded)
 
 
 @pytest.mark.parametrize("backbone", ["transformer", "motiondiffuse"])
@@ -340,18 +402,21 @@ def test_a_sequence_comes_out_the_same_alone_and_beside_longer_ones(backbone):
         torch.nn.init.normal_(weight, std=0.3)
     lengths = torch.tensor([90, 1, 40, 77])
     padded = torch.randn(4, 90, 16, dtype=torch.float64, requires_grad=True)
-    grid = backbones.PackedSequence.of(torch.arange(90) < lengths[:, None])
-    tokens = grid.join(padded)
+    grid = backbones.PackedSequence.from_mask(torch.arange(90) < lengths[:, None])
+    tokens = grid.pack(padded)
     for layer in made.layers():
         tokens = layer(tokens, grid)
-    (slope,) = torch.autograd.grad(grid.spread(tokens)[grid.real].square().sum(), padded)
+    (slope,) = torch.autograd.grad(grid.pad(tokens)[grid.real].square().sum(), padded)
     assert (slope[~grid.real] == 0).all()
     for row, length in enumerate(lengths):
         alone = padded[row, :length].detach().requires_grad_()
-        own, whole = alone, backbones.PackedSequence.of(torch.ones(1, int(length), dtype=torch.bool))
+        own, whole = (
+            alone,
+            backbones.PackedSequence.from_mask(torch.ones(1, int(length), dtype=torch.bool)),
+        )
         for layer in made.layers():
             own = layer(own, whole)
-        torch.testing.assert_close(grid.spread(tokens)[row, :length], own)
+        torch.testing.assert_close(grid.pad(tokens)[row, :length], own)
         torch.testing.assert_close(slope[row, :length], torch.autograd.grad(own.square().sum(), alone)[0])
 
 
@@ -361,7 +426,7 @@ def test_a_sequence_comes_out_the_same_alone_and_beside_longer_ones(backbone):
 def tower(kind: str, joint: int = 1):
     torch.manual_seed(0)
     config = small("motiondiffuse", motion_tower=kind, cross_person_layers=joint)
-    made_tower = motion_tower.make_motion_tower(config, 2, COLUMNS).eval()
+    made_tower = registry.make_motion_tower(config, 2, COLUMNS).eval()
     for weight in made_tower.backbone.parameters():
         torch.nn.init.normal_(weight, std=0.2)  # as they start its layers add nothing
     return made_tower
@@ -376,7 +441,7 @@ def told(model, batch: MotionBatch) -> list[Tensor]:
         return [whole, *parts]
 
 
-@pytest.mark.parametrize("kind", ["motret.models.motion_tower:MotionTransformer", "motret.models.part_tower:PartTransformer"])
+@pytest.mark.parametrize("kind", ["transformer", "part"])
 def test_with_linear_attention_neither_persons_nor_padding_matter(kind):
     model, batch = tower(kind), helpers.motion_batch([60, 40, 23, 6], features=FEATURES)
     together = told(model, batch)
@@ -392,7 +457,7 @@ def test_with_linear_attention_the_persons_meet_in_the_joint_layers_alone():
     pair = helpers.motion_batch([24], features=FEATURES)
     alone = [MotionBatch(pair.frames[:, :, [person]], pair.lengths) for person in range(2)]
     for joint, same in ((0, True), (1, False)):
-        model = tower("motret.models.motion_tower:MotionTransformer", joint)
+        model = tower("transformer", joint)
         split_state_dict = torch.stack([told(model, own)[0][:, :16] for own in alone]).mean(0)  # the first half is the mean over tokens
         assert torch.allclose(told(model, pair)[0][:, :16], split_state_dict, atol=1e-5) == same
 
@@ -401,13 +466,19 @@ def test_with_linear_attention_the_persons_meet_in_the_joint_layers_alone():
 
 
 def encoder(path=None, **values) -> tuple[DualEncoder, object]:
-    chosen = {"backbone": "transformer", "heads": 4, "mlp_ratio": 2.0, "backbone_weights": path and str(path), "lr": 1e-3}
+    chosen = {
+        "backbone": "transformer",
+        "heads": 4,
+        "mlp_ratio": 2.0,
+        "backbone_weights": path and str(path),
+        "lr": 1e-3,
+    }
     config = helpers.config(**chosen | values)
     torch.manual_seed(0)
     return DualEncoder(config, 2, COLUMNS, helpers.TEXT_DIM), config
 
 
-@pytest.mark.parametrize("kind", ["motret.models.motion_tower:MotionTransformer", "motret.models.part_tower:PartTransformer"])
+@pytest.mark.parametrize("kind", ["transformer", "part"])
 @pytest.mark.parametrize("given", [True, False])
 def test_a_frozen_backbone_has_no_gradient_and_all_else_does(tmp_path, given, kind):
     path = saved(tmp_path / "file.pt", motiondiffuse()) if given else None
@@ -432,7 +503,11 @@ def test_what_the_file_does_not_hold_still_learns_in_a_frozen_backbone(tmp_path)
     model, config = encoder(saved(tmp_path / "file.pt", mdm()))
     backbone = model.motion_tower.backbone
     backbones.freeze(backbone, pretrained.load_backbone_weights(backbone, config.motion).names)
-    assert {name for name, weight in backbone.named_parameters() if weight.requires_grad} == {"positions", "project.weight", "project.bias"}
+    assert {name for name, weight in backbone.named_parameters() if weight.requires_grad} == {
+        "positions",
+        "project.weight",
+        "project.bias",
+    }
 
 
 def test_loaded_weights_alone_learn_at_the_lower_rate(tmp_path):
@@ -483,7 +558,18 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
     assert torch.equal(last[0]["model"][layer], mdm()["seqTransDecoder.layers.0.linear1.weight"]) == bool(extra)
     assert len({group["base_lr"] for group in last[0]["optimiser"]["param_groups"]}) == (1 if extra else 2)
     out = tmp_path / "submissions"
-    assert ensemble.main([*helpers.places(), f"--out_dir={tmp_path}", "--runs", "killed", f"--submissions_dir={out}"]) == 0
+    assert (
+        ensemble.main(
+            [
+                *helpers.places(),
+                f"--out_dir={tmp_path}",
+                "--runs",
+                "killed",
+                f"--submissions_dir={out}",
+            ]
+        )
+        == 0
+    )
     assert (out / "submission.csv").is_file()
     capsys.readouterr()
     assert train.main(flags(tmp_path, "new", *extra, **common)) == 1

@@ -13,12 +13,16 @@ from helpers import CAPTIONS, CLOSE, CPU, saved_bert
 from motret.config import base, cli
 from motret.config.training import TextConfig
 from motret.errors import ConfigError, WeightsError
-from motret.models import clip_weights, embed, text_tower
+from motret.models import clip_weights, embed, registry
 from motret.runs import run
 from motret.training.train import apply_weights_settings
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1}
-CLIP = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": {"width": 64, "heads": 1, "layers": 2, "vocab_size": 49408}}
+CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": VISION,
+    "text_cfg": {"width": 64, "heads": 1, "layers": 2, "vocab_size": 49408},
+}
 
 
 def config(**values):
@@ -60,7 +64,7 @@ def said(whole):
 
 
 def told(**values):
-    tower = text_tower.make_text_tower(config(**values)).eval()
+    tower = registry.make_text_tower(config(**values)).eval()
     with torch.inference_mode():
         return tower(*tower.tokenize(CAPTIONS)), tower.note
 
@@ -121,7 +125,10 @@ def test_a_published_checksum_tells(clip, tmp_path, monkeypatch):
 
     path, expected = saved(clip, tmp_path / "weights.pt")
     checksum = hashlib.sha256(tmp_path.joinpath("weights.pt").read_bytes()).hexdigest()
-    for url in (f"https://somewhere/clip/models/{checksum}/Tiny.pt", f"https://somewhere/tiny-quickgelu-{checksum[:8]}.pt"):
+    for url in (
+        f"https://somewhere/clip/models/{checksum}/Tiny.pt",
+        f"https://somewhere/tiny-quickgelu-{checksum[:8]}.pt",
+    ):
         clip_weights._checksums.cache_clear()
         monkeypatch.setitem(pretrained._PRETRAINED, "tiny-clip", {"openai": {"url": url, "quick_gelu": True}})
         found, note = told(text_weights=path)
@@ -147,8 +154,15 @@ class AsPublished(torch.nn.Module):
         super().__init__()
         tower = whole.text
         self.visual = torch.nn.Linear(3, 3)
-        self.transformer, self.token_embedding, self.ln_final = tower.transformer, tower.token_embedding, tower.ln_final
-        self.positional_embedding, self.text_projection = tower.positional_embedding, tower.text_projection
+        self.transformer, self.token_embedding, self.ln_final = (
+            tower.transformer,
+            tower.token_embedding,
+            tower.ln_final,
+        )
+        self.positional_embedding, self.text_projection = (
+            tower.positional_embedding,
+            tower.text_projection,
+        )
         self.register_buffer("context_length", torch.tensor(77))
 
     def forward(self, ids):
@@ -199,7 +213,10 @@ def test_an_archive_of_another_model_or_a_damaged_one_is_a_fault(archive, clip):
 
 def test_a_flag_against_what_the_weights_are_known_to_need_is_a_fault(tags, archive):
     for values, said in (
-        ({"text_weights": "openai", "text_activation": "gelu"}, r"tiny-clip openai: needs QuickGELU \(as the tag openai was trained\)"),
+        (
+            {"text_weights": "openai", "text_activation": "gelu"},
+            r"tiny-clip openai: needs QuickGELU \(as the tag openai was trained\)",
+        ),
         ({"text_weights": "laion", "text_activation": "quick_gelu"}, "needs GELU"),
         ({"text_weights": str(archive[0]), "text_activation": "gelu"}, "OpenAI's archive form"),
     ):
@@ -228,7 +245,12 @@ def test_a_tower_from_scratch_takes_the_activation_of_the_flag():
     found = {}
     for activation in ("auto", "quick_gelu"):
         torch.manual_seed(0)
-        values = {"text_tower": "ViT-B-32", "text_weights": "none", "text_width": 64, "text_layers": 1}
+        values = {
+            "text_tower": "ViT-B-32",
+            "text_weights": "none",
+            "text_width": 64,
+            "text_layers": 1,
+        }
         found[activation] = told(text_activation=activation, **values)[0]
     assert not torch.allclose(found["auto"], found["quick_gelu"], atol=1e-4)
 
@@ -237,7 +259,7 @@ def test_cached_vectors_are_kept_by_activation(clip, tmp_path):
     path, _ = saved(clip, tmp_path / "weights.pt")
     found = {}
     for activation in ("gelu", "quick_gelu"):
-        tower = text_tower.make_text_tower(config(text_weights=path, text_activation=activation))
+        tower = registry.make_text_tower(config(text_weights=path, text_activation=activation))
         found[activation] = embed.make_caption_bank(CAPTIONS, tower, True, tmp_path / "cache", CPU).vectors
     assert not torch.equal(found["gelu"], found["quick_gelu"]) and len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -266,14 +288,33 @@ def test_an_encoder_stored_in_half_precision_is_computed_and_trained_in_float32(
     from safetensors.torch import load_file, save_file
 
     file = saved_bert(tmp_path / "half") / "model.safetensors"
-    save_file({name: value.half() for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    save_file(
+        {name: value.half() for name, value in load_file(file).items()},
+        file,
+        metadata={"format": "pt"},
+    )
     about = json.loads(file.with_name("config.json").read_text())
     file.with_name("config.json").write_text(json.dumps(about | {"dtype": "float16"}))
-    tower = text_tower.make_text_tower(config(text_tower=f"hf:{file.parent}"))
+    tower = registry.make_text_tower(config(text_tower=f"hf:{file.parent}"))
     assert {weight.dtype for weight in tower.parameters()} == {torch.float32}
-    values = {"text_tower": f"hf:{file.parent}", "unfreeze_text": True, "epochs": 1, "lr": 1e-3, "fold": 0}
+    values = {
+        "text_tower": f"hf:{file.parent}",
+        "unfreeze_text": True,
+        "epochs": 1,
+        "lr": 1e-3,
+        "fold": 0,
+    }
     flags = {key: value for key, value in (helpers.SMALL | values).items() if key not in ("device", "jobs")}
-    assert train.main(["holistic", *helpers.places(), *helpers.flags(out_dir=tmp_path, run_name="half", folds=2, **flags)]) == 0
+    assert (
+        train.main(
+            [
+                "holistic",
+                *helpers.places(),
+                *helpers.flags(out_dir=tmp_path, run_name="half", folds=2, **flags),
+            ]
+        )
+        == 0
+    )
 
 
 def deberta(folder):
@@ -303,7 +344,12 @@ def mpnet(folder):
     saved_bert(folder)
     torch.manual_seed(0)
     about = transformers.MPNetConfig(
-        vocab_size=20, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40, max_position_embeddings=24
+        vocab_size=20,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=40,
+        max_position_embeddings=24,
     )
     transformers.MPNetModel(about).save_pretrained(folder)
     return folder
@@ -311,7 +357,7 @@ def mpnet(folder):
 
 @pytest.mark.parametrize("make", [deberta, mpnet])
 def test_an_encoder_without_torchs_own_attention_takes_its_eager_one_aloud(tmp_path, make):
-    tower = text_tower.make_text_tower(config(text_tower=f"hf:{make(tmp_path)}")).eval()
+    tower = registry.make_text_tower(config(text_tower=f"hf:{make(tmp_path)}")).eval()
     assert "eager attention" in tower.note
     ids, lengths = tower.tokenize(CAPTIONS)
     with torch.inference_mode():
@@ -322,4 +368,4 @@ def test_an_encoder_without_torchs_own_attention_takes_its_eager_one_aloud(tmp_p
 
 
 def test_an_encoder_with_torchs_own_attention_needs_no_word(tmp_path):
-    assert text_tower.make_text_tower(config(text_tower=f"hf:{saved_bert(tmp_path)}")).note == ""
+    assert registry.make_text_tower(config(text_tower=f"hf:{saved_bert(tmp_path)}")).note == ""

@@ -26,14 +26,27 @@ from motret.training import optim
 from motret.training.objective import batch_loss
 from motret.tuning import trial
 
-SMALL = {"width": 16, "heads": 2, "layers": 2, "max_frames": 60, "epochs": 2, "batch_size": 6, "text_width": 64, "text_layers": 1}
+SMALL = {
+    "width": 16,
+    "heads": 2,
+    "layers": 2,
+    "max_frames": 60,
+    "epochs": 2,
+    "batch_size": 6,
+    "text_width": 64,
+    "text_layers": 1,
+}
 TOWER = base.build_config(MotionConfig, {"width": 16, "heads": 2, "layers": 2, "max_frames": 24})
 COLUMNS = {"raw": slice(0, 5)}
 
 
 def run_readme(out_dir, name, **values):
     return train.main(
-        ["clip_readme", *helpers.places(), *helpers.flags(out_dir=out_dir, run_name=name, folds=2, text_weights="none", **SMALL | values)]
+        [
+            "clip_readme",
+            *helpers.places(),
+            *helpers.flags(out_dir=out_dir, run_name=name, folds=2, text_weights="none", **SMALL | values),
+        ]
     )
 
 
@@ -52,14 +65,6 @@ def test_raw_features_are_standardised_over_each_motion(rotations):
         raw = raw.astype(np.float64)
         twin = ((raw - raw.mean(0)) / (raw.std(0) + 1e-6)).reshape(len(raw), 2, 192)
         np.testing.assert_allclose(mine, twin[..., : 192 if rotations else 66], atol=1e-5)
-
-
-def test_canonical_features_are_what_they_were():
-    positions, sixes = skeleton.split_columns(helpers.motion(9))
-    config = FeatureConfig()
-    whole = features.canonical_features(positions, sixes, np.array([0]), config)
-    np.testing.assert_array_equal(features.make_features(positions, sixes, np.array([0]), config), whole)
-    assert features.feature_layout(2, config) == features.feature_columns(2)
 
 
 # ---- the tower
@@ -87,7 +92,12 @@ def test_without_a_mask_zeros_up_to_the_longest_are_part_of_the_mean_as_in_the_r
     with torch.inference_mode():
         found, other = tower(batch), masked(batch)
         for row, length in enumerate([9, 20, 24]):
-            torch.testing.assert_close(found[row], readme(tower, batch.frames[row, :length].flatten(1)), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                found[row],
+                readme(tower, batch.frames[row, :length].flatten(1)),
+                rtol=1e-4,
+                atol=1e-5,
+            )
     assert not torch.allclose(found[0], other[0], atol=1e-2)
     torch.testing.assert_close(found[2], other[2], rtol=1e-4, atol=1e-5)  # nothing to mask
 
@@ -157,7 +167,14 @@ def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_
     assert not any(weight.requires_grad for name, weight in model.named_parameters() if name == "log_scale")
     batch = next(
         iter(
-            batching.iterate_epoch(place.motions, place.table, np.arange(4), 4, np.random.default_rng(0), torch.Generator().manual_seed(1))
+            batching.iterate_epoch(
+                place.motions,
+                place.table,
+                np.arange(4),
+                4,
+                np.random.default_rng(0),
+                torch.Generator().manual_seed(1),
+            )
         )
     )
     with torch.inference_mode():
@@ -180,11 +197,20 @@ def test_the_recipe_runs_leaves_its_files_and_ranks_beside_a_run_of_other_featur
     assert kept["epoch"] == 2  # the last, not the best
     assert motion["project.weight"].shape == (16, 2 * 192) and motion["positions"].shape == (60, 16)
     assert torch.equal(motion["blocks.1.linear1.weight"], kept["model"]["motion_tower.blocks.1.linear1.weight"])
-    assert {"token_embedding.weight", "positional_embedding", "transformer.resblocks.0.ln_1.weight", "ln_final.weight"} <= words.keys()
+    assert {
+        "token_embedding.weight",
+        "positional_embedding",
+        "transformer.resblocks.0.ln_1.weight",
+        "ln_final.weight",
+    } <= words.keys()
     assert words.keys() - {"text_head.weight", "text_head.bias"} == {
         name.removeprefix("text_tower.text.") for name in kept["model"] if name.startswith("text_tower.")
     }
-    places = [*helpers.places(), f"--out_dir={runs_dir}", f"--submissions_dir={tmp_path / 'submissions'}"]
+    places = [
+        *helpers.places(),
+        f"--out_dir={runs_dir}",
+        f"--submissions_dir={tmp_path / 'submissions'}",
+    ]
     assert ensemble.main(places) == 0
     with (tmp_path / "submissions" / "submission.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 3
@@ -194,7 +220,10 @@ def test_folds_side_by_side_and_trials_see_raw_columns_too(tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for name, values in (("serial", {}), ("side", {"fold_jobs": 2, "joblib_backend": "multiprocessing"})):
+        for name, values in (
+            ("serial", {}),
+            ("side", {"fold_jobs": 2, "joblib_backend": "multiprocessing"}),
+        ):
             assert run_readme(tmp_path, name, epochs=1, **values) == 0
     finally:
         torch.set_num_threads(threads)
@@ -213,4 +242,10 @@ def test_the_table_has_the_values_of_the_readme():
     block = model.blocks[0]
     assert block.self_attn.num_heads == 8 and block.linear1.out_features == 2048 and block.dropout.p == 0.1 and not block.norm_first
     fitted = config.fit
-    assert (fitted.epochs, fitted.batch_size, config.optim.lr, config.text.text_lr_mult, config.loss.tau) == (30, 64, 1e-4, 0.1, 0.07)
+    assert (
+        fitted.epochs,
+        fitted.batch_size,
+        config.optim.lr,
+        config.text.text_lr_mult,
+        config.loss.tau,
+    ) == (30, 64, 1e-4, 0.1, 0.07)

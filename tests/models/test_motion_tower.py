@@ -11,7 +11,7 @@ import helpers
 from motret.config.training import MotionConfig
 from motret.data.inputs import CaptionBank, MotionBatch
 from motret.errors import ConfigError
-from motret.models import motion_tower
+from motret.models import registry
 from motret.models.backbones import softmax_attention
 from motret.models.dual_encoder import MAX_DEVIATIONS, MAX_LOGIT_SCALE, DualEncoder
 
@@ -22,7 +22,7 @@ COLUMNS = {"position": slice(0, 7), "velocity": slice(7, 10)}
 def tower(persons=2, **values):
     torch.manual_seed(0)
     small = {"width": 16, "heads": 2, "layers": 3, "cross_person_layers": 1} | values
-    return motion_tower.make_motion_tower(MotionConfig(**small), persons, COLUMNS).eval()
+    return registry.make_motion_tower(MotionConfig(**small), persons, COLUMNS).eval()
 
 
 def cut(batch, rows, frames):
@@ -96,7 +96,10 @@ def test_the_embedding_has_the_size_that_the_tower_names(persons):
 def test_tokens_are_dropped_only_where_a_generator_is_given():
     model = tower(token_drop=0.5).train()
     batch = helpers.motion_batch([60, 48])
-    full, dropped = model.patches(batch), model.patches(MotionBatch(batch.frames, batch.lengths, generator()))
+    full, dropped = (
+        model.patches(batch),
+        model.patches(MotionBatch(batch.frames, batch.lengths, generator())),
+    )
     assert full[0].shape[2] == 10 and full[2].sum(1).tolist() == [10, 8]
     assert dropped[0].shape[2] == 5 and dropped[2].sum(1).tolist() == [5, 4]
     torch.testing.assert_close(model(batch), model.eval()(batch))
@@ -134,10 +137,10 @@ def test_dropping_repeats_by_seed():
     assert not torch.equal(places[0], places[2])
 
 
-@pytest.mark.parametrize("name", ["motret.models.motion_tower", "motret.models.nowhere:Tower", "motret.models.motion_tower:Nothing", ":"])
+@pytest.mark.parametrize("name", ["perceiver", "motret.models.nowhere:Tower", "motret.models.motion_tower:Nothing", ":"])
 def test_a_tower_that_is_not_there_is_a_fault_of_its_flag(name):
     with pytest.raises(ConfigError, match="--motion_tower"):
-        motion_tower.make_motion_tower(MotionConfig(motion_tower=name), 2, COLUMNS)
+        registry.make_motion_tower(MotionConfig(motion_tower=name), 2, COLUMNS)
 
 
 # ---- the dual encoder
@@ -151,7 +154,10 @@ def encoder(**values):
 def test_motions_and_captions_become_unit_vectors():
     model = encoder()
     bank = CaptionBank({}, vectors=torch.randn(5, 12))
-    motions, captions = model.encode_motions(helpers.motion_batch([30, 12])), model.encode_captions(bank, torch.tensor([4, 0, 4]))
+    motions, captions = (
+        model.encode_motions(helpers.motion_batch([30, 12])),
+        model.encode_captions(bank, torch.tensor([4, 0, 4])),
+    )
     assert motions.shape == (2, 8) and captions.shape == (3, 8)
     torch.testing.assert_close(motions.norm(dim=1), torch.ones(2))
     torch.testing.assert_close(captions.norm(dim=1), torch.ones(3))
@@ -202,7 +208,10 @@ def test_a_caption_met_twice_is_encoded_once_with_others_of_its_length():
     bank = CaptionBank({}, ids=ids, lengths=torch.tensor([1, 2, 4]))
     rows = torch.tensor([1, 0, 1, 1])
     found = model.encode_captions(bank, rows)
-    assert [call.tolist() for call in model.text_tower.calls] == [[[3]], [[5, 1]]]  # each once, cut to the longest beside it
+    assert [call.tolist() for call in model.text_tower.calls] == [
+        [[3]],
+        [[5, 1]],
+    ]  # each once, cut to the longest beside it
     each = torch.cat([model.encode_captions(bank, row[None]) for row in rows])
     torch.testing.assert_close(found, each)
     assert not np.allclose(found[0].detach(), found[1].detach())

@@ -82,7 +82,10 @@ def test_soft_targets_have_no_gradient() -> None:
     defined = torch.ones(2, 1, dtype=torch.bool)
     losses.soft_part_contrast(motion, text, defined, 0.07, 0.05).backward()
     m, t = motion[:, 0].detach().requires_grad_(), text[:, 0].detach().requires_grad_()
-    like_text, like_motion = torch.softmax(t @ t.T / 0.05, 1).detach(), torch.softmax(m @ m.T / 0.05, 1).detach()
+    like_text, like_motion = (
+        torch.softmax(t @ t.T / 0.05, 1).detach(),
+        torch.softmax(m @ m.T / 0.05, 1).detach(),
+    )
     cross = m @ t.T / 0.07
     (-(like_text * cross.log_softmax(1)).sum(1).mean() / 2 - (like_motion * cross.T.log_softmax(1)).sum(1).mean() / 2).backward()
     assert torch.allclose(motion.grad[:, 0], m.grad) and torch.allclose(text.grad[:, 0], t.grad)
@@ -95,7 +98,12 @@ def test_nothing_defined_is_no_loss() -> None:
 
 
 def test_the_direction_is_its_plain_twin_and_skips_what_has_none() -> None:
-    whole, caption, motion, text = vectors(4, 5), vectors(4, 5, seed=1), vectors(4, 3, 5, seed=2), vectors(4, 3, 5, seed=3)
+    whole, caption, motion, text = (
+        vectors(4, 5),
+        vectors(4, 5, seed=1),
+        vectors(4, 3, 5, seed=2),
+        vectors(4, 3, 5, seed=3),
+    )
     motion[0, 1] = whole[0]  # no difference, no direction
     found = []
     for m in range(4):
@@ -143,7 +151,10 @@ def test_a_part_encoder_hears_of_its_own_part_alone() -> None:
     only = np.setdiff1d(only, features.part_columns(COLUMNS, "torso"))
     changed[..., only] += 1
     with torch.no_grad():
-        (_, before), (_, after) = model.forward_parts(motions), model.forward_parts(MotionBatch(changed, motions.lengths))
+        (_, before), (_, after) = (
+            model.forward_parts(motions),
+            model.forward_parts(MotionBatch(changed, motions.lengths)),
+        )
     moved = (before[1] - after[1]).abs().amax(dim=(0, 2)) > 0
     assert moved.tolist() == [part == "right_arm" for part in PARTS]
 
@@ -170,11 +181,18 @@ def test_part_encoders_drop_tokens_only_while_training() -> None:
         model.forward_parts(motions)
         model.forward_parts(MotionBatch(motions.frames, motions.lengths, torch.Generator().manual_seed(0)))
     count = 40 // 6
-    assert seen == [count + 6, *[count + 1] * 5, count // 2 + 6, *[2 + 1] * 5]  # 6 patches, 3 after dropping, 2 for an encoder
+    assert seen == [
+        count + 6,
+        *[count + 1] * 5,
+        count // 2 + 6,
+        *[2 + 1] * 5,
+    ]  # 6 patches, 3 after dropping, 2 for an encoder
 
 
 @pytest.mark.parametrize("token_drop", [0.0, 0.5])
-def test_part_encoders_hear_random_patches_of_each_motion_with_and_without_token_drop(token_drop: float) -> None:
+def test_part_encoders_hear_random_patches_of_each_motion_with_and_without_token_drop(
+    token_drop: float,
+) -> None:
     """With every patch saying which one it is, what encoders hear is from all over a motion, another draw each time, never padding."""
     model, lengths = tower(part_token_drop=0.5, token_drop=token_drop), (24, 48, 48)
     frames = (torch.arange(48.0) // model.patch)[None, :, None, None].expand(3, 48, 2, features.feature_width(2)).clone()
@@ -229,20 +247,31 @@ def test_ids_in_any_form_find_their_motion_and_what_is_missing_is_undefined(tmp_
     ]
     write_gar(folder, entries)
     found = part_texts.load_part_texts(chosen(folder), data)
-    assert [{part: text for part, text in parts.items() if text} for parts in found] == [{"torso": "bends"}, {}, {"left_leg": "kicks"}]
+    assert [{part: text for part, text in parts.items() if text} for parts in found] == [
+        {"torso": "bends"},
+        {},
+        {"left_leg": "kicks"},
+    ]
     assert "2 of 15 parts are described" in capsys.readouterr().out
 
 
 def test_captions_that_name_a_part_tell_of_it(tmp_path) -> None:
     data, folder = data_of(tmp_path)
     found = part_texts.load_part_texts(chosen(folder, part_text="caption"), data)
-    assert [sorted(part for part, text in parts.items() if text) for parts in found] == [["right_arm"], ["left_leg"], []]
+    assert [sorted(part for part, text in parts.items() if text) for parts in found] == [
+        ["right_arm"],
+        ["left_leg"],
+        [],
+    ]
 
 
 def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
     data, folder = data_of(tmp_path)
     write_gar(folder, [{"id": 77, "part_descriptions": {"torso": "bends"}}])
-    with pytest.raises(DataError, match=r"gar_train\.json: no part of any training motion is described \(mend its ids"):
+    with pytest.raises(
+        DataError,
+        match=r"gar_train\.json: no part of any training motion is described \(mend its ids",
+    ):
         part_texts.load_part_texts(chosen(folder), data)
     with pytest.raises(DataError, match=r"gar_train\.json"):
         part_texts.load_part_texts(chosen(tmp_path / "elsewhere", part_text="gar"), data)
@@ -269,7 +298,11 @@ def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_ru
 
 def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "data"
-    entry = {"id": 1, "caption": "someone bends", "part_descriptions": {"torso": "bends", "left_leg": "kicks"}}
+    entry = {
+        "id": 1,
+        "caption": "someone bends",
+        "part_descriptions": {"torso": "bends", "left_leg": "kicks"},
+    }
 
     def digest(entries, name="gar_train.json", **values):
         (folder / "texts").mkdir(parents=True, exist_ok=True)
@@ -290,7 +323,7 @@ def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monk
     assert part_texts.part_texts_digest(chosen(folder, part_text="motion")) != motion
     (folder / "texts" / "gar_train.json").write_text("no JSON")
     assert part_texts.part_texts_digest(helpers.config(data_dir=folder)) is None  # a run without part texts does not look at them
-    with pytest.raises(DataError, match=r"gar_train\.json: no JSON"):
+    with pytest.raises(DataError, match=r"gar_train\.json: not JSON"):
         part_texts.part_texts_digest(chosen(folder))
 
 
@@ -322,7 +355,19 @@ def sgar(out_dir, name, **values) -> int:
 def test_the_variant_trains_from_the_gar_file_and_from_the_motions(tmp_path, capsys) -> None:
     assert sgar(tmp_path, "file", fold=0, epochs=1) == 0
     assert "part texts from" in (told := capsys.readouterr().out) and "gar_train.json" in told and "file: score" in told
-    assert sgar(tmp_path, "motions", fold=0, epochs=1, part_text="motion", lambda_direction=0.1, lambda_mix=0.5, part_encoders=True) == 0
+    assert (
+        sgar(
+            tmp_path,
+            "motions",
+            fold=0,
+            epochs=1,
+            part_text="motion",
+            lambda_direction=0.1,
+            lambda_mix=0.5,
+            part_encoders=True,
+        )
+        == 0
+    )
     assert "part texts from the motions" in capsys.readouterr().out
     kept = torch.load(next((tmp_path / "file" / "fold0").glob("best_epoch*.pt")), weights_only=True)["model"]
     assert "motion_tower.part_tokens" in kept and "part_head.0.weight" in kept
@@ -342,7 +387,7 @@ def test_without_part_texts_only_the_summary_token_goes_in() -> None:
         torch.manual_seed(0)
         return DualEncoder(helpers.config(**values), 2, COLUMNS, helpers.TEXT_DIM).eval()
 
-    parted = {"motion_tower": "motret.models.part_tower:PartTransformer", "part_encoders": True}
+    parted = {"motion_tower": "part", "part_encoders": True}
     whole, without, told = encoder(), encoder(**parted), encoder(**parted, use_gar=True)
     without.load_state_dict(whole.state_dict())  # the same parameters, by name and shape
     told.load_state_dict(whole.state_dict(), strict=False)
@@ -353,7 +398,10 @@ def test_without_part_texts_only_the_summary_token_goes_in() -> None:
 
 
 def test_part_texts_that_changed_are_told_before_a_run_goes_on(own_challenge, tmp_path, capsys) -> None:
-    file, again = own_challenge / "texts" / "gar_train.json", {"data": own_challenge, "fold": 0, "epochs": 1, "resume": "auto"}
+    file, again = (
+        own_challenge / "texts" / "gar_train.json",
+        {"data": own_challenge, "fold": 0, "epochs": 1, "resume": "auto"},
+    )
     assert sgar(tmp_path, "one", **again) == 0
     assert sgar(tmp_path, "one", **again) == 0
     assert "finished before: fold0" in capsys.readouterr().out
@@ -368,7 +416,7 @@ def test_part_texts_that_changed_are_told_before_a_run_goes_on(own_challenge, tm
 
 def test_a_tower_without_parts_is_refused_by_name(tmp_path, capsys) -> None:
     assert train.main([*helpers.train_flags(tmp_path, "whole", fold=0), "--use_gar"]) == 1
-    assert "error: --use_gar: motret.models.motion_tower:MotionTransformer knows no parts" in capsys.readouterr().err
+    assert "error: --use_gar: transformer knows no parts" in capsys.readouterr().err
 
 
 def test_both_ways_to_tell_parts_count_alike() -> None:
@@ -388,19 +436,34 @@ def test_both_ways_to_tell_parts_count_alike() -> None:
 def drawn_mixture(seed, size=5, ways=2, dim=4):
     """What a model might say of a batch and its mixture, 2 or 3 parts of each motion those of another, some parts undefined."""
     rng = np.random.default_rng(seed)
-    said = {"mixed": vectors(size, dim, seed=seed), "mixed_parts": vectors(size, ways, len(PARTS), dim, seed=seed + 100)}
-    said["part_text"] = vectors(size, len(PARTS), dim, seed=seed + 200)
+    said = {
+        "mixed": vectors(size, dim, seed=seed),
+        "mixed_parts": vectors(size, ways, len(PARTS), dim, seed=seed + 100),
+    }
+    said |= {
+        "part_text": vectors(size, len(PARTS), dim, seed=seed + 200),
+        "motion": torch.empty(size, 0),
+        "caption": torch.empty(0, 0),
+    }
     other = torch.from_numpy((np.arange(size) + rng.integers(1, size)) % size)
     counts = np.resize([2, 3], size)
     replaced = torch.from_numpy(np.stack([rng.permutation(len(PARTS)) < count for count in counts]))
     assert set(replaced.sum(dim=1).tolist()) == {2, 3}
     defined = torch.from_numpy(rng.random((size, len(PARTS))) < 0.7)
-    return objective.BatchEmbeddings(said, other, replaced), vectors(size, dim, seed=seed + 300), defined
+    return (
+        objective.BatchEmbeddings(**said, donor_idx=other, replaced=replaced),
+        vectors(size, dim, seed=seed + 300),
+        defined,
+    )
 
 
 def mixture_twin(told, text, defined, scale, config):
     """L_global_mix + lambda_part * L_part_mix of DESIGN.md, said in loops."""
-    said, other, replaced = {name: own.numpy() for name, own in told.vectors.items()}, told.other.tolist(), told.replaced.tolist()
+    said, other, replaced = (
+        {name: own.numpy() for name, own in told.vectors().items()},
+        told.donor_idx.tolist(),
+        told.replaced.tolist(),
+    )
     text, size = text.numpy(), len(other)
     target = []
     for host in range(size):
@@ -448,7 +511,10 @@ def test_an_undefined_part_changes_nothing_in_a_mixture() -> None:
     assert torch.equal(spoilt(~defined, ~moved), loss)
     assert not torch.allclose(spoilt(defined, none), loss) and not torch.allclose(spoilt(none, moved), loss)
     nothing = objective.mixture_loss(told, SCALE, text, none, MIXED)
-    assert torch.equal(nothing, objective.mixture_loss(told, SCALE, text, defined, helpers.config(use_gar=True, lambda_part=0.0)))
+    assert torch.equal(
+        nothing,
+        objective.mixture_loss(told, SCALE, text, defined, helpers.config(use_gar=True, lambda_part=0.0)),
+    )
 
 
 def test_the_order_of_a_batch_means_nothing_to_its_mixture() -> None:

@@ -12,8 +12,9 @@ from helpers import CAPTIONS, CLOSE, WORDS, open_clip_tower, saved_bert
 from motret.config import base
 from motret.config.training import TextConfig
 from motret.errors import WeightsError
-from motret.models import embed, text_tower
-from motret.models.text_tower import ClipTower, HfTower
+from motret.models import embed, registry, text_tower
+from motret.models.clip_tower import ClipTower
+from motret.models.hf_tower import HfTower
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def bert_folder(tmp_path_factory):
 
 @pytest.fixture
 def bert(bert_folder):
-    return text_tower.make_text_tower(config(text_tower=f"hf:{bert_folder}"))
+    return registry.make_text_tower(config(text_tower=f"hf:{bert_folder}"))
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_tower_that_sees_the_whole_text_at_once_is_given_all_tokens():
 
 
 def test_a_tower_from_scratch_reads_the_mean_and_padding_changes_nothing():
-    tower = text_tower.make_text_tower(config(text_weights="none", text_width=64, text_layers=1)).eval()
+    tower = registry.make_text_tower(config(text_weights="none", text_width=64, text_layers=1)).eval()
     assert tower.mean and tower.dim == 64
     ids, lengths = tower.tokenize(CAPTIONS)
     with torch.inference_mode():
@@ -89,14 +90,18 @@ def test_a_local_open_clip_checkpoint_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
     monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
     vision = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1}
-    about = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": {"width": 64, "heads": 2, "layers": 1, "vocab_size": 49408}}
+    about = {
+        "embed_dim": 16,
+        "vision_cfg": vision,
+        "text_cfg": {"width": 64, "heads": 2, "layers": 1, "vocab_size": 49408},
+    }
     tmp_path.joinpath("tiny-clip.json").write_text(json.dumps(about))
     open_clip.add_model_config(tmp_path / "tiny-clip.json")
     torch.manual_seed(3)
     whole = open_clip.create_model("tiny-clip").eval()
     torch.save(whole.state_dict(), tmp_path / "helpers.pt")
     torch.manual_seed(4)
-    tower = text_tower.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "helpers.pt"))).eval()
+    tower = registry.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "helpers.pt"))).eval()
     ids, lengths = tower.tokenize(CAPTIONS)
     with torch.inference_mode():
         torch.testing.assert_close(tower(ids[:, : int(lengths.max())], lengths), whole.encode_text(ids), **CLOSE)
@@ -107,10 +112,10 @@ def test_a_local_open_clip_checkpoint_is_read(tmp_path, monkeypatch):
     for content in (b"", b"this is no checkpoint", b"garbage"):
         tmp_path.joinpath("broken.pt").write_bytes(content)
         with pytest.raises(WeightsError, match=r"tiny-clip .*broken.pt: the weights cannot be loaded: \w"):
-            text_tower.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "broken.pt")))
+            registry.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "broken.pt")))
     torch.save({"something": torch.zeros(2)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="the weights cannot be loaded"):
-        text_tower.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "other.pt")))
+        registry.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "other.pt")))
 
 
 # ---- Hugging Face
@@ -149,7 +154,11 @@ def test_a_text_longer_than_the_encoder_takes_is_cut(bert):
 def test_attention_is_torchs_own_fused_function(monkeypatch, bert, which):
     seen = []
     real = torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *a, **kw: seen.append(1) or real(*a, **kw))
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *a, **kw: seen.append(1) or real(*a, **kw),
+    )
     tower = bert if which == "hf" else ClipTower(*open_clip_tower())
     tower.train()(*tower.tokenize(CAPTIONS)).sum().backward()
     assert len(seen) == 2  # layers
@@ -205,7 +214,7 @@ def test_other_weights_or_captions_are_not_answered_from_the_cache(tmp_path):
 
 def test_other_tokens_of_the_same_captions_are_not_answered_from_the_cache(tmp_path, bert, bert_folder):
     before = embed.make_caption_bank(CAPTIONS, bert, True, tmp_path, CPU)
-    other = text_tower.make_text_tower(config(text_tower=f"hf:{bert_folder}"))
+    other = registry.make_text_tower(config(text_tower=f"hf:{bert_folder}"))
     other.tokenizer = bert.tokenizer.__class__(vocab={word: at for at, word in enumerate(WORDS[:5] + WORDS[:4:-1])})
     assert not torch.equal(other.tokenize(CAPTIONS)[0], bert.tokenize(CAPTIONS)[0])
     assert not torch.allclose(embed.make_caption_bank(CAPTIONS, other, True, tmp_path, CPU).vectors, before.vectors)
@@ -245,12 +254,18 @@ def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_the
 @pytest.mark.parametrize("tower", ["hf:nobody/has-this-encoder", "hf:/nowhere/encoder", "hf:two words"])
 def test_without_network_a_hub_encoder_is_a_fault_that_names_the_flag(no_network, tower):
     with pytest.raises(WeightsError) as fault:
-        text_tower.make_text_tower(config(text_tower=tower))
+        registry.make_text_tower(config(text_tower=tower))
     assert fault.value.path == tower
     assert "--text_tower hf:FOLDER" in fault.value.fix and "\n" not in str(fault.value)
 
 
-@pytest.mark.parametrize("values", [{"text_tower": "hf:nobody/has-this-encoder"}, {"text_tower": "ViT-B-32", "text_weights": "openai"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"text_tower": "hf:nobody/has-this-encoder"},
+        {"text_tower": "ViT-B-32", "text_weights": "openai"},
+    ],
+)
 def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(no_network, monkeypatch, tmp_path, values):
     import time
 
@@ -265,7 +280,7 @@ def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(n
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(WeightsError) as fault:
-        text_tower.make_text_tower(config(**values))
+        registry.make_text_tower(config(**values))
     assert "--text_weights none" in fault.value.fix and not waits
 
 
@@ -280,7 +295,7 @@ def test_without_network_open_clip_weights_are_a_fault_that_names_the_flag(no_ne
 
     monkeypatch.setattr(open_clip, "create_model", nothing_cached)
     with pytest.raises(WeightsError) as fault:
-        text_tower.make_text_tower(config(text_tower="ViT-B-32", text_weights="laion2b_s34b_b79k"))
+        registry.make_text_tower(config(text_tower="ViT-B-32", text_weights="laion2b_s34b_b79k"))
     assert "ViT-B-32 laion2b_s34b_b79k" in fault.value.path and "traffic" in fault.value.problem
     assert "--text_weights" in fault.value.fix and "\n" not in str(fault.value)
 
@@ -289,10 +304,10 @@ def test_a_folder_with_broken_weights_is_a_fault(tmp_path):
     folder = saved_bert(tmp_path)
     folder.joinpath("model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match="no such encoder can be loaded"):
-        text_tower.make_text_tower(config(text_tower=f"hf:{folder}"))
+        registry.make_text_tower(config(text_tower=f"hf:{folder}"))
     folder.joinpath("model.safetensors").unlink()
     with pytest.raises(WeightsError, match="no such encoder can be loaded"):
-        text_tower.make_text_tower(config(text_tower=f"hf:{folder}"))
+        registry.make_text_tower(config(text_tower=f"hf:{folder}"))
 
 
 def test_weights_that_are_missing_are_a_fault_and_not_drawn_at_random(tmp_path):
@@ -300,34 +315,54 @@ def test_weights_that_are_missing_are_a_fault_and_not_drawn_at_random(tmp_path):
 
     file = saved_bert(tmp_path) / "model.safetensors"
     whole = load_file(file)
-    save_file({key: value for key, value in whole.items() if "pooler" not in key}, file, metadata={"format": "pt"})
-    assert text_tower.make_text_tower(config(text_tower=f"hf:{tmp_path}")).dim == 32  # nobody reads the pooler
-    save_file({key: value for key, value in whole.items() if "layer.1" not in key}, file, metadata={"format": "pt"})
+    save_file(
+        {key: value for key, value in whole.items() if "pooler" not in key},
+        file,
+        metadata={"format": "pt"},
+    )
+    assert registry.make_text_tower(config(text_tower=f"hf:{tmp_path}")).dim == 32  # nobody reads the pooler
+    save_file(
+        {key: value for key, value in whole.items() if "layer.1" not in key},
+        file,
+        metadata={"format": "pt"},
+    )
     with pytest.raises(WeightsError, match=r"its weights lack encoder\.layer\.1\."):
-        text_tower.make_text_tower(config(text_tower=f"hf:{tmp_path}"))
+        registry.make_text_tower(config(text_tower=f"hf:{tmp_path}"))
 
 
 def test_pickled_weights_are_not_opened(tmp_path):
     """Only safetensors are: a pickle may run code."""
     folder = saved_bert(tmp_path)
-    torch.save(text_tower.make_text_tower(config(text_tower=f"hf:{folder}")).encoder.state_dict(), folder / "pytorch_model.bin")
+    torch.save(
+        registry.make_text_tower(config(text_tower=f"hf:{folder}")).encoder.state_dict(),
+        folder / "pytorch_model.bin",
+    )
     folder.joinpath("model.safetensors").unlink()
     with pytest.raises(WeightsError):
-        text_tower.make_text_tower(config(text_tower=f"hf:{folder}"))
+        registry.make_text_tower(config(text_tower=f"hf:{folder}"))
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
         ({"text_tower": "ViT-Z-99"}, r"--text_tower: open_clip has no model 'ViT-Z-99' .*ViT-B-32"),
-        ({"text_tower": "ViT-Z-99", "text_weights": "none"}, "--text_tower: open_clip has no model"),
-        ({"text_weights": "laion9b"}, r"--text_weights: 'laion9b' is neither a file nor a tag of ViT-B-32 .*openai"),
-        ({"text_weights": "nowhere/weights.pt"}, r"--text_weights: 'nowhere/weights.pt' is neither a file nor a tag"),
+        (
+            {"text_tower": "ViT-Z-99", "text_weights": "none"},
+            "--text_tower: open_clip has no model",
+        ),
+        (
+            {"text_weights": "laion9b"},
+            r"--text_weights: 'laion9b' is neither a file nor a tag of ViT-B-32 .*openai",
+        ),
+        (
+            {"text_weights": "nowhere/weights.pt"},
+            r"--text_weights: 'nowhere/weights.pt' is neither a file nor a tag",
+        ),
     ],
 )
 def test_names_that_nobody_knows_are_faults_of_their_flag(no_network, values, said):
     with pytest.raises(WeightsError, match=said):
-        text_tower.make_text_tower(config(**values))
+        registry.make_text_tower(config(**values))
 
 
 def test_only_an_open_clip_tower_without_weights_is_from_scratch():

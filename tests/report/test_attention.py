@@ -16,7 +16,7 @@ from motret.report import attention
 from motret.report.attention import AttentionMap, attention_map, token_edges
 from motret.skeleton import PARTS
 
-PARTED = {"motion_tower": "motret.models.part_tower:PartTransformer", "use_gar": True}
+PARTED = {"motion_tower": "part", "use_gar": True}
 COLUMNS = features.feature_columns(2)
 
 
@@ -36,7 +36,7 @@ def seen_by(model: DualEncoder, layer: int) -> np.ndarray:
     """The tokens that go into a layer, (B, N, width)."""
     given = []
     blocks = [block for block in model.modules() if isinstance(block, backbones.Block | backbones.LinearBlock)]
-    with blocks[layer].register_forward_pre_hook(lambda module, args: given.append(args[1].spread(args[0]))), torch.inference_mode():
+    with blocks[layer].register_forward_pre_hook(lambda module, args: given.append(args[1].pad(args[0]))), torch.inference_mode():
         model.eval().encode_motions(motion())
     return given[0].double().numpy()
 
@@ -61,7 +61,7 @@ def twin(model: DualEncoder, layer: int) -> np.ndarray:
     tokens, backbone = seen_by(model, layer), model.motion_tower.backbone
     if isinstance(backbone, backbones.Transformer):
         block = backbone.blocks[layer]
-        query, key, _ = np.split(applied(normed(tokens, block.attention_norm), block.to_qkv), 3, axis=-1)
+        query, key, _ = np.split(applied(normed(tokens, block.attention_norm), block.qkv), 3, axis=-1)
         heads = [softmax(query[..., at] @ key[..., at].swapaxes(-1, -2) / np.sqrt(8), -1) for at in (slice(8), slice(8, 16))]
     else:
         block = backbone.temporal_decoder_blocks[layer].sa_block

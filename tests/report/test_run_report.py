@@ -19,7 +19,7 @@ from motret.runs.run import Run, open_run, settings_hash
 from motret.skeleton import PARTS
 from motret.training import fit
 
-PARTED = {"motion_tower": "motret.models.part_tower:PartTransformer", "use_gar": True}
+PARTED = {"motion_tower": "part", "use_gar": True}
 SET = {"1_heatmap": "png", "2_query_retrieval": "txt", "3_category_analysis": "txt", "4_tsne": "png", "5_similarity": "png"}
 SET["6_failure_analysis"] = "txt"
 
@@ -54,7 +54,7 @@ def test_the_report_of_a_run_has_all_its_files(trained: Path, capsys: pytest.Cap
     assert draw(trained, "--run", str(trained / "parts"), "--pairs", "6") == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"parts: report in {trained / 'parts' / 'report'}"
     run = open_run(trained / "parts")
-    epoch = checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.part(0)), helpers.CPU)["epoch"]
+    epoch = checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.fold_dir(0)), helpers.CPU)["epoch"]
     folder = trained / "parts" / "report"
     of_fold = {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(epoch) | attention(epoch, *PARTS)
     assert names(folder) == {"curves.png", "index.html"} | {f"fold0/{name}" for name in of_fold}
@@ -148,7 +148,7 @@ def test_a_tower_of_ones_own_is_reported_without_attention(
     monkeypatch.setattr(run_report.attention, "token_names", lambda tower: ())
     monkeypatch.setattr(run_report, "_write_fold_analysis", lambda *rest: None)
     assert draw(trained, "--run", "drawn") == 0
-    assert "no picture of attention, since motret.models.motion_tower:MotionTransformer is a tower of its own" in capsys.readouterr().out
+    assert "no picture of attention, since transformer is a tower of its own" in capsys.readouterr().out
     assert not any("probe" in name for name in names(trained / "drawn" / "report"))
 
 

@@ -65,9 +65,9 @@ def test_a_training_motion_is_ranked_by_the_model_that_has_not_seen_it(out_dir: 
     data = dataset.load_training(config(out_dir, "x").data, jobs=1)
     for fold in (0, 1):
         out = oof.load_out_of_fold(whole, fold)
-        caption = data.training.captions[out.row[0]][0]
+        caption = data.training.captions[out.data_idx[0]][0]
         answer = found(out_dir, caption, run=str(out_dir / "whole"))
-        at = [answer.names.index(data.training.ids[row]) for row in out.row]
+        at = [answer.names.index(data.training.ids[row]) for row in out.data_idx]
         expected = ZScore.of(out.similarity())(out.similarity())[0]
         np.testing.assert_allclose(answer.similarity[at], expected, atol=2e-3)
         assert answer.captions[at[0]][0] == caption

@@ -17,7 +17,7 @@ from motret.config.scripts import EnsembleConfig
 from motret.ensemble import members, tta
 from motret.ensemble.tta import TtaView
 from motret.errors import RunError
-from motret.models import text_tower
+from motret.models import hf_tower, registry
 from motret.runs import checkpoints, oof, provenance
 from motret.runs.run import open_run
 
@@ -95,8 +95,8 @@ def test_a_run_of_before_digests_were_kept_opens_with_one_line(tmp_path, encoder
     assert told.count(f"{tmp_path / 'run'}: made before runs kept digests of their text tower") == 1
 
 
-def tower(encoder: Path) -> text_tower.HfTower:
-    return text_tower.make_text_tower(helpers.config(text_tower=f"hf:{encoder}").text)
+def tower(encoder: Path) -> hf_tower.HfTower:
+    return registry.make_text_tower(helpers.config(text_tower=f"hf:{encoder}").text)
 
 
 def test_digests_change_with_weights_words_and_nothing_else(tmp_path, encoder) -> None:
@@ -111,20 +111,27 @@ def test_digests_change_with_weights_words_and_nothing_else(tmp_path, encoder) -
 
 def test_open_clips_words_count_and_a_tower_from_scratch_has_no_weights(tmp_path, monkeypatch) -> None:
     chosen = helpers.config(**helpers.SCRATCH)
-    made = text_tower.make_text_tower(chosen.text)
+    made = registry.make_text_tower(chosen.text)
     kept = provenance.input_digests(chosen, made)
     assert kept.keys() == {provenance.TOKENIZER, provenance.FEATURES}
-    other = text_tower.make_text_tower(chosen.text)
+    other = registry.make_text_tower(chosen.text)
     monkeypatch.setattr(other.tokenizer, "encoder", other.tokenizer.encoder | {"zebra</w>": 7})
     assert provenance.input_digests(chosen, other)[provenance.TOKENIZER] != kept[provenance.TOKENIZER]
 
 
 def test_other_features_are_refused_and_weights_that_were_trained_are_in_the_checkpoint(tmp_path, encoder, monkeypatch) -> None:
     chosen = helpers.config(text_tower=f"hf:{encoder}", unfreeze_text=True)
-    run = replace(made_run(tmp_path, "one", 0), config=chosen, inputs=provenance.input_digests(chosen, tower(encoder)))
+    run = replace(
+        made_run(tmp_path, "one", 0),
+        config=chosen,
+        inputs=provenance.input_digests(chosen, tower(encoder)),
+    )
     other = tower(saved_bert(tmp_path / "other", seed=1))
     provenance.check_inputs(run, other)
-    with pytest.raises(RunError, match=r"its text weights changed since it was trained .*, now .*put hf:.* back as it was"):
+    with pytest.raises(
+        RunError,
+        match=r"its text weights changed since it was trained .*, now .*put hf:.* back as it was",
+    ):
         provenance.check_inputs(run, other, resumed=True)
     monkeypatch.setattr("motret.data.features.FEATURE_VERSION", 99)
     with pytest.raises(RunError, match=r"its feature version changed since it was trained \(\d+, now 99\)"):
@@ -133,7 +140,12 @@ def test_other_features_are_refused_and_weights_that_were_trained_are_in_the_che
 
 def test_runs_of_other_part_texts_or_another_tower_are_other_members(tmp_path) -> None:
     data, folds = helpers.training_data(), helpers.folds(count=4)
-    known = {"a": {}, "b": {"part_texts": "gar 1"}, "c": {"part_texts": "gar 2"}, "d": {"inputs": {provenance.WEIGHTS: "x"}}}
+    known = {
+        "a": {},
+        "b": {"part_texts": "gar 1"},
+        "c": {"part_texts": "gar 2"},
+        "d": {"inputs": {provenance.WEIGHTS: "x"}},
+    }
     known["e"] = {"part_texts": "gar 2", "inputs": {provenance.WEIGHTS: "x"}}
     for name, about in known.items():
         made_run(tmp_path, name, 0, folds=range(4), found=folds)
@@ -150,7 +162,7 @@ def test_runs_of_other_part_texts_or_another_tower_are_other_members(tmp_path) -
 
 def test_what_is_kept_of_a_view_in_the_mirror_changes_with_the_caption_rules(tmp_path, monkeypatch) -> None:
     run = made_run(tmp_path, "one", 0)
-    checkpoints.save_checkpoint(run.part(0) / "best_epoch1.pt", {})
+    checkpoints.save_checkpoint(run.fold_dir(0) / "best_epoch1.pt", {})
     out = oof.load_out_of_fold(run, 0)
 
     def origins() -> list[str]:

@@ -57,7 +57,7 @@ def test_an_existing_name_is_refused_unless_it_is_resumed(tmp_path):
 
 def test_resume_takes_a_folder_a_checkpoint_in_it_or_auto(tmp_path):
     made = create(tmp_path, run_name="one")
-    checkpoint = made.part(0) / "last.pt"
+    checkpoint = made.fold_dir(0) / "last.pt"
     checkpoints.save_checkpoint(checkpoint, {})
     for named in (made.folder, checkpoint):
         assert create(tmp_path, resume=str(named)).folder == made.folder
@@ -81,7 +81,10 @@ def test_resuming_without_a_name_goes_on_with_the_newest_run_of_the_same_setting
     ("values", "said"),
     [
         ({"width": 32}, "has other settings: width 16 -> 32"),
-        ({"lr": 1.0, "epochs": 9, "seed": 4}, "has other settings: seed 0 -> 4, lr 0.0005 -> 1.0 (leave"),
+        (
+            {"lr": 1.0, "epochs": 9, "seed": 4},
+            "has other settings: seed 0 -> 4, lr 0.0005 -> 1.0 (leave",
+        ),
         ({"text_tower": "hf:other"}, "text_tower ViT-B-32 -> hf:other"),
         ({"fps": 20.0}, "fps 30.0 -> 20.0"),
     ],
@@ -96,7 +99,15 @@ def test_going_on_with_other_settings_is_refused_by_their_names(tmp_path, values
 def test_settings_of_where_and_when_may_differ(tmp_path):
     create(tmp_path, run_name="one")
     moved = create(
-        tmp_path, run_name="one", resume="auto", data_dir=tmp_path, work_dir=tmp_path, fold="1", jobs=2, device="auto", debug=True
+        tmp_path,
+        run_name="one",
+        resume="auto",
+        data_dir=tmp_path,
+        work_dir=tmp_path,
+        fold="1",
+        jobs=2,
+        device="auto",
+        debug=True,
     )
     assert moved.name == "one"
     assert settings_hash(moved.config) == settings_hash(helpers.config())
@@ -112,7 +123,10 @@ def test_going_on_with_other_data_or_folds_is_refused(tmp_path):
 
 
 def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(tmp_path):
-    file, chosen = tmp_path / "data" / "texts" / "gar_train.json", {"data_dir": tmp_path / "data", "use_gar": True}
+    file, chosen = (
+        tmp_path / "data" / "texts" / "gar_train.json",
+        {"data_dir": tmp_path / "data", "use_gar": True},
+    )
 
     def write(text):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +137,10 @@ def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(
     assert open_run(made.folder) == made and made.part_texts.startswith("gar ")
     assert create(tmp_path, resume="auto", **chosen).name == "one"
     write("leans")
-    with pytest.raises(RunError, match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another --run_name\)"):
+    with pytest.raises(
+        RunError,
+        match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another --run_name\)",
+    ):
         create(tmp_path, run_name="one", resume="auto", **chosen)
     assert create(tmp_path, run_name="plain", resume="auto", data_dir=tmp_path / "data").part_texts is None
     assert create(tmp_path, resume="auto", **chosen).name not in ("one", "plain")
@@ -173,7 +190,11 @@ def load(path):
 
 
 def test_a_checkpoint_comes_back_whole(tmp_path):
-    content = {"model": {"weight": torch.randn(3)}, "best": -float("inf"), "history": [{"epoch": 1}]}
+    content = {
+        "model": {"weight": torch.randn(3)},
+        "best": -float("inf"),
+        "history": [{"epoch": 1}],
+    }
     checkpoints.save_checkpoint(tmp_path / "last.pt", content)
     back = load(tmp_path / "last.pt")
     assert torch.equal(back["model"]["weight"], content["model"]["weight"])
@@ -226,29 +247,39 @@ def a_run(folder):
 def test_out_of_fold_embeddings_come_back_as_they_were(tmp_path):
     run = a_run(tmp_path)
     rng = np.random.default_rng(0)
-    out = OutOfFold(np.array(["7", "x"]), np.array([0, 5]), rng.normal(size=(2, 3)), rng.normal(size=(4, 3)), np.array([0, 0, 1, 1]))
-    oof.save_out_of_fold(run.part(1) / "oof.npz", out)
+    out = OutOfFold(
+        np.array(["7", "x"]),
+        np.array([0, 5]),
+        rng.normal(size=(2, 3)),
+        rng.normal(size=(4, 3)),
+        np.array([0, 0, 1, 1]),
+    )
+    oof.save_out_of_fold(run.fold_dir(1) / "oof.npz", out)
     back = oof.load_out_of_fold(run, 1)
-    for name in ("ids", "row", "motion", "text", "motion_idx"):
+    for name in ("ids", "data_idx", "motion", "text", "motion_idx"):
         np.testing.assert_array_equal(getattr(back, name), getattr(out, name))
     np.testing.assert_allclose(back.similarity(), out.text @ out.motion.T)
-    assert run.finished() == [1] and not run.full()
+    assert run.finished_folds() == [1] and not run.has_full_model()
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip"])
 def test_broken_embeddings_are_a_fault(tmp_path, content):
     run = a_run(tmp_path)
-    run.part(0).mkdir()
-    (run.part(0) / "oof.npz").write_bytes(content)
+    run.fold_dir(0).mkdir()
+    (run.fold_dir(0) / "oof.npz").write_bytes(content)
     with pytest.raises(RunError, match=r"oof\.npz: cannot be read"):
         oof.load_out_of_fold(run, 0)
 
 
 def test_embeddings_with_objects_in_them_are_not_unpickled(tmp_path):
     run = a_run(tmp_path)
-    run.part(0).mkdir()
+    run.fold_dir(0).mkdir()
     np.savez(
-        run.part(0) / "oof.npz", **dict.fromkeys(("ids", "row", "motion", "text", "motion_idx"), np.array([Harmful(tmp_path / "harm")]))
+        run.fold_dir(0) / "oof.npz",
+        **dict.fromkeys(
+            ("ids", "data_idx", "motion", "text", "motion_idx"),
+            np.array([Harmful(tmp_path / "harm")]),
+        ),
     )
     with pytest.raises(MotretError):
         oof.load_out_of_fold(run, 0)

@@ -11,7 +11,7 @@ from motret.config import base
 from motret.config.training import TextConfig
 from motret.data import captions
 from motret.data.inputs import CaptionBank
-from motret.models import embed, text_tower
+from motret.models import embed, registry
 from motret.training import context, objective
 
 
@@ -25,7 +25,7 @@ def place_of(told, vectors, **values):
 
 def excluded(place, chosen):
     rows, motion_idx = place.table.captions_of(torch.arange(len(place.table.counts)))
-    return objective.false_negatives(rows, motion_idx, len(place.table.counts), place, chosen).numpy()
+    return objective.false_negative_mask(rows, motion_idx, len(place.table.counts), place, chosen).numpy()
 
 
 def around(center, count, spread=0.02, seed=0):
@@ -123,7 +123,7 @@ def train_with(out_dir, name, encoder, **values):
 
 
 def test_a_run_says_how_many_pairs_are_no_negatives_and_its_loss_is_not_zero(encoder, tmp_path, capsys):
-    tower = text_tower.make_text_tower(base.build_config(TextConfig, {"text_tower": encoder})).eval()
+    tower = registry.make_text_tower(base.build_config(TextConfig, {"text_tower": encoder})).eval()
     said = torch.from_numpy(embed.embed_frozen(tower, *tower.tokenize(["one waves", "both bow"]), helpers.CPU))
     assert torch.cosine_similarity(said[:1], said[1:]).item() > 0.99
     assert train_with(tmp_path, "run", encoder, negative_threshold=0.95) == 0

@@ -18,7 +18,7 @@ from motret.data import batching, features
 from motret.data.folds import Folds
 from motret.errors import ConfigError, RunError
 from motret.evaluation import metrics
-from motret.models import embed, layers, text_tower
+from motret.models import clip_tower, embed, layers, registry
 from motret.runs import checkpoints, oof
 from motret.runs.oof import OutOfFold
 from motret.runs.run import Run, open_run
@@ -32,7 +32,7 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture
 def bert(encoder):
-    return text_tower.make_text_tower(base.build_config(TextConfig, {"text_tower": encoder}))
+    return registry.make_text_tower(base.build_config(TextConfig, {"text_tower": encoder}))
 
 
 def run_clip(out_dir, name, encoder=None, variant="clip", **values):
@@ -55,7 +55,7 @@ def text_weights(checkpoint):
 
 
 def test_layers_are_counted_from_the_top_and_embeddings_are_lowest(bert):
-    found = layers.layer_ids(text_tower.ClipTower(*open_clip_tower(layers=3)))
+    found = layers.layer_ids(clip_tower.ClipTower(*open_clip_tower(layers=3)))
     assert {name: found[f"text.{name}"] for name in ("positional_embedding", "token_embedding.weight")} == {
         "positional_embedding": 3,
         "token_embedding.weight": 3,
@@ -126,7 +126,7 @@ def test_clip_trains_from_scratch(tmp_path):
     assert about["settings"]["freeze_text_epochs"] == 1
     assert (tmp_path / "scratch" / "fold0" / "oof.npz").is_file()
     run = open_run(tmp_path / "scratch")
-    tower = text_tower.make_text_tower(run.config.text)
+    tower = registry.make_text_tower(run.config.text)
     fresh = checkpoints.build_model(run.config, run, features.feature_layout(run.persons, run.features), tower, seed=0).state_dict()
     learned = checkpoint(tmp_path / "scratch", "ckpt_epoch1.pt")["model"]
     weight = "text_tower.text.transformer.resblocks.0.mlp.c_fc.weight"
@@ -301,7 +301,7 @@ def loss_and_gradients(again, tower=None, **values):
     draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
     batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 6, *draws)))
     torch.manual_seed(5)
-    loss = objective.batch_loss(model, batch, place, chosen)
+    loss = objective.batch_loss(model, batch, place, chosen).total
     loss.backward()
     return loss.item(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}, calls
 
@@ -312,11 +312,11 @@ def loss_and_gradients(again, tower=None, **values):
         ("bert", {"text_tower": "hf:x", "unfreeze_text": True}),
         ("clip", {"text_tower": "ViT-B-32", "unfreeze_text": True}),
         (None, {"backbone": "motiondiffuse"}),
-        (None, {"motion_tower": "motret.models.frame_tower:FrameTransformer", "mask": False}),
+        (None, {"motion_tower": "frame", "mask": False}),
     ],
 )
 def test_layers_computed_again_give_the_same_loss_and_gradients(bert, which, values):
-    tower = {"bert": bert, "clip": text_tower.ClipTower(*open_clip_tower()), None: None}[which]
+    tower = {"bert": bert, "clip": clip_tower.ClipTower(*open_clip_tower()), None: None}[which]
     loss, gradients, calls = loss_and_gradients(False, copy.deepcopy(tower), **values)
     again, repeated, twice = loss_and_gradients(True, copy.deepcopy(tower), **values)
     assert again == loss and repeated.keys() == gradients.keys() and len(gradients) > 20

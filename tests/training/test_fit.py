@@ -24,7 +24,7 @@ FIT, OPTIM = helpers.config().fit, helpers.config().optim
 
 
 def kept_lines(run, fold=0):
-    with (run.part(fold) / "metrics.csv").open(newline="") as stream:
+    with (run.fold_dir(fold) / "metrics.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -126,7 +126,7 @@ def test_an_unfinished_run_of_before_both_directions_goes_on(tmp_path, monkeypat
 
 def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings(tmp_path):
     run, score = fit_fold(tmp_path, epochs=4, lr=3e-3)
-    part = run.part(0)
+    part = run.fold_dir(0)
     lines = kept_lines(run)
     assert [row["epoch"] for row in lines] == ["1", "2", "3", "4"]
     assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"]) - 0.2
@@ -147,10 +147,10 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
 def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_path):
     run, score = fit_fold(tmp_path, fold=1)
     data, held = helpers.training_data(), helpers.folds().val_idx(1)
-    with np.load(run.part(1) / "oof.npz") as kept:
-        assert sorted(kept) == ["ids", "motion", "motion_idx", "row", "text"]
+    with np.load(run.fold_dir(1) / "oof.npz") as kept:
+        assert sorted(kept) == ["data_idx", "ids", "motion", "motion_idx", "text"]
     out = oof.load_out_of_fold(run, 1)
-    assert out.row.tolist() == held.tolist()
+    assert out.data_idx.tolist() == held.tolist()
     assert out.ids.tolist() == [data.training.ids[row] for row in held]
     assert out.motion_idx.tolist() == [place for place, row in enumerate(held) for _ in data.training.captions[row]]
     assert out.motion.shape == (10, 8) and out.text.shape == (len(out.motion_idx), 8)
@@ -167,7 +167,7 @@ def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
     model.load_state_dict(best(run)["model"])
     out = oof.load_out_of_fold(run, 0)
     place = helpers.workplace(run.config, data)
-    for piece, row in enumerate(out.row):  # one by one: neither order nor neighbours matter
+    for piece, row in enumerate(out.data_idx):  # one by one: neither order nor neighbours matter
         alone = model.eval().encode_motions(place.motions.gather(torch.tensor([row])))
         np.testing.assert_allclose(out.motion[[piece]], alone.detach().numpy(), atol=1e-5)
 
@@ -186,13 +186,13 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
             for row in helpers.folds().val_idx(0):
                 place.bank.vectors[place.table.captions_of(torch.tensor([row]))[0]] *= -1
         fit.fit(helpers.fold_context(run, used, context=place))
-        weights.append(checkpoints.load_checkpoint(run.part(0) / "last.pt", helpers.CPU)["model"])
+        weights.append(checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)["model"])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_a_model_of_all_motions_leaves_done_and_no_embeddings(tmp_path):
     run, score = fit_fold(tmp_path, fold=None, epochs=3)
-    assert score is None and run.full() and run.finished() == []
+    assert score is None and run.has_full_model() and run.finished_folds() == []
     assert not (run.folder / "full" / "oof.npz").exists()
     assert best(run, None)["epoch"] == 3
     assert all(row["score"] == "nan" for row in kept_lines(run, None))
@@ -241,7 +241,7 @@ def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
 
 def test_a_checkpoint_is_kept_every_so_many_epochs_where_asked(tmp_path):
     run, _ = fit_fold(tmp_path, epochs=5, save_every=2)
-    assert sorted(path.name for path in run.part(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
+    assert sorted(path.name for path in run.fold_dir(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -249,7 +249,7 @@ def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
     run, _ = fit_fold(tmp_path, fold=fold, epochs=5, eval_interval=3)
     scored = [row["epoch"] for row in kept_lines(run, fold) if row["score"] != "nan"]
     assert scored == ([] if fold is None else ["3", "5"])
-    assert len(checkpoints.load_checkpoint(run.part(fold) / "last.pt", helpers.CPU)["history"]) == 5
+    assert len(checkpoints.load_checkpoint(run.fold_dir(fold) / "last.pt", helpers.CPU)["history"]) == 5
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -329,14 +329,14 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     resumed, again = fit_fold(tmp_path / "killed", **values)
     assert again == score
     assert same_content(best(resumed), best(whole))
-    last_whole, last = (checkpoints.load_checkpoint(run.part(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
+    last_whole, last = (checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
     assert same_content(last["model"], last_whole["model"]) and same_content(last["optimiser"], last_whole["optimiser"])
     kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1] and len(kept[0]) == 5
     outs = [oof.load_out_of_fold(run, 0) for run in (whole, resumed)]
-    for field in ("ids", "row", "motion", "text", "motion_idx"):
+    for field in ("ids", "data_idx", "motion", "text", "motion_idx"):
         np.testing.assert_array_equal(*(getattr(out, field) for out in outs))
-    assert len(list(resumed.part(0).glob("best_epoch*.pt"))) == 1
+    assert len(list(resumed.fold_dir(0).glob("best_epoch*.pt"))) == 1
 
 
 # ---- parts of a step

@@ -13,7 +13,7 @@ from motret.config.training import TrainConfig
 from motret.data import batching
 from motret.data.features import FeatureConfig
 from motret.formats.gar import PartDescriptions
-from motret.models import embed, text_tower
+from motret.models import embed, registry
 from motret.runs import checkpoints
 from motret.runs.run import Run
 from motret.skeleton import PARTS
@@ -21,7 +21,7 @@ from motret.training import grad_cache, objective
 from motret.training.context import make_context
 
 SGAR = {
-    "motion_tower": "motret.models.part_tower:PartTransformer",
+    "motion_tower": "part",
     "use_gar": True,
     "part_encoders": True,
     "lambda_mix": 0.5,
@@ -52,7 +52,7 @@ def gradients(
     config = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
     loss = backward(model, batch, place, config)
     found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    return float(loss), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
+    return float(loss.total), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
 
 
 @pytest.mark.parametrize("variant", [{}, SGAR], ids=["holistic", "sgar"])
@@ -69,12 +69,12 @@ def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, a
     assert torch.equal(after, after_sum)  # and the next step draws the same
 
 
-def each_alone(model, batch, place, config) -> torch.Tensor:
+def each_alone(model, batch, place, config) -> objective.BatchLoss:
     """The step of a batch whose parts know nothing of each other: the mean of their losses."""
     parts = batch.split(config.fit.grad_accum)
-    loss = torch.stack([objective.batch_loss(model, part, place, config) for part in parts]).mean()
+    loss = torch.stack([objective.batch_loss(model, part, place, config).total for part in parts]).mean()
     loss.backward()
-    return loss.detach()
+    return objective.BatchLoss(loss.detach(), ())
 
 
 def test_small_batches_alone_have_other_gradients(tmp_path):
@@ -116,7 +116,7 @@ def test_accumulating_less_than_one_batch_is_refused(tmp_path, capsys):
 
 def test_a_text_tower_that_trains_learns_alike(tmp_path):
     chosen = helpers.config(text_weights="none", text_width=64, text_layers=1, token_drop=0.0)
-    tower = text_tower.make_text_tower(chosen.text)
+    tower = registry.make_text_tower(chosen.text)
     data = helpers.training_data()
     captions = [caption for own in data.training.captions for caption in own]
     place = make_context(chosen, data, embed.make_caption_bank(captions, tower, False, tmp_path, helpers.CPU))

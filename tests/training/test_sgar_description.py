@@ -72,7 +72,7 @@ def test_it_trains_with_part_encoders_and_says_that_there_is_no_checkpoint(encod
     assert f"no backbone weights: {pretrained.DESCRIBED_PATH} is neither here nor in the repository" in printed and "run: score" in printed
     kept = checkpoints.load_checkpoint(checkpoints.best_checkpoint(tmp_path / "run" / "fold0"), helpers.CPU)["model"]
     inside = {name.split(".")[1] for name in kept if name.startswith("motion_tower.")}
-    assert {"adapters", "part_tokens", "summary", "backbone"} <= inside
+    assert {"adapters", "part_tokens", "cls_token", "backbone"} <= inside
     assert "motion_tower.backbone.temporal_decoder_blocks.1.sa_block.query.weight" in kept
     assert kept["motion_head.0.weight"].shape[1] == 16  # [CLS] alone
 
@@ -83,7 +83,7 @@ def test_cls_alone_is_the_motion(kind):
     chosen = base.build_config(MotionConfig, {"width": 16, "heads": 2, "layers": 2, "patch": 4, "max_frames": 60, "pool": "cls"})
     tower = kind(chosen, 2, features.feature_columns(2)).eval()
     batch = helpers.motion_batch([30, 12], features=features.feature_width(2))
-    special = tower.summary if kind is MotionTransformer else torch.cat([tower.summary, tower.part_tokens])
+    special = tower.cls_token if kind is MotionTransformer else torch.cat([tower.cls_token, tower.part_tokens])
     with torch.inference_mode():
         tokens, _ = tower.attend(*tower.patches(batch), special)
         assert tower.dim == 16

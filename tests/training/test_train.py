@@ -18,7 +18,6 @@ from motret.evaluation import metrics
 from motret.runs import checkpoints
 from motret.runs.run import open_run
 from motret.training import fit
-from motret.utils import parallel
 
 EQUAL = {"rtol": 0, "atol": 0}
 
@@ -153,7 +152,7 @@ def test_finished_folds_are_not_trained_again(trained, tmp_path, monkeypatch, ca
     assert fitted == [1] and "finished before: fold0" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "partial" / "fold0").iterdir()}
     monkeypatch.setattr(fit, "fit", None)
-    monkeypatch.setattr("motret.models.text_tower.make_text_tower", None)  # not even a text tower is needed
+    monkeypatch.setattr("motret.models.registry.make_text_tower", None)  # not even a text tower is needed
     assert helpers.run_training(tmp_path, "partial", seed=2, resume="auto") == 0
 
 
@@ -183,12 +182,6 @@ def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(trai
     out = capfd.readouterr().out
     assert "2 folds side by side, 1 thread each\n" in out
     assert len(re.findall(r"fold[01] epoch \d", out)) == 2 * 4  # where nobody watches a bar, both runs tell each epoch
-
-
-def test_folds_side_by_side_share_the_threads_and_the_last_ones_among_fewer():
-    assert parallel.share_threads(3, jobs=2, threads=2) == [1, 1, 2]
-    assert parallel.share_threads(5, jobs=3, threads=8) == [2, 2, 2, 4, 4]
-    assert parallel.share_threads(2, jobs=4, threads=1) == [1, 1]
 
 
 def test_what_is_wrong_in_one_of_the_folds_side_by_side_is_one_line(tmp_path, capfd):
@@ -369,7 +362,7 @@ def test_a_ranking_is_the_mean_of_the_folds_on_their_own_scales(trained, tmp_pat
     from motret.data import dataset
     from motret.data.batching import MotionTensors
     from motret.models.embed import make_caption_bank
-    from motret.models.text_tower import make_text_tower
+    from motret.models.registry import make_text_tower
 
     test = dataset.load_test(helpers.challenge() / "test", run.features, run.config.data, jobs=1)
     motions, tower = MotionTensors(test.store, run.config.motion, helpers.CPU), make_text_tower(run.config.text)

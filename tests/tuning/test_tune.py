@@ -443,7 +443,7 @@ def test_a_pruner_ends_trials_that_fall_behind(tmp_path, monkeypatch, pruner, en
             watch(EpochStats(epoch, 1.0, 1e-3, 0.07, 1.0, score=0.9 - worse))
         held = fold_context.val_idx
         same = np.ones((len(held), 1), dtype=np.float32)
-        oof.save_out_of_fold(run.part(fold) / "oof.npz", oof.OutOfFold(held, held, same, same, np.arange(len(held))))
+        oof.save_out_of_fold(run.fold_dir(fold) / "oof.npz", oof.OutOfFold(held, held, same, same, np.arange(len(held))))
 
     monkeypatch.setattr(fit, "fit", fit_of_falling_scores)
     monkeypatch.setattr(plots, "draw_study", lambda *about: None)

@@ -20,6 +20,17 @@ FORMER_NAMES = {
 }
 """Settings by the names they had before, which flags and the files of earlier runs may still use."""
 
+FORMER_MOTION_TOWERS = {
+    "motret.motion:MotionTransformer": "transformer",
+    "motret.parts:PartTransformer": "part",
+    "motret.frames:FrameTransformer": "frame",
+    "motret.models.motion_tower:MotionTransformer": "transformer",
+    "motret.models.part_tower:PartTransformer": "part",
+    "motret.models.frame_tower:FrameTransformer": "frame",
+}
+"""Motion towers by the names they had before, which flags and the files of earlier runs may still
+use."""
+
 WRITTEN_FOLDERS = ("work_dir", "folds_dir", "out_dir", "submissions_dir")
 """Names of the folders that scripts write to."""
 

@@ -31,13 +31,13 @@ class Preset:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "holistic": {},
-    "sgar": {"motion_tower": "motret.models.part_tower:PartTransformer", "use_gar": True},
+    "sgar": {"motion_tower": "part", "use_gar": True},
     "clip": {"unfreeze_text": True, "freeze_text_epochs": 1, "layer_decay": 0.8},
     "clip_readme": {  # the challenge README's recipe, its defaults being those of the libraries it names
         "mirror": 0.0,
         "speed": 1.0,
         "ema": 0.0,
-        "motion_tower": "motret.models.frame_tower:FrameTransformer",
+        "motion_tower": "frame",
         "features": "raw",
         "width": 512,
         "heads": 8,
@@ -68,7 +68,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "mirror": 0.0,
         "speed": 1.0,
         "ema": 0.0,
-        "motion_tower": "motret.models.part_tower:PartTransformer",
+        "motion_tower": "part",
         "use_gar": True,
         "part_encoders": True,
         "backbone": "motiondiffuse",

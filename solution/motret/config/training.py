@@ -7,7 +7,15 @@ from typing import Literal
 
 import tyro
 
-from motret.config.base import DataConfig, MachineConfig, check_at_least, check_positive, check_process_count, default_path
+from motret.config.base import (
+    FORMER_MOTION_TOWERS,
+    DataConfig,
+    MachineConfig,
+    check_at_least,
+    check_positive,
+    check_process_count,
+    default_path,
+)
 from motret.config.presets import VARIANTS
 from motret.errors import ConfigError
 
@@ -16,10 +24,12 @@ from motret.errors import ConfigError
 class MotionConfig:
     """The motion tower."""
 
-    motion_tower: str = "motret.models.motion_tower:MotionTransformer"
-    """Class of the tower, as module:Class; docs/own_model.md shows how to add one."""
-    features: Literal["canonical", "raw"] = "canonical"
-    """What it sees: each person in the own heading frame, or the raw columns, standardised over each motion by itself."""
+    motion_tower: str = "transformer"
+    """transformer, part (with part tokens), frame (the challenge README's), or a class of one's own
+    as module:Class; docs/add_motion_tower.md shows how to add one."""
+    features: str = "canonical"
+    """What it gets: canonical, each person in the own heading frame; canonical+<block>+..., with more feature blocks
+    (docs/add_feature_block.md); or raw, the columns as stored, standardised over each motion by itself."""
     backbone: Literal["transformer", "motiondiffuse"] = "transformer"
     """Layers of the tower: softmax attention, or MotionDiffuse's linear attention under its parameter names."""
     backbone_weights: str | None = None
@@ -60,6 +70,8 @@ class MotionConfig:
     """Share of the tokens that dropping leaves which the part encoders leave out as well."""
 
     def __post_init__(self) -> None:
+        tower = FORMER_MOTION_TOWERS.get(self.motion_tower, self.motion_tower)
+        object.__setattr__(self, "motion_tower", tower)
         check_at_least(self, 1, "width", "layers", "heads", "patch", "max_frames", "proj_dim")
         if self.width % self.heads:
             raise ConfigError("--heads", f"{self.heads} heads do not divide a width of {self.width}", "choose a divisor of --width")
@@ -87,9 +99,11 @@ class TextConfig:
     """The text tower."""
 
     text_tower: str = "ViT-B-32"
-    """An open_clip model name, or hf:<name or folder> for any Hugging Face encoder."""
+    """An open_clip model name, hf:<name or folder> for any Hugging Face encoder, or a class of one's
+    own as module:Class; docs/add_text_tower.md shows how to add one."""
     text_weights: str = "openai"
-    """open_clip weights: a tag, a local checkpoint, or none (from scratch, trained with the motion tower)."""
+    """open_clip weights: a tag, a local checkpoint, or none (from scratch, trained with the motion tower).
+    A class of one's own gets it as it stands."""
     text_activation: Literal["auto", "gelu", "quick_gelu", "model"] = "auto"
     """Activation of open_clip's text tower; auto: the one that the weights were trained with, by their tag, OpenAI's archive or checksum,
     or open_clip_config.json beside the file, else as --text_tower says; model: as --text_tower says, as in runs made before this flag."""

@@ -96,7 +96,7 @@ class ExternalGallery:
 
     scores: np.ndarray
 
-    def similarity(self, kinds: Views = ()) -> np.ndarray:  # noqa: ARG002 (it has no views)
+    def similarity(self, kinds: Views = ()) -> np.ndarray:
         """(C, M) similarities on the member's own scale, the same whatever the views."""
         return self.scores
 

@@ -21,7 +21,7 @@ from motret.ensemble.galleries import BankEmbeddings, GalleryEmbeddings, ViewEmb
 from motret.ensemble.members import Member
 from motret.ensemble.tta import TtaView, ViewedMotions
 from motret.evaluation.z_score import ZScore
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, oof
 from motret.runs.run import Run
@@ -39,13 +39,13 @@ class Encoder:
     def __init__(self, machine: MachineConfig, work_dir: Path, captions: Sequence[Sequence[str]]):
         self.device, self.cache = device.choose_device(machine.device), work_dir / "text"
         self.training_captions = distinct_captions(captions)
-        self.text_towers: dict[TextConfig, text_tower.ClipTower | text_tower.HfTower] = {}
+        self.text_towers: dict[TextConfig, text_tower.TextTower] = {}
         self.caption_banks: dict[tuple[TextConfig, bool, bool], inputs.CaptionBank] = {}
 
-    def text_tower(self, config: TextConfig) -> text_tower.ClipTower | text_tower.HfTower:
+    def text_tower(self, config: TextConfig) -> text_tower.TextTower:
         """The text tower of these settings, loaded once."""
         if config not in self.text_towers:
-            self.text_towers[config] = text_tower.make_text_tower(config)
+            self.text_towers[config] = registry.make_text_tower(config)
         return self.text_towers[config]
 
     def load_model(self, run: Run, fold: int | None) -> DualEncoder:

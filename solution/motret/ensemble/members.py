@@ -140,8 +140,8 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
         selected += [
             run
             for run in same_data
-            if run.full()
-            and not run.finished()
+            if run.has_full_model()
+            and not run.finished_folds()
             and any(same_configuration(run, other) for other in selected)
         ]
         names = {run.name for run in selected}
@@ -174,7 +174,7 @@ def _report_left_out(runs: Sequence[Run], data: TrainingData, folds: Folds) -> N
         elif run.folds != folds.hash:
             reason = "other folds"
         else:
-            reason = f"{len(run.finished())} of {folds.count} folds finished"
+            reason = f"{len(run.finished_folds())} of {folds.count} folds finished"
         reasons.append(f"{run.name} ({reason})")
     if reasons:
         logger.info("left out: %s", ", ".join(reasons))
@@ -199,19 +199,19 @@ def _make_member(runs: Sequence[Run], twins: Sequence[Run]) -> Member:
     """Runs of the same settings as one member. twins: all runs of these settings, used for folds
     where `runs` have none.
     """
-    folds = {fold: run for run in reversed(runs) for fold in run.finished()}
-    full = next((run for run in runs if run.full()), None)
+    folds = {fold: run for run in reversed(runs) for fold in run.finished_folds()}
+    full = next((run for run in runs if run.has_full_model()), None)
     models: list[tuple[Run, int | None]] = [(run, fold) for fold, run in sorted(folds.items())]
     models += [(full, None)] if full else []
     if not models:
         fix = "finish it with --resume auto, or leave it out of --runs"
         raise RunError(runs[0].folder, "has no finished model", fix)
-    folds = folds or {fold: run for run in twins for fold in run.finished()}
+    folds = folds or {fold: run for run in twins for fold in run.finished_folds()}
     if not folds:
         problem = "holds a model of all motions alone, and no run of these settings has folds"
         fix = "train its folds as well: the same command with --fold all and another --run_name"
         raise RunError(runs[0].folder, problem, fix)
-    name = next((run.name for run in runs if run.finished()), runs[0].name)
+    name = next((run.name for run in runs if run.finished_folds()), runs[0].name)
     return Member(name, folds, tuple(models), tuple(run.name for run in runs))
 
 

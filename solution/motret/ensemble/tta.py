@@ -24,7 +24,7 @@ from motret.data.feature_store import FeatureStore
 from motret.data.inputs import MotionBatch
 from motret.ensemble.galleries import ViewEmbeddings
 from motret.errors import ConfigError
-from motret.models import motion_tower
+from motret.models import registry
 from motret.runs import checkpoints, provenance
 from motret.runs.run import Run
 from motret.utils import files
@@ -63,15 +63,15 @@ class ViewedMotions(MotionTensors):
 
     def gather(
         self,
-        rows: Tensor,
+        motion_idx: Tensor,
         generator: torch.Generator | None = None,
         speed: Tensor | None = None,
         crop: Tensor | None = None,
     ) -> MotionBatch:
         """As `MotionTensors.gather`, at the view's speed unless another is given."""
         if speed is None and self.view.speed is not None:
-            speed = torch.full((len(rows),), self.view.speed, device=self.device)
-        batch = super().gather(rows, generator, speed, crop)
+            speed = torch.full((len(motion_idx),), self.view.speed, device=self.device)
+        batch = super().gather(motion_idx, generator, speed, crop)
         frames = batch.frames if self.mirror is None else self.mirror(batch.frames)
         if self.view.swapped:
             frames = augment.swap_persons(frames)
@@ -87,7 +87,7 @@ def swap_views(run: Run) -> tuple[TtaView, ...]:
     """The second person first; no view for one person, or where the tower is symmetric in the
     persons.
     """
-    if run.persons < 2 or motion_tower.is_person_symmetric(run.config.motion):
+    if run.persons < 2 or registry.is_person_symmetric(run.config.motion):
         return ()
     return (TtaView("swap", swapped=True),)
 
@@ -121,13 +121,13 @@ def view_cache_key(run: Run, fold: int, view: TtaView, text: np.ndarray, motion:
         content.update(embeddings.tobytes())
     rules = provenance.caption_rules() if view.mirror else ""
     return files.content_hash(
-        checkpoints.best_checkpoint(run.part(fold)).name, content.hexdigest(), rules
+        checkpoints.best_checkpoint(run.fold_dir(fold)).name, content.hexdigest(), rules
     )
 
 
 def load_view_embeddings(run: Run, fold: int, view: TtaView) -> ViewEmbeddings | None:
     """The cached embeddings of a view; None where there are none, or half a file."""
-    cached, next_to_oof = _cache_file(run, fold, view), run.part(fold) / f"oof_{view.name}.npz"
+    cached, next_to_oof = _cache_file(run, fold, view), run.fold_dir(fold) / f"oof_{view.name}.npz"
     try:
         arrays = files.read_npz(cached if cached.is_file() else next_to_oof)
         arrays = {FORMER_NAMES.get(name, name): array for name, array in arrays.items()}
@@ -146,4 +146,4 @@ def save_view_embeddings(run: Run, fold: int, view: TtaView, embeddings: ViewEmb
 
 def _cache_file(run: Run, fold: int, view: TtaView) -> Path:
     """Next to oof.npz, or where the run's folder is read-only in its output folder."""
-    return run.output_dir / run.part(fold).name / f"oof_{view.name}.npz"
+    return run.output_dir / run.fold_dir(fold).name / f"oof_{view.name}.npz"

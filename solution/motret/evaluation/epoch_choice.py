@@ -42,7 +42,7 @@ def epoch_choice_of_run(run: Run) -> EpochChoice | None:
     """The choice among the epochs at which all finished folds of a run were scored; None below two
     folds.
     """
-    return compare_epoch_choices([_scores(run, fold) for fold in run.finished()])
+    return compare_epoch_choices([_scores(run, fold) for fold in run.finished_folds()])
 
 
 def compare_epoch_choices(scores: Sequence[dict[int, float]]) -> EpochChoice | None:
@@ -61,7 +61,7 @@ def compare_epoch_choices(scores: Sequence[dict[int, float]]) -> EpochChoice | N
 
 def _scores(run: Run, fold: int) -> dict[int, float]:
     """Epoch -> score of the epochs at which a fold was validated."""
-    epochs = history.read_metrics(run.part(fold) / "metrics.csv")
+    epochs = history.read_metrics(run.fold_dir(fold) / "metrics.csv")
     return {stats.epoch: stats.score for stats in epochs if math.isfinite(stats.score)}
 
 

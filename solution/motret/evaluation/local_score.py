@@ -72,7 +72,7 @@ def with_part_weight(run: Run, folds: Folds, requested: float | str) -> Run:
     """
     if not run.config.parts.use_gar or requested == 0:
         return run
-    if any(oof.load_out_of_fold(run, fold).named is None for fold in run.finished()[:1]):
+    if any(oof.load_out_of_fold(run, fold).named is None for fold in run.finished_folds()[:1]):
         problem = "kept no out-of-fold embeddings of its parts"
         raise RunError(run.folder, problem, "train it again, or leave --part_weight out")
     if requested != "auto":
@@ -113,4 +113,4 @@ def _rank_fold(
     """Ranks of one fold's right motions, and the embeddings (C, v), (M, v) they come from."""
     text, motion, out = fold_vectors(runs, fold)
     better, tied = metrics.count_better_chunked(text, motion, out.motion_idx)
-    return GalleryRanks(better, tied, out.motion_idx, folds.group[out.row]), text, motion
+    return GalleryRanks(better, tied, out.motion_idx, folds.group[out.data_idx]), text, motion

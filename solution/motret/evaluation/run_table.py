@@ -54,7 +54,7 @@ def best_epoch_note(runs: Sequence[Run]) -> str | None:
     """A note on the runs whose epochs were chosen on the folds that score them; None where there is
     none.
     """
-    names = [run.name for run in runs if run.config.checkpoint.chosen_by != "last"]
+    names = [run.name for run in runs if run.config.checkpoint.selection != "last"]
     return f"epoch {history.BEST_EPOCH_NOTE}: {', '.join(names)}" if names else None
 
 
@@ -79,7 +79,7 @@ def _paired_difference(run: Run, base: Run, folds: Folds) -> str:
     """
     if (run.folder, run.part_weight) == (base.folder, base.part_weight):
         return ""
-    if not set(run.finished()) & set(base.finished()):
+    if not set(run.finished_folds()) & set(base.finished_folds()):
         return "no fold in common"
     difference = local_score.paired_difference(run, base, folds)
     return f"{difference.mean:+.4f} +- {difference.error:.4f}"

@@ -73,6 +73,8 @@ def check_text_weights(config: TextConfig) -> None:
             fix = "give the folder of an encoder: --text_tower hf:FOLDER; or train a small one from scratch: --text_weights none"
             raise WeightsError(name, "no such folder, and the model hub cannot be reached", fix)
         return
+    if ":" in name:  # a class, module:Class, loads its weights itself
+        return
     if weights == "none" or Path(weights).is_file() or network.hub_reachable():
         return
     if not _has_cached_weights(name, weights):

@@ -70,7 +70,7 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
         for source in sources:
             hooks.enter_context(_capture_outputs(source, caught))
         model.encode_motions(MotionBatch(motion.frames, motion.lengths))
-    weights = weigh(*map(grids[0].spread, caught)).mean(dim=1).double().cpu().numpy()
+    weights = weigh(*map(grids[0].pad, caught)).mean(dim=1).double().cpu().numpy()
     names, persons = token_names(tower), motion.frames.shape[2]
     if len(weights) == persons:  # each person alone: nothing is attended to at the other
         weights = np.stack([np.stack([own if me == other else 0 * own for other in range(persons)], 1) for me, own in enumerate(weights)])
@@ -112,7 +112,7 @@ def _weights_of_block(block: Block | LinearBlock) -> tuple[Callable[..., Tensor]
             query, key, _ = joined.float().unflatten(-1, (3, block.heads, -1)).permute(2, 0, 3, 1, 4)
             return softmax_weights(query, key)
 
-        return from_joined, [block.to_qkv]
+        return from_joined, [block.qkv]
     inner = block.sa_block
 
     def from_two(query: Tensor, key: Tensor) -> Tensor:
@@ -136,8 +136,8 @@ def choose_probe(packed: FeatureStore, rows: np.ndarray) -> int:
     middle = rows[np.argsort(np.abs(lengths - np.median(lengths)), kind="stable")[:PROBE_CANDIDATES]]
     if "relation" not in packed.columns:
         return int(middle[0])
-    start = packed.columns["relation"].start  # where the other person is, in metres
-    return int(min(middle, key=lambda row: float(np.linalg.norm(packed.motion(row)[:, 0, start : start + 3], axis=-1).max())))
+    offset = packed.columns.field("relation", "offset")  # of the other person, in metres
+    return int(min(middle, key=lambda row: float(np.linalg.norm(packed.motion(row)[:, 0, offset], axis=-1).max())))
 
 
 def draw_probe(

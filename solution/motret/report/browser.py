@@ -46,9 +46,9 @@ class FoldSimilarities:
 def fold_similarities_of_runs(members: Sequence[Run], weights: Sequence[float] | None = None) -> list[FoldSimilarities]:
     """The members' mean similarity, each on its own scale, in every fold that all of them have finished. weights: by default equal ones."""
     answers = []
-    for fold in folds_of_runs(members, members[0].finished()):
+    for fold in folds_of_runs(members, members[0].finished_folds()):
         similarity, out = fold_similarity(members, fold, weights)
-        answers.append(FoldSimilarities(similarity, out.motion_idx, out.row))
+        answers.append(FoldSimilarities(similarity, out.motion_idx, out.data_idx))
     return answers
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motret.data import features
+from motret.data import geometry
 from motret.skeleton import SMPL, Skeleton
 
 FPS = 10
@@ -39,7 +39,7 @@ class PackedMotion:
 
 def pack_motion(positions: np.ndarray, fps: float, up: str = "+y", skeleton: Skeleton = SMPL) -> PackedMotion:
     """Packs positions (T, persons, 22, 3) in metres, whose up axis is `up`, at `fps` frames a second."""
-    staged = center_and_resample(features.to_y_up(positions, up), fps, skeleton)
+    staged = center_and_resample(geometry.to_y_up(positions, up), fps, skeleton)
     steps = np.clip(np.rint(staged / STEP), -32768, 32767).astype(np.int32)
     changes = np.diff(steps, axis=0, prepend=0).astype("<i2")  # beyond int16 they wrap around, and so does the sum that undoes them
     planes = changes.reshape(-1).view(np.uint8).reshape(-1, 2).T
@@ -57,7 +57,7 @@ def center_and_resample(positions: np.ndarray, fps: float, skeleton: Skeleton = 
     """
     times = np.arange(0, min(len(positions) / fps, LONGEST), 1 / FPS)
     body = positions[np.minimum(np.rint(times * fps).astype(int), len(positions) - 1)].astype(np.float64)
-    body = features.turn_about_vertical(body, _facing_angle(body, skeleton))
+    body = geometry.turn_about_vertical(body, _facing_angle(body, skeleton))
     body -= _floor_center(body[:, :, skeleton.joint("pelvis")])
     body[..., 1] -= np.percentile(body[..., 1].min(axis=(1, 2)), 5)
     return body
@@ -75,4 +75,4 @@ def _facing_angle(body: np.ndarray, skeleton: Skeleton) -> float:
         apart = (body[:, 1] - body[:, 0])[:, skeleton.joint("pelvis")].mean(axis=0)
         if np.hypot(apart[0], apart[2]) > 0.05:  # else they stand in one place, and the first person's heading has to do
             return float(np.arctan2(-apart[2], apart[0]))
-    return float(features.heading(body[0, 0], skeleton))
+    return float(geometry.heading(body[0, 0], skeleton))

@@ -18,7 +18,7 @@ from motret.data.inputs import CaptionBank
 from motret.evaluation import metrics
 from motret.formats import challenge
 from motret.models import embed
-from motret.models.text_tower import ClipTower, HfTower
+from motret.models.text_tower import TextTower
 from motret.report import action_words, plots
 from motret.report.plots import Map2D
 from motret.runs import checkpoints
@@ -310,19 +310,19 @@ def gather_inputs(
     out: OutOfFold,
     motions: MotionTensors,
     banker: MakeBank,
-    tower: ClipTower | HfTower,
+    tower: TextTower,
     precision: MakeAutocast,
     most: int,
 ) -> AnalysisInputs:
     """What the analysis of one fold looks at; out: by the model of this epoch; most: pairs for the t-SNE."""
     seed = run.config.machine.seed
-    chosen = choose_pairs(len(out.row), most, seed)
+    chosen = choose_pairs(len(out.data_idx), most, seed)
     model = checkpoints.init_model(run, data, motions, tower, fold, folds.train_idx(fold))
-    told = [data.training.captions[row][0] for row in out.row[chosen]]
+    told = [data.training.captions[row][0] for row in out.data_idx[chosen]]
     bank = banker(told)
     before = Pairs(
-        embed.embed_motions(model, motions, out.row[chosen], precision()),
+        embed.embed_motions(model, motions, out.data_idx[chosen], precision()),
         embed.embed_captions(model, bank, bank.indices(told).to(motions.device), precision()),
     )
-    captions = [caption for row in out.row for caption in data.training.captions[row]]
+    captions = [caption for row in out.data_idx for caption in data.training.captions[row]]
     return AnalysisInputs(model_title(run, fold), epoch, out, captions, chosen, before, seed)

@@ -26,7 +26,7 @@ from motret.data.folds import Folds
 from motret.errors import RunError
 from motret.formats import submission, submission_log
 from motret.formats.queries import read_queries
-from motret.models import embed, text_tower
+from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.report import attention, browser, page, plots, qualitative
 from motret.report.plots import History
@@ -90,14 +90,14 @@ def write_run_report(
     run = replace(run, config=replace(run.config, data=config.data, machine=machine))
     folder = with_output_dir(run, config.data.work_dir).output_dir / "report"
     device = choose_device(config.machine.device)
-    motions, tower = MotionTensors(data.store, run.config.motion, device), text_tower.make_text_tower(run.config.text)
-    kept = dict.fromkeys(run.finished())
+    motions, tower = MotionTensors(data.store, run.config.motion, device), registry.make_text_tower(run.config.text)
+    kept = dict.fromkeys(run.finished_folds())
     label = "training, with parts" if run.config.parts.use_gar else "training"
     for fold in parts:
-        place, name = folder / run.part(fold).name, qualitative.model_title(run, fold)
+        place, name = folder / run.fold_dir(fold).name, qualitative.model_title(run, fold)
         model, epoch = checkpoints.load_model(run, fold, data.store.columns, tower, device)
         rate = lr_groups(run.config, model)
-        course = read_history(run.part(fold) / "metrics.csv", epoch)
+        course = read_history(run.fold_dir(fold) / "metrics.csv", epoch)
         plots.plot_curves(place / "curves.png", name, [course], rate, label)
         plots.plot_loss_curve(place / "loss_curve.png", f"Loss: {name}", course, label)
         _draw_attention(place, run, model, motions, data, folds, fold, epoch, config.attn_layer)
@@ -105,7 +105,7 @@ def write_run_report(
             kept[fold] = epoch
             _write_fold_analysis(place, run, data, folds, fold, epoch, motions, tower, config.pairs)
     if kept:
-        histories = [read_history(run.part(fold) / "metrics.csv", epoch) for fold, epoch in kept.items()]
+        histories = [read_history(run.fold_dir(fold) / "metrics.csv", epoch) for fold, epoch in kept.items()]
         name = f"{run.name}, mean of {len(histories)} folds (thin: each)" if len(histories) > 1 else qualitative.model_title(run, *kept)
         plots.plot_curves(folder / "curves.png", name, histories, rate, label)
         page.write_page(folder / "index.html", browser.page_of_runs([run], data, folds), read)
@@ -114,7 +114,7 @@ def write_run_report(
 
 def finished_models(run: Run) -> list[int | None]:
     """The finished folds, and the model of all data (None) where it is."""
-    return [*run.finished(), *([None] if run.full() else [])]
+    return [*run.finished_folds(), *([None] if run.has_full_model() else [])]
 
 
 def drawn_models(run: Run, config: ReportConfig) -> list[int | None]:
@@ -157,7 +157,7 @@ def _draw_attention(
     layer: int,
 ) -> None:
     if not attention.token_names(model.motion_tower):
-        print(f"{run.part(fold)}: no picture of attention, since {run.config.motion.motion_tower} is a tower of its own")
+        print(f"{run.fold_dir(fold)}: no picture of attention, since {run.config.motion.motion_tower} is a tower of its own")
         return
     rows = np.arange(len(data.training.ids)) if fold is None else folds.val_idx(fold)
     attention.draw_probe(place, epoch, qualitative.model_title(run, fold), model, motions, data, rows, layer)
@@ -171,12 +171,12 @@ def _write_fold_analysis(
     fold: int,
     epoch: int,
     motions: MotionTensors,
-    tower: text_tower.ClipTower | text_tower.HfTower,
+    tower: text_tower.TextTower,
     pairs: int,
 ) -> None:
     out = oof.load_out_of_fold(run, fold)
     if len(out.ids) < qualitative.MIN_PAIRS:
-        print(f"{run.part(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions")
+        print(f"{run.fold_dir(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions")
         return
     frozen, cache = not text_tower.is_trained(run.config.text), run.config.data.work_dir / "text"
     precision = partial(autocast, motions.device, uses_bfloat16(run.config.fit.amp, motions.device))

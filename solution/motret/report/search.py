@@ -70,15 +70,15 @@ def choose_search_run(config: SearchConfig) -> Run:
     """The run that is named, or the one of which a fold finished last. RunError where it has no finished fold."""
     if config.run is not None:
         run = open_named_run(config.run, config.out_dir)
-        if not run.finished():
+        if not run.finished_folds():
             raise RunError(run.folder, "has no finished fold", "train it again with --resume auto")
         return run
-    finished = [run for run in list_runs(config.out_dir) if run.finished()]
+    finished = [run for run in list_runs(config.out_dir) if run.finished_folds()]
     if not finished:
         raise RunError(
             config.out_dir, "holds no run with a finished fold", "train one: `python solution/train.py holistic`; or name one with --run"
         )
-    return max(finished, key=lambda run: max((run.part(fold) / "oof.npz").stat().st_mtime_ns for fold in run.finished()))
+    return max(finished, key=lambda run: max((run.fold_dir(fold) / "oof.npz").stat().st_mtime_ns for fold in run.finished_folds()))
 
 
 def _search_training(asked: SearchModel, config: SearchConfig) -> SearchResult:
@@ -86,10 +86,10 @@ def _search_training(asked: SearchModel, config: SearchConfig) -> SearchResult:
     data = dataset.load_training(config.data, config.machine.jobs)
     check_run_matches(asked.run, data, folds.read_folds(data, config.data.folds_dir), "--run")
     rows, similarities = [], []
-    for fold in asked.run.finished():
+    for fold in asked.run.finished_folds():
         out = oof.load_out_of_fold(asked.run, fold)
         similarities.append(ZScore.of(out.similarity())(out.motion @ asked.text(asked.model(fold))))
-        rows.append(out.row)
+        rows.append(out.data_idx)
     row = np.concatenate(rows)
     training = data.training
     missing = len(training.ids) - len(row)
@@ -99,7 +99,7 @@ def _search_training(asked: SearchModel, config: SearchConfig) -> SearchResult:
         tuple(training.paths[at] for at in row),
         tuple(training.captions[at] for at in row),
         np.concatenate(similarities),
-        _models_note(asked.run, asked.run.finished()),
+        _models_note(asked.run, asked.run.finished_folds()),
         f"{len(row)} training motions",
         f"Each motion is ranked by the one model that was not trained on it.{left_out}",
         data.store.config,
@@ -130,9 +130,7 @@ def _search_folder(asked: SearchModel, config: SearchConfig) -> SearchResult:
         names,
         files,
         asked.run.features,
-        config.data.work_dir,
-        min_frames=config.data.min_frames,
-        strict=config.data.strict,
+        config.data,
         jobs=config.machine.jobs,
     )
     paths = dict(zip(names, files, strict=True))
@@ -145,9 +143,9 @@ def _mean_over_models(asked: SearchModel, packed: FeatureStore, paths: tuple[Pat
     """Motions that no model was trained on: the mean over all of the run's models, each on the scale of its own held-out gallery."""
     run = asked.run
     dataset.check_persons(packed, run.persons, paths[0].parent)
-    scales = {fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity()) for fold in run.finished()}
+    scales = {fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity()) for fold in run.finished_folds()}
     shared = ZScore.mean_of(list(scales.values()))
-    parts: list[int | None] = [*run.finished(), *([None] if run.full() else [])]
+    parts: list[int | None] = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
     similarities = []
     for part in parts:
         model = asked.model(part)

@@ -12,7 +12,7 @@ def make_plot_callback(fold_context: FoldContext) -> PlotCallback | None:
     """Draws after each epoch of a fold what the flags ask for; None where they ask for nothing."""
     run, fold, data, folds = fold_context.run, fold_context.fold, fold_context.data, fold_context.folds
     place, tower = fold_context.context, fold_context.tower
-    chosen, part = run.config.snapshots, run.part(fold)
+    chosen, part = run.config.snapshots, run.fold_dir(fold)
     seen = folds.train_idx(0) if fold is None else folds.val_idx(fold)
     shows, analyses = chosen.save_attention, chosen.run_qualitative
     if analyses and (fold is None or len(seen) < qualitative.MIN_PAIRS):

@@ -1,4 +1,4 @@
-"""Models of a run: fresh, as a fold's training begins, or opened, as it ended."""
+"""Checkpoints of a run, and its models: as training begins, and as it ended."""
 
 import copy
 import pickle
@@ -13,35 +13,46 @@ from motret.config.training import TrainConfig
 from motret.data.batching import MotionTensors
 from motret.data.dataset import TrainingData
 from motret.errors import RunError, WeightsError
-from motret.models import layers, text_tower
+from motret.models import layers, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
+from motret.models.text_tower import TextTower
 from motret.runs import provenance
 from motret.runs.run import Run
 from motret.utils import files
 
+FORMER_PARAMETERS = {"to_qkv": "qkv", "from_heads": "proj", "summary": "cls_token"}
+"""Modules and parameters of a motion tower by the names that earlier checkpoints give them."""
+FORMER_KEYS = {"highest": "base_lr"}
+"""Values of a parameter group of the optimizer by the names that earlier checkpoints give them."""
+BACKBONE_POSITIONS = ("backbone.positions", "backbone.sequence_embedding")
+"""Parameters that only the motion towers with a backbone have."""
+
 
 def build_model(
-    config: TrainConfig, run: Run, columns: dict[str, slice], tower: text_tower.ClipTower | text_tower.HfTower, seed: int
+    config: TrainConfig, run: Run, columns: dict[str, slice], tower: TextTower, seed: int
 ) -> DualEncoder:
-    """A fresh model; its first weights follow from the seed alone.
+    """A model with random weights, which follow from the seed alone; a frozen tower is left out.
 
-    A pretrained tower that trains is copied: trained in place it would carry what one fold learned into the next.
+    A pretrained tower that trains is copied: trained in place it would carry what one fold learns
+    into the next.
     """
     trains = text_tower.is_trained(config.text)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if trains:
-            tower = text_tower.make_text_tower(config.text) if text_tower.trains_from_scratch(config.text) else copy.deepcopy(tower)
+        if text_tower.trains_from_scratch(config.text):
+            tower = registry.make_text_tower(config.text)
+        elif trains:
+            tower = copy.deepcopy(tower)
         model = DualEncoder(config, run.persons, columns, tower.dim, tower if trains else None)
     if config.fit.grad_checkpoint:
         layers.enable_grad_checkpointing(model.motion_tower, config.motion.motion_tower)
-        if trains:
+        if model.text_tower is not None:
             layers.enable_grad_checkpointing(model.text_tower, config.text.text_tower)
     return model
 
 
 def fold_seed(config: TrainConfig, fold: int | None) -> int:
-    """The number that all random choices of a fold's training follow from."""
+    """The seed of all random choices of a fold's training."""
     return config.machine.seed * 1000 + (999 if fold is None else fold)
 
 
@@ -49,57 +60,116 @@ def init_model(
     run: Run,
     data: TrainingData,
     motions: MotionTensors,
-    tower: text_tower.ClipTower | text_tower.HfTower,
+    tower: TextTower,
     fold: int | None,
-    learn: np.ndarray,
+    train_idx: np.ndarray,
 ) -> DualEncoder:
-    """The model of a fold as its training begins, but for published weights; learn: rows of the motions it will learn from."""
-    model = build_model(run.config, run, data.store.columns, tower, fold_seed(run.config, fold)).to(motions.device)
-    model.set_statistics(*motions.statistics(torch.from_numpy(learn).to(motions.device)))
+    """The model of a fold as its training begins, but for published weights.
+
+    train_idx: the motions it learns from, which its feature statistics are of.
+    """
+    seed = fold_seed(run.config, fold)
+    model = build_model(run.config, run, data.store.columns, tower, seed).to(motions.device)
+    model.set_statistics(*motions.statistics(torch.from_numpy(train_idx).to(motions.device)))
     return model
 
 
 def load_model(
-    run: Run, part: int | None, columns: dict[str, slice], tower: text_tower.ClipTower | text_tower.HfTower, device: torch.device
+    run: Run, fold: int | None, columns: dict[str, slice], tower: TextTower, device: torch.device
 ) -> tuple[DualEncoder, int]:
-    """The finished model of a fold, or of all motions (None), and the epoch that was kept of it; columns: of the features.
+    """The finished model of a fold, or of all motions (None), and the epoch of its checkpoint.
 
-    RunError where the text tower or the features are not those the run was trained with.
+    columns: of the features. RunError where the text tower or the features are not those the run
+    was trained with.
     """
     provenance.check_inputs(run, tower)
     model = build_model(run.config, run, columns, tower, 0).to(device)
-    return model, load_weights(best_checkpoint(run.part(part)), model, device)["epoch"]
+    checkpoint = load_weights(best_checkpoint(run.fold_dir(fold)), model, device)
+    return model, checkpoint["epoch"]
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Saves tensors and plain values, whole or not at all."""
-    files.atomic_write(path, lambda beside: torch.save(content, beside))
+    files.atomic_write(path, lambda tmp_path: torch.save(content, tmp_path))
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Reads a checkpoint safely. WeightsError where it is missing or broken."""
+    """The content of a checkpoint, under today's parameter names; nothing in the file is run.
+
+    WeightsError where it is missing or broken.
+    """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as missing:
-        raise WeightsError(path, "no such checkpoint", "train the run again") from missing
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as broken:
-        raise WeightsError(path, "is no readable checkpoint", "remove it and train with --resume auto") from broken
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(path, "no such checkpoint", "train the run again") from error
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        pickle.UnpicklingError,
+    ) as error:
+        fix = "remove it and train with --resume auto"
+        raise WeightsError(path, "is no readable checkpoint", fix) from error
+    renamed: dict[str, Any] = _with_current_names(content)
+    return renamed
 
 
 def load_weights(path: Path, model: nn.Module, device: torch.device) -> dict[str, Any]:
-    """Puts the weights of a checkpoint into a model and returns the checkpoint. WeightsError where they do not fit."""
-    kept = load_checkpoint(path, device)
+    """Loads a checkpoint's weights into a model. WeightsError where they do not fit.
+
+    Returns the content of the checkpoint.
+    """
+    checkpoint = load_checkpoint(path, device)
     try:
-        model.load_state_dict(kept["model"])
-    except (RuntimeError, KeyError, TypeError) as other:
-        reason = str(other).strip().splitlines()[-1].strip()
-        raise WeightsError(path, f"holds another model ({reason})", "use the code it was trained with, or train again") from other
-    return kept
+        model.load_state_dict(checkpoint["model"])
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        fix = "use the code it was trained with, or train again"
+        raise WeightsError(path, f"holds another model ({reason})", fix) from error
+    return checkpoint
 
 
-def best_checkpoint(part: Path) -> Path:
-    """The checkpoint a finished fold is judged by."""
-    found = sorted(part.glob("best_epoch*.pt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise RunError(part, "has no best_epoch<N>.pt", "train it again with --resume auto")
-    return found[-1]
+def best_checkpoint(fold_dir: Path) -> Path:
+    """The checkpoint that is a fold's finished model. RunError where there is none."""
+    checkpoints = sorted(fold_dir.glob("best_epoch*.pt"), key=lambda path: path.stat().st_mtime)
+    if not checkpoints:
+        fix = "train it again with --resume auto"
+        raise RunError(fold_dir, "has no best_epoch<N>.pt", fix)
+    return checkpoints[-1]
+
+
+def _with_current_names(content: Any) -> Any:
+    """The content of a checkpoint with today's names for `FORMER_PARAMETERS` and `FORMER_KEYS`.
+
+    Parameters are named in state dicts (of the model, its average, or a motion tower alone) and in
+    lists. A tower of one's own keeps its names.
+    """
+    if isinstance(content, list):
+        return [
+            _rename_parameter(item) if isinstance(item, str) else _with_current_names(item)
+            for item in content
+        ]
+    if not isinstance(content, dict):
+        return content
+    prefix = _motion_tower_prefix(content)
+    renamed = {}
+    for name, value in content.items():
+        if prefix is not None and name.startswith(prefix):
+            name = _rename_parameter(name)
+        renamed[FORMER_KEYS.get(name, name)] = _with_current_names(value)
+    return renamed
+
+
+def _rename_parameter(name: str) -> str:
+    return ".".join(FORMER_PARAMETERS.get(module, module) for module in name.split("."))
+
+
+def _motion_tower_prefix(state: dict[Any, Any]) -> str | None:
+    """What stands before the parameters of a motion tower with a backbone; None without one."""
+    for name in state:
+        for positions in BACKBONE_POSITIONS:
+            if isinstance(name, str) and name.endswith(positions):
+                return name.removesuffix(positions)
+    return None

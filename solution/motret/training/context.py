@@ -62,7 +62,7 @@ class FoldContext:
     data: TrainingData
     folds: Folds
     context: TrainContext
-    tower: text_tower.ClipTower | text_tower.HfTower
+    tower: text_tower.TextTower
 
     @property
     def config(self) -> TrainConfig:
@@ -71,7 +71,7 @@ class FoldContext:
     @property
     def fold_dir(self) -> Path:
         """Folder of the fold's checkpoints and results."""
-        return self.run.part(self.fold)
+        return self.run.fold_dir(self.fold)
 
     @property
     def seed(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
@@ -24,8 +24,9 @@ from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, history, oof
 from motret.runs.history import EpochCallback, EpochStats, PlotCallback
 from motret.runs.oof import OutOfFold
-from motret.training import grad_cache, optim, validate, wise_ft
+from motret.training import grad_cache, objective, optim, validate, wise_ft
 from motret.training.context import FoldContext, TrainContext
+from motret.training.objective import BatchLoss
 from motret.training.optim import lr_scale, make_optimizer
 from motret.utils import files, progress
 
@@ -46,8 +47,8 @@ def fit(
     Returns the held-out score of the checkpoint that is kept. Shows a bar, or tells `watch`.
     """
     run, fold = fold_context.run, fold_context.fold
-    run.part(fold).mkdir(parents=True, exist_ok=True)
-    log = _open_log(run.part(fold) / "train_log.txt")
+    run.fold_dir(fold).mkdir(parents=True, exist_ok=True)
+    log = _open_log(run.fold_dir(fold) / "train_log.txt")
     try:
         return _fit(fold_context, on_epoch_end, make_plots, log)
     finally:
@@ -63,7 +64,7 @@ def _fit(
 ) -> Score | None:
     run, fold, data, folds = fold_context.run, fold_context.fold, fold_context.data, fold_context.folds
     place, tower = fold_context.context, fold_context.tower
-    config, part = run.config, run.part(fold)
+    config, part = run.config, run.fold_dir(fold)
     learn, held = fold_context.train_idx, fold_context.val_idx
     if len(learn) < 2:
         raise RunError(run.folder, f"fold {fold} leaves {len(learn)} motions to learn from", "use fewer folds or more data")
@@ -160,22 +161,22 @@ def _train_epoch(
     torch.manual_seed(seed)  # for layers that draw from torch's own generator
     order, noise = np.random.default_rng([stream, number]), torch.Generator(place.device).manual_seed(seed)
     steps = batching.steps_per_epoch(len(learn), config.fit.effective_batch_size)
-    total, rate = torch.zeros((), device=place.device), 0.0
+    means, rate = objective.LossMeans(place.device), 0.0
     pieces = batching.N_LENGTH_BUCKETS * config.fit.grad_accum
     drawn = batching.iterate_epoch(
         place.motions, place.table, learn, config.fit.effective_batch_size, order, noise, pieces, place.augmentation
     )
     for step, batch in enumerate(drawn):
         rate = lr_scale(number * steps + step, epochs * steps, steps, config.optim)
-        total += train_step(model, optimiser, batch, place, config, rate)
+        means.add(train_step(model, optimiser, batch, place, config, rate))
         bar.update()
-    loss = float(total) / steps
+    loss = means.mean_total()
     return EpochStats(number + 1, time.perf_counter() - began, config.optim.lr * rate, 1 / model.logit_scale().item(), loss)
 
 
 def train_step(
     model: DualEncoder, optimiser: torch.optim.Optimizer, batch: batching.Batch, place: TrainContext, config: TrainConfig, rate: float
-) -> Tensor:
+) -> BatchLoss:
     """One step at `rate` times the groups' learning rates; returns the loss, detached and still on the device."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * rate
@@ -200,8 +201,8 @@ def load_backbone(model: DualEncoder, config: TrainConfig, log: logging.Logger) 
     if config.motion.weights_file is None:
         return ()
     found = pretrained.load_backbone_weights(backbone_of(model, config, "--backbone_weights"), config.motion)
-    print(found.line)
-    log.info(found.line)
+    print(found.summary)
+    log.info(found.summary)
     return found.names
 
 

@@ -1,11 +1,9 @@
-"""Gradients of large batches in little memory: the embeddings of all parts of a batch are cached, the graph of one part is kept.
+"""Gradients of large batches in little memory (GradCache, Gao et al. 2021).
 
-A contrastive loss needs every embedding of its batch at once, so gradients of small batches cannot be summed. Embeddings are made
-without a graph, the loss gives their gradients, and each part is embedded once more to carry them on to the weights (Gao et al. 2021,
-GradCache). The second pass draws what the first drew.
+A contrastive loss needs every embedding of its batch at once, so gradients of small batches cannot be summed. All chunks of a
+batch are embedded without a graph, the loss gives the gradients of the embeddings, and each chunk is embedded once more to
+carry them on to the weights. The second pass draws the same random numbers as the first.
 """
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,44 +13,60 @@ from motret.data.batching import Batch
 from motret.models.dual_encoder import DualEncoder
 from motret.training import objective
 from motret.training.context import TrainContext
+from motret.training.objective import BatchEmbeddings, BatchLoss
 
 
-def backward(model: DualEncoder, batch: Batch, place: TrainContext, config: TrainConfig) -> Tensor:
-    """Adds the gradient of a batch's loss to the weights and returns the loss, detached; the graph of 1 / --grad_accum of it at a time."""
+def backward(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
+    """Adds the gradient of a batch's loss to the weights; returns the loss, detached.
+
+    The graph of 1 / --grad_accum of the batch is in memory at a time.
+    """
     if config.fit.grad_accum == 1:
-        loss = objective.batch_loss(model, batch, place, config)
-        loss.backward()
+        loss = objective.batch_loss(model, batch, context, config)
+        _backward(loss.total)
         return loss.detach()
-    parts, draws, told = batch.split(config.fit.grad_accum), [], []
+    chunks, rng_states, embeddings = batch.split(config.fit.grad_accum), [], []
     with torch.no_grad():
-        for part in parts:
-            draws.append(_rng_states(part))
-            told.append(objective.embed_batch(model, part, place, config))
-    joined = objective.BatchEmbeddings.join(told)
-    cached = {name: vectors.requires_grad_() for name, vectors in joined.vectors.items()}
-    loss = objective.total_loss(replace(joined, vectors=cached), model.logit_scale(), batch, place, config)
-    loss.backward()
-    sizes = {name: [len(one.vectors[name]) for one in told] for name in cached}
-    slopes = {name: vectors.grad.split(sizes[name]) for name, vectors in cached.items() if vectors.grad is not None}
-    for number, (part, drawn) in enumerate(zip(parts, draws, strict=True)):
-        _restore_rng_states(part, drawn)
-        again = objective.embed_batch(model, part, place, config).vectors
-        torch.autograd.backward([again[name] for name in slopes], [slope[number] for slope in slopes.values()])
+        for chunk in chunks:
+            rng_states.append(_rng_states(chunk))
+            embeddings.append(objective.embed_batch(model, chunk, context, config))
+    cached = BatchEmbeddings.concat(embeddings)
+    for vectors in cached.vectors().values():
+        vectors.requires_grad_()
+    loss = objective.total_loss(cached, model.logit_scale(), batch, context, config)
+    _backward(loss.total)
+    embedding_grads = _split_grads(cached, embeddings)
+    for number, (chunk, states) in enumerate(zip(chunks, rng_states, strict=True)):
+        _restore_rng_states(chunk, states)
+        recomputed = objective.embed_batch(model, chunk, context, config).vectors()
+        grads = [chunk_grads[number] for chunk_grads in embedding_grads.values()]
+        torch.autograd.backward([recomputed[name] for name in embedding_grads], grads)
     return loss.detach()
 
 
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _split_grads(cached: BatchEmbeddings, chunks: list[BatchEmbeddings]) -> dict[str, tuple[Tensor, ...]]:
+    """Gradient of each field, split over the chunks; fields that the loss does not depend on are left out."""
+    sizes = [{name: len(vectors) for name, vectors in chunk.vectors().items()} for chunk in chunks]
+    grads = {name: vectors.grad for name, vectors in cached.vectors().items()}
+    return {name: grad.split([size[name] for size in sizes]) for name, grad in grads.items() if grad is not None}
+
+
 def _rng_states(batch: Batch) -> list[Tensor]:
-    """Where the random generators stand that the embeddings of a batch draw from."""
-    own = batch.buckets[0].generator
-    states = [torch.get_rng_state(), *([] if own is None else [own.get_state()])]
+    """States of the random generators that the embeddings of a batch draw from."""
+    generator = batch.buckets[0].generator
+    states = [torch.get_rng_state(), *([] if generator is None else [generator.get_state()])]
     return states + ([torch.cuda.get_rng_state(batch.train_idx.device)] if batch.train_idx.is_cuda else [])
 
 
 def _restore_rng_states(batch: Batch, states: list[Tensor]) -> None:
-    """Puts the generators back to where `_draws` found them."""
-    own, left = batch.buckets[0].generator, list(states)
-    torch.set_rng_state(left.pop(0))
-    if own is not None:
-        own.set_state(left.pop(0))
+    """Puts the generators back to what `_rng_states` returned."""
+    generator, remaining = batch.buckets[0].generator, list(states)
+    torch.set_rng_state(remaining.pop(0))
+    if generator is not None:
+        generator.set_state(remaining.pop(0))
     if batch.train_idx.is_cuda:
-        torch.cuda.set_rng_state(left.pop(0), batch.train_idx.device)
+        torch.cuda.set_rng_state(remaining.pop(0), batch.train_idx.device)

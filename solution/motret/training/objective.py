@@ -1,8 +1,10 @@
-"""What is minimised: the contrast of motions and captions, and what their parts add to it."""
+"""What is minimised: a weighted sum of named losses. `LOSS_TERMS` lists them; docs/add_loss_term.md shows how to add one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import accumulate
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -11,97 +13,263 @@ from torch import Tensor
 from motret.config.training import TrainConfig
 from motret.data import part_mixing
 from motret.data.batching import Batch
+from motret.data.features import Columns
 from motret.data.inputs import MotionBatch
 from motret.models.dual_encoder import DualEncoder
 from motret.training import losses
 from motret.training.context import TrainContext
 
 SAMPLE_MOTIONS = 1000
-"""Motions by which the share of excluded negatives is measured."""
+"""Motions by which the fraction of excluded negatives is measured."""
 
 
-@dataclass(frozen=True)
-class BatchEmbeddings:
-    """What a model says of a batch of B motions with C captions, as unit vectors.
+# ---- embeddings of a batch
 
-    vectors: by name caption (C, d) and motion (B, d); where parts are learned from, part_text (B, 5, d) and parts (B, W, 5, d), by each
-    of the tower's W ways to tell them; where parts are mixed, mixed (B, d) and mixed_parts (B, W, 5, d). other (B,) and replaced (B, 5):
-    the motion that gave parts to each mixed one, and which.
+
+@dataclass(frozen=True, kw_only=True)
+class MotionEmbeddings:
+    """Unit vectors of B motions.
+
+    motion: (B, d). Where parts are trained on, parts: (B, W, 5, d), by each of the tower's W part views. Where parts are mixed,
+    mixed: (B, d) and mixed_parts: (B, W, 5, d) of motions with some parts of others, donor_idx: (B,) the motion that each has
+    parts of, and replaced: (B, 5) which parts.
     """
 
-    vectors: dict[str, Tensor]
-    other: Tensor | None = None
+    motion: Tensor
+    parts: Tensor | None = None
+    mixed: Tensor | None = None
+    mixed_parts: Tensor | None = None
+    donor_idx: Tensor | None = None
     replaced: Tensor | None = None
 
     @classmethod
-    def join(cls, told: Sequence["BatchEmbeddings"]) -> "BatchEmbeddings":
-        """What was said of the pieces of a batch as what is said of the batch."""
-        vectors = {name: torch.cat([one.vectors[name] for one in told]) for name in told[0].vectors}
-        if told[0].other is None:
-            return cls(vectors)
-        starts = accumulate((len(one.vectors["motion"]) for one in told[:-1]), initial=0)
-        other = torch.cat([one.other + start for one, start in zip(told, starts, strict=True)])
-        return cls(vectors, other, torch.cat([one.replaced for one in told]))
+    def concat(cls, chunks: Sequence[Self]) -> Self:
+        """The embeddings of a batch from those of its chunks; a field that one of them lacks is None."""
+        starts = accumulate((len(chunk.motion) for chunk in chunks[:-1]), initial=0)
+        shifted = [chunk._shift_donors(start) for chunk, start in zip(chunks, starts, strict=True)]
+        return cls(**{item.name: _concat([getattr(chunk, item.name) for chunk in shifted]) for item in fields(cls)})
+
+    def _shift_donors(self, start: int) -> Self:
+        return self if self.donor_idx is None else replace(self, donor_idx=self.donor_idx + start)
+
+    def vectors(self) -> dict[str, Tensor]:
+        """The fields that hold vectors: those that a loss has gradients of."""
+        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.is_floating_point()}
 
 
-def batch_loss(model: DualEncoder, batch: Batch, place: TrainContext, config: TrainConfig) -> Tensor:
-    """The loss of a training batch, with gradient."""
-    return total_loss(embed_batch(model, batch, place, config), model.logit_scale(), batch, place, config)
+def _concat(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(present) if len(present) == len(tensors) else None
 
 
-def embed_batch(model: DualEncoder, batch: Batch, place: TrainContext, config: TrainConfig) -> BatchEmbeddings:
-    """Everything the loss of a batch asks of the model."""
-    with place.autocast():
-        caption = model.encode_captions(place.bank, batch.caption_idx, batch.generator)
-        if place.part_texts is None:
-            return BatchEmbeddings({"caption": caption, "motion": torch.cat([model.encode_motions(piece) for piece in batch.buckets])})
-        rows = part_rows(batch, place)
-        part_text = model.encode_captions(place.bank, rows.clamp(min=0).flatten()).unflatten(0, rows.shape)
-        mixes = config.parts.lambda_mix > 0 and min(len(piece.lengths) for piece in batch.buckets) > 1  # somebody to take parts from
-        moved = BatchEmbeddings.join([embed_bucket(model, piece, place.motions.columns, mixes) for piece in batch.buckets])
-    return replace(moved, vectors={"caption": caption, "part_text": part_text} | moved.vectors)
+@dataclass(frozen=True, kw_only=True)
+class BatchEmbeddings(MotionEmbeddings):
+    """Unit vectors of a batch of B motions with C captions.
+
+    caption: (C, d). Where parts are trained on, part_text: (B, 5, d), any vector where a part has no text.
+    """
+
+    caption: Tensor
+    part_text: Tensor | None = None
 
 
-def part_rows(batch: Batch, place: TrainContext) -> Tensor:
-    """(B, 5) bank rows of the part texts of a batch, as its motions are shown; -1 where a part is undefined."""
-    rows = place.part_texts[batch.train_idx]
-    return rows if batch.mirrored is None else torch.where(batch.mirrored[:, None], place.mirrored_part_texts[batch.train_idx], rows)
+def embed_batch(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchEmbeddings:
+    """All embeddings that the losses of a batch need."""
+    with context.autocast():
+        caption = model.encode_captions(context.bank, batch.caption_idx, batch.generator)
+        text_idx = part_text_idx(batch, context)
+        if text_idx is None:
+            motion = torch.cat([model.encode_motions(bucket) for bucket in batch.buckets])
+            return BatchEmbeddings(caption=caption, motion=motion)
+        part_text = model.encode_captions(context.bank, text_idx.clamp(min=0).flatten()).unflatten(0, text_idx.shape)
+        mixes = config.parts.lambda_mix > 0 and min(len(bucket.lengths) for bucket in batch.buckets) > 1  # a donor is another motion
+        buckets = [embed_bucket(model, bucket, context.motions.columns, mixes) for bucket in batch.buckets]
+    return BatchEmbeddings(caption=caption, part_text=part_text, **vars(MotionEmbeddings.concat(buckets)))
 
 
-def embed_bucket(model: DualEncoder, piece: MotionBatch, columns: dict[str, slice], mixes: bool) -> BatchEmbeddings:
-    """The motions of a piece and their parts, and where parts are mixed, the mixed ones and theirs."""
-    motion, parts = model.encode_motions_and_parts(piece)
-    told = {"motion": motion, "parts": torch.stack(parts, dim=1)}
+def embed_bucket(model: DualEncoder, bucket: MotionBatch, columns: Columns, mixes: bool) -> MotionEmbeddings:
+    """Embeddings of the motions of a bucket and of their parts, and with `mixes` of motions with parts of others."""
+    motion, parts = model.encode_motions_and_parts(bucket)
+    plain = MotionEmbeddings(motion=motion, parts=torch.stack(parts, dim=1))
     if not mixes:
-        return BatchEmbeddings(told)
-    mix = part_mixing.sample_part_mix(piece, columns)
+        return plain
+    mix = part_mixing.sample_part_mix(bucket, columns)
     mixed, mixed_parts = model.encode_motions_and_parts(mix.motions)
-    return BatchEmbeddings(told | {"mixed": mixed, "mixed_parts": torch.stack(mixed_parts, dim=1)}, mix.donor_idx, mix.replaced)
+    mixed_parts = torch.stack(mixed_parts, dim=1)
+    return replace(plain, mixed=mixed, mixed_parts=mixed_parts, donor_idx=mix.donor_idx, replaced=mix.replaced)
 
 
-def total_loss(told: BatchEmbeddings, scale: Tensor, batch: Batch, place: TrainContext, config: TrainConfig) -> Tensor:
-    """The loss, from what the model says of a batch and 1 / tau.
+def part_text_idx(batch: Batch, context: TrainContext) -> Tensor | None:
+    """(B, 5) bank indices of the part texts of a batch, of mirrored motions the mirrored texts; -1 where a part is undefined.
 
-    L_global + lambda_part * L_part + lambda_mix * (L_global_mix + lambda_part * L_part_mix) + lambda_direction * L_direction;
+    None where no part texts are trained on.
+    """
+    if context.part_texts is None:
+        return None
+    plain = context.part_texts[batch.train_idx]
+    if batch.mirrored is None or context.mirrored_part_texts is None:
+        return plain
+    return torch.where(batch.mirrored[:, None], context.mirrored_part_texts[batch.train_idx], plain)
+
+
+# ---- the terms of the loss
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """All that a loss term may use of a batch. logit_scale: 1 / tau."""
+
+    embeddings: BatchEmbeddings
+    logit_scale: Tensor
+    batch: Batch
+    context: TrainContext
+    config: TrainConfig
+
+    @cached_property
+    def mean_caption(self) -> Tensor:
+        """(B, d) mean of each motion's caption embeddings, as unit vectors."""
+        embeddings = self.embeddings
+        return losses.mean_by_motion(embeddings.caption, self.batch.motion_idx, len(embeddings.motion))
+
+    @cached_property
+    def part_defined(self) -> Tensor:
+        """(B, 5) which parts have a text."""
+        text_idx = part_text_idx(self.batch, self.context)
+        assert text_idx is not None, "no part texts are trained on"
+        return text_idx >= 0
+
+
+def global_loss(inputs: LossInputs) -> Tensor:
+    """L_global, the contrast of motions and captions."""
+    embeddings, batch = inputs.embeddings, inputs.batch
+    caption = mix_captions(embeddings.caption, batch, inputs.config)
+    indices = batch.caption_idx, batch.motion_idx
+    return contrastive_loss(embeddings.motion, caption, inputs.logit_scale, *indices, inputs.context, inputs.config)
+
+
+def part_loss(inputs: LossInputs) -> Tensor | None:
+    """L_part, the soft contrast of parts and part texts."""
+    parts, part_text = inputs.embeddings.parts, inputs.embeddings.part_text
+    if parts is None or part_text is None:
+        return None
+    return part_contrast_loss(parts, part_text, inputs.part_defined, inputs.config)
+
+
+def direction_loss(inputs: LossInputs) -> Tensor | None:
+    """L_direction: parts lie to the whole as their texts do."""
+    motion, parts, part_text = inputs.embeddings.motion, inputs.embeddings.parts, inputs.embeddings.part_text
+    if parts is None or part_text is None:
+        return None
+    return part_direction_term(motion, inputs.mean_caption, parts, part_text, inputs.part_defined)
+
+
+def mix_loss(inputs: LossInputs) -> Tensor | None:
+    """L_global_mix + lambda_part * L_part_mix of mixed motions; a batch with nothing to mix has none."""
+    if inputs.embeddings.mixed is None:
+        return None
+    return mixture_loss(inputs.embeddings, inputs.logit_scale, inputs.mean_caption, inputs.part_defined, inputs.config)
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """One loss of the table.
+
+    name: its column in metrics.csv is loss_<name>; weight: its factor in the sum, None where the settings leave it out;
+    compute: its value for a batch, None where the batch has nothing to compute it of.
+    """
+
+    name: str
+    weight: Callable[[TrainConfig], float | None]
+    compute: Callable[[LossInputs], Tensor | None]
+
+
+LOSS_TERMS = (
+    LossSpec("global", lambda config: 1.0, global_loss),
+    LossSpec("part", lambda config: config.parts.lambda_part, part_loss),
+    LossSpec("direction", lambda config: config.parts.lambda_direction or None, direction_loss),
+    LossSpec("mix", lambda config: config.parts.lambda_mix or None, mix_loss),
+)
+"""The losses, summed in this order."""
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """A loss of a batch: its name, its value () and its weight in the sum."""
+
+    name: str
+    value: Tensor
+    weight: float
+
+    def weighted(self) -> Tensor:
+        return self.value if self.weight == 1 else self.weight * self.value
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """What is minimised for a batch: total () is the weighted sum of the terms."""
+
+    total: Tensor
+    terms: tuple[LossTerm, ...]
+
+    def detach(self) -> "BatchLoss":
+        """The same without a graph; still on the device."""
+        return BatchLoss(self.total.detach(), tuple(replace(term, value=term.value.detach()) for term in self.terms))
+
+
+def batch_loss(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
+    """The loss of a training batch, with its graph."""
+    return total_loss(embed_batch(model, batch, context, config), model.logit_scale(), batch, context, config)
+
+
+def total_loss(embeddings: BatchEmbeddings, logit_scale: Tensor, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
+    """The loss of a batch from its embeddings, term by term.
+
+    L_global + lambda_part * L_part + lambda_direction * L_direction + lambda_mix * (L_global_mix + lambda_part * L_part_mix);
     without part texts L_global alone.
     """
-    said, chosen = told.vectors, config.parts
-    caption = mix_captions(said["caption"], batch, config)
-    total = contrastive_loss(said["motion"], caption, scale, batch.caption_idx, batch.motion_idx, place, config)
-    if place.part_texts is None:
-        return total
-    defined = part_rows(batch, place) >= 0
-    text = losses.mean_by_motion(said["caption"], batch.motion_idx, len(said["motion"]))
-    total = total + chosen.lambda_part * part_contrast_loss(said["parts"], said["part_text"], defined, config)
-    if chosen.lambda_direction:
-        total = total + chosen.lambda_direction * part_direction_term(said["motion"], text, said["parts"], said["part_text"], defined)
-    if told.other is not None:
-        total = total + chosen.lambda_mix * mixture_loss(told, scale, text, defined, config)
-    return total
+    inputs = LossInputs(embeddings, logit_scale, batch, context, config)
+    terms: list[LossTerm] = []
+    for spec in LOSS_TERMS:
+        weight = spec.weight(config)
+        value = None if weight is None else spec.compute(inputs)
+        if weight is not None and value is not None:
+            terms.append(LossTerm(spec.name, value, weight))
+    total = terms[0].weighted()
+    for term in terms[1:]:
+        total = total + term.weighted()
+    return BatchLoss(total, tuple(terms))
+
+
+class LossMeans:
+    """Means over the steps of an epoch. They are summed on the device, which is read once, at the end."""
+
+    def __init__(self, device: torch.device):
+        self.steps, self.total = 0, torch.zeros((), device=device)
+        self.sums: dict[str, tuple[Tensor, int]] = {}
+
+    def add(self, loss: BatchLoss) -> None:
+        """Adds the detached loss of a step."""
+        self.steps += 1
+        self.total += loss.total
+        for term in loss.terms:
+            value, count = self.sums.get(term.name, (torch.zeros_like(self.total), 0))
+            self.sums[term.name] = value + term.value, count + 1
+
+    def mean_total(self) -> float:
+        """Mean of the weighted sum."""
+        return float(self.total) / self.steps
+
+    def mean_terms(self) -> dict[str, float]:
+        """Mean of each term, not weighted, over the steps that had it."""
+        return {name: float(value) / count for name, (value, count) in self.sums.items()}
+
+
+# ---- the losses of an objective, from embeddings
 
 
 def mix_captions(caption: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
-    """Captions (C, d) with a share (--caption_mix) of them replaced by the mean of all captions of their motion, as unit vectors."""
+    """Captions (C, d), some of them (--caption_mix) replaced by the mean of all captions of their motion, as unit vectors."""
     if not config.augment.caption_mix:
         return caption
     mean = losses.mean_by_motion(caption, batch.motion_idx, len(batch.train_idx))
@@ -110,66 +278,79 @@ def mix_captions(caption: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
 
 
 def part_contrast_loss(parts: Tensor, part_text: Tensor, defined: Tensor, config: TrainConfig) -> Tensor:
-    """L_part, the mean over the ways to tell parts. parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5)."""
-    chosen, tau = config.parts, config.loss.tau
-    found = [losses.soft_part_contrast(way, part_text, defined, tau, chosen.tau_prime, chosen.part_reduce) for way in parts.unbind(1)]
-    return torch.stack(found).mean()
+    """L_part, the mean over part views. parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5)."""
+    settings = config.loss.tau, config.parts.tau_prime, config.parts.part_reduce
+    per_view = [losses.soft_part_contrast(view, part_text, defined, *settings) for view in parts.unbind(1)]
+    return torch.stack(per_view).mean()
 
 
 def part_direction_term(motion: Tensor, text: Tensor, parts: Tensor, part_text: Tensor, defined: Tensor) -> Tensor:
-    """L_direction, the mean over the ways to tell parts. motion, text: (B, d)."""
-    return torch.stack([losses.part_direction_loss(motion, text, way, part_text, defined) for way in parts.unbind(1)]).mean()
+    """L_direction, the mean over part views. motion, text: (B, d); the rest as in `part_contrast_loss`."""
+    per_view = [losses.part_direction_loss(motion, text, view, part_text, defined) for view in parts.unbind(1)]
+    return torch.stack(per_view).mean()
 
 
-def mixture_loss(told: BatchEmbeddings, scale: Tensor, text: Tensor, defined: Tensor, config: TrainConfig) -> Tensor:
+def mixture_loss(embeddings: BatchEmbeddings, logit_scale: Tensor, text: Tensor, defined: Tensor, config: TrainConfig) -> Tensor:
     """L_global_mix + lambda_part * L_part_mix of motions with parts of others, and texts mixed alike.
 
-    text: (B, d) mean of each motion's captions; defined: (B, 5) of the batch as it was.
+    text: (B, d) mean of each motion's captions; defined: (B, 5) of the batch before mixing.
     """
-    said, other, replaced = told.vectors, told.other, told.replaced
-    share = replaced.float().mean(dim=1, keepdim=True)
-    target = F.normalize(share * text.index_select(0, other) + (1 - share) * text, dim=-1)
-    part_target = torch.where(replaced[..., None], said["part_text"].index_select(0, other), said["part_text"])
-    part_defined = torch.where(replaced, defined[other], defined)
-    host = torch.arange(len(text), device=text.device)
-    whole = losses.multi_positive_info_nce(target, said["mixed"], host, scale)
-    return whole + config.parts.lambda_part * part_contrast_loss(said["mixed_parts"], part_target, part_defined, config)
+    mixed, mixed_parts, part_text = embeddings.mixed, embeddings.mixed_parts, embeddings.part_text
+    donor_idx, replaced = embeddings.donor_idx, embeddings.replaced
+    assert mixed is not None and mixed_parts is not None and part_text is not None and donor_idx is not None and replaced is not None
+    weight = replaced.float().mean(dim=1, keepdim=True)
+    target = F.normalize(weight * text.index_select(0, donor_idx) + (1 - weight) * text, dim=-1)
+    part_target = torch.where(replaced[..., None], part_text.index_select(0, donor_idx), part_text)
+    part_defined = torch.where(replaced, defined[donor_idx], defined)
+    motion_idx = torch.arange(len(text), device=text.device)
+    whole = losses.multi_positive_info_nce(target, mixed, motion_idx, logit_scale)
+    return whole + config.parts.lambda_part * part_contrast_loss(mixed_parts, part_target, part_defined, config)
 
 
 def contrastive_loss(
-    motion: Tensor, caption: Tensor, scale: Tensor, rows: Tensor, motion_idx: Tensor, place: TrainContext, config: TrainConfig
+    motion: Tensor,
+    caption: Tensor,
+    logit_scale: Tensor,
+    caption_idx: Tensor,
+    motion_idx: Tensor,
+    context: TrainContext,
+    config: TrainConfig,
 ) -> Tensor:
-    """The loss of motions (B, d) and captions (C, d), captions that say the same kept out of each other's negatives.
+    """The contrast of motions (B, d) and captions (C, d), without the false negatives.
 
-    scale: 1 / tau; rows: (C,) bank rows of the captions; owner: (C,) motion of each.
+    logit_scale: 1 / tau; caption_idx: (C,) bank indices of the captions; motion_idx: (C,) motion of each.
     """
-    excluded = false_negatives(rows, motion_idx, len(motion), place, config) if config.loss.negative_threshold > 0 else None
-    return losses.multi_positive_info_nce(caption, motion, motion_idx, scale, excluded, config.loss.label_smoothing)
+    excluded = None
+    if config.loss.negative_threshold > 0:
+        excluded = false_negative_mask(caption_idx, motion_idx, len(motion), context, config)
+    return losses.multi_positive_info_nce(caption, motion, motion_idx, logit_scale, excluded, config.loss.label_smoothing)
 
 
-def false_negatives(rows: Tensor, motion_idx: Tensor, motions: int, place: TrainContext, config: TrainConfig) -> Tensor:
-    """(C, B) pairs of the captions in `rows` (C,) and motions that one could not call wrong.
+# ---- false negatives
 
-    A motion with a caption that says the same, or nearly the same: a cosine of at least --negative_threshold after the captions'
-    mean is taken off. Not nearly the same is what differs by a mirrored side ("waves the left hand", "waves the right hand").
+
+def false_negative_mask(caption_idx: Tensor, motion_idx: Tensor, n_motions: int, context: TrainContext, config: TrainConfig) -> Tensor:
+    """(C, B) pairs of the captions `caption_idx` (C,) and motions that are no fair negatives.
+
+    A motion has a caption that says the same, or nearly the same: a cosine of at least --negative_threshold after the captions'
+    mean is taken off. Captions that differ by a mirrored side ("waves the left hand", "waves the right hand") are not the same.
     """
-    same = losses.has_equivalent_caption(rows[:, None] == rows, motion_idx, motions)
-    if place.centred_captions is None or config.loss.negative_threshold > 1:
-        return same
-    vectors, sides = place.centred_captions[rows], place.caption_sides[rows]
+    equal = losses.has_equivalent_caption(caption_idx[:, None] == caption_idx, motion_idx, n_motions)
+    if context.centred_captions is None or context.caption_sides is None or config.loss.negative_threshold > 1:
+        return equal
+    vectors, sides = context.centred_captions[caption_idx], context.caption_sides[caption_idx]
     close = vectors @ vectors.T >= config.loss.negative_threshold
     mirrored = close & (sides[:, :1] == sides[:, 1])
-    return same | (
-        losses.has_equivalent_caption(close, motion_idx, motions) & ~losses.has_equivalent_caption(mirrored, motion_idx, motions)
-    )
+    has_close = losses.has_equivalent_caption(close, motion_idx, n_motions)
+    return equal | (has_close & ~losses.has_equivalent_caption(mirrored, motion_idx, n_motions))
 
 
-def excluded_negative_fraction(place: TrainContext, config: TrainConfig) -> float:
-    """The share of the pairs of a caption and another motion that are no negatives, among at most SHARE_MOTIONS motions."""
-    count = len(place.table.counts)
-    some = torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS), device=place.device).round().long()
-    rows, motion_idx = place.table.captions_of(some)
-    others = motion_idx[:, None] != torch.arange(len(some), device=place.device)
-    if config.loss.negative_threshold <= 0 or not bool(others.any()):
+def excluded_negative_fraction(context: TrainContext, config: TrainConfig) -> float:
+    """Fraction of the pairs of a caption and another motion that are no negatives, among at most `SAMPLE_MOTIONS` motions."""
+    count = len(context.table.counts)
+    sample = torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS), device=context.device).round().long()
+    caption_idx, motion_idx = context.table.captions_of(sample)
+    negatives = motion_idx[:, None] != torch.arange(len(sample), device=context.device)
+    if config.loss.negative_threshold <= 0 or not bool(negatives.any()):
         return 0.0
-    return float(false_negatives(rows, motion_idx, len(some), place, config)[others].float().mean())
+    return float(false_negative_mask(caption_idx, motion_idx, len(sample), context, config)[negatives].float().mean())

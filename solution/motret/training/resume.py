@@ -89,25 +89,25 @@ def reopen(run: Run) -> list[int | None]:
     changed = {name: getattr(now, name) for name in LENGTH if getattr(before, name) != getattr(now, name)}
     if not changed:
         return []
-    begun = [*_folds(run), *([None] if run.part(None).is_dir() else [])]
-    lines = {fold: history.read_metrics(file) for fold in begun if (file := run.part(fold) / "metrics.csv").is_file()}
+    begun = [*_folds(run), *([None] if run.fold_dir(None).is_dir() else [])]
+    lines = {fold: history.read_metrics(file) for fold in begun if (file := run.fold_dir(fold) / "metrics.csv").is_file()}
     if longest := max((len(own) for own in lines.values() if len(own) > now.epochs), default=0):
         raise RunError(run.folder, f"was trained for {longest} epochs, more than --epochs {now.epochs}", "give as many or more")
-    done = [*run.finished(), *([None] if run.full() else [])]
+    done = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
     more = [
         fold
         for fold in done
         if history.planned_epochs(now, lines[fold]) > len(lines[fold]) and not history.should_stop_early(lines[fold], run.config.checkpoint)
     ]
     for fold in more:
-        if not (run.part(fold) / "last.pt").is_file():
-            raise RunError(run.part(fold), "has no last.pt to go on from", "train it again with another --run_name")
+        if not (run.fold_dir(fold) / "last.pt").is_file():
+            raise RunError(run.fold_dir(fold), "has no last.pt to go on from", "train it again with another --run_name")
     _record_length(run, changed)
     for fold in more:
         _mark_unfinished(run, fold)
         planned = history.planned_epochs(now, lines[fold])
         print(
-            f"{run.part(fold).name} goes on from epoch {len(lines[fold])} to {planned}: the learning rate rises again to where a schedule "
+            f"{run.fold_dir(fold).name} goes on from epoch {len(lines[fold])} to {planned}: the learning rate rises again to where a schedule "
             f"of {planned} epochs stands, so that it ends elsewhere than {planned} epochs from the start"
         )
     return more
@@ -118,7 +118,7 @@ def rewind(run: Run, checkpoint: Checkpoint) -> None:
 
     A file of weights alone, as best_epoch<N>.pt is, goes on with a fresh optimiser. RunError where it is no checkpoint of a training.
     """
-    part = run.part(checkpoint.fold)
+    part = run.fold_dir(checkpoint.fold)
     if checkpoint.file.resolve() == (part / "last.pt").resolve():
         return
     kept = checkpoints.load_checkpoint(checkpoint.file, CPU)
@@ -148,7 +148,7 @@ def _folds(run: Run) -> list[int]:
 
 def _mark_unfinished(run: Run, fold: int | None) -> None:
     for name in ("oof.npz", "done.json"):
-        (run.part(fold) / name).unlink(missing_ok=True)
+        (run.fold_dir(fold) / name).unlink(missing_ok=True)
 
 
 def _record_length(run: Run, changed: Mapping[str, Any]) -> None:

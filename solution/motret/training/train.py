@@ -15,7 +15,7 @@ from motret.data.parts import part_texts
 from motret.errors import ConfigError, FoldError, RunError
 from motret.evaluation import local_score
 from motret.evaluation.metrics import Score
-from motret.models import embed, motion_tower, pretrained, text_tower
+from motret.models import embed, pretrained, registry, text_tower
 from motret.runs import history, provenance
 from motret.runs.run import Run, create_run_dir, open_run, resolve_run
 from motret.skeleton import SMPL
@@ -63,10 +63,11 @@ def load_data(config: TrainConfig, sources: Mapping[str, str]) -> tuple[Training
 def apply_weights_settings(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str]]:
     """The settings with what a file of published weights decides, and their sources; says what was taken.
 
-    A preset's --text_activation is for its tower from scratch: pretrained weights have their own.
+    A preset's --text_activation is for its tower from scratch: other towers have their own.
     """
     config, sources, line = pretrained.apply_weights_file(config, sources)
-    if sources.get("text_activation", "").startswith("preset") and not text_tower.trains_from_scratch(config.text):
+    from_scratch = text_tower.trains_from_scratch(config.text) and not text_tower.is_custom(config.text)
+    if sources.get("text_activation", "").startswith("preset") and not from_scratch:
         config = replace(config, text=replace(config.text, text_activation="auto"))
         sources |= {"text_activation": "default"}
     if line:
@@ -85,10 +86,10 @@ def requested_folds(config: TrainConfig, found: Folds) -> list[int | None]:
     return [int(config.fold)]
 
 
-def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[TrainContext, text_tower.ClipTower | text_tower.HfTower]:
+def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[TrainContext, text_tower.TextTower]:
     """What all folds share: motions and captions where they are computed on, and the text tower."""
-    tower = text_tower.make_text_tower(config.text)
-    if config.augment.word_dropout and not getattr(tower, "cuts", True):
+    tower = registry.make_text_tower(config.text)
+    if config.augment.word_dropout and not tower.trims_padding:
         raise ConfigError("--word_dropout", f"{config.text.text_tower} does not say where a caption ends", "leave it out")
     captions = [caption for own in data.training.captions for caption in own]
     parts = part_texts.load_part_texts(config, data) if config.parts.use_gar else None
@@ -103,7 +104,7 @@ def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[Tra
         published = embed.make_caption_bank(captions, tower, True, config.data.work_dir / "text", device)
     place = context.make_context(config, data, bank, parts, published)
     some = place.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
-    motion_tower.check_motion_tower(config.motion, data.store.columns, some, config.parts.use_gar)
+    registry.check_motion_tower(config.motion, data.store.columns, some, config.parts.use_gar)
     if (share := objective.excluded_negative_fraction(place, config)) > MAX_EXCLUDED_FRACTION:
         problem = f"leaves {share:.0%} of the negatives out, so that little is left to learn from"
         fix = "raise it; above 1 only equal captions are left out, and with 0 none"
@@ -124,9 +125,9 @@ def train_run(config: TrainConfig, sources: Mapping[str, str], make_plots: fit.P
         if checkpoint := resume.resumed_checkpoint(config):
             resume.rewind(run, checkpoint)
         wanted = list(dict.fromkeys([*wanted, *resume.reopen(run)]))
-    done = [fold for fold in wanted if (run.full() if fold is None else fold in run.finished())]
+    done = [fold for fold in wanted if (run.has_full_model() if fold is None else fold in run.finished_folds())]
     if done:
-        print(f"finished before: {', '.join(run.part(fold).name for fold in done)}")
+        print(f"finished before: {', '.join(run.fold_dir(fold).name for fold in done)}")
     if left := [fold for fold in wanted if fold not in done]:
         place, tower = make_tower_and_context(config, data)
         if tower.note:
@@ -154,7 +155,7 @@ def train_run(config: TrainConfig, sources: Mapping[str, str], make_plots: fit.P
                         make_plots,
                     ),
                 )
-    if run.finished():
+    if run.finished_folds():
         if config.checkpoint.selection != "last":
             print(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
         print(local_score.out_of_fold_score([run], found).summary(run.name))
@@ -198,9 +199,9 @@ def _fit_fold_worker(run: Run, fold: int | None, threads: int, make_plots: fit.P
 
 def _print_epoch_callback(run: Run, fold: int | None) -> history.EpochCallback:
     """Prints a line after each epoch, where no bar can be drawn."""
-    return lambda line: print(f"{run.part(fold).name} {history.describe_epoch(line)}", flush=True)
+    return lambda line: print(f"{run.fold_dir(fold).name} {history.describe_epoch(line)}", flush=True)
 
 
 def _report_fold(run: Run, fold: int | None, score: Score | None) -> None:
     told = f"score {score} ({score.motions} motions)" if score else "trained on all motions"
-    print(f"{run.part(fold)}: {told}", flush=True)
+    print(f"{run.fold_dir(fold)}: {told}", flush=True)

@@ -32,7 +32,7 @@ def score_out_of_fold(out: OutOfFold, folds: Folds) -> tuple[Score, dict[str, fl
     table = metrics.retrieval_table(better, tied, metrics.motion_to_text_ranks(out.text, out.motion, out.motion_idx))
     ways = (("t2m", "text_to_motion"), ("m2t", "motion_to_text"))
     ranks = {f"{short}_{name.lower().replace('@', '')}": value for short, way in ways for name, value in table[way].items()}
-    return metrics.cluster_robust_mean(values, folds.group[out.row]), ranks
+    return metrics.cluster_robust_mean(values, folds.group[out.data_idx]), ranks
 
 
 def validate(

@@ -53,12 +53,12 @@ def candidate_alphas(run: Run, fold: int | None, folds: Folds) -> tuple[float, .
     if wanted != "auto":
         return (wanted,)
     if fold is None:
-        chosen = [about["alpha"] for other in run.finished() if (about := files.read_json(run.part(other) / "wise.json"))]
+        chosen = [about["alpha"] for other in run.finished_folds() if (about := files.read_json(run.fold_dir(other) / "wise.json"))]
         if not chosen:
             raise RunError(run.folder, "--wise_alpha auto: no finished fold has chosen a share", "train its folds first, or give a number")
         return (float(np.mean(chosen)),)
     if len(np.unique(folds.group[folds.val_idx(fold)])) < 2:
-        raise RunError(run.part(fold), "--wise_alpha auto: the held-out motions are one group", "give a number")
+        raise RunError(run.fold_dir(fold), "--wise_alpha auto: the held-out motions are one group", "give a number")
     return ALPHAS
 
 
@@ -123,9 +123,9 @@ def apply_wise_ft(
     for share in candidate_alphas(run, fold, folds):
         interpolate_weights(model.text_tower, published, tuned, share)
         outs[share] = embedded()
-    choice, out = (WiseChoice(share), None) if fold is None else choose_alpha(outs, folds.group[outs[share].row])
+    choice, out = (WiseChoice(share), None) if fold is None else choose_alpha(outs, folds.group[outs[share].data_idx])
     interpolate_weights(model.text_tower, published, tuned, choice.alpha)
     log.info(choice.line())
-    files.write_json(run.part(fold) / "wise.json", asdict(choice))
-    checkpoints.save_checkpoint(checkpoints.best_checkpoint(run.part(fold)), kept | {"model": model.state_dict(), "tuned": tuned})
+    files.write_json(run.fold_dir(fold) / "wise.json", asdict(choice))
+    checkpoints.save_checkpoint(checkpoints.best_checkpoint(run.fold_dir(fold)), kept | {"model": model.state_dict(), "tuned": tuned})
     return out
