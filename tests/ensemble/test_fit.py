@@ -95,12 +95,10 @@ def fit_all(oof: OofGalleries, **values: object) -> FittedEnsemble:
 def test_each_fold_is_scored_by_weights_fitted_on_the_others() -> None:
     oof = galleries({"a": 1.0, "b": 2.0, "c": 0.0})
     ensemble, weights = fit_all(oof), fit.fit_weights(oof, config())
-    search = WeightSearch(weights.contests)
+    search = WeightSearch(weights.pairs)
     for fold, ranks in zip(ensemble.folds, ensemble.ensemble_ranks, strict=True):
         of_others = search.fit([other for other in range(4) if other != fold])
-        np.testing.assert_array_equal(
-            ranks.values(), weights.contests[fold].ranks(of_others).values()
-        )
+        np.testing.assert_array_equal(ranks.values(), weights.pairs[fold].ranks(of_others).values())
         assert ensemble.local.by_fold[fold].mean == pytest.approx(ranks.values().mean())
     np.testing.assert_array_equal(ensemble.weights, search.fit(range(4)))
     assert ensemble.local.score == gallery_ranks.mean_score(ensemble.ensemble_ranks)

@@ -37,8 +37,8 @@ class RecordingEncoder:
         self,
         member: Member,
         fold: int,
-        data: TrainingData,
-        folds: Folds,
+        _data: TrainingData,
+        _folds: Folds,
         bank_captions: Sequence[str] | None,
     ) -> BankEmbeddings | None:
         self.calls.append(

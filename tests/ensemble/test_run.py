@@ -77,8 +77,8 @@ def test_it_ends_with_a_table_and_saves_all_similarities(
     assert f"{settings['local_score']['mean']:.4f} +- " in output[head + 4]
     for gain, line in zip(settings["gains"], output[head + 5 : head + 7], strict=True):
         assert (
-            f"{gain['over']}: {gain['mean']:+.4f} +- {gain['error']:.4f}; true {gain['true']['mean']:+.4f}"
-            in line
+            f"{gain['over']}: {gain['mean']:+.4f} +- {gain['error']:.4f}; "
+            f"true {gain['true']['mean']:+.4f}" in line
         )
     low, high = settings["leaderboard_band"]
     assert (
@@ -111,7 +111,7 @@ def test_similarities_of_each_member_are_saved_and_the_page_shows_where_members_
         and arrays["alone"].dtype == np.float32
     )
     np.testing.assert_allclose(arrays["alone"].mean(axis=0), arrays["similarity"], atol=1e-5)
-    monkeypatch.setattr(run_report, "write_run_report", lambda run, *rest: run.folder)
+    monkeypatch.setattr(run_report, "write_run_report", lambda run, *_rest: run.folder)
     assert (
         report.main([*helpers.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}"])
         == 0
@@ -199,7 +199,7 @@ def test_ranks_made_elsewhere_are_a_member(trained: Path, tmp_path: Path) -> Non
 def test_an_external_member_with_out_of_fold_predictions_is_weighed_by_score(
     trained: Path, tmp_path: Path
 ) -> None:
-    """One that knows every held-out motion takes all the weight, one that knows nothing gets none."""
+    """One that knows all held-out motions takes all the weight, one that guesses none."""
     data = load_training(
         base.build_config(base.DataConfig, vars(open_run(trained / "one").config.data)), 1
     )
@@ -499,7 +499,10 @@ def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     first = answers(tmp_path / "a.csv", [1, 2, 3, 4], [5, 6, 7, 8])
     same = answers(tmp_path / "b.csv", [1, 2, 3, 4], [5, 6, 7, 8])
     assert validate.main(["compare", str(first), str(same)]) == 0
-    expected = "rank correlation 1.0000, first candidate changed in 0.0% of 2 queries, 4.00 of 4 candidates in common\n"
+    expected = (
+        "rank correlation 1.0000, first candidate changed in 0.0% of 2 queries, "
+        "4.00 of 4 candidates in common\n"
+    )
     assert capsys.readouterr().out == expected
     reversed_top = answers(tmp_path / "c.csv", [4, 3, 2, 1], [5, 6, 9, 10])
     assert validate.main(["compare", str(first), str(reversed_top)]) == 0
@@ -508,7 +511,10 @@ def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
         [0, 1, 4.5, 4.5, 2, 3],
     ]  # of 5 6 7 8 9 10; unlisted ones share the ranks after the last
     correlation = (-1 + np.corrcoef(*ranks)[0, 1]) / 2
-    expected = f"rank correlation {correlation:.4f}, first candidate changed in 50.0% of 2 queries, 3.00 of 4 candidates in common\n"
+    expected = (
+        f"rank correlation {correlation:.4f}, first candidate changed in 50.0% of 2 queries, "
+        "3.00 of 4 candidates in common\n"
+    )
     assert capsys.readouterr().out == expected
     other = answers(tmp_path / "d.csv", [1, 2, 3, 4])
     assert validate.main(["compare", str(first), str(other)]) == 1
@@ -571,8 +577,8 @@ def test_bad_candidates_are_named_and_ranked_last_and_the_submission_is_whole(
     for number in range(2, 7):
         assert output.count(f"{first / f'motion_{number}.npy'}: ") == 1
     assert (
-        "2 candidate motions were repaired, 3 cannot be used and are ranked last (--strict stops instead)"
-        in output
+        "2 candidate motions were repaired, 3 cannot be used and are ranked last "
+        "(--strict stops instead)" in output
     )
     answers = submission.read_submission(
         tmp_path / "submissions" / "submission.csv", test_queries, 12

@@ -37,12 +37,12 @@ def informative(
 
 def make_contests(make: MakeMembers, seed: int = 0, folds: int = 2) -> list[ContestedPairs]:
     """Galleries of the members that `make(rng, motion_idx)` returns, on one scale."""
-    rng, contests = np.random.default_rng(seed), []
+    rng, pairs = np.random.default_rng(seed), []
     for _ in range(folds):
         motion_idx = draw_motion_idx(rng)
         similarities = [ZScore.of(sim)(sim) for sim in make(rng, motion_idx)]
-        contests.append(ContestedPairs.of(similarities, motion_idx, np.arange(MOTIONS) // 2))
-    return contests
+        pairs.append(ContestedPairs.of(similarities, motion_idx, np.arange(MOTIONS) // 2))
+    return pairs
 
 
 def noise(rng: np.random.Generator) -> np.ndarray:
@@ -58,30 +58,30 @@ def test_ranks_by_contested_pairs_are_those_of_the_whole_matrix() -> None:
     motion_idx = draw_motion_idx(rng)
     members = [informative(rng, motion_idx) for _ in range(3)]
     members[1] = members[1].round(0)  # many ties
-    contest = ContestedPairs.of(members, motion_idx, np.arange(MOTIONS))
+    gallery_pairs = ContestedPairs.of(members, motion_idx, np.arange(MOTIONS))
     assert (
-        contest.margin.shape[1] < CAPTIONS * MOTIONS * 0.9
+        gallery_pairs.margin.shape[1] < CAPTIONS * MOTIONS * 0.9
     )  # most of the rest is decided whatever the weights
     for weights in ([0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]):
         whole = np.tensordot(weights, members, axes=1)
         better, tied = metrics.count_better(whole, motion_idx)
-        ranks = contest.ranks(np.array(weights))
+        ranks = gallery_pairs.ranks(np.array(weights))
         np.testing.assert_array_equal(ranks.better, better)
         np.testing.assert_array_equal(ranks.tied, tied)
         np.testing.assert_allclose(ranks.values(), metrics.caption_scores(whole, motion_idx))
-    two = contest.only([0, 2])
-    assert two.margin.shape[1] < contest.margin.shape[1]
+    two = gallery_pairs.only([0, 2])
+    assert two.margin.shape[1] < gallery_pairs.margin.shape[1]
     np.testing.assert_array_equal(
-        two.ranks(np.array([0.4, 0.6])).better, contest.ranks(np.array([0.4, 0, 0.6])).better
+        two.ranks(np.array([0.4, 0.6])).better, gallery_pairs.ranks(np.array([0.4, 0, 0.6])).better
     )
 
 
 def test_a_member_with_nan_similarities_does_not_win() -> None:
     motion_idx = np.arange(MOTIONS)
     broken = np.full((MOTIONS, MOTIONS), np.nan)
-    contest = ContestedPairs.of([np.eye(MOTIONS), broken], motion_idx, motion_idx)
-    assert contest.ranks(np.array([0.0, 1.0])).values().max() == 0
-    assert contest.ranks(np.array([1.0, 0.0])).values().min() == 1
+    gallery_pairs = ContestedPairs.of([np.eye(MOTIONS), broken], motion_idx, motion_idx)
+    assert gallery_pairs.ranks(np.array([0.0, 1.0])).values().max() == 0
+    assert gallery_pairs.ranks(np.array([1.0, 0.0])).values().min() == 1
 
 
 @pytest.mark.parametrize("weight", [0.25, 0.5, 0.8])

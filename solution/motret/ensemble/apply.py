@@ -1,8 +1,6 @@
-"""A fitted ensemble applied to the test: similarities of the members, and their mixture with views
-and query-bank normalisation.
-"""
+"""A fitted ensemble applied to the test: similarities by each member, and by their mixture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -12,6 +10,7 @@ from motret.data.dataset import TestData
 from motret.ensemble import galleries, query_bank
 from motret.ensemble.external import ExternalMember, FixedWeightMember
 from motret.ensemble.fit import FittedEnsemble
+from motret.ensemble.galleries import GalleryEmbeddings
 from motret.ensemble.predict import TestPrediction
 
 Similarities = list[np.ndarray]
@@ -39,10 +38,9 @@ def apply_ensemble(
     fixed: Sequence[FixedWeightMember],
     test: TestData,
 ) -> TestSimilarities:
-    """Similarities of each query to its candidates. predictions: of each member; fixed: members
-    with a given weight.
+    """Similarities of each query to its candidates; those that cannot be used come last.
 
-    Candidates that cannot be used come last in every similarity.
+    predictions: of each member; fixed: members with a given weight.
     """
     best = predictions[ensemble.best_member_idx]
     of_fixed = [member.standardized_similarities() for member in fixed]
@@ -74,26 +72,20 @@ def _mixture(
     models = {
         idx: prediction
         for idx, prediction in enumerate(predictions)
-        if isinstance(prediction, list)
+        if isinstance(prediction, list) and ensemble.weights[idx]
     }
 
-    def bank_similarity(motions: slice) -> np.ndarray:
-        scores = {
-            idx: _mean([model.bank_similarity(motions) for model in models[idx]])
-            for idx in models
-            if ensemble.weights[idx]
-        }
+    def mixed(similarity: Callable[[GalleryEmbeddings], np.ndarray]) -> np.ndarray:
+        scores = {idx: _mean([similarity(model) for model in models[idx]]) for idx in models}
         return galleries.mix(ensemble.weights, scores)
 
-    bank = query_bank.build_query_bank(bank_similarity, len(test.store.ids), (ensemble.beta,))
-    scores = {
-        idx: _mean([model.query_similarity() for model in models[idx]])
-        for idx in models
-        if ensemble.weights[idx]
-    }
-    return _of_candidates(
-        bank.normalise(galleries.mix(ensemble.weights, scores), ensemble.beta), test
+    bank = query_bank.build_query_bank(
+        lambda motions: mixed(lambda model: model.bank_similarity(motions)),
+        len(test.store.ids),
+        (ensemble.beta,),
     )
+    queries = mixed(lambda model: model.query_similarity())
+    return _of_candidates(bank.normalise(queries, ensemble.beta), test)
 
 
 def _member_similarities(
@@ -111,9 +103,7 @@ def _mean(similarities: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _of_candidates(similarity: np.ndarray, test: TestData) -> Similarities:
-    """From (Q, G) similarities of queries and the whole gallery, those of each query to its
-    candidates.
-    """
+    """Each query's similarities to its candidates, from those to the whole gallery (Q, G)."""
     return [
         scores[candidates].astype(np.float64)
         for scores, candidates in zip(similarity, test.candidate_idx, strict=True)

@@ -1,5 +1,4 @@
-"""Members made elsewhere: a ranking in the form of a submission, or similarities in the form that
-is kept with each submission.
+"""Members made elsewhere: rankings like a submission, or similarities as kept with one.
 
 FILE.csv    a submission with any number of candidates a query: its ranks are what counts
 FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers,
@@ -45,8 +44,9 @@ class ExternalPredictions:
 
 @dataclass(frozen=True)
 class ExternalMember:
-    """A member made elsewhere whose weight is fitted on its out-of-fold predictions. It has no
-    models: no views, no query bank.
+    """A member made elsewhere whose weight is fitted on its out-of-fold predictions.
+
+    It has no models, so no views and no query bank.
     """
 
     predictions: ExternalPredictions
@@ -65,14 +65,15 @@ class ExternalMember:
 
     def standardized_similarities(self) -> list[np.ndarray]:
         """Of each query to its candidates, on the mean scale of the held-out galleries."""
-        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).similarity()) for fold in self.folds])
+        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).scores) for fold in self.folds])
         return [scale(similarity) for similarity in self.predictions.similarities]
 
 
 @dataclass(frozen=True)
 class FixedWeightMember:
-    """A member made elsewhere without out-of-fold predictions: it cannot be scored, so its weight
-    is given.
+    """A member made elsewhere without out-of-fold predictions.
+
+    It cannot be scored, so its weight is given.
     """
 
     predictions: ExternalPredictions
@@ -83,9 +84,7 @@ class FixedWeightMember:
         return self.predictions.name
 
     def standardized_similarities(self) -> list[np.ndarray]:
-        """Of each query to its candidates, by mean and standard deviation over all pairs of the
-        file.
-        """
+        """Of each query to its candidates, standardized over all pairs of the file."""
         scale = ZScore.of(np.concatenate(self.predictions.similarities))
         return [scale(similarity) for similarity in self.predictions.similarities]
 
@@ -97,8 +96,7 @@ def read_external_members(
     data: TrainingData,
     folds: Folds,
 ) -> tuple[list[ExternalMember], list[FixedWeightMember]]:
-    """The members made elsewhere: those whose weights can be fitted, and the others with the
-    weights that are given.
+    """The members made elsewhere: those to be weighed, and those with a given weight.
 
     ConfigError where there is not one weight for each of the others; DataError as in
     `read_external`.
@@ -137,15 +135,17 @@ def read_external(
 
 
 def read_saved_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """What `save_similarities` wrote, of each query to its candidates; DataError where one is
-    missing.
+    """The similarities of each query to its candidates that `save_similarities` wrote.
+
+    DataError where one is missing.
     """
     return _from_similarities(path, _read_arrays(path), queries)
 
 
 def read_saved_members(path: Path, queries: Sequence[Query]) -> tuple[tuple[np.ndarray, ...], ...]:
-    """What `save_similarities` wrote of each member, in its order; nothing where an earlier version
-    wrote the file.
+    """The similarities of each member that `save_similarities` wrote, in its order.
+
+    None where an earlier version wrote the file.
     """
     arrays = _read_arrays(path)
     members = arrays.get("alone", ())
@@ -161,11 +161,10 @@ def save_similarities(
     similarities: Sequence[np.ndarray],
     members: Sequence[tuple[str, Sequence[np.ndarray]]] = (),
 ) -> None:
-    """Writes similarities of each query to its candidates: query (N,) text, candidate (N,),
-    similarity (N,) float32, N pairs.
+    """Writes similarities of each query to its candidates, N pairs in all.
 
-    members: name and similarities of each of M members, written as members (M,) text and alone (M,
-    N) float32.
+    The arrays are query (N,) text, candidate (N,), similarity (N,) float32; members: name and
+    similarities of each of M members, written as members (M,) text and alone (M, N) float32.
     """
     counts = [len(query.candidates) for query in queries]
     arrays = {
@@ -191,9 +190,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _from_ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """-rank of each candidate; those that are not listed share the mean of the ranks after the
-    last.
-    """
+    """-rank of each candidate; unlisted ones share the mean of the ranks after the last."""
     answers = submission.read_submission(path, queries, submission.submission_columns(path))
     similarities = []
     for query in queries:
@@ -247,8 +244,9 @@ def _from_similarities(
 def _read_out_of_fold(
     path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds
 ) -> dict[int, np.ndarray]:
-    """Fold -> (captions, motions) similarities. DataError where they are of other folds or of
-    another shape.
+    """Fold -> (captions, motions) similarities, where the file has them.
+
+    DataError where they are of other folds or of another shape.
     """
     out_of_fold = {
         int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))

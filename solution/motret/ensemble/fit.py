@@ -32,8 +32,10 @@ Option = TypeVar("Option", bound=Hashable)
 
 @dataclass(frozen=True)
 class NestedFolds:
-    """fitted_on: scored fold -> the folds its ensemble is fitted on; final: those of the ensemble
-    that ranks the test.
+    """Which folds an ensemble is fitted on.
+
+    fitted_on: scored fold -> the folds of the fit that it scores; final: those of the ensemble that
+    ranks the test.
     """
 
     fitted_on: dict[int, FoldSet]
@@ -41,10 +43,10 @@ class NestedFolds:
 
     @classmethod
     def of(cls, folds: Sequence[int], only: int | None) -> "NestedFolds":
-        """Each fold is scored by a fit on the others; with `only` that fold alone is scored, and
-        takes no part in the final fit.
+        """The folds of each fit: a scored fold takes no part in it.
 
-        With one fold nothing can be fitted. ConfigError where `only` is none of the folds.
+        With `only` that fold alone is scored, and takes no part in the final fit either. With one
+        fold nothing can be fitted. ConfigError where `only` is none of the folds.
         """
         if only is not None and only not in folds:
             fix = f"give one of {', '.join(map(str, folds))}"
@@ -63,14 +65,14 @@ class NestedFolds:
 
 @dataclass(frozen=True, eq=False)
 class FittedWeights:
-    """Step 1. member_idx: the members that differ from those before them; contests: fold -> what
-    their weights decide.
+    """Step 1: the members that differ from those before them, and their weights.
 
-    by_folds: folds fitted on -> the weights (members,), which sum to 1.
+    member_idx: these members; pairs: fold -> the pairs that the weights decide; by_folds: folds
+    fitted on -> the weights (members,), which sum to 1.
     """
 
     member_idx: tuple[int, ...]
-    contests: dict[int, ContestedPairs]
+    pairs: dict[int, ContestedPairs]
     nested: NestedFolds
     by_folds: dict[FoldSet, np.ndarray]
 
@@ -85,13 +87,15 @@ class FittedWeights:
 
     def ranks(self, fold_set: FoldSet, fold: int) -> GalleryRanks:
         """Ranks of a fold's right motions under the weights that are fitted on some folds."""
-        return self.contests[fold].ranks(self.by_folds[fold_set])
+        return self.pairs[fold].ranks(self.by_folds[fold_set])
 
 
 @dataclass(frozen=True, eq=False)
 class FittedViews:
-    """Step 2. by_folds: folds fitted on -> the views; ranks: (folds fitted on, fold) -> the ranks
-    of its right motions in them.
+    """Step 2: the views.
+
+    by_folds: folds fitted on -> the kinds; ranks: (folds fitted on, fold) -> ranks of its right
+    motions in them.
     """
 
     by_folds: dict[FoldSet, Views]
@@ -100,8 +104,9 @@ class FittedViews:
 
 @dataclass(frozen=True, eq=False)
 class FittedQueryBank:
-    """Step 3. by_folds: folds fitted on -> beta, None without normalisation; ranks: as in
-    `FittedViews`.
+    """Step 3: query-bank normalisation.
+
+    by_folds: folds fitted on -> beta, None without; ranks: as in `FittedViews`.
     """
 
     by_folds: dict[FoldSet, float | None]
@@ -156,26 +161,28 @@ def fit_weights(galleries: OofGalleries, config: EnsembleConfig) -> FittedWeight
     """
     nested = NestedFolds.of(list(galleries.folds), config.fold)
     members = range(len(galleries.names))
-    contests, equal = {}, np.ones((len(members), len(members)), dtype=bool)
+    pairs, equal = {}, np.ones((len(members), len(members)), dtype=bool)
     for fold, gallery in galleries.folds.items():
         similarities = [gallery.standardized_similarity(idx) for idx in members]
-        contests[fold] = ContestedPairs.of(similarities, gallery.motion_idx, gallery.group)
+        pairs[fold] = ContestedPairs.of(similarities, gallery.motion_idx, gallery.group)
         equal &= equal_similarities(similarities)
     distinct = tuple(idx for idx in members if not equal[idx, :idx].any())
-    contests = {fold: contest.only(distinct) for fold, contest in contests.items()}
-    search, equal_weights = WeightSearch(contests), np.full(len(distinct), 1 / len(distinct))
+    pairs = {fold: gallery_pairs.only(distinct) for fold, gallery_pairs in pairs.items()}
+    search, equal_weights = WeightSearch(pairs), np.full(len(distinct), 1 / len(distinct))
     by_folds = {
         fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights
         for fold_set in nested.fold_sets
     }
-    return FittedWeights(distinct, contests, nested, by_folds)
+    return FittedWeights(distinct, pairs, nested, by_folds)
 
 
 def fit_ensemble(
     galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
 ) -> FittedEnsemble:
-    """Steps 2 to 4. galleries: of the distinct members (`FittedWeights.member_idx`), with their
-    views and query bank.
+    """Steps 2 to 4.
+
+    galleries: of the distinct members (`FittedWeights.member_idx`), with their views and query
+    bank.
     """
     views = fit_views(galleries, weights, config)
     bank = fit_query_bank(galleries, weights, views, config)
@@ -235,8 +242,7 @@ def fit_query_bank(
 def nested_score(
     galleries: OofGalleries, weights: FittedWeights, views: FittedViews, bank: FittedQueryBank
 ) -> FittedEnsemble:
-    """Step 4: the final ensemble, with the ranks of each fold by the ensemble that is fitted on the
-    others.
+    """Step 4: the final ensemble, and the ranks of each fold by the fit on the others.
 
     An ensemble of one member as it is has that member's score, whatever the fits on fewer folds
     chose.
@@ -244,7 +250,7 @@ def nested_score(
     fitted_on, final = weights.nested.fitted_on, weights.nested.final
     single = np.eye(len(galleries.names))
     member_ranks = tuple(
-        tuple(weights.contests[fold].ranks(mixture) for fold in fitted_on) for mixture in single
+        tuple(weights.pairs[fold].ranks(mixture) for fold in fitted_on) for mixture in single
     )
     best, tta_ranks = _best_member_idx(member_ranks), None
     if views.by_folds[final] and weights.by_folds[final][best]:
@@ -281,8 +287,9 @@ def views_are_named(config: EnsembleConfig) -> bool:
 
 
 def tries_views(weights: FittedWeights, config: EnsembleConfig) -> bool:
-    """Whether members are asked for views: those that are named, or with auto where there are folds
-    enough to choose on.
+    """Whether members are asked for views.
+
+    Named ones always are; with auto there must be folds enough to choose on.
     """
     return views_are_named(config) or (
         config.views == "auto" and any(len(fold_set) > 1 for fold_set in weights.by_folds)
@@ -292,8 +299,9 @@ def tries_views(weights: FittedWeights, config: EnsembleConfig) -> bool:
 def bank_fold_sets(
     galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
 ) -> list[FoldSet]:
-    """The fits that try query-bank normalisation: all of their members with a weight can embed the
-    bank's captions.
+    """The fits that try query-bank normalisation.
+
+    All of their members with a weight must be models, which can embed the bank's captions.
     """
     members = next(iter(galleries.folds.values())).members
     can_embed = np.array([isinstance(member, MemberGallery) for member in members])
@@ -350,8 +358,9 @@ def select_if_significant(
 
 
 def _view_options(galleries: OofGalleries, config: EnsembleConfig) -> list[Views]:
-    """The sets of views to choose from, besides none: the named ones, or with auto each set of the
-    kinds that some member has.
+    """The sets of views to choose from, besides none.
+
+    The named ones, or with auto each set of the kinds that some member has.
     """
     requested = requested_view_kinds(config)
     if views_are_named(config):

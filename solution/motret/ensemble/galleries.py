@@ -1,10 +1,9 @@
-"""Embeddings that an ensemble is fitted on and applied to, as plain arrays: no file and no model is
-opened here.
+"""Embeddings that an ensemble is fitted on and applied to, as plain arrays.
 
-A held-out gallery is what one fold holds out: C captions and M motions, embedded by models that
-were not trained on them. Embeddings are kept, not similarities: of 6,000 motions and 18,000
-captions those of one fold and one member take a few megabytes. Similarities are formed one fold at
-a time.
+No file and no model is opened here. A held-out gallery is what one fold holds out: C captions and M
+motions, embedded by models that were not trained on them. Embeddings are kept, not similarities: of
+6,000 motions and 18,000 captions those of one fold and one member take a few megabytes.
+Similarities are formed one fold at a time.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,8 +24,7 @@ Mixture = tuple[float, ...]
 
 @dataclass(frozen=True, eq=False)
 class ViewEmbeddings:
-    """Embeddings of a held-out gallery in a test-time view, by the model that was not trained on
-    it.
+    """Embeddings of a held-out gallery in a test-time view.
 
     text: (C, d), zero for a caption that cannot be mirrored; motion: (M, d); their products are
     similarities. deviation: the standard deviation of these, as a multiple of that of the plain
@@ -53,11 +51,10 @@ class BankEmbeddings:
 
 @dataclass(frozen=True, eq=False)
 class MemberGallery:
-    """A held-out gallery as one member embeds it: text (C, d), motion (M, d); their products are
-    similarities.
+    """A held-out gallery as one member embeds it.
 
-    views: kind -> its views; bank: of the captions the model was trained on, None where nothing
-    needs it.
+    text: (C, d) and motion: (M, d), whose products are similarities; views: kind -> its views;
+    bank: of the captions the model was trained on, None where nothing needs it.
     """
 
     text: np.ndarray
@@ -66,9 +63,7 @@ class MemberGallery:
     bank: BankEmbeddings | None = None
 
     def embeddings(self, kinds: Views = ()) -> tuple[np.ndarray, np.ndarray]:
-        """(C, v) and (M, v) whose products are the sum of the plain similarities and those in
-        views, on one scale.
-        """
+        """(C, v) and (M, v) whose products are the plain similarities plus those in views."""
         views = self._views_of(kinds)
         return concat_views(self.text, self.motion, views) if views else (self.text, self.motion)
 
@@ -90,15 +85,12 @@ class MemberGallery:
 
 @dataclass(frozen=True, eq=False)
 class ExternalGallery:
-    """A held-out gallery as a member made elsewhere scores it: similarities (C, M). It has no views
-    and no query bank.
+    """A held-out gallery as a member made elsewhere scores it.
+
+    scores: (C, M) similarities. It has no views and no query bank.
     """
 
     scores: np.ndarray
-
-    def similarity(self, kinds: Views = ()) -> np.ndarray:
-        """(C, M) similarities on the member's own scale, the same whatever the views."""
-        return self.scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +107,11 @@ class FoldGallery:
 
     def standardized_similarity(self, member_idx: int, kinds: Views = ()) -> np.ndarray:
         """(C, M) similarities of a member, with mean 0 and deviation 1 over the gallery."""
-        similarity = self.members[member_idx].similarity(kinds)
+        gallery = self.members[member_idx]
+        if isinstance(gallery, ExternalGallery):
+            similarity = gallery.scores
+        else:
+            similarity = gallery.similarity(kinds)
         return ZScore.of(similarity)(similarity)
 
     def mixture_ranks(
@@ -191,11 +187,11 @@ class OofGalleries:
 
 @dataclass(frozen=True, eq=False)
 class GalleryEmbeddings:
-    """Embeddings of a test gallery by one model: motion (G, v), query (Q, v), the mean over each
-    query's captions, and bank (B, v).
+    """Embeddings of a test gallery by one model.
 
-    scale: of its similarities; plain_scale, plain_query (Q, d): the same without views, d being the
-    first columns of v.
+    motion: (G, v); query: (Q, v), the mean over each query's captions; bank: (B, v). scale: of its
+    similarities; plain_scale, plain_query (Q, d): the same without views, d being the first columns
+    of v.
     """
 
     scale: ZScore
@@ -213,11 +209,11 @@ class GalleryEmbeddings:
         )
 
     def query_similarity(self, motions: slice = slice(None)) -> np.ndarray:
-        """(Q, m) standardised similarities of the queries and some motions of the gallery."""
+        """(Q, m) standardized similarities of the queries and some motions of the gallery."""
         return self.scale(self.query @ self.motion[motions].T)
 
     def bank_similarity(self, motions: slice) -> np.ndarray:
-        """(B, m) standardised similarities of the query bank and some motions of the gallery."""
+        """(B, m) standardized similarities of the query bank and some motions of the gallery."""
         assert self.bank is not None
         return self.scale(self.bank @ self.motion[motions].T)
 
@@ -230,19 +226,20 @@ def mix(weights: Mixture | np.ndarray, scores: Mapping[int, np.ndarray]) -> np.n
 def concat_views(
     text: np.ndarray, motion: np.ndarray, views: Sequence[ViewEmbeddings]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(C, v) and (M, v) whose products are the sum of the plain similarities and those in views, in
-    units of the plain ones.
+    """(C, v) and (M, v) whose products are the plain similarities plus those in views.
+
+    Those in views are in units of the plain ones.
     """
     texts = scale_views([text, *(view.text for view in views)], [view.deviation for view in views])
     return texts, np.concatenate([motion, *(view.motion for view in views)], axis=1)
 
 
 def scale_views(texts: Sequence[np.ndarray], deviations: Sequence[float]) -> np.ndarray:
-    """(C, v) caption embeddings, plain and in views, side by side; each view's divided by the
-    deviation of its similarities.
+    """(C, v) caption embeddings, plain and in views, side by side.
 
-    A caption that cannot be mirrored has zeros in that view. Its plain similarity then counts once
-    more, which keeps it on the scale of the other captions.
+    Each view's are divided by the deviation of its similarities. A caption that cannot be mirrored
+    has zeros in that view. Its plain similarity then counts once more, which keeps it on the scale
+    of the other captions.
     """
     plain, *in_views = texts
     n_absent = np.zeros(len(plain), dtype=int)

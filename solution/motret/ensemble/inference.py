@@ -1,6 +1,4 @@
-"""Models of finished runs asked again: for held-out motions in views, a query bank, and the queries
-and candidates of a test.
-"""
+"""Models of finished runs asked again: for views, a query bank, and the test."""
 
 import contextlib
 from collections.abc import Sequence
@@ -29,8 +27,7 @@ from motret.utils import device
 
 
 class Encoder:
-    """Opens models and keeps what they share: the device, the text towers, the training captions as
-    frozen towers embed them.
+    """Opens models, and keeps what they share: device, text towers, training captions.
 
     training_captions: of all training motions, each once. They are embedded together, as training
     does, whichever are needed.
@@ -56,10 +53,10 @@ class Encoder:
         )[0]
 
     def caption_bank(self, run: Run, mirrored: bool = False) -> inputs.CaptionBank:
-        """The training captions as inputs of a run's models, with the texts of their body parts
-        where the run has a part weight.
+        """The training captions as inputs of a run's models.
 
-        mirrored: instead those captions that change in the mirror, mirrored.
+        With a part weight the texts of their body parts are among them. mirrored: instead those
+        captions that change in the mirror, mirrored.
         """
         key = run.config.text, bool(run.part_weight), mirrored
         if key not in self.caption_banks:
@@ -74,9 +71,7 @@ class Encoder:
     def embed_captions(
         self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank
     ) -> np.ndarray:
-        """(C, v) embeddings of captions of a bank, with those of their body parts where the run has
-        a part weight.
-        """
+        """(C, v) embeddings of captions of a bank; with a part weight those of parts too."""
         embeddings = embed.embed_captions(
             model, bank, bank.indices(captions).to(self.device), self.autocast(run)
         )
@@ -95,8 +90,9 @@ class Encoder:
         view: TtaView | None = None,
         motion_idx: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(M, v) embeddings of motions of a store, all or those in `motion_idx` (M,), plain or in a
-        view.
+        """(M, v) embeddings of motions of a store, plain or in a view.
+
+        motion_idx: (M,) which; by default all.
         """
         config, motion_idx = (
             run.config.motion,
@@ -125,11 +121,11 @@ class Encoder:
         folds: Folds,
         bank_captions: Sequence[str] | None,
     ) -> BankEmbeddings | None:
-        """Asks a fold's model, opened once, for the views that are not cached yet, and for a query
-        bank if captions are given.
+        """Embeddings by a fold's model, which is opened once: its views and a query bank.
 
-        data: the training motions with the member's features. The views of the held-out motions are
-        written to the cache.
+        Views that are cached already are not asked for; bank_captions: None where no bank is
+        needed. data: the training motions with the member's features. The views of the held-out
+        motions are written to the cache.
         """
         run = member.folds[fold]
         text, motion = member.plain_embeddings(fold)
@@ -231,8 +227,7 @@ class Encoder:
         view: TtaView,
         from_training: bool = True,
     ) -> np.ndarray:
-        """(C, v) embeddings of captions in a view, zero for one that cannot be mirrored (see
-        `galleries.scale_views`).
+        """(C, v) embeddings of captions in a view, zero for one that cannot be mirrored.
 
         plain: (C, v) without the view; from_training: whether they are training captions.
         """
@@ -268,8 +263,9 @@ def _changed_in_mirror(captions: Sequence[str]) -> dict[str, str]:
 def _relative_deviation(
     view_text: np.ndarray, view_motion: np.ndarray, text: np.ndarray, motion: np.ndarray
 ) -> float:
-    """Standard deviation of the similarities in a view, as a multiple of the plain ones', over
-    captions that the view has.
+    """Deviation of the similarities in a view, as a multiple of the plain ones'.
+
+    Captions that the view lacks do not count.
     """
     in_view = view_text.any(axis=1)
     if not in_view.any():

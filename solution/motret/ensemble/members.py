@@ -59,15 +59,14 @@ class Member:
         return replace(self, views={kind: self.views[kind] for kind in kinds if kind in self.views})
 
     def plain_embeddings(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
-        """(C, v) and (M, v) embeddings of the captions and motions that a fold holds out, without
-        views.
-        """
+        """(C, v) and (M, v) embeddings of what a fold holds out, without views."""
         run = self.folds[fold]
         return oof.load_out_of_fold(run, fold).vectors(run.part_weight)
 
     def view_embeddings(self, fold: int) -> dict[str, tuple[ViewEmbeddings, ...]]:
-        """Kind -> embeddings of what a fold holds out in its views, from the cache. RunError where
-        they are not there.
+        """Kind -> embeddings of what a fold holds out in its views, from the cache.
+
+        RunError where they are not there.
         """
         return {
             kind: tuple(self._load_view(fold, view) for view in views)
@@ -79,8 +78,9 @@ class Member:
         return MemberGallery(*self.plain_embeddings(fold), self.view_embeddings(fold))
 
     def deviations(self, fold: int | None) -> list[float]:
-        """Deviation of each view (`ViewEmbeddings`); for the model of all motions (None) the mean
-        over the folds.
+        """Deviation of each view (`ViewEmbeddings`) in a fold.
+
+        For the model of all motions (None) the mean over the folds.
         """
         folds = list(self.folds) if fold is None else [fold]
         return [
@@ -196,8 +196,9 @@ def _group_by_configuration(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _make_member(runs: Sequence[Run], twins: Sequence[Run]) -> Member:
-    """Runs of the same settings as one member. twins: all runs of these settings, used for folds
-    where `runs` have none.
+    """Runs of the same settings as one member.
+
+    twins: all runs of these settings, used for folds where `runs` have none.
     """
     folds = {fold: run for run in reversed(runs) for fold in run.finished_folds()}
     full = next((run for run in runs if run.has_full_model()), None)

@@ -1,8 +1,7 @@
-"""Phase one of an ensemble: its members' models are asked, and embeddings are kept as arrays.
+"""Predictions of an ensemble's members, kept as arrays.
 
-Held-out galleries come first, plain from what training kept, then in views and with a query bank.
-The test comes when the ensemble is fitted, in the views that the ensemble takes, and with a query
-bank only where it takes one.
+Before the fit: the held-out galleries, plain as training kept them, then in views and with a query
+bank. After it: the test, in the views that the ensemble takes, with a query bank if it takes one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +24,13 @@ from motret.errors import ConfigError
 
 AnyMember = Member | ExternalMember
 TestPrediction = list[GalleryEmbeddings] | ExternalMember
-"""What a member predicts of the test: embeddings by each of its models, or the similarities in its
-file.
-"""
+"""The test by a member: embeddings by each of its models, or the similarities in its file."""
 
 
 def load_galleries(members: Sequence[AnyMember], data: TrainingData, folds: Folds) -> OofGalleries:
-    """The held-out galleries of the folds that all members have, as training embedded them; no
-    model is asked.
+    """The held-out galleries of the folds that all members have, as training embedded them.
+
+    No model is asked.
     """
     galleries = {
         fold: FoldGallery(
@@ -59,55 +57,38 @@ def predict_out_of_fold(
     config: EnsembleConfig,
     encoder: Encoder,
 ) -> tuple[list[AnyMember], OofGalleries]:
-    """The members with their views, and the galleries with these and with query banks, as far as
-    the fit may take them.
+    """The members and the galleries with those views and query banks that the fit may take.
 
     galleries: plain, of these members. Members without a weight are not asked. The query bank of a
     fold holds what its model was trained on: the captions of the other folds.
     """
-    data_of: dict[FeatureConfig, TrainingData] = {}
-    if fit.tries_views(weights, config):
-        used = [
-            member
-            for member, is_used in zip(members, weights.used, strict=True)
-            if is_used and isinstance(member, Member)
-        ]
-        for features in dict.fromkeys(member.features for member in used):
-            data_of[features] = dataset.with_features(
-                data, features, config.data, config.machine.jobs
-            )
-        with_views = iter(with_member_views(used, data_of, config))
-        members = [next(with_views) if member in used else member for member in members]
+    members, data_of = _ask_for_views(members, weights, data, config)
     in_bank = fit.bank_members(galleries, weights, config)
-    predicted = {fold: list(gallery.members) for fold, gallery in galleries.folds.items()}
-    for member_idx, member in enumerate(members):
-        if not isinstance(member, Member) or not (member.views or in_bank[member_idx]):
+    by_fold = {fold: list(gallery.members) for fold, gallery in galleries.folds.items()}
+    for idx, member in enumerate(members):
+        if not isinstance(member, Member) or not (member.views or in_bank[idx]):
             continue
+        features_data = data_of.get(member.features, data)
         for fold in member.folds:
-            captions = (
-                _training_captions(data, folds, fold)
-                if in_bank[member_idx] and fold in predicted
-                else None
-            )
-            bank = encoder.predict_held_out(
-                member, fold, data_of.get(member.features, data), folds, captions
-            )
-            if fold in predicted:
-                predicted[fold][member_idx] = replace(member.gallery(fold), bank=bank)
-    by_fold = {
-        fold: replace(galleries.folds[fold], members=tuple(of_fold))
-        for fold, of_fold in predicted.items()
+            needs_bank = in_bank[idx] and fold in by_fold
+            captions = _training_captions(data, folds, fold) if needs_bank else None
+            bank = encoder.predict_held_out(member, fold, features_data, folds, captions)
+            if fold in by_fold:
+                by_fold[fold][idx] = replace(member.gallery(fold), bank=bank)
+    predicted = {
+        fold: replace(gallery, members=tuple(by_fold[fold]))
+        for fold, gallery in galleries.folds.items()
     }
-    return list(members), replace(galleries, folds=by_fold)
+    return members, replace(galleries, folds=predicted)
 
 
 def with_member_views(
     members: Sequence[Member], data_of: Mapping[FeatureConfig, TrainingData], config: EnsembleConfig
 ) -> list[Member]:
-    """The members with those of the requested views that they have. data_of: the training motions
-    by a member's features.
+    """The members with those of the requested views that they have.
 
-    ConfigError where a view is named that no member has.
+    data_of: the training motions by a member's features. ConfigError where a view is named that no
+    member has.
     """
     kinds, named = fit.requested_view_kinds(config), fit.views_are_named(config)
     mirrors = {
@@ -125,11 +106,8 @@ def with_member_views(
         with_views.append(
             replace(member, views={kind: views[kind] for kind in kinds if views[kind]})
         )
-    if named and (
-        missing := [
-            kind for kind in kinds if not any(kind in member.views for member in with_views)
-        ]
-    ):
+    available = {kind for member in with_views for kind in member.views}
+    if named and (missing := [kind for kind in kinds if kind not in available]):
         raise ConfigError(tta.FLAG, f"no member has the view {missing[0]}", "leave it out")
     return with_views
 
@@ -140,23 +118,42 @@ def predict_test(
     tests: Mapping[FeatureConfig, TestData],
     encoder: Encoder,
 ) -> list[TestPrediction]:
-    """The test as each member of the fitted ensemble predicts it. tests: the queries, by the
-    features that models take.
+    """The test as each member of the fitted ensemble predicts it.
 
-    Members without a weight are asked plainly, for the table of scores.
+    tests: the queries, by the features that models take. Members without a weight are asked
+    without views, for the table of scores.
     """
     predictions: list[TestPrediction] = []
     for member, weight in zip(members, ensemble.weights, strict=True):
-        if isinstance(member, Member):
-            kinds, with_bank = (
-                (ensemble.views, ensemble.beta is not None) if weight else ((), False)
-            )
-            predictions.append(
-                encoder.predict_test(member.with_views(kinds), tests[member.features], with_bank)
-            )
-        else:
+        if isinstance(member, ExternalMember):
             predictions.append(member)
+            continue
+        in_views = member.with_views(ensemble.views if weight else ())
+        with_bank = bool(weight) and ensemble.beta is not None
+        predictions.append(encoder.predict_test(in_views, tests[member.features], with_bank))
     return predictions
+
+
+def _ask_for_views(
+    members: Sequence[AnyMember], weights: FittedWeights, data: TrainingData, config: EnsembleConfig
+) -> tuple[list[AnyMember], dict[FeatureConfig, TrainingData]]:
+    """The members with their views, if they are tried, and the training motions by features."""
+    if not fit.tries_views(weights, config):
+        return list(members), {}
+    used = {
+        idx: member
+        for idx, member in enumerate(members)
+        if weights.used[idx] and isinstance(member, Member)
+    }
+    jobs = config.machine.jobs
+    data_of = {
+        features: dataset.with_features(data, features, config.data, jobs)
+        for features in {member.features for member in used.values()}
+    }
+    with_views = dict(
+        zip(used, with_member_views(list(used.values()), data_of, config), strict=True)
+    )
+    return [with_views.get(idx, member) for idx, member in enumerate(members)], data_of
 
 
 def _training_captions(data: TrainingData, folds: Folds, fold: int) -> list[str]:

@@ -20,6 +20,7 @@ from motret.data.dataset import TrainingData
 from motret.data.folds import Folds
 from motret.ensemble import apply, external, fit, members, predict, submission_files, summary
 from motret.ensemble.apply import Similarities, TestSimilarities
+from motret.ensemble.fit import FittedEnsemble
 from motret.ensemble.inference import Encoder
 from motret.ensemble.members import Member
 from motret.ensemble.predict import AnyMember
@@ -97,15 +98,7 @@ def run_ensemble(
         config.members, config.member_weight, test.queries, data, folds
     )
     encoder = Encoder(config.machine, config.data.work_dir, data.training.captions)
-
-    gathered: list[AnyMember] = [*models, *scored]
-    galleries = predict.load_galleries(gathered, data, folds)
-    weights = fit.fit_weights(galleries, config)
-    distinct = [gathered[idx] for idx in weights.member_idx]
-    distinct, galleries = predict.predict_out_of_fold(
-        distinct, galleries.select(weights.member_idx), weights, data, folds, config, encoder
-    )
-    ensemble = fit.fit_ensemble(galleries, weights, config)
+    distinct, ensemble = fit_members([*models, *scored], data, folds, config, encoder)
     predictions = predict.predict_test(distinct, ensemble, tests, encoder)
     similarities = apply.apply_ensemble(ensemble, predictions, fixed, test)
 
@@ -116,6 +109,28 @@ def run_ensemble(
         config, scored_ensemble, test.queries, similarities, test_dir
     )
     return EnsembleResult(len(test.queries), scored_ensemble, written)
+
+
+def fit_members(
+    members: Sequence[AnyMember],
+    data: TrainingData,
+    folds: Folds,
+    config: EnsembleConfig,
+    encoder: Encoder,
+) -> tuple[list[AnyMember], FittedEnsemble]:
+    """The ensemble of those members that differ, with their views, and what it is."""
+    galleries = predict.load_galleries(members, data, folds)
+    weights = fit.fit_weights(galleries, config)
+    distinct, galleries = predict.predict_out_of_fold(
+        [members[idx] for idx in weights.member_idx],
+        galleries.select(weights.member_idx),
+        weights,
+        data,
+        folds,
+        config,
+        encoder,
+    )
+    return distinct, fit.fit_ensemble(galleries, weights, config)
 
 
 def score_test(

@@ -1,5 +1,4 @@
-"""What an ensemble writes: the submission, a dated copy with its similarities and settings, a row
-in the log.
+"""The files that an ensemble writes.
 
 submission.csv                        the file to upload
 DATE_NAME_SCORE_HASH.csv              its dated copy
@@ -32,10 +31,10 @@ from motret.utils import files
 
 @dataclass(frozen=True)
 class WrittenSubmission:
-    """file: the file to upload; kept: its dated copy, the same file where validation queries were
-    ranked.
+    """Where a submission is.
 
-    is_repeat: whether the same submission was kept and logged before.
+    file: the file to upload; kept: its dated copy, the same file for validation queries. is_repeat:
+    whether the same submission was kept and logged before.
     """
 
     file: Path
@@ -106,8 +105,7 @@ def write_submission_files(
     similarities: TestSimilarities,
     test_dir: Path,
 ) -> WrittenSubmission:
-    """Writes the ranking to the file to upload, and a dated copy with its similarities and its
-    settings.
+    """Writes the ranking, a dated copy with similarities and settings, and the log's row.
 
     The log grows by a row, unless the same submission is kept already. With members of a given
     weight, which no score counts, there is no local score, neither in the name nor in the log.

@@ -1,6 +1,4 @@
-"""The result of an ensemble in a few lines: scores and weights of its members, the gain over the
-best one, the leaderboard to expect.
-"""
+"""The result of an ensemble in a few lines: scores, weights, gains, leaderboard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +15,11 @@ from motret.evaluation.metrics import Score
 
 @dataclass(frozen=True, eq=False)
 class TestScores:
-    """Scores (Q,) of the queries whose answers are known. members: of each member, then of each
-    with a given weight.
+    """Scores (Q,) of the queries whose answers are known.
 
-    network: of one network of the best member, the mean over its networks, None where it has but
-    one; best_member_tta: of the best member in the ensemble's views, None without; ensemble: of the
-    ensemble.
+    members: of each member, then of each with a given weight. network: of one network of the best
+    member, the mean over its networks, None where it has but one; best_member_tta: of the best
+    member in the ensemble's views, None without; ensemble: of the ensemble.
 
     Out of fold each motion meets one network of a member, on the test the mean of all of them. The
     gain over one network is therefore the one to compare with the local gain.
@@ -119,8 +116,9 @@ class EnsembleSummary:
 
 @dataclass(frozen=True, eq=False)
 class _Baseline:
-    """Something the ensemble is compared with; true: (Q,) scores of the queries whose answers are
-    known.
+    """A model to compare with.
+
+    true: (Q,) scores of the queries whose answers are known.
     """
 
     name: str
@@ -131,7 +129,9 @@ class _Baseline:
 def summarise(
     ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true: TestScores | None, seed: int
 ) -> EnsembleSummary:
-    """fixed: members with a given weight; true: None where the answers are not known; seed: of the
+    """The summary of an ensemble.
+
+    fixed: members with a given weight; true: None where the answers are not known; seed: of the
     bootstrap.
     """
     rows = _member_rows(ensemble, fixed, true)
@@ -174,8 +174,9 @@ def _member_rows(
 
 
 def _baselines(ensemble: FittedEnsemble, true: TestScores | None) -> list[_Baseline]:
-    """The best member; where there are several members also one network of it, and it in the
-    ensemble's views.
+    """The best member, and variants of it where there are several members.
+
+    These are one network of it, and it in the ensemble's views.
     """
     best = ensemble.best_member_idx
     name, ranks = ensemble.names[best], ensemble.member_ranks[best]

@@ -1,9 +1,9 @@
-"""Test-time augmentation: motions and their captions embedded once more, mirrored, at other speeds,
-or with the persons swapped.
+"""Test-time augmentation: motions mirrored, at other speeds, or with the persons swapped.
 
-A view is a further similarity of the same models. With views a member's similarity is the mean over
-the plain one and those in its views, each divided by its own standard deviation over a held-out
-gallery. The held-out embeddings of a view are cached next to `oof.npz`, as `oof_<view>.npz`.
+Their captions are mirrored with them. A view is a further similarity of the same models. With views
+a member's similarity is the mean over the plain one and those in its views, each divided by its own
+standard deviation over a held-out gallery. The held-out embeddings of a view are cached next to
+`oof.npz`, as `oof_<view>.npz`.
 """
 
 import hashlib
@@ -84,20 +84,17 @@ def speed_views() -> tuple[TtaView, ...]:
 
 
 def swap_views(run: Run) -> tuple[TtaView, ...]:
-    """The second person first; no view for one person, or where the tower is symmetric in the
-    persons.
-    """
+    """The second person first; none for one person or a person-symmetric tower."""
     if run.persons < 2 or registry.is_person_symmetric(run.config.motion):
         return ()
     return (TtaView("swap", swapped=True),)
 
 
 def mirror_views(data: TrainingData, named: bool) -> tuple[TtaView, ...]:
-    """Left and right exchanged, in captions too; no view for raw features. data: the training
-    motions with a model's features.
+    """Left and right exchanged, in captions too; none for raw features.
 
-    Where rotations cannot be mirrored there is no view and a message says why, or if the command
-    names the view, a ConfigError.
+    data: the training motions with a model's features. Where rotations cannot be mirrored there is
+    no view and a message says why, or if the command names the view, a ConfigError.
     """
     if data.store.config.kind == "raw":
         return ()
@@ -111,10 +108,9 @@ def mirror_views(data: TrainingData, named: bool) -> tuple[TtaView, ...]:
 
 
 def view_cache_key(run: Run, fold: int, view: TtaView, text: np.ndarray, motion: np.ndarray) -> str:
-    """Changes with a fold's checkpoint, with its plain embeddings text (C, d) and motion (M, d),
-    and with the rules that mirror captions.
+    """Changes with a fold's checkpoint and its plain embeddings text (C, d), motion (M, d).
 
-    The rules count for a mirrored view alone.
+    For a mirrored view it also changes with the rules that mirror captions.
     """
     content = hashlib.blake2b(digest_size=8)
     for embeddings in (text, motion):

@@ -39,15 +39,17 @@ class EpochChoice:
 
 
 def epoch_choice_of_run(run: Run) -> EpochChoice | None:
-    """The choice among the epochs at which all finished folds of a run were scored; None below two
-    folds.
+    """The choice among the epochs at which all finished folds of a run were scored.
+
+    None for fewer than two folds.
     """
     return compare_epoch_choices([_scores(run, fold) for fold in run.finished_folds()])
 
 
 def compare_epoch_choices(scores: Sequence[dict[int, float]]) -> EpochChoice | None:
-    """The same from the scores of several folds, each epoch -> score. The last epoch is each fold's
-    own.
+    """The same from the scores of several folds, each epoch -> score.
+
+    The last epoch is each fold's own.
     """
     common = sorted(set.intersection(*map(set, scores))) if scores else []
     if len(scores) < 2 or not common:

@@ -37,9 +37,7 @@ class GalleryRanks:
         return cls(*metrics.count_better(sim_cm, motion_idx), motion_idx, group)
 
     def values(self) -> np.ndarray:
-        """Expected score (M,) of each motion, the mean over its captions
-        (`metrics.caption_scores`).
-        """
+        """Expected score (M,) of each motion, the mean over its captions."""
         return metrics.motion_scores(self.better, self.tied, self.motion_idx, len(self.group))
 
 
@@ -63,9 +61,7 @@ class LocalScore:
 
 
 def pool_sizes(scores: Sequence[LocalScore]) -> str:
-    """`32`, or `20 to 32` where folds differ: a fold with fewer motions than a pool is its own
-    pool.
-    """
+    """`32`, or `20 to 32` where folds differ: a smaller fold is its own pool."""
     sizes = {
         min(challenge.POOL_SIZE, fold.motions)
         for local in scores
@@ -92,12 +88,12 @@ def mean_score(galleries: Sequence[GalleryRanks]) -> Score:
 def bootstrap_difference(
     differences: np.ndarray, group: np.ndarray, rng: np.random.Generator
 ) -> Score:
-    """Mean of the paired differences (M,) of two models, its standard error by a bootstrap over
-    groups.
+    """Mean paired difference of two models, its standard error by a group bootstrap.
 
-    group: (M,). A draw takes as many groups as there are, with replacement. The standard deviation
-    of its means is widened by sqrt(G / (G - 1)), since few groups vary less than many. The error is
-    never below that of independent motions (as in `metrics.cluster_robust_mean`).
+    differences: (M,), of motions. group: (M,). A draw takes as many groups as there are, with
+    replacement. The standard deviation of its means is widened by sqrt(G / (G - 1)), since few
+    groups vary less than many. The error is never below that of independent motions (as in
+    `metrics.cluster_robust_mean`).
     """
     plain = metrics.cluster_robust_mean(differences, group)
     if plain.groups < 2:
@@ -116,12 +112,11 @@ def bootstrap_difference(
 def leaderboard_interval(
     galleries: Sequence[GalleryRanks], error: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Between which scores a leaderboard of `LEADERBOARD_QUERIES` queries ends in nine cases of
-    ten.
+    """Between which scores a leaderboard ends in nine cases of ten.
 
-    Queries are drawn as the competition draws them: a motion, one of its captions, a pool from the
-    gallery (the beaters in it are hypergeometric), ties in random order. error: standard error of
-    the local score, which widens the interval.
+    It has `LEADERBOARD_QUERIES` queries. Queries are drawn as the competition draws them: a motion,
+    one of its captions, a pool from the gallery (the beaters in it are hypergeometric), ties in
+    random order. error: standard error of the local score, which widens the interval.
     """
     means = np.zeros(N_BOOTSTRAP)
     sizes = np.array([len(gallery.group) for gallery in galleries])

@@ -25,10 +25,9 @@ PART_WEIGHTS = (0.1, 0.2, 0.4, 0.8)
 def fold_similarity(
     runs: Sequence[Run], fold: int, weights: Sequence[float] | None = None
 ) -> tuple[np.ndarray, OutOfFold]:
-    """The mean similarity (C, M) of runs over one fold's gallery, each on its own scale; and the
-    gallery.
+    """Mean similarity (C, M) of runs over a fold's gallery, each on its own scale.
 
-    weights: by default equal ones.
+    The second result is the gallery. weights: by default equal ones.
     """
     galleries = [oof.load_out_of_fold(run, fold) for run in runs]
     similarities = [
@@ -39,8 +38,7 @@ def fold_similarity(
 
 
 def fold_vectors(runs: Sequence[Run], fold: int) -> tuple[np.ndarray, np.ndarray, OutOfFold]:
-    """Embeddings (C, v) and (M, v) whose products rank one fold's gallery as `fold_similarity`
-    does.
+    """(C, v) and (M, v) whose products rank a fold's gallery as `fold_similarity` does.
 
     So no matrix of all similarities is needed. Several runs stand side by side, each divided by its
     standard deviation; means do not change a ranking. The third result is the gallery.

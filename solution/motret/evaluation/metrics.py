@@ -1,5 +1,4 @@
-"""Scores of rankings: the competition's weighted recall, of given pools or expected in closed form,
-and plain recalls.
+"""The competition's weighted recall, of given pools or expected; plain recalls.
 
 Pure functions of arrays. In a similarity matrix `sim_qn` rows are queries and columns gallery
 motions; larger is better.
@@ -18,8 +17,7 @@ similarities are not held whole.
 
 
 def rank_value(rank: np.ndarray, top: int = TOP_K) -> np.ndarray:
-    """Competition score of a query with its right motion at 0-based `rank`: (H_top - H_rank) /
-    H_top.
+    """Score of a query with its right motion at 0-based `rank`: (H_top - H_rank) / H_top.
 
     The score of one query is sum_k (1/k) Recall@k / sum_k (1/k), k = 1..top. Recall@k is 1 for k >
     rank, so the weights 1/(rank+1)..1/top remain, none from rank `top` on.
@@ -29,9 +27,7 @@ def rank_value(rank: np.ndarray, top: int = TOP_K) -> np.ndarray:
 
 
 def chance_score(pool: int = POOL_SIZE, top: int = TOP_K) -> float:
-    """Competition score expected of a random ranking of `pool` candidates: the mean value of its
-    ranks.
-    """
+    """Score expected of a random ranking of `pool` candidates: the mean of its ranks' values."""
     return float(rank_value(np.arange(pool), top).mean())
 
 
@@ -46,11 +42,10 @@ def tied_score(tied: np.ndarray, top: int = TOP_K) -> np.ndarray:
 
 
 def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many gallery motions score above each query's right one, and how many the same: two (Q,)
-    arrays.
+    """How many gallery motions score above, and equal to, each query's right one.
 
-    sim_qn: (Q, N); right: (Q,) column of the right motion. NaN counts as above: a model with NaN
-    similarities must not win.
+    Two (Q,) integer arrays. sim_qn: (Q, N); right: (Q,) column of the right motion. NaN counts as
+    above: a model with NaN similarities must not win.
     """
     right_sim = np.take_along_axis(sim_qn, right[:, None], axis=1)
     below = np.count_nonzero(sim_qn < right_sim, axis=1)
@@ -64,8 +59,7 @@ def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
 def count_better_chunked(
     query: np.ndarray, gallery: np.ndarray, right: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count_better` of the similarities `query @ gallery.T`, formed for a chunk of queries at a
-    time.
+    """`count_better` of `query @ gallery.T`, formed for a chunk of queries at a time.
 
     query: (Q, d); gallery: (N, d); right: (Q,).
     """
@@ -78,11 +72,11 @@ def count_better_chunked(
 def motion_to_text_ranks(
     text: np.ndarray, motion: np.ndarray, motion_idx: np.ndarray
 ) -> np.ndarray:
-    """0-based rank of each motion's best caption among the captions of other motions, ties half:
-    (N,).
+    """0-based rank of each motion's best caption among those of other motions: (N,).
 
-    text: (C, d); motion: (N, d), whose products are the similarities; motion_idx: (C,) motion of
-    each caption. A chunk of motions is compared with all captions at a time. NaN counts as above.
+    Ties count half. text: (C, d); motion: (N, d), whose products are the similarities; motion_idx:
+    (C,) motion of each caption. A chunk of motions is compared with all captions at a time. NaN
+    counts as above.
     """
     order = np.argsort(motion_idx, kind="stable")
     ends = np.searchsorted(motion_idx[order], np.arange(len(motion) + 1))
@@ -132,10 +126,10 @@ def pool_beater_probabilities(gallery: int, pool: int = POOL_SIZE, top: int = TO
 
 
 def expected_pool_score(gallery: int, pool: int = POOL_SIZE, top: int = TOP_K) -> np.ndarray:
-    """Expected score of a query when b of N - 1 wrong motions beat its right one: (N,) for b =
-    0..N-1.
+    """Expected score of a query when b wrong motions beat its right one: (N,).
 
-    The pool is drawn at random: f(b) = sum_{x<top} P(x beaters in the pool) * rank_value(x).
+    b = 0..N-1, N = gallery. The pool is drawn at random: f(b) = sum_{x<top} P(x beaters in the
+    pool) * rank_value(x).
     """
     values = rank_value(np.arange(top), top)[:, None]
     return np.asarray((pool_beater_probabilities(gallery, pool, top) * values).sum(axis=0))
@@ -144,8 +138,7 @@ def expected_pool_score(gallery: int, pool: int = POOL_SIZE, top: int = TOP_K) -
 def expected_recall(
     better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL_SIZE, top: int = TOP_K
 ) -> np.ndarray:
-    """Recall@k, k = 1..top, expected of queries whose pools are drawn at random from the gallery:
-    (Q, top).
+    """Recall@k, k = 1..top, expected of queries with random pools: (Q, top).
 
     better, tied: (Q,) as in `expected_score`, which is this with the weights (1/k) / H_top. The
     mean over the queries is the recall curve.
@@ -160,13 +153,12 @@ def expected_recall(
 def expected_score(
     better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL_SIZE, top: int = TOP_K
 ) -> np.ndarray:
-    """Competition score expected of queries whose pools are drawn at random from the gallery: (Q,)
-    in [0, 1].
+    """Competition score expected of queries with random pools: (Q,) in [0, 1].
 
-    better, tied: (Q,) how many gallery motions score above the right one, and the same; gallery:
-    motions in all, >= pool. The beaters inside a pool are hypergeometric, so nothing is sampled.
-    Ties are averaged over: score = mean over j = 0..tied of f(better + j), f as in
-    `expected_pool_score`.
+    Pools are drawn from the gallery. better, tied: (Q,) how many gallery motions score above the
+    right one, and the same; gallery: motions in all, >= pool. The beaters inside a pool are
+    hypergeometric, so nothing is sampled. Ties are averaged over: score = mean over j = 0..tied of
+    f(better + j), f as in `expected_pool_score`.
     """
     total = np.concatenate([[0.0], np.cumsum(expected_pool_score(gallery, pool, top))])
     return np.asarray((total[better + tied + 1] - total[better]) / (tied + 1))
@@ -186,11 +178,11 @@ class Score:
 
 
 def cluster_robust_mean(values: np.ndarray, groups: np.ndarray) -> Score:
-    """Mean of (M,) per-motion values and its standard error when motions of one group stand or fall
-    together.
+    """Mean of (M,) per-motion values and its cluster-robust standard error.
 
-    groups: (M,) any labels. Cluster-robust standard error (Liang and Zeger 1986) with the factor G
-    / (G - 1); never below that of independent motions, since few groups can agree by chance.
+    Motions of one group stand or fall together. groups: (M,) any labels. Cluster-robust standard
+    error (Liang and Zeger 1986) with the factor G / (G - 1); never below that of independent
+    motions, since few groups can agree by chance.
     """
     count = len(values)
     mean = float(values.mean())
@@ -222,17 +214,16 @@ def motion_scores(
     pool: int = POOL_SIZE,
     top: int = TOP_K,
 ) -> np.ndarray:
-    """`caption_scores` from better, tied (Q,) as `count_better` gives them; gallery: motions in
-    all.
-    """
+    """`caption_scores` from better, tied (Q,); gallery: motions in all."""
     values = expected_score(better, tied, gallery, min(pool, gallery), top)
     sums = np.bincount(motion_idx, weights=values, minlength=gallery)
     return np.asarray(sums / np.bincount(motion_idx, minlength=gallery))
 
 
 def recalls(ranks: np.ndarray, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
-    """R@k (fraction of queries at a 1-based rank <= k), mean and median 1-based rank, from 0-based
-    ranks (Q,).
+    """R@k, mean and median 1-based rank, from 0-based ranks (Q,).
+
+    R@k is the fraction of queries at a 1-based rank <= k.
     """
     table = {f"R@{k}": float((ranks < k).mean()) for k in ks}
     return table | {"MeanR": float(ranks.mean() + 1), "MedR": float(np.median(ranks) + 1)}

@@ -51,9 +51,7 @@ def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def best_epoch_note(runs: Sequence[Run]) -> str | None:
-    """A note on the runs whose epochs were chosen on the folds that score them; None where there is
-    none.
-    """
+    """A note on the runs whose epochs were chosen on the folds that score them, or None."""
     names = [run.name for run in runs if run.config.checkpoint.selection != "last"]
     return f"epoch {history.BEST_EPOCH_NOTE}: {', '.join(names)}" if names else None
 
@@ -74,9 +72,7 @@ def _table_row(entry: ScoredRun, base: Run, folds: Folds) -> list[str]:
 
 
 def _paired_difference(run: Run, base: Run, folds: Folds) -> str:
-    """To the base, paired by motion over the folds that both have finished; empty for the base
-    itself.
-    """
+    """To the base, paired by motion over common folds; empty for the base itself."""
     if (run.folder, run.part_weight) == (base.folder, base.part_weight):
         return ""
     if not set(run.finished_folds()) & set(base.finished_folds()):
