@@ -186,12 +186,12 @@ class CurrentTsne(Tsne):
         self.iterations = max_iter
 
 
-class TsneBefore1_5(Tsne):
+class FormerTsne(Tsne):
     def __init__(self, *, n_iter: int = 1000, **_: object) -> None:
         self.iterations = n_iter
 
 
-@pytest.mark.parametrize("kind", [CurrentTsne, TsneBefore1_5])
+@pytest.mark.parametrize("kind", [CurrentTsne, FormerTsne])
 def test_the_number_of_iterations_has_the_name_that_scikit_learn_expects(
     kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
