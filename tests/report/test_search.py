@@ -111,7 +111,7 @@ def test_a_folder_of_motions_and_the_test_are_ranked_by_all_models_of_the_run(
     (tmp_path / "readme.txt").write_text("no motion")
     single = search_result(out_dir, text, gallery=str(tmp_path))
     assert single.ids == ("some",) and single.paths == (tmp_path / "some.npy",)
-    assert single.note.startswith("Left out: 1 files, such as ") and "broken.npy" in single.note
+    assert single.note.startswith("Left out: 1 file, such as ") and "broken.npy" in single.note
     assert single.similarity[0] == pytest.approx(candidates.similarity[5], abs=2e-3)
 
 
