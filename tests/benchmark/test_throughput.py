@@ -47,7 +47,8 @@ def test_padding_is_not_counted(monkeypatch):
         lambda: model.encode_captions(context.bank, batch.caption_idx).sum().backward()
     )
     embeddings = [
-        torch.randn(count, model.size, requires_grad=True) for count in (12, len(batch.caption_idx))
+        torch.randn(count, model.embed_dim, requires_grad=True)
+        for count in (12, len(batch.caption_idx))
     ]
     scale = model.logit_scale()
     loss_flop = throughput.count_flop(

@@ -70,7 +70,7 @@ def softmax(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def reference(model: DualEncoder, layer: int) -> np.ndarray:
-    """(B, N, N) mean over the two heads of 8 channels, in plain NumPy from the tokens that go into the layer."""
+    """(B, N, N) mean over the two heads of 8 channels, from the inputs of the layer."""
     tokens, backbone = layer_inputs(model, layer), model.motion_tower.backbone
     if isinstance(backbone, backbones.Transformer):
         block = backbone.blocks[layer]

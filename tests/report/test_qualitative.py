@@ -22,7 +22,7 @@ CAPTIONS = (
     ("both of them bow", "two people stand there"),
 )
 SIMILARITY = np.full((12, 6), -0.2)
-"""Captions x motions: all captions rank their motion first, but caption 3 third, 8 sixth, 9 second."""
+"""Captions x motions: captions rank their motion first, but 3 third, 8 sixth and 9 second."""
 SIMILARITY[np.arange(12), np.repeat(np.arange(6), 2)] = 0.8
 SIMILARITY[3] = [0.1, 0.3, 0.0, 0.9, 0.4, 0.2]
 SIMILARITY[8] = [0.9, 0.5, 0.8, 0.7, 0.4, 0.6]
@@ -86,7 +86,7 @@ def test_random_queries_show_their_top_and_the_matching_motion_at_any_rank() -> 
 def test_accuracy_by_action_word_is_that_of_the_captions_with_it() -> None:
     lines = qualitative_texts.category_analysis(inputs(), ranks(), actions())
     rows = {line[:16].strip(): line[16:].split() for line in lines[9:] if line}
-    # walks: captions 0 1 4 5 8 9, of which 8 is sixth and 9 second; the top motions of both are of motion 0, which walks too
+    # walks: captions 0 1 4 5 8 9, of which 8 is sixth and 9 second; the top motion of both walks
     score = np.mean([1, 1, 1, 1, *metrics.rank_value(np.array([5, 1]))])
     assert rows["walks"] == ["6", "66.7%", "83.3%", "100.0%", "1.0", f"{score:.3f}", "100.0%"]
     # waves: captions 2 3 6 7, of which 3 is third; its top motion waves as well
@@ -186,12 +186,12 @@ class CurrentTsne(Tsne):
         self.iterations = max_iter
 
 
-class TsneBefore1_5(Tsne):
+class FormerTsne(Tsne):
     def __init__(self, *, n_iter: int = 1000, **_: object) -> None:
         self.iterations = n_iter
 
 
-@pytest.mark.parametrize("kind", [CurrentTsne, TsneBefore1_5])
+@pytest.mark.parametrize("kind", [CurrentTsne, FormerTsne])
 def test_the_number_of_iterations_has_the_name_that_scikit_learn_expects(
     kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,9 @@ def real_flop(model: DualEncoder, batch: Batch, context: TrainContext, config: T
     noise = batch.buckets[0].generator
     buckets = tuple(context.motions.gather(idx, noise) for idx in batch.train_idx.split(counts))
     unpadded = replace(batch, buckets=buckets)
-    flop = count_flop(lambda: objective.batch_loss(model, unpadded, context, config).backward())
+    flop = count_flop(
+        lambda: objective.batch_loss(model, unpadded, context, config).total.backward()
+    )
     model.zero_grad(set_to_none=True)
     return flop
 

@@ -105,12 +105,13 @@ def token_edges(n_frames: int, config: MotionConfig, fps: float) -> np.ndarray:
         edges *= (n_frames - 1) / max(1, used - 1) if used < n_frames else 1
     else:
         edges += (n_frames - used) // 2
-    return np.minimum(edges, n_frames) / fps
+    return np.asarray(np.minimum(edges, n_frames) / fps)
 
 
 def softmax_weights(query: Tensor, key: Tensor) -> Tensor:
     """(B, heads, N, N) weights of softmax attention, from (B, heads, N, d)."""
-    return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
+    logits: Tensor = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    return logits.softmax(dim=-1)
 
 
 def linear_weights(query: Tensor, key: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -154,7 +155,11 @@ def _draw_poses(stage: Axes, motion: PosedMotion, end: float, panels: Sequence[A
     ax.hlines(floor, centres - half_floor, centres + half_floor, color=LIGHT_GREY, linewidth=1)
     poses[..., 0] += centres[:, None, None]
     _draw_bodies(ax, poses, motion)
-    label = {"transform": stage.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+    label: dict[str, Any] = {
+        "transform": stage.get_xaxis_transform(),
+        "ha": "center",
+        "va": "bottom",
+    }
     for time in times:
         stage.text(time, 0.0, f"{time:.1f} s", fontsize=10.5, **label)
         for panel in panels:

@@ -122,7 +122,8 @@ def page_of_folds(
             f"The ranks of the queries are those in the whole fold. {note}"
         ).strip(),
     )
-    queries = tuple(_caption_query(*locations[index], data) for index in query_idx)
+    listed = (locations[index] for index in query_idx)
+    queries = tuple(_caption_query(fold, caption, data) for fold, caption in listed)
     return PageContent(title, overview, queries, data.store.config)
 
 
@@ -178,7 +179,7 @@ def page_of_test(
     query_idx, note = np.arange(len(views)), ""
     if len(rank):
         score = metrics.cluster_robust_mean(metrics.rank_value(rank - 1), np.arange(len(rank)))
-        facts = (
+        facts: tuple[tuple[str, str], ...] = (
             ("True score on these queries", _score_text(score)),
             queries_fact,
             ("Median rank", f"{np.median(rank):g}"),

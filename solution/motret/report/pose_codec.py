@@ -76,7 +76,7 @@ def center_and_resample(positions: np.ndarray, fps: float, skeleton: Skeleton = 
     times = np.arange(0, min(len(positions) / fps, MAX_SECONDS), 1 / FPS)
     frames = np.minimum(np.rint(times * fps).astype(int), len(positions) - 1)
     scene = positions[frames].astype(np.float64)
-    scene = geometry.turn_about_vertical(scene, _view_angle(scene, skeleton))
+    scene = geometry.turn_about_vertical(scene, np.asarray(_view_angle(scene, skeleton)))
     scene -= _floor_center(scene[:, :, skeleton.joint("pelvis")])
     scene[..., 1] -= np.percentile(scene[..., 1].min(axis=(1, 2)), 5)
     return scene
@@ -85,7 +85,7 @@ def center_and_resample(positions: np.ndarray, fps: float, skeleton: Skeleton = 
 def _floor_center(pelvis: np.ndarray) -> np.ndarray:
     """Middle (3,) of the floor area that pelvises (F, persons, 3) cover."""
     low, high = pelvis.min(axis=(0, 1)), pelvis.max(axis=(0, 1))
-    return (low + high) / 2 * (1, 0, 1)
+    return np.asarray((low + high) / 2 * (1, 0, 1))
 
 
 def _view_angle(scene: np.ndarray, skeleton: Skeleton) -> float:

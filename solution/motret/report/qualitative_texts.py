@@ -39,7 +39,8 @@ class FoldModel:
         return np.unique(self.out.motion_idx, return_index=True)[1]
 
     def captions_of(self, motion: int) -> list[str]:
-        return [self.captions[index] for index in np.flatnonzero(self.out.motion_idx == motion)]
+        caption_idx = np.flatnonzero(self.out.motion_idx == motion).tolist()
+        return [self.captions[index] for index in caption_idx]
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class CaptionRanks:
 
 def query_retrieval(model: FoldModel, ranks: CaptionRanks, seed: int) -> list[str]:
     """The top motions of some random captions, and the matching one at any rank."""
-    random = np.random.default_rng([seed, 2]).permutation(len(model.captions))
-    queries = np.sort(random[:N_QUERIES])
+    caption_idx = np.random.default_rng([seed, 2]).permutation(len(model.captions))
+    queries = np.sort(caption_idx[:N_QUERIES])
     gallery = len(model.out.ids)
     n_top = min(N_TOP, gallery)
     lines = [

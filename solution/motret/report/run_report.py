@@ -268,9 +268,8 @@ def _write_fold_analysis(folder: Path, context: ReportContext, fold: int, epoch:
     run, data, folds = context.run, context.data, context.folds
     out = oof.load_out_of_fold(run, fold)
     if len(out.ids) < qualitative.MIN_PAIRS:
-        logger.info(
-            f"{run.fold_dir(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions"
-        )
+        reason = f"since it holds out {len(out.ids)} motions"
+        logger.info(f"{run.fold_dir(fold)}: no qualitative analysis, {reason}")
         return
     analysis = qualitative.gather_inputs(
         run, data, folds, fold, epoch, out, context.tools, context.config.pairs

@@ -160,19 +160,14 @@ def _folder_gallery(run: Run, config: SearchConfig) -> Gallery:
         raise DataError(folder, "holds no .npy file", "give the folder that the motions lie in")
     names = [path.stem for path in files]
     store, _ = feature_store.build_feature_cache(
-        names,
-        files,
-        run.features,
-        config.data.work_dir,
-        min_frames=config.data.min_frames,
-        strict=config.data.strict,
-        jobs=config.machine.jobs,
+        names, files, run.features, config.data, jobs=config.machine.jobs
     )
     path_of = dict(zip(names, files, strict=True))
     note = ""
     if store.skipped:
         example = store.skipped[0]
-        note = f"Left out: {len(store.skipped)} files, such as {example.file}: {example.problem}."
+        count = f"{len(store.skipped)} file{'s' if len(store.skipped) > 1 else ''}"
+        note = f"Left out: {count}, such as {example.file}: {example.problem}."
     paths = tuple(path_of[name] for name in store.ids)
     return Gallery(store, paths, f"{len(store.ids)} motions of {folder}", note)
 

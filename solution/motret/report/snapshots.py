@@ -21,8 +21,8 @@ def make_plot_callback(fold_context: FoldContext) -> PlotCallback | None:
     val_idx = folds.train_idx(0) if fold is None else folds.val_idx(fold)
     attention, analysis = config.save_attention, config.run_qualitative
     if analysis and (fold is None or len(val_idx) < qualitative.MIN_PAIRS):
-        held_out = "no motion" if fold is None else "too few motions"
-        logger.info(f"{fold_dir}: no qualitative analysis, since {held_out} are held out")
+        amount = "no motions" if fold is None else "too few motions"
+        logger.info(f"{fold_dir}: no qualitative analysis, since {amount} are held out")
         analysis = False
     if not attention and not analysis:
         return None
