@@ -164,7 +164,7 @@ def test_forward_kinematics_bends_the_knee_backwards_and_leaves_the_rest() -> No
     bent = straight.copy()
     bent[0, JOINT["left_knee"]] = motion.rotation_matrices(np.radians([90.0, 0.0, 0.0]))
     pelvis = np.array([[1.0, 2.0, 3.0]])
-    rest, knee = (motion.forward_kinematics(rotations, motion.REST_OFFSETS, pelvis)[0] for rotations in (straight, bent))
+    rest, knee = (motion.pose_joints(rotations, motion.REST_OFFSETS, pelvis)[0] for rotations in (straight, bent))
     np.testing.assert_allclose(knee[JOINT["left_ankle"]], rest[JOINT["left_knee"]] + (0, 0, -0.4), atol=1e-12)
     moved = np.abs(knee - rest).max(axis=-1) > 1e-12
     assert set(np.flatnonzero(moved)) == {JOINT["left_ankle"], JOINT["left_foot"]}
@@ -190,7 +190,7 @@ def test_stored_rotations_give_the_stored_positions(small: Path) -> None:
                 world.append(world[parent] @ local[:, person, j - 1])
             np.testing.assert_allclose(np.stack(rebuilt, axis=1), p, atol=1e-4)
             all_local = np.concatenate([pelvis[:, None], local[:, person]], axis=1)
-            np.testing.assert_allclose(motion.forward_kinematics(all_local, np.array(bones), p[:, 0]), p, atol=1e-4)
+            np.testing.assert_allclose(motion.pose_joints(all_local, np.array(bones), p[:, 0]), p, atol=1e-4)
 
 
 def test_rotation_matrices_are_rotations_about_z_after_x_after_y() -> None:
@@ -254,8 +254,8 @@ def test_mirroring_swaps_the_sides_and_twice_changes_nothing() -> None:
     angles = rng.normal(size=(4, 22, 3))
     assert np.array_equal(motion.mirrored(motion.mirrored(angles)), angles)
     pelvis = np.zeros((4, 3))
-    shown = motion.forward_kinematics(motion.rotation_matrices(motion.mirrored(angles)), motion.REST_OFFSETS, pelvis)
-    body = motion.forward_kinematics(motion.rotation_matrices(angles), motion.REST_OFFSETS, pelvis)
+    shown = motion.pose_joints(motion.rotation_matrices(motion.mirrored(angles)), motion.REST_OFFSETS, pelvis)
+    body = motion.pose_joints(motion.rotation_matrices(angles), motion.REST_OFFSETS, pelvis)
     np.testing.assert_allclose(shown, body[:, MIRROR] * (-1, 1, 1), atol=1e-12)
 
 
