@@ -43,3 +43,8 @@ def warn(path: str | Path, problem: str, fix: str) -> None:
     """Warns in one line of the form of a `MotretError`; scripts print it after `warning: `."""
     # attributed to the caller, a file of this package: `config.cli` shows the package's warnings
     warnings.warn(f"{path}: {problem} ({fix})", stacklevel=2)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; the name of its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

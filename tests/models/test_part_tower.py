@@ -323,7 +323,7 @@ def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monk
     assert part_texts.part_texts_digest(chosen(folder, part_text="motion")) != motion
     (folder / "texts" / "gar_train.json").write_text("no JSON")
     assert part_texts.part_texts_digest(helpers.config(data_dir=folder)) is None  # a run without part texts does not look at them
-    with pytest.raises(DataError, match=r"gar_train\.json: no JSON"):
+    with pytest.raises(DataError, match=r"gar_train\.json: not JSON"):
         part_texts.part_texts_digest(chosen(folder))
 
 

@@ -26,7 +26,7 @@ class MotionConfig:
 
     motion_tower: str = "transformer"
     """transformer, part (with part tokens), frame (the challenge README's), or a class of one's own
-    as module:Class; docs/own_model.md shows how to add one."""
+    as module:Class; docs/add_motion_tower.md shows how to add one."""
     features: str = "canonical"
     """What it gets: canonical, each person in the own heading frame; canonical+<block>+..., with more feature blocks
     (docs/add_feature_block.md); or raw, the columns as stored, standardised over each motion by itself."""

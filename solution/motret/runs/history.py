@@ -107,8 +107,13 @@ def read_metrics(path: Path) -> list[EpochStats]:
     known = {item.name for item in fields(EpochStats)}
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [{RENAMED_COLUMNS.get(name, name): value for name, value in row.items()} for row in csv.DictReader(stream)]
-            rows = [{name: float(value) for name, value in row.items() if name in known} for row in rows]
+            rows = [
+                {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
+                for row in csv.DictReader(stream)
+            ]
+            rows = [
+                {name: float(value) for name, value in row.items() if name in known} for row in rows
+            ]
         if not rows:
             raise ValueError("it holds no epoch")
         return [EpochStats(**row | {"epoch": int(row["epoch"])}) for row in rows]

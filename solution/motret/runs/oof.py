@@ -41,17 +41,21 @@ class OutOfFold:
         """(C, v) and (M, v) vectors whose products are the similarities."""
         if not part_weight or self.named is None:
             return self.text, self.motion
-        return weighted_text_vectors(self.text, self.text_parts, self.named, part_weight), concat_part_vectors(
-            self.motion, self.motion_parts
-        )
+        return weighted_text_vectors(
+            self.text, self.text_parts, self.named, part_weight
+        ), concat_part_vectors(self.motion, self.motion_parts)
 
 
-def weighted_text_vectors(text: np.ndarray, parts: np.ndarray, named: np.ndarray, weight: float) -> np.ndarray:
+def weighted_text_vectors(
+    text: np.ndarray, parts: np.ndarray, named: np.ndarray, weight: float
+) -> np.ndarray:
     """(C, d + P d) captions' vectors, whose product with `with_parts` adds `weight` times the mean cosine over the parts they name.
 
     text: (C, d) and parts: (C, P, d) unit vectors; named: (C, P). A caption that names no part adds 0.
     """
-    share = (weight * named / np.maximum(named.sum(axis=1, keepdims=True), 1))[..., None].astype(text.dtype)
+    share = (weight * named / np.maximum(named.sum(axis=1, keepdims=True), 1))[..., None].astype(
+        text.dtype
+    )
     return np.concatenate([text, (parts * share).reshape(len(text), -1)], axis=1)
 
 
@@ -69,7 +73,13 @@ def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
     """What a finished fold's model said of the motions it had not seen."""
     path = run.fold_dir(fold) / "oof.npz"
     try:
-        arrays = {FORMER_NAMES.get(name, name): array for name, array in files.read_npz(path).items()}
-        return OutOfFold(**{name: arrays[name] for name in OutOfFold.__dataclass_fields__ if name in arrays})
+        arrays = {
+            FORMER_NAMES.get(name, name): array for name, array in files.read_npz(path).items()
+        }
+        return OutOfFold(
+            **{name: arrays[name] for name in OutOfFold.__dataclass_fields__ if name in arrays}
+        )
     except (OSError, ValueError, TypeError) as broken:
-        raise RunError(path, "cannot be read", "remove it and train the fold again with --resume auto") from broken
+        raise RunError(
+            path, "cannot be read", "remove it and train the fold again with --resume auto"
+        ) from broken

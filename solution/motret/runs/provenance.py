@@ -38,7 +38,11 @@ def input_digests(config: TrainConfig, tower: nn.Module) -> dict[str, str]:
     A tower from scratch has no weights of its own before it is trained.
     """
     if tower not in _known:
-        _known[tower] = {TOKENIZER: _tokenizer_digest(tower)} if text_tower.trains_from_scratch(config.text) else text_tower_digests(tower)
+        _known[tower] = (
+            {TOKENIZER: _tokenizer_digest(tower)}
+            if text_tower.trains_from_scratch(config.text)
+            else text_tower_digests(tower)
+        )
     return {FEATURES: str(features.FEATURE_VERSION), **_known[tower]}
 
 
@@ -66,7 +70,9 @@ def check_inputs(run: Run, tower: nn.Module, resumed: bool = False) -> None:
         if name == WEIGHTS and text_tower.is_trained(run.config.text) and not resumed:
             continue
         if name in run.inputs and run.inputs[name] != here[name]:
-            problem = f"its {name} changed since it was trained ({run.inputs[name]}, now {here[name]})"
+            problem = (
+                f"its {name} changed since it was trained ({run.inputs[name]}, now {here[name]})"
+            )
             raise RunError(run.folder, problem, _fix_for(name, run))
 
 
@@ -78,14 +84,20 @@ def caption_rules() -> str:
 @functools.cache
 def _say_unchecked(folder: Path) -> None:
     """Says once of a run that it cannot be checked."""
-    print(f"{folder}: made before runs kept digests of their text tower, which is therefore not checked")
+    print(
+        f"{folder}: made before runs kept digests of their text tower, which is therefore not checked"
+    )
 
 
 def _fix_for(name: str, run: Run) -> str:
     """What to do about inputs that changed. It holds for run_all.sh too, which names its runs itself."""
     text = run.config.text
     weights = "" if text.text_tower.startswith("hf:") else f" {text.text_weights}"
-    restore = "use the code it was trained with" if name == FEATURES else f"put {text.text_tower}{weights} back as it was"
+    restore = (
+        "use the code it was trained with"
+        if name == FEATURES
+        else f"put {text.text_tower}{weights} back as it was"
+    )
     return f"{restore}, or move the run's folder out of {run.folder.parent} and run the same command again"
 
 

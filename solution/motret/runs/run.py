@@ -66,7 +66,9 @@ class Run:
 
     def finished_folds(self) -> list[int]:
         """Folds whose models are finished."""
-        return sorted(int(done.parent.name.removeprefix("fold")) for done in self.folder.glob("fold*/oof.npz"))
+        return sorted(
+            int(done.parent.name.removeprefix("fold")) for done in self.folder.glob("fold*/oof.npz")
+        )
 
     def has_full_model(self) -> bool:
         """Whether the model of all data is finished."""
@@ -76,7 +78,11 @@ class Run:
 def settings_hash(config: TrainConfig) -> str:
     """Changes with every setting that changes a model."""
     return files.content_hash(
-        {name: value for name, value in sorted(base.flatten(config).items()) if name not in training.NON_MODEL_SETTINGS}
+        {
+            name: value
+            for name, value in sorted(base.flatten(config).items())
+            if name not in training.NON_MODEL_SETTINGS
+        }
     )
 
 
@@ -90,7 +96,9 @@ def same_configuration(one: Run, other: Run) -> bool:
     return all(kept[name] == here[name] for name in kept.keys() & here.keys())
 
 
-def resolve_run(config: TrainConfig, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
+def resolve_run(
+    config: TrainConfig, sources: Mapping[str, str], data: TrainingData, folds: Folds
+) -> Run:
     """The run these settings name, new or (--resume) begun before.
 
     RunError where a folder is in the way, or of other data or settings; with `--resume same` that folder is renamed instead.
@@ -98,7 +106,11 @@ def resolve_run(config: TrainConfig, sources: Mapping[str, str], data: TrainingD
     name = config.run_name or f"{config.variant}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if config.resume == "auto" and not config.run_name:
         name = _newest_matching(config, data, folds) or name
-    folder = run_dir_of(config.resume) if config.resume not in (None, "auto", "same") else config.out_dir / name
+    folder = (
+        run_dir_of(config.resume)
+        if config.resume not in (None, "auto", "same")
+        else config.out_dir / name
+    )
     texts = part_texts_digest(config)
     run = Run(
         folder,
@@ -157,9 +169,17 @@ def create_run_dir(run: Run) -> None:
 def _newest_matching(config: TrainConfig, data: TrainingData, folds: Folds) -> str | None:
     """Name of the run with these settings, data and folds that was begun last; None where there is none."""
     wanted = (settings_hash(config), data.fingerprint, folds.hash)
-    there = [run for run in list_runs(config.out_dir) if (settings_hash(run.config), run.data, run.folds) == wanted]
+    there = [
+        run
+        for run in list_runs(config.out_dir)
+        if (settings_hash(run.config), run.data, run.folds) == wanted
+    ]
     alike = [run for run in there if run.part_texts in (None, part_texts_digest(config))]
-    return max(alike, key=lambda run: (run.folder / "args.json").stat().st_mtime_ns).name if alike else None
+    return (
+        max(alike, key=lambda run: (run.folder / "args.json").stat().st_mtime_ns).name
+        if alike
+        else None
+    )
 
 
 def open_run(folder: Path) -> Run:
@@ -169,11 +189,17 @@ def open_run(folder: Path) -> Run:
         config = base.build_config(TrainConfig, _typed_settings(about["settings"]))
         features = FeatureConfig(**about["features"])
         belongs = about["sources"], about["data"], about["folds"], features, about["persons"]
-        return Run(folder, config, *belongs, part_texts=about.get("part_texts"), inputs=about.get("inputs"))
+        return Run(
+            folder, config, *belongs, part_texts=about.get("part_texts"), inputs=about.get("inputs")
+        )
     except FileNotFoundError as missing:
-        raise RunError(folder, "is no run: it has no args.json", "name a folder that train.py made") from missing
+        raise RunError(
+            folder, "is no run: it has no args.json", "name a folder that train.py made"
+        ) from missing
     except (JSONDecodeError, KeyError, TypeError, AttributeError) as broken:
-        raise RunError(folder / "args.json", f"cannot be read ({broken})", "remove the run and train it again") from broken
+        raise RunError(
+            folder / "args.json", f"cannot be read ({broken})", "remove the run and train it again"
+        ) from broken
 
 
 def open_named_run(name: str, out_dir: Path) -> Run:
@@ -196,7 +222,9 @@ def with_output_dir(run: Run, work_dir: Path) -> Run:
     """The run with a folder for its reports and views: its own, or where that cannot be written one under `work_dir`, aloud."""
     if files.is_writable(run.folder):
         return run
-    elsewhere = work_dir / "runs" / f"{run.name}-{files.content_hash(str(run.folder.resolve()))[:8]}"
+    elsewhere = (
+        work_dir / "runs" / f"{run.name}-{files.content_hash(str(run.folder.resolve()))[:8]}"
+    )
     _warn_elsewhere(run.folder, elsewhere)
     return replace(run, elsewhere=elsewhere)
 
@@ -252,16 +280,30 @@ def _typed_settings(values: dict[str, Any]) -> dict[str, Any]:
     defaults = base.flag_defaults(TrainConfig)
     values = {base.FORMER_NAMES.get(name, name): value for name, value in values.items()}
     tower = values.get("motion_tower")
-    if "text_activation" not in values and values.get("text_weights") != "none" and not values.get("text_tower", "").startswith("hf:"):
-        values = values | {"text_activation": "model"}  # what open_clip took before there was a choice
+    if (
+        "text_activation" not in values
+        and values.get("text_weights") != "none"
+        and not values.get("text_tower", "").startswith("hf:")
+    ):
+        values = values | {
+            "text_activation": "model"
+        }  # what open_clip took before there was a choice
     if "dropout" not in values and base.FORMER_MOTION_TOWERS.get(tower, tower) == "frame":
         values = values | {"dropout": 0.1}  # torch's own, before there was a choice
-    return {name: Path(value) if isinstance(defaults[name], Path) else value for name, value in values.items() if name in defaults}
+    return {
+        name: Path(value) if isinstance(defaults[name], Path) else value
+        for name, value in values.items()
+        if name in defaults
+    }
 
 
 def _check_match(there: Run, here: Run) -> None:
     """RunError where a run that is to go on was of other data, folds, part texts or settings."""
-    texts = [("part texts", there.part_texts, here.part_texts)] if there.part_texts and here.part_texts else []
+    texts = (
+        [("part texts", there.part_texts, here.part_texts)]
+        if there.part_texts and here.part_texts
+        else []
+    )
     for what, one, other in [
         ("data", there.data, here.data),
         ("folds", there.folds, here.folds),
@@ -274,15 +316,24 @@ def _check_match(there: Run, here: Run) -> None:
                 "give another --run_name",
             )
     old, new = base.flatten(there.config), base.flatten(here.config)
-    changed = [name for name in new if name not in {*training.NON_MODEL_SETTINGS, "epochs", "max_minutes"} and old[name] != new[name]]
+    changed = [
+        name
+        for name in new
+        if name not in {*training.NON_MODEL_SETTINGS, "epochs", "max_minutes"}
+        and old[name] != new[name]
+    ]
     if changed:
         raise changed_settings_error(there.folder, old, new, changed)
 
 
-def changed_settings_error(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], changed: Sequence[str]) -> RunError:
+def changed_settings_error(
+    folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], changed: Sequence[str]
+) -> RunError:
     """The fault of settings that a run which goes on cannot take."""
     told = ", ".join(f"{name} {old[name]} -> {new[name]}" for name in changed[:5])
-    return RunError(folder, f"has other settings: {told}", "leave these flags out, or give another --run_name")
+    return RunError(
+        folder, f"has other settings: {told}", "leave these flags out, or give another --run_name"
+    )
 
 
 def check_run_matches(run: Run, data: TrainingData, folds: Folds, flag: str = "--runs") -> None:
@@ -317,9 +368,18 @@ def select_runs(
             check_run_matches(run, data, folds, flag)
         return chosen
     found, least = list_runs(out_dir), 1 if partial else folds.count
-    chosen = [run for run in found if (run.data, run.folds) == (data.fingerprint, folds.hash) and len(run.finished_folds()) >= least]
+    chosen = [
+        run
+        for run in found
+        if (run.data, run.folds) == (data.fingerprint, folds.hash)
+        and len(run.finished_folds()) >= least
+    ]
     if not chosen:
-        problem = f"none of its {len(found)} runs is finished and of this data and these folds" if found else "holds no run"
+        problem = (
+            f"none of its {len(found)} runs is finished and of this data and these folds"
+            if found
+            else "holds no run"
+        )
         raise RunError(
             out_dir,
             problem,
@@ -328,7 +388,9 @@ def select_runs(
     return chosen
 
 
-def common_folds(names: Sequence[str], finished: Sequence[Collection[int]], among: Collection[int]) -> list[int]:
+def common_folds(
+    names: Sequence[str], finished: Sequence[Collection[int]], among: Collection[int]
+) -> list[int]:
     """The folds that all have finished who are called so. RunError where there is none."""
     common = sorted(set(among).intersection(*finished))
     if not common:
@@ -342,4 +404,6 @@ def common_folds(names: Sequence[str], finished: Sequence[Collection[int]], amon
 
 def folds_of_runs(members: Sequence[Run], among: Collection[int]) -> list[int]:
     """The folds that all of these runs have finished, as `common_folds`."""
-    return common_folds([run.name for run in members], [run.finished_folds() for run in members], among)
+    return common_folds(
+        [run.name for run in members], [run.finished_folds() for run in members], among
+    )
