@@ -8,6 +8,7 @@ import pytest
 
 from motret.config.scripts import SceneConfig
 from motret.synthetic.challenge import make_sample
+from motret.utils.logs import show_logs
 
 hypothesis.settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same_every_time")
@@ -27,3 +28,9 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_challenge(generated: Path, tmp_path: Path) -> Path:
     """A copy of the generated challenge that the test may spoil."""
     return Path(shutil.copytree(generated, tmp_path / "data"))
+
+
+@pytest.fixture(autouse=True)
+def shown_logs() -> None:
+    """What the package logs is on standard output, as scripts show it."""
+    show_logs()

@@ -309,22 +309,12 @@ def rotation_matrices(angles: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-<<<<<<< HEAD
 def pose_joints(rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
-    """Joint positions (T, 22, 3) in metres of a body posed by its local rotations.
-
-    rotations: (T, 22, 3, 3), the pelvis's in the room, each other joint's relative to its parent; offsets: (22, 3) metres
-    from the parent at rest; pelvis: (T, 3) metres. G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
-=======
-def forward_kinematics(
-    rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray
-) -> np.ndarray:
     """Joint positions (T, 22, 3) in metres of a body posed by its local rotations.
 
     rotations: (T, 22, 3, 3), the pelvis's in the world, each other joint's relative to its parent;
     offsets: (22, 3) metres from the parent at rest; pelvis: (T, 3) metres.
     With G the rotations in the world, G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
->>>>>>> main
     """
     world, bones = rotations.copy(), rotations.copy()
     for joint, parent in list(enumerate(PARENTS))[1:]:
@@ -408,20 +398,12 @@ def perform(drive: Drive, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The person starts at the origin, facing +z. offsets: (22, 3) of the body at rest.
     """
     local = rotation_matrices(drive.angles)
-<<<<<<< HEAD
-    turned = np.zeros((len(local), 3))
-    turned[:, 1] = drive.yaw
-    local[:, 0] = rotation_matrices(turned) @ local[:, 0]
-    at_origin = pose_joints(local, offsets, np.zeros((len(local), 3)))
-    size = offsets[JOINT["left_ankle"], 1] / REST_OFFSETS[JOINT["left_ankle"], 1]
-=======
     heading = np.zeros((len(local), 3))
     heading[:, 1] = drive.yaw
     local[:, 0] = rotation_matrices(heading) @ local[:, 0]
-    at_origin = forward_kinematics(local, offsets, np.zeros((len(local), 3)))
+    at_origin = pose_joints(local, offsets, np.zeros((len(local), 3)))
     ankle = JOINT["left_ankle"]
     size = offsets[ankle, 1] / REST_OFFSETS[ankle, 1]
->>>>>>> main
     return at_origin + pelvis_path(at_origin, np.asarray(drive.lift), size)[:, None], local
 
 
