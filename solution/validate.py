@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score_runs(config: OofConfig) -> None:
     from motret.evaluation import local_score, run_table
-    from motret.runs.run import select_runs  # need torch, which is slow to import
+    from motret.runs.selection import select_runs  # need torch, which is slow to import
 
     data = dataset.load_training(config.data, config.machine.jobs)
     found = folds.read_folds(data, config.data.folds_dir)

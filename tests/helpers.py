@@ -31,7 +31,8 @@ from motret.models.motion_tower import MotionTransformer
 from motret.runs import checkpoints, oof
 from motret.runs.history import EpochStats
 from motret.runs.oof import OutOfFold
-from motret.runs.run import Run, create_run_dir, resolve_run
+from motret.runs.resolve import resolve_run
+from motret.runs.run import Run, create_run_dir
 from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, join_columns, split_columns
 from motret.synthetic.motion import REST_OFFSETS
 from motret.training import fit

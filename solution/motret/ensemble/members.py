@@ -15,9 +15,9 @@ from motret.ensemble.tta import TtaView
 from motret.errors import RunError
 from motret.evaluation import local_score
 from motret.evaluation.z_score import ZScore
-from motret.runs import oof
-from motret.runs import run as run_module
-from motret.runs.run import Run, list_runs, same_configuration, select_runs, with_output_dir
+from motret.runs import oof, selection
+from motret.runs.run import Run, list_runs, same_configuration, with_output_dir
+from motret.runs.selection import select_runs
 
 SAME_TOLERANCE = 1e-4
 """Standardised similarities that differ by no more are equal."""
@@ -149,7 +149,7 @@ def _with_part_weight(member: Member, folds: Folds, wanted: float | str) -> Memb
 
 def common_folds(members: Sequence[Member | ExternalMember], count: int) -> list[int]:
     """Folds that all members tell out-of-fold similarities of. RunError where there is none."""
-    return run_module.common_folds([member.name for member in members], [member.folds for member in members], range(count))
+    return selection.common_folds([member.name for member in members], [member.folds for member in members], range(count))
 
 
 def equal_similarities(similarities: Sequence[np.ndarray]) -> np.ndarray:

@@ -27,7 +27,8 @@ from motret.evaluation import gallery_ranks, metrics, run_table, submission_scor
 from motret.formats import challenge, submission, submission_log
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
-from motret.runs.run import git_commit, settings_hash
+from motret.runs.environment import git_commit
+from motret.runs.run import settings_hash
 from motret.utils import files
 
 

@@ -80,7 +80,7 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    scores: Tensor = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(dim=-1).to(value.dtype) @ value
@@ -188,7 +188,8 @@ class LinearAttention(nn.Module):
         )
         mask = None if layout.mask is None else layout.mask[:, None, :, None]
         attended = linear_attention(query, key, value, mask).transpose(1, 2).flatten(-2)
-        return tokens + self.proj_out(layout.pack(attended), step)
+        output: Tensor = self.proj_out(layout.pack(attended), step)
+        return tokens + output
 
 
 class FeedForward(nn.Module):
@@ -201,7 +202,8 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor, step: Tensor) -> Tensor:
         hidden = self.linear2(self.dropout(F.gelu(self.linear1(tokens))))
-        return tokens + self.proj_out(hidden, step)
+        output: Tensor = self.proj_out(hidden, step)
+        return tokens + output
 
 
 class LinearBlock(nn.Module):

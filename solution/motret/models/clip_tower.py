@@ -28,23 +28,23 @@ a caption."""
 
 
 class ClipTower(TextTower):
-    """The text half of an open_clip model: token ids (C, L) -> (C, dim), L up to the context length.
+    """The text half of an open_clip model.
 
     A causal tower that reads its output at the end token gives the same for ids cut after it, so
     padding is cut off. mean: read the mean of all tokens instead, which a tower from scratch learns
     from fewer captions.
     """
 
-    def __init__(self, text: nn.Module, tokenizer: Any, mean: bool = False, note: str = ""):
+    def __init__(self, text: Any, tokenizer: Any, mean: bool = False, note: str = ""):
         super().__init__()
         self.note = note
-        self.text: Any = text
+        self.text = text
         self.tokenizer = tokenizer
         self.mean = mean
-        self.dim = int(self.text.output_dim)
+        self.dim = int(text.output_dim)
         causal = getattr(text, "attn_mask", None) is not None
         has_cls = getattr(text, "cls_emb", None) is not None
-        self.trims_padding = causal and not has_cls and self.text.pool_type == "argmax"
+        self.trims_padding = causal and not has_cls and text.pool_type == "argmax"
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids = self.tokenizer(list(captions))
@@ -53,7 +53,7 @@ class ClipTower(TextTower):
         return ids, ids.argmax(dim=1) + 1  # the end token has the highest id
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        text = self.text
+        text: Any = self.text
         if not self.trims_padding:
             output: Tensor = text(ids)
             return output

@@ -1,4 +1,4 @@
-"""Weights of CLIP's text towers: their activation, and OpenAI's archives, read without running code.
+"""Weights of CLIP's text towers: their activation, and OpenAI's archives read without their code.
 
 The same weights give other features under GELU than under QuickGELU (x * sigmoid(1.702 x)), and
 nothing in them shows which is right.

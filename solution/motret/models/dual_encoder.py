@@ -1,4 +1,4 @@
-"""The dual encoder: a motion tower and a text tower that meet on a unit sphere, and a temperature."""
+"""The dual encoder: a motion and a text tower that meet on a unit sphere, and a temperature."""
 
 import math
 from typing import Any

@@ -40,9 +40,10 @@ class FrameTransformer(nn.Module):
         tokens: Tensor = self.project(frames) + self.positions[: frames.shape[1]]
         for block in self.blocks:
             tokens = block(tokens, src_key_padding_mask=~real if self.mask else None)
-        if self.mask:
-            pooled = (tokens * real[..., None]).sum(dim=1) / batch.lengths[:, None]
-        else:
-            pooled = tokens.mean(dim=1)
-        vectors: Tensor = self.norm(pooled)
-        return vectors
+        motion: Tensor = self.norm(self._mean(tokens, real, batch.lengths))
+        return motion
+
+    def _mean(self, tokens: Tensor, real: Tensor, lengths: Tensor) -> Tensor:
+        if not self.mask:
+            return tokens.mean(dim=1)
+        return (tokens * real[..., None]).sum(dim=1) / lengths[:, None]

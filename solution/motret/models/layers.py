@@ -1,4 +1,4 @@
-"""The layers of any tower: which weights belong to which, and how to compute them in less memory."""
+"""The layers of any tower: their weights, and how to compute them in less memory."""
 
 from functools import partial
 

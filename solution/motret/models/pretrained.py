@@ -80,11 +80,11 @@ def apply_weights_file(
         return config, dict(sources), None
     path = Path(file) if file else _described_checkpoint()
     if path is None:
-        message = (
+        no_file = (
             f"no backbone weights: {DESCRIBED_PATH} is neither here nor in the repository, "
             "so the layers start from scratch"
         )
-        return config, dict(sources), message
+        return config, dict(sources), no_file
     if not path.is_file():
         # a run that goes on has them in its checkpoint; any other run reports it when it loads them
         return config, dict(sources), None
@@ -107,7 +107,7 @@ def apply_weights_file(
         for name in ("backbone_weights", *values)
         if getattr(motion, name) != getattr(config.motion, name)
     }
-    message = None
+    message: str | None = None
     if changed:
         layers = f"{motion.layers} layers of width {motion.width}"
         message = f"backbone weights: {path}, {file_format.name} with {layers}"

@@ -57,15 +57,16 @@ def check_motion_tower(
     with torch.random.fork_rng(), torch.inference_mode():
         tower = make_motion_tower(config, batch.frames.shape[2], columns, parts)
         output = tower.to(batch.frames.device).eval()(batch)
-    expected = (len(batch.frames), tower.dim)
+    dim: Any = tower.dim
+    expected = (len(batch.frames), dim)
     shape = tuple(output.shape) if isinstance(output, Tensor) else None
     if shape == expected:
         return
     kind = f"a {type(output).__name__}" if shape is None else f"{shape} for {expected[0]} motions"
-    problem = f"forward of {config.motion_tower} returns {kind}, and its dim is {tower.dim}"
+    problem = f"forward of {config.motion_tower} returns {kind}, and its dim is {dim}"
     fix = "return a tensor (motions, dim)"
     if shape is not None and len(shape) == 2 and shape[0] == expected[0]:
-        fix = f"set self.dim to {shape[1]}, or return vectors of {tower.dim}"
+        fix = f"set self.dim to {shape[1]}, or return vectors of {dim}"
     raise ConfigError("--motion_tower", problem, fix)
 
 
