@@ -131,9 +131,7 @@ def _search_folder(asked: SearchModel, config: SearchConfig) -> SearchResult:
         names,
         files,
         asked.run.features,
-        config.data.work_dir,
-        min_frames=config.data.min_frames,
-        strict=config.data.strict,
+        config.data,
         jobs=config.machine.jobs,
     )
     paths = dict(zip(names, files, strict=True))
