@@ -28,6 +28,7 @@ from motret.data.folds import Folds
 from motret.data.inputs import CaptionBank, MotionBatch
 from motret.formats.challenge import TrainingSet
 from motret.models.motion_tower import MotionTransformer
+from motret.models.text_tower import TextTower
 from motret.runs import checkpoints, oof
 from motret.runs.history import EpochStats
 from motret.runs.oof import OutOfFold
@@ -98,7 +99,7 @@ def bank(data: TrainingData, seed=0) -> CaptionBank:
     return CaptionBank({caption: row for row, caption in enumerate(distinct)}, vectors=torch.from_numpy(vectors))
 
 
-class NoTower(torch.nn.Module):
+class NoTower(TextTower):
     """A frozen text tower whose vectors are all in the bank."""
 
     dim = TEXT_DIM

@@ -105,7 +105,8 @@ class Block(nn.Module):
         mask = None if layout.mask is None else layout.mask[:, None, None]
         attended = softmax_attention(query, key, value, mask).transpose(1, 2).flatten(-2)
         tokens = tokens + self.dropout(self.proj(layout.pack(attended)))
-        return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
+        output: Tensor = tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
+        return output
 
 
 class Transformer(nn.Module):
