@@ -37,7 +37,10 @@ def test_the_file_and_the_command_of_the_page_train_and_rank(
     size = ["--motions", "16", "--queries", "1", "--candidates", "4"]
     assert sample.main(["--out", str(tmp_path / "data"), *size]) == 0
     names = ("work_dir", "folds_dir", "out_dir")
-    folders = [f"--data_dir={tmp_path / 'data'}", *(f"--{name}={tmp_path / name}" for name in names)]
+    folders = [
+        f"--data_dir={tmp_path / 'data'}",
+        *(f"--{name}={tmp_path / name}" for name in names),
+    ]
     small = ["--epochs=1", "--folds=2", "--jobs=1", "--text_width=32", "--run_name=words"]
     assert train.main([*command_args(), *folders, *small]) == 0
     assert "words: score" in capsys.readouterr().out

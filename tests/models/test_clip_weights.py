@@ -150,7 +150,8 @@ def test_a_published_checksum_tells(clip, tmp_path, monkeypatch):
 
 def test_every_file_of_openai_has_a_checksum_that_means_quick_gelu():
     known = {
-        (model, tag): (digits, quick) for model, tag, digits, quick in clip_weights._published_checksums()
+        (model, tag): (digits, quick)
+        for model, tag, digits, quick in clip_weights._published_checksums()
     }
     digits, quick = known["ViT-B-32", "openai"]
     assert digits.startswith("40d365715913c9da") and len(digits) == 64 and quick
