@@ -330,7 +330,7 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     assert again == score
     assert same_content(best(resumed), best(whole))
     last_whole, last = (checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
-    assert same_content(last["model"], last_whole["model"]) and same_content(last["optimiser"], last_whole["optimiser"])
+    assert same_content(last["model"], last_whole["model"]) and same_content(last["optimizer"], last_whole["optimizer"])
     kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1] and len(kept[0]) == 5
     outs = [oof.load_out_of_fold(run, 0) for run in (whole, resumed)]

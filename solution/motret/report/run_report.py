@@ -131,7 +131,8 @@ def drawn_models(run: Run, config: ReportConfig) -> list[int | None]:
 def read_history(path: Path, kept: int | None) -> History:
     """What metrics.csv says; RunError where it cannot be read. kept: as in `History`."""
     lines = history.read_metrics(path)
-    columns = {item.name: np.array([float(getattr(line, item.name)) for line in lines]) for item in fields(EpochStats)}
+    names = [item.name for item in fields(EpochStats) if item.name != "loss_terms"]
+    columns = {name: np.array([float(getattr(line, name)) for line in lines]) for name in names}
     return History(columns, kept)
 
 

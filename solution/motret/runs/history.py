@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ class EpochStats:
     """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due.
 
     t2m: each caption ranks the motions of the fold; m2t: each motion its captions, the best-placed of its own counts. r1, r5, r10:
-    recalls; meanr, medr: mean and median of the ranks, from 1.
+    recalls; meanr, medr: mean and median of the ranks, from 1. loss_terms: mean of each term of the training loss, not weighted,
+    by name; columns loss_<name>; a run has those of its objective.
     """
 
     epoch: int
@@ -43,7 +44,11 @@ class EpochStats:
     m2t_medr: float = math.nan
     spread: float = math.nan
     text_spread: float = math.nan
+    loss_terms: dict[str, float] = field(default_factory=dict)
 
+
+LOSS_PREFIX = "loss_"
+"""Of the columns of loss terms."""
 
 RENAMED_COLUMNS = {"r1": "t2m_r1", "r5": "t2m_r5", "r10": "t2m_r10"}
 """Columns as runs made before both directions were measured have them."""
@@ -75,7 +80,9 @@ def planned_epochs(config: FitConfig, history: list[EpochStats]) -> int:
 
 def describe_epoch(line: EpochStats) -> str:
     """An epoch as a line of the log."""
+    terms = ", ".join(f"{name} {value:.4f}" for name, value in line.loss_terms.items())
     told = f"epoch {line.epoch}: {line.seconds:.1f} s, lr {line.lr:.2e}, tau {line.tau:.4f}, train loss {line.train_loss:.4f}"
+    told += f" ({terms})" if len(line.loss_terms) > 1 else ""
     if not math.isfinite(line.score):
         return told
     told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.t2m_r1:.4f}"
@@ -98,24 +105,35 @@ def should_stop_early(history: list[EpochStats], config: CheckpointConfig) -> bo
 
 
 def write_metrics(path: Path, history: list[EpochStats]) -> None:
-    """Writes metrics.csv, a line an epoch."""
-    files.write_csv(path, [asdict(line) for line in history])
+    """Writes metrics.csv: one row per epoch; a loss term that an epoch lacks is NaN."""
+    terms = dict.fromkeys(name for stats in history for name in stats.loss_terms)
+    rows = []
+    for stats in history:
+        row = asdict(stats) | {LOSS_PREFIX + name: stats.loss_terms.get(name, math.nan) for name in terms}
+        del row["loss_terms"]
+        rows.append(row)
+    files.write_csv(path, rows)
 
 
 def read_metrics(path: Path) -> list[EpochStats]:
-    """The epochs in a metrics.csv; columns that an older file has not are NaN. RunError where it cannot be read."""
-    known = {item.name for item in fields(EpochStats)}
+    """The epochs in a metrics.csv; columns that an older file lacks are NaN. RunError where it cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [
-                {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
-                for row in csv.DictReader(stream)
-            ]
-            rows = [
-                {name: float(value) for name, value in row.items() if name in known} for row in rows
-            ]
-        if not rows:
+            history = [_parse_row(row) for row in csv.DictReader(stream)]
+        if not history:
             raise ValueError("it holds no epoch")
-        return [EpochStats(**row | {"epoch": int(row["epoch"])}) for row in rows]
+        return history
     except (OSError, ValueError, TypeError, KeyError) as broken:
         raise RunError(path, f"cannot be read ({broken})", "train the fold again") from broken
+
+
+def _parse_row(row: Mapping[str, str]) -> EpochStats:
+    columns = {item.name for item in fields(EpochStats)} - {"loss_terms"}
+    row = {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
+    values: dict[str, Any] = {name: float(value) for name, value in row.items() if name in columns}
+    values["loss_terms"] = {
+        name.removeprefix(LOSS_PREFIX): float(value)
+        for name, value in row.items()
+        if name and name.startswith(LOSS_PREFIX) and not math.isnan(float(value))
+    }
+    return EpochStats(**values | {"epoch": int(row["epoch"])})

@@ -1,8 +1,9 @@
 """Gradients of large batches in little memory (GradCache, Gao et al. 2021).
 
-A contrastive loss needs every embedding of its batch at once, so gradients of small batches cannot be summed. All chunks of a
-batch are embedded without a graph, the loss gives the gradients of the embeddings, and each chunk is embedded once more to
-carry them on to the weights. The second pass draws the same random numbers as the first.
+A contrastive loss needs every embedding of its batch at once, so gradients of small batches cannot
+be summed. All chunks of a batch are embedded without a graph, the loss gives the gradients of the
+embeddings, and each chunk is embedded once more to carry them on to the weights. The second pass
+draws the same random numbers as the first.
 """
 
 import torch
@@ -16,7 +17,9 @@ from motret.training.context import TrainContext
 from motret.training.objective import BatchEmbeddings, BatchLoss
 
 
-def backward(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
+def backward(
+    model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig
+) -> BatchLoss:
     """Adds the gradient of a batch's loss to the weights; returns the loss, detached.
 
     The graph of 1 / --grad_accum of the batch is in memory at a time.
@@ -48,18 +51,27 @@ def _backward(loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _split_grads(cached: BatchEmbeddings, chunks: list[BatchEmbeddings]) -> dict[str, tuple[Tensor, ...]]:
-    """Gradient of each field, split over the chunks; fields that the loss does not depend on are left out."""
+def _split_grads(
+    cached: BatchEmbeddings, chunks: list[BatchEmbeddings]
+) -> dict[str, tuple[Tensor, ...]]:
+    """Gradient of each field, split over the chunks; fields that the loss does not depend on are
+    left out."""
     sizes = [{name: len(vectors) for name, vectors in chunk.vectors().items()} for chunk in chunks]
     grads = {name: vectors.grad for name, vectors in cached.vectors().items()}
-    return {name: grad.split([size[name] for size in sizes]) for name, grad in grads.items() if grad is not None}
+    return {
+        name: grad.split([size[name] for size in sizes])
+        for name, grad in grads.items()
+        if grad is not None
+    }
 
 
 def _rng_states(batch: Batch) -> list[Tensor]:
     """States of the random generators that the embeddings of a batch draw from."""
     generator = batch.buckets[0].generator
     states = [torch.get_rng_state(), *([] if generator is None else [generator.get_state()])]
-    return states + ([torch.cuda.get_rng_state(batch.train_idx.device)] if batch.train_idx.is_cuda else [])
+    return states + (
+        [torch.cuda.get_rng_state(batch.train_idx.device)] if batch.train_idx.is_cuda else []
+    )
 
 
 def _restore_rng_states(batch: Batch, states: list[Tensor]) -> None:
