@@ -398,7 +398,7 @@ def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> No
     values, told = (found := tuned_values.find_tuned_values(config)).values, found.message
     assert (
         values == {}
-        and f"left aside, it was made for part texts {belongs['part texts']}, here gar " in told
+        and f"ignored, it was made for part texts {belongs['part texts']}, here gar " in told
     )
     older = {name: value for name, value in belongs.items() if name != "part texts"}
     files.write_json(best, {"values": {"lr": 0.01}, "belongs": older} | confirmed)

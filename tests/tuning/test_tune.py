@@ -681,7 +681,7 @@ def test_tuned_values_of_something_else_are_left_aside_aloud(tmp_path, results, 
     file = results({"lr": 0.002}, **other)
     for way in ("auto", file):
         values, told = found(tmp_path, tuned=way, **flags)
-        assert values == {} and f"{file} is left aside" in told and said in told
+        assert values == {} and f"{file} is ignored" in told and said in told
 
 
 def test_without_tuned_values_it_says_so_and_goes_on(tmp_path, results):
