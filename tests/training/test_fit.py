@@ -10,7 +10,16 @@ import pytest
 import torch
 
 import helpers
-from helpers import KilledError, best, epoch_stats, fit_fold, killed_after, make_run, same_content, scored
+from helpers import (
+    KilledError,
+    best,
+    epoch_stats,
+    fit_fold,
+    killed_after,
+    make_run,
+    same_content,
+    scored,
+)
 from motret.data import batching
 from motret.errors import ConfigError, RunError
 from motret.evaluation import metrics
@@ -58,7 +67,17 @@ def test_without_a_time_limit_all_epochs_are_planned():
 
 @pytest.mark.parametrize(
     ("seconds", "planned"),
-    [([], 40), ([6.0], 10), ([5.9], 10), ([6.1], 9), ([4.0, 8.0], 10), ([1.0], 40), ([59.0], 1), ([61.0], 1), ([50.0, 20.0], 2)],
+    [
+        ([], 40),
+        ([6.0], 10),
+        ([5.9], 10),
+        ([6.1], 9),
+        ([4.0, 8.0], 10),
+        ([1.0], 40),
+        ([59.0], 1),
+        ([61.0], 1),
+        ([50.0, 20.0], 2),
+    ],
 )
 def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
     past = [epoch_stats(epoch, spent) for epoch, spent in enumerate(seconds, start=1)]
@@ -67,8 +86,14 @@ def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
 
 def test_heads_learn_at_a_rate_of_their_own():
     data, chosen = helpers.training_data(), helpers.config(lr=1e-3, head_lr_mult=3.0)
-    model = checkpoints.build_model(chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, helpers.NoTower(), 0)
-    rates = {id(weight): group["base_lr"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
+    model = checkpoints.build_model(
+        chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, helpers.NoTower(), 0
+    )
+    rates = {
+        id(weight): group["base_lr"]
+        for group in optim.make_optimizer(model, chosen).param_groups
+        for weight in group["params"]
+    }
     found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
     heads = {name for name in found if name.startswith(("motion_head.", "text_head."))}
     assert len(heads) >= 8 and {found[name] for name in heads} == {3e-3}
@@ -100,7 +125,14 @@ def plain_ranks(sim_cm, motion_idx):
     motions = []
     for motion, column in enumerate(sim_cm.T):
         own = column[motion_idx == motion].max()
-        motions.append(1 + sum(value > own for value, whose in zip(column, motion_idx, strict=True) if whose != motion))
+        motions.append(
+            1
+            + sum(
+                value > own
+                for value, whose in zip(column, motion_idx, strict=True)
+                if whose != motion
+            )
+        )
     return {"t2m": np.array(captions), "m2t": np.array(motions)}
 
 
@@ -131,7 +163,13 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
     assert [row["epoch"] for row in lines] == ["1", "2", "3", "4"]
     assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"]) - 0.2
     assert sorted(path.name for path in part.iterdir()) == sorted(
-        [checkpoints.best_checkpoint(part).name, "last.pt", "metrics.csv", "oof.npz", "train_log.txt"]
+        [
+            checkpoints.best_checkpoint(part).name,
+            "last.pt",
+            "metrics.csv",
+            "oof.npz",
+            "train_log.txt",
+        ]
     )
     out = oof.load_out_of_fold(run, 0)
     kept = lines[best(run)["epoch"] - 1]
@@ -139,7 +177,9 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
         wanted = [(ranks <= k).mean() for k in (1, 5, 10)] + [ranks.mean(), np.median(ranks)]
         found = [float(kept[f"{way}_{name}"]) for name in ("r1", "r5", "r10", "meanr", "medr")]
         assert found == pytest.approx(wanted)
-    assert best(run)["epoch"] == 4 and best(run)["score"] == float(lines[-1]["score"]) == pytest.approx(score.mean)
+    assert best(run)["epoch"] == 4 and best(run)["score"] == float(
+        lines[-1]["score"]
+    ) == pytest.approx(score.mean)
     log = part.joinpath("train_log.txt").read_text()
     assert "epoch 4:" in log and f"kept epoch {best(run)['epoch']}" in log
 
@@ -152,7 +192,9 @@ def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_pat
     out = oof.load_out_of_fold(run, 1)
     assert out.data_idx.tolist() == held.tolist()
     assert out.ids.tolist() == [data.training.ids[row] for row in held]
-    assert out.motion_idx.tolist() == [place for place, row in enumerate(held) for _ in data.training.captions[row]]
+    assert out.motion_idx.tolist() == [
+        place for place, row in enumerate(held) for _ in data.training.captions[row]
+    ]
     assert out.motion.shape == (10, 8) and out.text.shape == (len(out.motion_idx), 8)
     for vectors in (out.motion, out.text):
         assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-5)
@@ -176,7 +218,9 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
     """Other features and captions of the held-out motions: the same weights."""
     data, other = helpers.training_data(), helpers.training_data()
     for row in helpers.folds().val_idx(0):
-        other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] *= -1
+        other.store.features[
+            other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]
+        ] *= -1
     chosen = helpers.config(eval_interval=2)
     weights = []
     for name, used in (("a", data), ("b", other)):
@@ -186,7 +230,9 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
             for row in helpers.folds().val_idx(0):
                 place.bank.vectors[place.table.captions_of(torch.tensor([row]))[0]] *= -1
         fit.fit(helpers.fold_context(run, used, context=place))
-        weights.append(checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)["model"])
+        weights.append(
+            checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)["model"]
+        )
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -202,10 +248,15 @@ def test_folds_and_the_full_model_start_differently_and_by_seed(tmp_path):
     data = helpers.training_data()
     run = make_run(tmp_path, helpers.config(), data)
     first, again, other = (
-        checkpoints.build_model(run.config, run, data.store.columns, helpers.NoTower(), seed).state_dict() for seed in (1000, 1000, 1001)
+        checkpoints.build_model(
+            run.config, run, data.store.columns, helpers.NoTower(), seed
+        ).state_dict()
+        for seed in (1000, 1000, 1001)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["motion_tower.backbone.project.weight"], other["motion_tower.backbone.project.weight"])
+    assert not torch.equal(
+        first["motion_tower.backbone.project.weight"], other["motion_tower.backbone.project.weight"]
+    )
 
 
 def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp_path, monkeypatch):
@@ -231,7 +282,9 @@ def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
     tower.dim = helpers.TEXT_DIM
     data = helpers.training_data()
     run = make_run(tmp_path, helpers.config(text_tower="hf:somewhere", unfreeze_text=True), data)
-    models = [checkpoints.build_model(run.config, run, data.store.columns, tower, seed) for seed in (0, 1)]
+    models = [
+        checkpoints.build_model(run.config, run, data.store.columns, tower, seed) for seed in (0, 1)
+    ]
     assert models[0].text_tower is not models[1].text_tower
     before = tower.weight.clone()
     with torch.no_grad():
@@ -241,7 +294,10 @@ def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
 
 def test_a_checkpoint_is_kept_every_so_many_epochs_where_asked(tmp_path):
     run, _ = fit_fold(tmp_path, epochs=5, save_every=2)
-    assert sorted(path.name for path in run.fold_dir(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
+    assert sorted(path.name for path in run.fold_dir(0).glob("ckpt_*")) == [
+        "ckpt_epoch2.pt",
+        "ckpt_epoch4.pt",
+    ]
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -249,7 +305,10 @@ def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
     run, _ = fit_fold(tmp_path, fold=fold, epochs=5, eval_interval=3)
     scored = [row["epoch"] for row in kept_lines(run, fold) if row["score"] != "nan"]
     assert scored == ([] if fold is None else ["3", "5"])
-    assert len(checkpoints.load_checkpoint(run.fold_dir(fold) / "last.pt", helpers.CPU)["history"]) == 5
+    assert (
+        len(checkpoints.load_checkpoint(run.fold_dir(fold) / "last.pt", helpers.CPU)["history"])
+        == 5
+    )
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -293,7 +352,9 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_do(tmp_path, monkeypatc
 
     def broken(*args):
         steps.append(1)
-        return real(*args) * (math.nan if len(steps) == 4 else 1.0)  # once is enough: the sum of the epoch stays NaN
+        return real(*args) * (
+            math.nan if len(steps) == 4 else 1.0
+        )  # once is enough: the sum of the epoch stays NaN
 
     monkeypatch.setattr(validate_module, "validate", lambda *args: args[-1])
     monkeypatch.setattr(objective, "contrastive_loss", broken)
@@ -315,9 +376,12 @@ def test_a_fold_with_nothing_to_learn_from_is_a_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "values"), [("last", 1, {}), ("last", 3, {}), ("best", 1, {}), ("last", 1, {"eval_interval": 2})]
+    ("name", "count", "values"),
+    [("last", 1, {}), ("last", 3, {}), ("best", 1, {}), ("last", 1, {"eval_interval": 2})],
 )
-def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, monkeypatch, name, count, values):
+def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(
+    tmp_path, monkeypatch, name, count, values
+):
     values = {"epochs": 5, "lr": 3e-3, "batch_size": 3, "early_stop_patience": 4} | values
     whole, score = fit_fold(tmp_path / "whole", **values)
     with monkeypatch.context() as patched:
@@ -329,8 +393,13 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     resumed, again = fit_fold(tmp_path / "killed", **values)
     assert again == score
     assert same_content(best(resumed), best(whole))
-    last_whole, last = (checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
-    assert same_content(last["model"], last_whole["model"]) and same_content(last["optimizer"], last_whole["optimizer"])
+    last_whole, last = (
+        checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)
+        for run in (whole, resumed)
+    )
+    assert same_content(last["model"], last_whole["model"]) and same_content(
+        last["optimizer"], last_whole["optimizer"]
+    )
     kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1] and len(kept[0]) == 5
     outs = [oof.load_out_of_fold(run, 0) for run in (whole, resumed)]
@@ -339,15 +408,44 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     assert len(list(resumed.fold_dir(0).glob("best_epoch*.pt"))) == 1
 
 
+def test_a_checkpoint_with_the_keys_of_earlier_versions_resumes_to_the_same_weights(
+    tmp_path, monkeypatch
+):
+    values = {"epochs": 3, "ema": 0.9}
+    unbroken, _ = fit_fold(tmp_path / "unbroken", **values)
+    with monkeypatch.context() as patched:
+        killed_after(patched, "last", 1)
+        with pytest.raises(KilledError):
+            fit_fold(tmp_path / "killed", **values)
+    last = tmp_path / "killed" / "run" / "fold0" / "last.pt"
+    checkpoint = checkpoints.load_checkpoint(last, helpers.CPU)
+    checkpoint["optimiser"] = checkpoint.pop("optimizer")
+    for group in checkpoint["optimiser"]["param_groups"]:
+        group["highest"] = group.pop("base_lr")
+    for stats in checkpoint["history"]:
+        del stats["loss_terms"]
+    checkpoints.save_checkpoint(last, checkpoint)
+    resumed, _ = fit_fold(tmp_path / "killed", **values)
+    assert same_content(best(resumed), best(unbroken))
+    first, *others = kept_lines(resumed)
+    assert first["loss_global"] == "nan" and all(
+        row["loss_global"] == row["train_loss"] for row in others
+    )
+
+
 # ---- parts of a step
 
 
 def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
     data = helpers.training_data()
-    chosen = helpers.config(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25)
+    chosen = helpers.config(
+        text_tower="hf:somewhere", unfreeze_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25
+    )
     tower = torch.nn.Linear(3, helpers.TEXT_DIM)
     tower.dim = helpers.TEXT_DIM
-    model = checkpoints.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0)
+    model = checkpoints.build_model(
+        chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0
+    )
     optimiser = optim.make_optimizer(model, chosen)
     of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
     for name, weight in model.named_parameters():
@@ -365,9 +463,15 @@ def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
         run = make_run(tmp_path, chosen, data)
         model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0)
         draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
-        batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 6, *draws)))
+        batch = next(
+            iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 6, *draws))
+        )
         fit.train_step(model, optim.make_optimizer(model, chosen), batch, place, chosen, 1.0)
-        norms[limit] = float(torch.stack([weight.grad.norm() for weight in model.parameters() if weight.grad is not None]).norm())
+        norms[limit] = float(
+            torch.stack(
+                [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
+            ).norm()
+        )
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3) and norms[0.0] > 0.01
 
 
@@ -375,15 +479,21 @@ def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
 def test_captions_that_say_the_same_are_no_negatives(monkeypatch, threshold, left_out):
     """Captions of four motions: a | b, a again | c | d, of which b and c, and c and d, are somewhat alike by the frozen tower's cosines."""
     given = {}
-    monkeypatch.setattr(objective.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4]))
+    monkeypatch.setattr(
+        objective.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4])
+    )
     data = helpers.training_data(captions=(("a",), ("b", "a"), ("c",), ("d",)))
     chosen = helpers.config(negative_threshold=threshold)
     place = helpers.workplace(chosen, data)
     angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
-    vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
+    vectors = torch.tensor(
+        [[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index]
+    )
     place = replace(place, centred_captions=vectors, caption_sides=torch.tensor([[0, -1]] * 4))
     rows, motion_idx = place.table.captions_of(torch.arange(4))
-    objective.contrastive_loss(torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, motion_idx, place, chosen)
+    objective.contrastive_loss(
+        torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, motion_idx, place, chosen
+    )
     cosines = (vectors @ vectors.T)[rows][:, rows]
     wanted = torch.zeros(5, 4, dtype=torch.bool)
     for caption in range(5):

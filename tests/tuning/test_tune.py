@@ -264,7 +264,7 @@ def study_of(search, made, rng, trials, better=0.0):
         about = {"params": {"lr": float(number)}, "distributions": space, "user_attrs": {"scores": own.tolist()}}
         study.add_trial(optuna.trial.create_trial(value=own.mean(), **about))
     for trial in [study.trials[0], *budget.choose_finalists(search, study)]:
-        for fold in search.confirming:
+        for fold in search.confirm_folds:
             study.set_user_attr(confirmation_key(trial.number, fold), {"scores": scores(trial.number, fold).tolist()})
     return study
 

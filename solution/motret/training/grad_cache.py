@@ -26,7 +26,7 @@ def backward(
     """
     if config.fit.grad_accum == 1:
         loss = objective.batch_loss(model, batch, context, config)
-        _backward(loss.total)
+        loss.total.backward()
         return loss.detach()
     chunks, rng_states, embeddings = batch.split(config.fit.grad_accum), [], []
     with torch.no_grad():
@@ -37,7 +37,7 @@ def backward(
     for vectors in cached.vectors().values():
         vectors.requires_grad_()
     loss = objective.total_loss(cached, model.logit_scale(), batch, context, config)
-    _backward(loss.total)
+    loss.total.backward()
     embedding_grads = _split_grads(cached, embeddings)
     for number, (chunk, states) in enumerate(zip(chunks, rng_states, strict=True)):
         _restore_rng_states(chunk, states)
@@ -45,10 +45,6 @@ def backward(
         grads = [chunk_grads[number] for chunk_grads in embedding_grads.values()]
         torch.autograd.backward([recomputed[name] for name in embedding_grads], grads)
     return loss.detach()
-
-
-def _backward(loss: Tensor) -> None:
-    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _split_grads(

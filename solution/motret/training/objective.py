@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -46,16 +46,14 @@ class MotionEmbeddings:
 
     @classmethod
     def concat(cls, chunks: Sequence[Self]) -> Self:
-        """The embeddings of a batch from those of its chunks; a field that one of them lacks is
-        None."""
+        """The embeddings of a batch from those of its chunks; fields that a chunk lacks are None."""
         starts = accumulate((len(chunk.motion) for chunk in chunks[:-1]), initial=0)
         shifted = [chunk._shift_donors(start) for chunk, start in zip(chunks, starts, strict=True)]
-        return cls(
-            **{
-                item.name: _concat([getattr(chunk, item.name) for chunk in shifted])
-                for item in fields(cls)
-            }
-        )
+        values: dict[str, Any] = {
+            item.name: _concat([getattr(chunk, item.name) for chunk in shifted])
+            for item in fields(cls)
+        }
+        return cls(**values)
 
     def _shift_donors(self, start: int) -> Self:
         return self if self.donor_idx is None else replace(self, donor_idx=self.donor_idx + start)
@@ -122,9 +120,12 @@ def embed_bucket(
         return plain
     mix = part_mixing.sample_part_mix(bucket, columns)
     mixed, mixed_parts = model.encode_motions_and_parts(mix.motions)
-    mixed_parts = torch.stack(mixed_parts, dim=1)
     return replace(
-        plain, mixed=mixed, mixed_parts=mixed_parts, donor_idx=mix.donor_idx, replaced=mix.replaced
+        plain,
+        mixed=mixed,
+        mixed_parts=torch.stack(mixed_parts, dim=1),
+        donor_idx=mix.donor_idx,
+        replaced=mix.replaced,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from motret.config.training import OptimConfig, TextConfig, TrainConfig
+from motret.errors import ConfigError
 from motret.models import layers, text_tower
 from motret.models.dual_encoder import DualEncoder
 
@@ -95,7 +96,14 @@ def freeze_for_epoch(model: DualEncoder, config: TextConfig, epoch: int) -> None
 
 
 def _enable_gradients(tower: nn.Module, unfrozen: str) -> None:
-    trained = layers.find_block_list(tower)[1] if unfrozen == "layers" else tower
+    trained = tower
+    if unfrozen == "layers":
+        blocks = layers.find_block_list(tower)
+        if blocks is None:
+            raise ConfigError(
+                "--unfrozen", "layers: the text tower has no list of layers", "give all"
+            )
+        trained = blocks[1]
     tower.requires_grad_(False)
     trained.requires_grad_(True)
 

@@ -4,6 +4,7 @@ have collapsed."""
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,15 +37,14 @@ def validate(model: DualEncoder, fold_context: FoldContext, stats: EpochStats) -
     held-out motions."""
     out = embed_out_of_fold(model, fold_context.context, fold_context.data, fold_context.val_idx)
     score, ranks = score_out_of_fold(out, fold_context.folds)
-    return replace(
-        stats,
-        val_loss=_held_out_loss(model, fold_context, out),
-        score=score.mean,
-        error=score.error,
-        spread=mean_cosine_distance(out.motion),
-        text_spread=mean_cosine_distance(out.text),
-        **ranks,
-    )
+    values: dict[str, Any] = {
+        "val_loss": _held_out_loss(model, fold_context, out),
+        "score": score.mean,
+        "error": score.error,
+        "spread": mean_cosine_distance(out.motion),
+        "text_spread": mean_cosine_distance(out.text),
+    }
+    return replace(stats, **values | ranks)
 
 
 def _held_out_loss(model: DualEncoder, fold_context: FoldContext, out: OutOfFold) -> float:

@@ -59,7 +59,7 @@ def confirmation_seconds(plan: StudyPlan, seconds: float, finalists: int) -> flo
 
 def n_jobs(plan: StudyPlan, tasks: int) -> int:
     """Processes for so many tasks."""
-    return max(1, min(tasks, joblib.effective_n_jobs(plan.tune_config.jobs)))
+    return max(1, min(tasks, int(joblib.effective_n_jobs(plan.tune_config.jobs))))
 
 
 def seconds_spent(trials: Sequence[FrozenTrial]) -> float:

@@ -194,6 +194,6 @@ def _describe_decision(plan: StudyPlan, result: TuningResult) -> str:
     largest = max(result.confirmed, key=lambda finalist: finalist.gain.mean)
     gain = f"{largest.gain.mean:+.4f} +- {largest.gain.error:.4f}"
     return (
-        f"the default stands; of {len(result.confirmed)} confirmed, "
-        f"trial {largest.trial} gains most on {where}: {gain}, not more than {result.errors_needed:.2f} errors"
+        f"the default stands; of {len(result.confirmed)} confirmed, trial {largest.trial} "
+        f"gains most on {where}: {gain}, not more than {result.errors_needed:.2f} errors"
     )
