@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             missing = True
             print(f"{name} was not measured: {fault}", file=sys.stderr)
             continue
-        print("\n".join(reading.line() for reading in readings), flush=True)
+        print("\n".join(reading.summary() for reading in readings), flush=True)
         harness.write_section(out, name, command, surroundings, readings, config.quick)
         print(f"{len(readings)} readings of {name} in {out}", flush=True)
     return 1 if missing else 0

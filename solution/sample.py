@@ -16,7 +16,7 @@ from motret.synthetic.challenge import make_sample
 def main(argv: Sequence[str] | None = None) -> int:
     config = cli.parse(SampleConfig, argv, __doc__)
     scenes = SceneConfig(**{item.name: getattr(config, item.name) for item in fields(SceneConfig)})
-    print(make_sample(config.out, scenes, config.force).line())
+    print(make_sample(config.out, scenes, config.force).summary())
     return 0
 
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     run, found = search.search(config)
     report = browser.page_of_search(config.text, found, config.top)
-    print(f"{found.about}, ranked by {found.model}{'. ' + found.note if found.note else ''}")
+    print(f"{found.gallery}, ranked by {found.model}{'. ' + found.note if found.note else ''}")
     for candidate in report.queries[0].candidates:
         captions = f"  {' / '.join(candidate.captions)}" if candidate.captions else ""
         print(f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}")

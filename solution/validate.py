@@ -18,7 +18,7 @@ from motret.config import cli
 from motret.config.scripts import CompareConfig, OofConfig, RecordConfig, SubmissionConfig, ValidationQueriesConfig
 from motret.data import dataset, folds, validation_queries
 from motret.evaluation import metrics, submission_score
-from motret.formats import submission, submission_log
+from motret.formats import submission, submission_comparison, submission_log
 from motret.formats.queries import read_queries
 from motret.pipeline import demo
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     does[RecordConfig] = lambda said: print(
         submission_log.record_public_score(said.submissions_dir / "log.csv", said.file, said.public_score)
     )
-    does[CompareConfig] = lambda two: print(submission.compare_submissions(two.first, two.second).line())
+    does[CompareConfig] = lambda two: print(submission_comparison.compare_submissions(two.first, two.second).summary())
     does[type(config)](config)
     return 0
 

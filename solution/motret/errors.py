@@ -1,11 +1,11 @@
-"""Errors a user can fix, each in one line: the file, the problem, the fix."""
+"""Errors and warnings a user can act on, each in one line: the path, the problem, the fix."""
 
 import warnings
 from pathlib import Path
 
 
 class MotretError(Exception):
-    """An input the program cannot go on with; `str()` is the line a script prints after `error: `.
+    """An input the program cannot use; `str()` is the line that a script prints after `error: `.
 
     path: the file, flag or setting; problem: what is wrong with it; fix: what to do about it.
     """
@@ -20,7 +20,7 @@ class MotretError(Exception):
 
 
 class DataError(MotretError):
-    """A file of the competition's data is missing or not what it should be."""
+    """A data file is missing, broken or of the wrong form."""
 
 
 class FoldError(MotretError):
@@ -28,17 +28,23 @@ class FoldError(MotretError):
 
 
 class WeightsError(MotretError):
-    """Pretrained weights or a checkpoint cannot be had or do not fit."""
+    """Pretrained weights or a checkpoint are missing or do not fit the model."""
 
 
 class ConfigError(MotretError):
-    """A flag or a setting has a value that cannot be used."""
+    """A flag or a setting has an unusable value."""
 
 
 class RunError(MotretError):
-    """A run folder is missing, unfinished, in the way, or of other data."""
+    """A run folder is missing, unfinished, in the way, or belongs to other data."""
 
 
-def warn(file: Path, problem: str, fix: str) -> None:
-    """A warning in the form of a fault."""
-    warnings.warn(f"{file}: {problem} ({fix})", stacklevel=2)  # our own file: `cli` tells our warnings by it
+def warn(path: str | Path, problem: str, fix: str) -> None:
+    """Warns in one line of the form of a `MotretError`; scripts print it after `warning: `."""
+    # attributed to the caller, a file of this package: `config.cli` shows the package's warnings
+    warnings.warn(f"{path}: {problem} ({fix})", stacklevel=2)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; the name of its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

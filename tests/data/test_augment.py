@@ -22,6 +22,7 @@ from motret.models import text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.skeleton import MIRROR, OTHER_SIDE, PARTS
 from motret.training import context, objective
+from motret.utils import logs
 
 FLIP = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
 COLUMNS = features.feature_columns(2)
@@ -30,7 +31,7 @@ ALTERNATING = FittedConvention(Convention(alternating=True), 0.0, 0, 0.0)
 
 
 def featured(positions, six, **values):
-    made = features.canonical_features(positions, six, np.array([0]), FeatureConfig(**values))
+    made = features.make_features(positions, six, np.array([0]), FeatureConfig(**values))
     return torch.from_numpy(made)
 
 
@@ -74,7 +75,7 @@ def test_motions_whose_rotations_nobody_understands_are_not_mirrored_and_a_warni
         augment.find_mirror(data, "--mirror")
     with pytest.warns(UserWarning, match=r"nothing is mirrored: --mirror: .*no_rotations"):
         left = augment.make_augmentation(helpers.config(mirror=0.5, speed=1.2), data, helpers.CPU)
-    view = left.draw(torch.arange(3), torch.full((3,), 9), torch.Generator())
+    view = left.sample(torch.arange(3), torch.full((3,), 9), torch.Generator())
     assert left.mirror is None and view.mirrored is None and view.speed is not None
     assert augment.make_augmentation(helpers.config(noise=0.5, frame_mask=0.5), data, helpers.CPU) is None
     without = load(write_data(tmp_path / "other", ["a", "b"]), rotations=False)
@@ -177,6 +178,7 @@ def test_a_motion_of_which_one_text_cannot_be_mirrored_is_never_mirrored(monkeyp
     assert {int(row): bool(turned) for batch in made for row, turned in zip(batch.train_idx, batch.mirrored, strict=True)} == {
         row: row < 19 for row in range(20)
     }
+    logs.show_logs()
     monkeypatch.setattr(rotations, "find_convention_in_files", lambda *asked: CONTIGUOUS)
     parts = [dict.fromkeys(PARTS) | {"torso": "leans rigth" if row == 3 else "leans right"} for row in range(20)]
     for given, left_out in ((None, {19}), (parts, {3, 19})):
@@ -197,7 +199,7 @@ def test_persons_are_not_swapped_where_a_caption_tells_them_by_order() -> None:
 def test_speeds_are_drawn_evenly_around_one_and_lengths_follow() -> None:
     *_, made = drawn(speed=1.25, crop=0.5)
     ready = augment.Augmentation(AugmentConfig(speed=1.25), None, *torch.ones(2, 2000, dtype=torch.bool))
-    speed = ready.draw(torch.arange(2000), torch.full((2000,), 100), torch.Generator().manual_seed(0)).speed
+    speed = ready.sample(torch.arange(2000), torch.full((2000,), 100), torch.Generator().manual_seed(0)).speed
     assert 0.8 <= float(speed.min()) < 0.81 and 1.24 < float(speed.max()) <= 1.25 and abs(float(speed.log().mean())) < 0.01
     for batch in made:
         lengths = torch.cat([piece.lengths for piece in batch.buckets]).tolist()
@@ -208,7 +210,7 @@ def test_what_is_off_draws_nothing_and_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()
     ready = augment.Augmentation(AugmentConfig(mirror=0.0, speed=1.0), None, *torch.ones(2, 3, dtype=torch.bool))
-    assert ready.draw(torch.arange(3), torch.tensor([5, 6, 7]), generator) == BatchAugmentation()
+    assert ready.sample(torch.arange(3), torch.tensor([5, 6, 7]), generator) == BatchAugmentation()
     assert torch.equal(generator.get_state(), state)
     assert BatchAugmentation().lengths(torch.tensor([5])).tolist() == [5]
 

@@ -21,14 +21,14 @@ from motret.synthetic.motion import (
     Act,
     Drive,
     act_out,
-    bumps,
-    by,
+    humps,
+    modulate,
     draw_scene,
     drive_actor,
     duration,
     ease,
     perform,
-    placed,
+    turn_and_move,
     plateau,
     pose,
     rotation_matrices,
@@ -57,13 +57,13 @@ def told(action: str, side: str | None = None, count: int | None = None, speed: 
 def posed(curve: Callable[[np.ndarray], np.ndarray], **degrees: tuple[float, float, float]) -> np.ndarray:
     """Positions (T, 22, 3) of a person who takes up a pose by the curve, in two seconds."""
     u = np.linspace(0, 1, 2 * FPS)
-    return perform(Drive(by(curve(u), pose(**degrees))), REST_OFFSETS)[0]
+    return perform(Drive(modulate(curve(u), pose(**degrees))), REST_OFFSETS)[0]
 
 
 def pair(first: Act, second: Act) -> np.ndarray:
     """Two persons (T, 2, 22, 3), the second two metres before the first and facing it."""
     seconds = max(duration(act) for act in (first, second)) + 0.7
-    return np.stack([move(first, seconds=seconds), placed(move(second, seconds=seconds), np.pi, 0.0, 2.0)], axis=1)
+    return np.stack([move(first, seconds=seconds), turn_and_move(move(second, seconds=seconds), np.pi, 0.0, 2.0)], axis=1)
 
 
 def mirrored(positions: np.ndarray) -> np.ndarray:
@@ -149,7 +149,7 @@ def test_front_and_side_are_told_apart(side: str) -> None:
 
 
 def test_only_hands_that_meet_before_the_chest_clap() -> None:
-    low = posed(lambda u: bumps(u, 4), both_shoulder=(-8, 0, -18), both_elbow=(-12, 0, 0))
+    low = posed(lambda u: humps(u, 4), both_shoulder=(-8, 0, -18), both_elbow=(-12, 0, 0))
     for motion, claps in ((low, False), (move(Act("clap")), True)):
         gap = np.linalg.norm(motion[:, skeleton.JOINT["left_wrist"]] - motion[:, skeleton.JOINT["right_wrist"]], axis=-1)
         assert gap.min() < 0.1
@@ -158,9 +158,9 @@ def test_only_hands_that_meet_before_the_chest_clap() -> None:
 
 def test_a_hand_that_never_reaches_out_does_not_punch() -> None:
     u = np.linspace(0, 1, 2 * FPS)
-    guard = by(plateau(u), pose(left_shoulder=(-60, -20, 0), left_elbow=(-115, 0, 0)))
+    guard = modulate(plateau(u), pose(left_shoulder=(-60, -20, 0), left_elbow=(-115, 0, 0)))
     for opened, punches in ((54, False), (110, True)):
-        angles = guard + by(bumps(u, 5) * plateau(u), pose(left_elbow=(opened, 0, 0)))
+        angles = guard + modulate(humps(u, 5) * plateau(u), pose(left_elbow=(opened, 0, 0)))
         motion = perform(Drive(angles), REST_OFFSETS)[0]
         assert ("punches" in described(motion[:, None], FPS)["left_arm"]) == punches
 
@@ -196,7 +196,7 @@ def test_turns_leans_and_sidesteps_have_a_direction(side: str) -> None:
 def test_a_walk_has_a_direction_whichever_way_the_room_lies(way: str) -> None:
     walk = move(Act(f"walk_{way}"))
     for yaw in (0.0, 1.0, 2.5, -2.0):
-        parts = described(placed(walk, yaw, 3.0, -1.0)[:, None], FPS)
+        parts = described(turn_and_move(walk, yaw, 3.0, -1.0)[:, None], FPS)
         assert parts["torso"].startswith(f"the body walks {way}")
         assert f"steps {way}" in parts["left_leg"]
         assert f"steps {way}" in parts["right_leg"]
@@ -340,6 +340,6 @@ def test_what_a_person_edited_is_kept_and_told_where_training_looks_for_it(own_c
     capsys.readouterr()
     assert prepare.main(command) == 1 and file.read_bytes() == edited
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"error: {file}: is not as it was written here") and f"(copy it to {use} to train on it, or move it away" in line
+    assert line.startswith(f"error: {file}: was changed since this script wrote it") and f"(copy it to {use} to train on it, or move it away" in line
     file.unlink()
     assert prepare.main(command) == 0 and file.read_bytes() == ours

@@ -14,12 +14,13 @@ import torch
 
 from helpers import data_settings, load, motion, write_data
 from motret import skeleton
+from motret.config.base import DataConfig
 from motret.data import dataset, feature_store, features
 from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
 from motret.errors import DataError
 from motret.formats import motion_files
-from motret.utils import files
+from motret.utils import files, logs
 
 IDS = ("00001", "00002", "00003", "00004", "00005")
 SETTINGS = FeatureConfig()
@@ -34,9 +35,11 @@ def paths_of(root: Path) -> list[Path]:
     return sorted((root / "motions").iterdir())
 
 
-def pack(root: Path, config: FeatureConfig = SETTINGS, **how) -> tuple[FeatureStore, bool]:
+def pack(root: Path, config: FeatureConfig = SETTINGS, jobs: int = 1, **how) -> tuple[FeatureStore, bool]:
     paths = paths_of(root)
-    return feature_store.build_feature_cache([path.stem for path in paths], paths, config, root.parent / "work", **{"jobs": 1, **how})
+    data = DataConfig(work_dir=root.parent / "work", **{"min_frames": 1, "strict": True} | how)
+    ids = [path.stem for path in paths]
+    return feature_store.build_feature_cache(ids, paths, config, data, jobs=jobs)
 
 
 def stores(root: Path) -> set[str]:
@@ -60,7 +63,7 @@ def test_every_motion_has_its_own_features(root: Path) -> None:
     assert packed.ids == IDS and packed.persons == 2 and packed.features.dtype == np.float16
     for row, path in enumerate(paths_of(root)):
         raw = np.load(path)
-        expected = features.canonical_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
+        expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
         np.testing.assert_allclose(packed.motion(row), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -278,7 +281,7 @@ def test_a_file_that_another_writes_to_meanwhile_is_left_out(root: Path, monkeyp
     assert skip.file == str(changing) and "changed while it was read" in skip.problem
     assert packed.ids == (IDS[0], *IDS[2:])
     raw = np.load(paths_of(root)[2])
-    expected = features.canonical_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
+    expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
     np.testing.assert_allclose(packed.motion(1), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -383,6 +386,7 @@ def test_a_bad_candidate_is_fatal_under_strict(root: Path, how: str) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_bad_candidate_is_repaired_or_has_no_row(root: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.show_logs()
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     whole = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
     assert "candidate motions" not in capsys.readouterr().out
@@ -412,7 +416,7 @@ def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
     found = motion_files.parse_motion(stream.getvalue(), Path("a.npy"), 10, repairs)
     assert found[:8, 5].tolist() == [1, 1, 2, 3, 4, 5, 6, 6] and found[:8, 9].tolist() == list(range(8)) and found.shape == (10, 192)
     assert (found[8:] == found[7]).all()
-    assert repairs == ["nan at frame 0, column 5 (from 0), 5 frames filled in from those around", "8 frames, its last one held up to 10"]
+    assert repairs == ["nan at frame 0, column 5 (from 0), 5 frames interpolated from their neighbours", "8 frames, the last one repeated up to 10"]
     raw[:, 5] = np.nan
     np.save(stream := io.BytesIO(), raw)
     with pytest.raises(DataError, match="nan at frame 0"):
@@ -421,6 +425,7 @@ def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_candidate_that_is_a_link_to_nothing_has_no_row(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.show_logs()
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     lost = folder / "1" / "motion_2.npy"
     lost.unlink()

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import body, rest_pose, sixes, turned
-from motret.data import features
-from motret.data.features import UP_AXES, FeatureConfig
-from motret.skeleton import JOINT, MIRROR
+from motret.data import features, geometry
+from motret.data.features import FeatureConfig
+from motret.data.geometry import UP_AXES
+from motret.skeleton import JOINT, MIRROR, SMPL
 
 FPS = 30.0
 UP = np.array([0.0, 1.0, 0.0])
@@ -16,7 +17,7 @@ UP = np.array([0.0, 1.0, 0.0])
 
 def featured(positions: np.ndarray, rotations: np.ndarray | None = None, starts: tuple[int, ...] = (0,), **config) -> np.ndarray:
     rotations = sixes(len(positions), positions.shape[1]) if rotations is None else rotations
-    return features.canonical_features(positions, rotations, np.array(starts), FeatureConfig(fps=FPS, **config))
+    return features.make_features(positions, rotations, np.array(starts), FeatureConfig(fps=FPS, **config))
 
 
 def block(found: np.ndarray, name: str) -> np.ndarray:
@@ -51,7 +52,7 @@ def plain_features(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
                 other = positions[t, 1 - p]
                 facing = axes_of(other)[2]
                 row += [*(axes @ (other[0] - pose[0])), facing @ axes[0], facing @ axes[2]]
-                row += [np.linalg.norm(pose[a] - other[b]) for a in features.CONTACT_JOINTS for b in features.CONTACT_JOINTS]
+                row += [np.linalg.norm(pose[a] - other[b]) for a in SMPL.contact_joints for b in SMPL.contact_joints]
             rows.append(row)
     return np.array(rows).reshape(frames, persons, -1)
 
@@ -92,7 +93,7 @@ def test_every_up_axis_is_found_and_features_are_those_of_the_scene_with_y_up(up
 
 @pytest.mark.parametrize("up", UP_AXES)
 def test_no_axis_is_reflected_on_the_way_to_y_up(up: str) -> None:
-    taken = features.to_y_up(np.eye(3), up).T
+    taken = geometry.to_y_up(np.eye(3), up).T
     assert np.linalg.det(taken) == pytest.approx(1)
     np.testing.assert_array_equal(taken @ (rotation_to(up) @ UP), UP)
 
@@ -104,9 +105,9 @@ def test_one_who_lies_down_is_outvoted() -> None:
 
 def test_heading_is_zero_towards_z_and_positive_to_the_left() -> None:
     pose = rest_pose()
-    assert features.heading(pose) == pytest.approx(0)
+    assert geometry.heading(pose) == pytest.approx(0)
     for angle in (0.3, np.pi / 2, -np.pi / 2, 3.0):
-        assert features.heading(turned(pose, angle)) == pytest.approx(angle)
+        assert geometry.heading(turned(pose, angle)) == pytest.approx(angle)
     left = pose[JOINT["left_hip"]] - pose[JOINT["right_hip"]]
     assert turned(np.array([0.0, 0.0, 1.0]), 0.3) @ left > 0  # so a positive angle is a turn to one's left
 
@@ -147,12 +148,12 @@ def test_a_motion_of_one_frame_stands_still() -> None:
 
 
 def test_the_last_frame_moves_as_the_one_before() -> None:
-    rates = features.rate_of_change(np.array([0.0, 1, 3, 6, 100, 7, 7, 9]), np.array([0, 4, 5]), 10)
+    rates = geometry.rate_of_change(np.array([0.0, 1, 3, 6, 100, 7, 7, 9]), np.array([0, 4, 5]), 10)
     np.testing.assert_array_equal(rates, [10, 20, 30, 30, 0, 0, 20, 20])
 
 
 def test_angles_change_by_the_short_way_round() -> None:
-    rates = features.rate_of_change(np.array([3.0, -3.0, 3.0]), np.array([0]), 1, wrap=True)
+    rates = geometry.rate_of_change(np.array([3.0, -3.0, 3.0]), np.array([0]), 1, wrap=True)
     np.testing.assert_allclose(rates, [2 * np.pi - 6, 6 - 2 * np.pi, 6 - 2 * np.pi])
 
 
@@ -185,7 +186,7 @@ def test_columns_lie_side_by_side_and_fill_the_width() -> None:
 def without(positions: np.ndarray, rotations: bool = False) -> np.ndarray:
     """Features with rotations in them or not."""
     config = FeatureConfig(fps=FPS, rotations=rotations)
-    return features.canonical_features(positions, sixes(*positions.shape[:2]), np.array([0]), config)
+    return features.make_features(positions, sixes(*positions.shape[:2]), np.array([0]), config)
 
 
 def test_rotations_stand_as_stored_and_can_be_left_out() -> None:
@@ -210,5 +211,5 @@ def test_quantiles_of_motions_end_to_end_are_those_of_each() -> None:
     motions = [rng.normal(size=frames).astype(np.float32) for frames in (1, 2, 21, 180)]
     starts = np.cumsum([0, *map(len, motions[:-1])])
     for share in (0.0, 0.05, 0.5, 1.0):
-        found = features.per_motion_quantile(np.concatenate(motions), starts, share)
+        found = geometry.per_motion_quantile(np.concatenate(motions), starts, share)
         np.testing.assert_allclose(found, [np.quantile(motion, share) for motion in motions], rtol=1e-6)

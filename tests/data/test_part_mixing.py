@@ -8,7 +8,7 @@ import torch
 
 import helpers
 from motret import skeleton
-from motret.data import batching, features, part_mixing
+from motret.data import batching, feature_blocks, features, part_mixing
 from motret.data.features import FeatureConfig
 from motret.data.inputs import MotionBatch
 from motret.skeleton import PARTS
@@ -26,7 +26,7 @@ def acted() -> MotionBatch:
     for seed in range(4):
         rng = np.random.default_rng(seed)
         positions, rotations = skeleton.split_columns(motion.act_out(motion.draw_scene(rng), 30.0, rng))
-        scenes.append(torch.from_numpy(features.canonical_features(positions, rotations, np.array([0]), FeatureConfig())))
+        scenes.append(torch.from_numpy(features.make_features(positions, rotations, np.array([0]), FeatureConfig())))
     lengths = torch.tensor([len(scene) for scene in scenes])
     longest = int(lengths.max())
     return MotionBatch(torch.stack([torch.cat([s, s[-1:].expand(longest - len(s), -1, -1)]) for s in scenes]), lengths)
@@ -42,7 +42,7 @@ def mix(motions, other, *parts):
 
 
 def test_the_distances_between_persons_are_those_of_the_features(acted) -> None:
-    found = part_mixing.reach_distances(joints(acted.frames), acted.frames[..., COLUMNS["relation"]])
+    found = feature_blocks.contact_distances(joints(acted.frames), acted.frames[..., COLUMNS["relation"]])
     assert torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_velocities_run_at_the_pace_of_the_resampling(acted) -> None:
 
 def test_distances_follow_the_replaced_parts(acted) -> None:
     mixed = mix(acted, [1, 2, 3, 0], "right_arm", "torso")
-    found = part_mixing.reach_distances(joints(mixed), mixed[..., COLUMNS["relation"]])
+    found = feature_blocks.contact_distances(joints(mixed), mixed[..., COLUMNS["relation"]])
     assert torch.allclose(mixed[..., COLUMNS["relation"]][..., 5:], found)
     assert torch.equal(mixed[..., COLUMNS["relation"]][..., :5], acted.frames[..., COLUMNS["relation"]][..., :5])
     assert not torch.allclose(found, acted.frames[..., COLUMNS["relation"]][..., 5:], atol=1e-2)

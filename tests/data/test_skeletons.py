@@ -134,9 +134,9 @@ def test_the_features_of_kit_joints_in_millimetres_are_those_of_the_same_joints_
     same = body(20, persons=1, seed=0)
     np.testing.assert_allclose(
         found[..., data.store.columns["position"]].reshape(20, 21, 3)[:, [0, 4, 7, 13]],
-        features.canonical_features(same, np.empty((20, 1, 0, 6)), np.array([0]), FeatureConfig(rotations=False))[..., :66].reshape(
-            20, 22, 3
-        )[:, [0, 15, 20, 7]],
+        features.make_features(same, np.empty((20, 1, 0, 6)), np.array([0]), FeatureConfig(rotations=False))[..., :66].reshape(20, 22, 3)[
+            :, [0, 15, 20, 7]
+        ],
         atol=0.01,
     )
     np.testing.assert_allclose(np.load(data.training.paths[row]), positions)
@@ -175,7 +175,7 @@ def test_the_mirror_of_kit_features_is_that_of_the_mirrored_body() -> None:
     positions = kit(20, 3)[:, None] / 1000
 
     def featured(own: np.ndarray) -> np.ndarray:
-        return features.canonical_features(own.astype(np.float32), np.empty((20, 1, 0, 6), np.float32), np.array([0]), config)
+        return features.make_features(own.astype(np.float32), np.empty((20, 1, 0, 6), np.float32), np.array([0]), config)
 
     mirror = augment.make_mirror(features.feature_layout(1, config))
     frames = featured(positions)
@@ -233,10 +233,10 @@ def test_any_number_of_joints_is_read_by_a_table(tmp_path: Path, given: bool, ca
     ("form", "problem"),
     [
         ("{", "is no skeleton"),
-        ([1], "no object"),
+        ([1], "not a JSON object"),
         ({key: value for key, value in FOUR.items() if key != "parents"}, "no parents in it"),
         (FOUR | {"parents": [-1, 0]}, "one for each of the 8 joints"),
-        (FOUR | {"parents": [-1, 2, 1, 1, 0, 0, 2, 3]}, "no circle"),
+        (FOUR | {"parents": [-1, 2, 1, 1, 0, 0, 2, 3]}, "form no circle"),
         (FOUR | {"names": ["hips", *FOUR["names"][1:]]}, "no joint is called pelvis"),
         (FOUR | {"parts": FOUR["parts"] | {"torso": []}}, "no joints of torso"),
         (FOUR | {"parts": FOUR["parts"] | {"torso": [99]}}, "99 is no joint"),

@@ -29,7 +29,7 @@ from motret.ensemble.members import ExternalMember
 from motret.ensemble.weights import WeightSearch
 from motret.errors import RunError
 from motret.evaluation import gallery_ranks, metrics
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.formats import submission
 from motret.formats.queries import read_queries
 from motret.formats.text_files import query_key

@@ -16,6 +16,7 @@ from motret.ensemble.inference import Encoder
 from motret.ensemble.members import Member
 from motret.errors import RunError
 from motret.evaluation import local_score
+from motret.evaluation.z_score import ZScore
 from motret.runs import oof
 from motret.runs.oof import OutOfFold
 from motret.runs.run import open_run
@@ -127,7 +128,7 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
             similarity = out.similarity(weight)
             names = [path.resolve().stem for path in query.paths]
             wanted = [similarity[row, list(out.ids).index(name)] for name in names]
-            np.testing.assert_allclose(found, local_score.ZScore.of(similarity)(np.array(wanted)), atol=2e-3)
+            np.testing.assert_allclose(found, ZScore.of(similarity)(np.array(wanted)), atol=2e-3)
             checked += 1
     assert checked == 12
     ranked = ["--runs", "parts", "--fold", "0", "--out_dir", str(tmp_path), "--submissions_dir", str(tmp_path / "subs"), "--test_dir"]

@@ -34,14 +34,14 @@ from motret.ensemble.members import Member
 from motret.ensemble.tta import TtaView, ViewedMotions, ViewEmbeddings
 from motret.evaluation import local_score, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.models import registry
 from motret.report import run_report
 from motret.runs import oof
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
 DATA, FOLDS = helpers.training_data(), helpers.folds(count=4)
-VIEW = TtaView("speed0.9", pace=0.9)
+VIEW = TtaView("speed0.9", speed=0.9)
 
 
 # ---- the mean over views
@@ -162,7 +162,7 @@ def test_towers_that_take_persons_alike_have_nothing_to_swap(tmp_path: Path) -> 
 def test_motions_are_shown_faster_mirrored_or_swapped() -> None:
     chosen, rows = helpers.config().motion, torch.tensor([3, 5])
     plain = ViewedMotions(DATA.store, chosen, helpers.CPU, TtaView("plain")).gather(rows)
-    fast = ViewedMotions(DATA.store, chosen, helpers.CPU, TtaView("fast", pace=2.0)).gather(rows)
+    fast = ViewedMotions(DATA.store, chosen, helpers.CPU, TtaView("fast", speed=2.0)).gather(rows)
     assert fast.lengths.tolist() == [(length - 1) // 2 + 1 for length in plain.lengths.tolist()]
     (mirror,) = tta.mirror_view(DATA_ALONE, named=True)
     turned = ViewedMotions(DATA_ALONE.store, chosen, helpers.CPU, mirror).gather(rows).frames

@@ -5,7 +5,7 @@ import pytest
 
 from motret.ensemble.weights import ContestedPairs, WeightSearch, greedy, objective, refine
 from motret.evaluation import metrics
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 
 MOTIONS, CAPTIONS = 120, 300
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import DATA, FOLDS, made_run, unit
 from motret.errors import RunError
 from motret.evaluation import local_score, metrics
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.formats import submission
 from motret.formats.queries import Query
 from motret.runs import oof
@@ -106,7 +106,7 @@ def test_the_local_score_is_that_of_the_embeddings_each_fold_its_own_gallery(tmp
     whole = metrics.cluster_robust_mean(np.concatenate(values), np.arange(20))
     assert local.score.mean == pytest.approx(whole.mean) and local.score.error == pytest.approx(whole.error)
     assert 0 < local.score.mean < 1
-    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.line("one")
+    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.summary("one")
 
 
 def test_motions_of_one_group_stand_or_fall_together_in_the_error(tmp_path):

@@ -147,9 +147,9 @@ BAD_MOTIONS = {
     "columns": (npy_bytes(np.zeros((20, 262), np.float32)), "262 columns, expected 192 (persons: 1) or 384 (persons: 2)"),
     "no frames": (npy_bytes(np.zeros((0, 384), np.float32)), "no frames"),
     "object": (npy_bytes(np.full((20, 384), None), allow_pickle=True), "object array, which is never unpickled"),
-    "strings": (npy_bytes(np.full((20, 384), "a")), "numbers of type <U1"),
-    "complex": (npy_bytes(np.zeros((20, 384), np.complex64)), "numbers of type complex64"),
-    "records": (npy_bytes(np.zeros((20, 384), [("x", "<f4")])), "numbers of type"),
+    "strings": (npy_bytes(np.full((20, 384), "a")), "values of type <U1"),
+    "complex": (npy_bytes(np.zeros((20, 384), np.complex64)), "values of type complex64"),
+    "records": (npy_bytes(np.zeros((20, 384), [("x", "<f4")])), "values of type"),
 }
 
 
@@ -173,7 +173,7 @@ def test_the_first_value_that_is_no_number_is_named(value, said):
 def test_a_motion_shorter_than_asked_is_a_fault():
     data = npy_bytes(motion(5))
     assert len(parse_motion(data, Path("a.npy"), min_frames=5)) == 5
-    faulty(lambda: parse_motion(data, Path("a.npy"), min_frames=6), "a.npy", "5 frames, at least 6", "shorter patch")
+    faulty(lambda: parse_motion(data, Path("a.npy"), min_frames=6), "a.npy", "5 frames, at least 6", "a shorter patch")
 
 
 def test_an_object_array_is_not_unpickled(tmp_path):
@@ -187,7 +187,7 @@ def test_an_object_array_is_not_unpickled(tmp_path):
 
 @pytest.mark.parametrize("read", [read_motion, motion_shape, read_captions, read_ground_truth, read_submission])
 def test_a_file_that_is_not_there_is_named(tmp_path, read):
-    faulty(lambda: read(tmp_path / "gone"), tmp_path / "gone", "cannot be read: No such file", "see that it is there")
+    faulty(lambda: read(tmp_path / "gone"), tmp_path / "gone", "cannot be read: No such file", "check that it is there")
 
 
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=4))
@@ -229,7 +229,7 @@ def test_captions_are_the_lines_that_say_something(tmp_path, data, captions):
 @pytest.mark.parametrize("data", [b"", b" \r\n\t\n", b"\xef\xbb\xbf", b"#x#0.0#0.0\n"])
 def test_a_text_without_caption_is_a_fault(tmp_path, data):
     (tmp_path / "a.txt").write_bytes(data)
-    faulty(lambda: read_captions(tmp_path / "a.txt"), tmp_path / "a.txt", "no caption", "one caption a line")
+    faulty(lambda: read_captions(tmp_path / "a.txt"), tmp_path / "a.txt", "no caption", "one caption per line")
 
 
 @pytest.mark.parametrize(("data", "byte"), [(b"gr\xfc\xdfen", 2), (b"\xef\xbb\xbfgr\xfcn", 5), ("bow".encode("utf-16"), 0)])
@@ -295,7 +295,7 @@ def test_a_missing_folder_says_where_data_comes_from(tmp_path, gone):
 def test_an_empty_train_txt_is_fatal(tmp_path, text):
     root = write_training(tmp_path / "data")
     (root / "train.txt").write_text(text)
-    faulty(lambda: read_training(root), root / "train.txt", "no id in it", "one a line")
+    faulty(lambda: read_training(root), root / "train.txt", "no id in it", "one per line")
 
 
 @pytest.mark.parametrize("name", ["../00001", "a/b", "a\\b", "..", "/etc/passwd"])
@@ -382,7 +382,7 @@ def test_an_empty_dataset_shows_ids_of_every_side(tmp_path, strict):
 def test_a_dataset_of_faulty_texts_is_empty_and_names_the_first(tmp_path):
     root = write_training(tmp_path / "data", ids=["1"])
     (root / "texts/1.txt").write_text("")
-    faulty(lambda: read_training(root), root, "empty dataset", f"first fault: {root / 'texts/1.txt'}: no caption")
+    faulty(lambda: read_training(root), root, "empty dataset", f"first problem: {root / 'texts/1.txt'}: no caption")
 
 
 @pytest.mark.parametrize(("folder", "suffix"), [("motions", ".npy"), ("texts", ".txt")])
@@ -391,7 +391,7 @@ def test_two_files_of_one_id_are_fatal(tmp_path, folder, suffix, strict):
     root = write_training(tmp_path / "data")
     (root / folder / f"1{suffix}").write_bytes((root / folder / f"00001{suffix}").read_bytes())
     faulty(
-        lambda: read_training(root, strict=strict), root / folder / f"1{suffix}", f"same id 00001 as 00001{suffix}", "take one of the two"
+        lambda: read_training(root, strict=strict), root / folder / f"1{suffix}", f"same id 00001 as 00001{suffix}", "remove one of the two"
     )
 
 
@@ -468,7 +468,7 @@ def test_zero_padded_candidates_are_numbers(tmp_path):
     folder = write_query(tmp_path / "test/1", numbers=[f"{number:02d}" for number in range(1, 33)])
     assert read_queries(tmp_path / "test")[0].candidates == tuple(range(1, 33))
     (folder / "motion_7.npy").write_bytes(b"")
-    faulty(lambda: read_queries(tmp_path / "test"), folder / "motion_7.npy", "same candidate 7 as motion_07.npy", "take one")
+    faulty(lambda: read_queries(tmp_path / "test"), folder / "motion_7.npy", "same candidate 7 as motion_07.npy", "remove one")
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_a_candidate_without_number_is_named(tmp_path, name):
     [
         ("1", range(1, 33), None, "no text.txt", "needs its text"),
         ("1", [], "they bow", "no motion_<k>.npy", "needs its candidates"),
-        ("1/text.txt", range(1, 33), " ", "no caption", "one caption a line"),
+        ("1/text.txt", range(1, 33), " ", "no caption", "one caption per line"),
     ],
 )
 def test_a_faulty_query_is_fatal(tmp_path, spoiled, numbers, text, problem, fix):
@@ -509,7 +509,7 @@ def test_a_test_folder_without_queries_is_a_fault(tmp_path):
 def test_two_folders_of_one_query_are_a_fault(tmp_path):
     write_query(tmp_path / "test/1")
     write_query(tmp_path / "test/01")
-    assert "the same query id as" in faulty(lambda: read_queries(tmp_path / "test"), tmp_path / "test/1", "take one").problem
+    assert "the same query id as" in faulty(lambda: read_queries(tmp_path / "test"), tmp_path / "test/1", "remove one").problem
 
 
 def test_each_kind_of_odd_pool_is_one_warning(tmp_path):
@@ -546,7 +546,7 @@ def test_the_ground_truth_takes_numbers_and_names(tmp_path):
     [
         ("", "no column query_id, candidate", "write the header query_id,candidate"),
         ("query_id,answer\n1,2\n", "no column candidate", "write the header query_id,candidate"),
-        ("query_id,candidate\n", "no query in it", "one line a query"),
+        ("query_id,candidate\n", "no query in it", "one line per query"),
         ("query_id,candidate\n1,2\n2,two\n", "line 3, column candidate: 'two' is no candidate", "k or motion_k"),
         ("query_id,candidate\n1,0\n", "line 2, column candidate: '0'", "from 1"),
         ("query_id,candidate\n1,\n", "line 2, column candidate: empty", "fill it in"),
@@ -604,27 +604,21 @@ def test_rows_that_are_no_submission_leave_the_old_file(tmp_path, rows, problem,
 
 
 def test_an_unknown_candidate_format_is_a_setting_fault(tmp_path):
-    with pytest.raises(ConfigError, match="--candidate_format: no format 'letter' \\(take int or name\\)"):
+    with pytest.raises(ConfigError, match="--candidate_format: no format 'letter' \\(use int or name\\)"):
         write_submission(tmp_path / "a.csv", {"1": range(1, 11)}, "letter")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_write_that_breaks_midway_leaves_the_old_file(tmp_path, monkeypatch):
-    class FullDisk:
-        def __init__(self, stream, **_):
-            self.stream = stream
-
-        def writerow(self, row):
-            self.stream.write(",".join(row))
-
-        def writerows(self, rows):
-            self.stream.write(",".join(next(iter(rows))))
-            raise OSError(28, "No space left on device")
+    def fail(path, text, **_):
+        path.write_bytes(text.encode()[:20])
+        raise OSError(28, "No space left on device")
 
     path = tmp_path / "submission.csv"
     path.write_text("old")
-    monkeypatch.setattr(submission.csv, "writer", FullDisk)
-    faulty(lambda: write_submission(path, {"1": range(1, 11)}), path, "cannot be written: No space left on device", "folder")
+    monkeypatch.setattr(Path, "write_text", fail)
+    problem = "cannot be written: No space left on device"
+    faulty(lambda: write_submission(path, {"1": range(1, 11)}), path, problem, "folder")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -645,7 +639,7 @@ def with_cells(**cells):
 NAMES_ROW = ",".join(f"motion_{number}" for number in range(1, 11))
 BAD_SUBMISSIONS = {
     "nothing": ("", "line 1, column 1: 'query_id' is missing", f"write the header {HEADER}"),
-    "no rows": (f"{HEADER}\n", "no row under its header", "one row a query"),
+    "no rows": (f"{HEADER}\n", "no row under its header", "one row per query"),
     "index column": (f",{HEADER}\n0,1,{ROW}\n", "line 1, column 1: '' is an index column", "index=False"),
     "named index": (f"Unnamed: 0,{HEADER}\n0,1,{ROW}\n", "line 1, column 1: 'Unnamed: 0' is an index column", "index=False"),
     "other name": (HEADER.replace("candidate_3", "cand_3") + f"\n1,{ROW}\n", "column 4: 'cand_3' where 'candidate_3' belongs", HEADER),
@@ -654,25 +648,25 @@ BAD_SUBMISSIONS = {
     "header long": (f"{HEADER},candidate_11\n", "line 1, column 12: 'candidate_11' is one too many", HEADER),
     "no header": (f"1,{ROW}\n", "line 1, column 1: '1' where 'query_id' belongs", HEADER),
     "semicolons": (HEADER.replace(",", ";"), "line 1, column 1: 'query_id;candidate_1;", HEADER),
-    "empty row": (f"{HEADER}\n1,{ROW}\n\n2,{ROW}\n", "line 3, column query_id: empty row", "take it out"),
-    "row of commas": (f"{HEADER}\n{',' * 10}\n", "line 2, column query_id: empty row", "take it out"),
+    "empty row": (f"{HEADER}\n1,{ROW}\n\n2,{ROW}\n", "line 3, column query_id: empty row", "remove it"),
+    "row of commas": (f"{HEADER}\n{',' * 10}\n", "line 2, column query_id: empty row", "remove it"),
     "no id": (f"{HEADER}\n,{ROW}\n", "line 2, column query_id: empty", "fill it in"),
-    "id space": (f"{HEADER}\n1 ,{ROW}\n", "line 2, column query_id: '1 ' has stray spaces", "take them out"),
-    "cell space": (f"{HEADER}\n{with_cells(c4=' 4')}\n", "line 2, column candidate_4: ' 4' has stray spaces", "take them out"),
+    "id space": (f"{HEADER}\n1 ,{ROW}\n", "line 2, column query_id: '1 ' has stray spaces", "remove them"),
+    "cell space": (f"{HEADER}\n{with_cells(c4=' 4')}\n", "line 2, column candidate_4: ' 4' has stray spaces", "remove them"),
     "empty cell": (f"{HEADER}\n{with_cells(c4='')}\n", "line 2, column candidate_4: empty", "fill it in"),
     "row short": (f"{HEADER}\n1,2,3\n", "line 2, column candidate_3: 2 candidates in the row", "exactly 10"),
     "row long": (f"{HEADER}\n1,{ROW},11\n", "line 2, column 12: 11 candidates in the row", "exactly 10"),
     "decimal": (f"{HEADER}\n{with_cells(c4='4.0')}\n", "line 2, column candidate_4: '4.0' is no candidate", "k or motion_k"),
     "zero": (f"{HEADER}\n{with_cells(c1='0')}\n", "line 2, column candidate_1: '0' is no candidate", "from 1"),
     "file name": (f"{HEADER}\n{with_cells(c4='motion_4.npy')}\n", "column candidate_4: 'motion_4.npy' is no candidate", "motion_k"),
-    "mixed row": (f"{HEADER}\n{with_cells(c4='motion_4')}\n", "column candidate_4: 'motion_4' is not written like", "all as motion_k"),
-    "mixed rows": (f"{HEADER}\n1,{NAMES_ROW}\n2,{ROW}\n", "line 3, column candidate_1: '1' is not written like", "all as k"),
+    "mixed row": (f"{HEADER}\n{with_cells(c4='motion_4')}\n", "column candidate_4: 'motion_4' differs in form", "all as motion_k"),
+    "mixed rows": (f"{HEADER}\n1,{NAMES_ROW}\n2,{ROW}\n", "line 3, column candidate_1: '1' differs in form", "all as k"),
     "twice": (f"{HEADER}\n{with_cells(c4='2')}\n", "line 2, column candidate_4: 2 is also in candidate_2", "once"),
     "no such motion": (f"{HEADER}\n{with_cells(c4='33')}\n", "column candidate_4: query 1 has no motion_33.npy", "the query has"),
-    "unknown query": (f"{HEADER}\n7,{ROW}\n", "line 2, column query_id: no query 7 in the test folder", "query folders"),
-    "query in another form": (f"{HEADER}\n01,{ROW}\n", "line 2, column query_id: no query 01 in the test folder, only 1", "as they are"),
-    "query twice": (f"{HEADER}\n1,{ROW}\n2,{ROW}\n01,{ROW}\n", "line 4, column query_id: query 01 is also on line 2", "one row"),
-    "missing query": (f"{HEADER}\n2,{ROW}\n", "no row for 2 of 3 queries: 1, q3", "one row a query"),
+    "unknown query": (f"{HEADER}\n7,{ROW}\n", "line 2, column query_id: no query 7 in the test folder", "query folders are named"),
+    "query in another form": (f"{HEADER}\n01,{ROW}\n", "line 2, column query_id: no query 01 in the test folder, only 1", "are named"),
+    "query twice": (f"{HEADER}\n1,{ROW}\n2,{ROW}\n01,{ROW}\n", "line 4, column query_id: query 01 is also on line 2", "one row per query"),
+    "missing query": (f"{HEADER}\n2,{ROW}\n", "no row for 2 of 3 queries: 1, q3", "one row per query"),
     "open quote": (f'{HEADER}\n"1,{ROW}\n', "line 2: not CSV", "quotes"),
     "byte order mark": (f"\ufeff{HEADER}\n1,{ROW}\n", "line 1, column 1: a byte order mark", "without BOM"),
 }

@@ -65,7 +65,7 @@ def test_text_that_speaks_of_undefined_things_stays(tmp_path: Path) -> None:
 def test_a_value_that_is_no_text_is_undefined_and_counted(tmp_path: Path, value: object) -> None:
     texts = read(tmp_path, [entry("7", left_leg=value), entry("8")])
     assert texts.parts["00007"] == TEXTS | {"left_leg": None}
-    assert note(texts) == "1 parts that are no text, taken as undefined: 00007"
+    assert note(texts) == "1 parts that are no text, read as undefined: 00007"
 
 
 def test_a_missing_part_is_undefined(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_of_one_key_the_first_value_counts(tmp_path: Path) -> None:
         tmp_path, '{"1": {"part_descriptions": {"torso": "first", "torso": "again"}}, "1": {"part_descriptions": {"torso": "second"}}}'
     )
     assert texts.parts["00001"]["torso"] == "first"
-    assert note(texts).startswith("2 keys written twice")
+    assert note(texts).startswith("2 keys twice")
 
 
 def test_entries_that_cannot_be_placed_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_text_that_no_file_can_hold_is_mended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", "null", '"x"', "[1, 2]", '{"data": [1]}', "[" * 100_000])
 def test_a_file_without_entries_is_a_fault(tmp_path: Path, content: str) -> None:
-    with pytest.raises(DataError, match=r"no JSON|no entry") as caught:
+    with pytest.raises(DataError, match=r"not JSON|no entry") as caught:
         read(tmp_path, content)
     assert caught.value.path == str(tmp_path / "gar_train.json")
 

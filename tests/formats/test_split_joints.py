@@ -14,6 +14,7 @@ import prepare
 import train
 import validate
 from helpers import SCRATCH, SMALL, body, data_flags, data_settings, flags, load, motion, write_data
+from motret.config.base import DataConfig
 from motret.data import feature_store, folds
 from motret.data.dataset import TrainingData
 from motret.data.features import FeatureConfig
@@ -175,7 +176,7 @@ def test_half_precision_is_near_enough(tmp_path: Path) -> None:
 def test_such_motions_are_not_packed_as_if_they_had_rotations(tmp_path: Path) -> None:
     data = load(write_layout(tmp_path / "data", IDS[:2]))
     with pytest.raises(DataError, match=r"positions alone, no joint rotations \(give --no_rotations\)"):
-        feature_store.build_feature_cache(data.training.ids, data.training.paths, FeatureConfig(), tmp_path / "work", jobs=1)
+        feature_store.build_feature_cache(data.training.ids, data.training.paths, FeatureConfig(), DataConfig(work_dir=tmp_path / "work"), jobs=1)
 
 
 # ---- statistics
@@ -368,7 +369,7 @@ def test_lists_that_cannot_be_a_split_are_said(both_layouts: list[Path]) -> None
             (IDS[:8], None, r"val\.txt: no such file, nor texts/gar_val\.json"),
             (IDS[:8], ["2", "7", "9"], r"val\.txt: 2 ids are in train\.txt too: 2, 7"),
             (IDS[:8], ["9", "77"], r"val\.txt: 1 of its 2 ids have no motion with a caption: 77"),
-            (None, IDS, r"val\.txt: leaves no motion to learn from"),
+            (None, IDS, r"val\.txt: leaves no motion to train on"),
         ):
             write_lists(root, learned, held_out)
             with pytest.raises(FoldError, match=said):

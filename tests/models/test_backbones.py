@@ -96,19 +96,10 @@ def test_an_mdm_file_of_the_published_shape(tmp_path, half, inputs):
     file = mdm(half, 512, 1024, layers=8, flat=True)
     path = saved(tmp_path / "model000600000.pt", file)
     now, fresh, told = load(small("transformer", path, width=512, layers=8), inputs)
-    ours = OURS_OF_MDM | {
-        f"{'norm2' if half == 'Encoder' else 'norm3'}.{kind}": f"mlp_norm.{kind}"
-        for kind in ("weight", "bias")
-    }
-    source = {
-        f"blocks.{i}.{name}": f"seqTrans{half}.layers.{i}.{theirs}"
-        for i in range(8)
-        for theirs, name in ours.items()
-    }
+    ours = OURS_OF_MDM | {f"{'norm2' if half == 'Encoder' else 'norm3'}.{kind}": f"mlp_norm.{kind}" for kind in ("weight", "bias")}
+    source = {f"blocks.{i}.{name}": f"seqTrans{half}.layers.{i}.{theirs}" for i in range(8) for theirs, name in ours.items()}
     if inputs == 263:
-        source |= {
-            f"project.{kind}": f"input_process.poseEmbedding.{kind}" for kind in ("weight", "bias")
-        }
+        source |= {f"project.{kind}": f"input_process.poseEmbedding.{kind}" for kind in ("weight", "bias")}
     assert set(told.names) == set(source)
     assert set(now) == set(source) | {"positions", "project.weight", "project.bias"}
     for name in now:
@@ -117,13 +108,8 @@ def test_an_mdm_file_of_the_published_shape(tmp_path, half, inputs):
     counted |= {"cross-attention 48"} if half == "Decoder" else set()
     counted |= {"input projection 2"} if inputs != 263 else set()
     assert set(told.summary.split("; ")[1].removeprefix("not used: ").split(", ")) == counted
-    assert told.summary.startswith(
-        f"backbone: {96 + 2 * (inputs == 263)} of {len(file)} tensors of {path} loaded; "
-    )
-    assert (
-        f"; new: {'' if inputs == 263 else 'project (263 -> 1704), '}positions; special tokens have no position; MDM"
-        in told.summary
-    )
+    assert told.summary.startswith(f"backbone: {96 + 2 * (inputs == 263)} of {len(file)} tensors of {path} loaded; ")
+    assert f"; new: {'' if inputs == 263 else 'project (263 -> 1704), '}positions; special tokens have no position; MDM" in told.summary
 
 
 @pytest.mark.parametrize(
@@ -138,30 +124,17 @@ def test_an_mdm_file_of_the_published_shape(tmp_path, half, inputs):
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_file_may_hold_its_weights_in_several_ways(tmp_path, wrap, prefix):
     file = motiondiffuse()
-    path = saved(
-        tmp_path / "file.pt", wrap({prefix + name: tensor for name, tensor in file.items()})
-    )
+    path = saved(tmp_path / "file.pt", wrap({prefix + name: tensor for name, tensor in file.items()}))
     now, _, told = load(small("motiondiffuse", path))
-    assert (
-        all(
-            torch.equal(now[name], file[name])
-            for name in told.names
-            if name != "sequence_embedding"
-        )
-        and len(told.names) == 55
-    )
+    assert all(torch.equal(now[name], file[name]) for name in told.names if name != "sequence_embedding") and len(told.names) == 55
 
 
 def test_a_key_that_nobody_knows_is_named(tmp_path):
     path = saved(
         tmp_path / "file.pt",
-        motiondiffuse()
-        | {"extra.head": torch.zeros(2), "temporal_decoder_blocks.0.gate": torch.ones(1)},
+        motiondiffuse() | {"extra.head": torch.zeros(2), "temporal_decoder_blocks.0.gate": torch.ones(1)},
     )
-    assert (
-        ", extra.head, temporal_decoder_blocks.0.gate; new"
-        in load(small("motiondiffuse", path))[2].summary
-    )
+    assert ", extra.head, temporal_decoder_blocks.0.gate; new" in load(small("motiondiffuse", path))[2].summary
 
 
 @pytest.mark.parametrize(("rows", "new"), [(196, "sequence_embedding from 196 on; "), (700, None)])
@@ -195,17 +168,13 @@ def test_what_is_loaded_changes_the_embedding_and_each_loaded_tensor_matters(tmp
             kept = weight.clone()
             weight.add_(torch.randn_like(weight))
             moves = not torch.allclose(tower(batch), whole, atol=1e-4)
-            assert moves != name.endswith(".key.bias"), (
-                name
-            )  # a constant within a column leaves a softmax over it as it was
+            assert moves != name.endswith(".key.bias"), name  # a constant within a column leaves a softmax over it as it was
             weight.copy_(kept)
 
 
 def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
     torch.manual_seed(1)
-    layer = torch.nn.TransformerEncoderLayer(
-        16, 4, 32, 0.0, "gelu", norm_first=True, batch_first=True
-    )
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 32, 0.0, "gelu", norm_first=True, batch_first=True)
     theirs = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     for weight in theirs.parameters():
         torch.nn.init.normal_(weight, std=0.3)
@@ -279,11 +248,7 @@ def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
             "time_embed.0.bias is (3,), where (64,) is needed",
         ),
         (
-            {
-                name: tensor
-                for name, tensor in motiondiffuse().items()
-                if not name.endswith("1.ffn.linear2.bias")
-            },
+            {name: tensor for name, tensor in motiondiffuse().items() if not name.endswith("1.ffn.linear2.bias")},
             small("motiondiffuse"),
             "lacks what would be temporal_decoder_blocks.1.ffn.linear2.bias",
         ),
@@ -302,9 +267,7 @@ def test_a_file_that_cannot_be_used_is_a_fault_that_says_why(tmp_path, content, 
         torch.save(content, path)
     backbone = backbones.make_backbone(config, 263)
     with pytest.raises(WeightsError) as fault:
-        pretrained.load_backbone_weights(
-            backbone, MotionConfig(**vars(config) | {"backbone_weights": str(path)})
-        )
+        pretrained.load_backbone_weights(backbone, MotionConfig(**vars(config) | {"backbone_weights": str(path)}))
     assert str(fault.value).startswith(f"{path}: ") and said in str(fault.value)
 
 
@@ -326,12 +289,8 @@ def linear_twin(query, key, value, real):
     for n in range(tokens):
         wants = np.exp(query[n]) / np.exp(query[n]).sum()
         for channel in range(size):
-            weights = np.array(
-                [math.exp(key[m, channel]) if real[m] else 0.0 for m in range(tokens)]
-            )
-            out[n] += wants[channel] * sum(
-                w / weights.sum() * value[m] for m, w in enumerate(weights)
-            )
+            weights = np.array([math.exp(key[m, channel]) if real[m] else 0.0 for m in range(tokens)])
+            out[n] += wants[channel] * sum(w / weights.sum() * value[m] for m, w in enumerate(weights))
     return out
 
 
@@ -339,14 +298,8 @@ def linear_twin(query, key, value, real):
 def test_linear_attention_is_its_plain_twin(masked):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 3, 7, 4, dtype=torch.float64)
-    real = (
-        torch.arange(7) < torch.tensor([7, 4])[:, None]
-        if masked
-        else torch.ones(2, 7, dtype=torch.bool)
-    )
-    found = backbones.linear_attention(
-        query, key, value, real[:, None, :, None] if masked else None
-    )
+    real = torch.arange(7) < torch.tensor([7, 4])[:, None] if masked else torch.ones(2, 7, dtype=torch.bool)
+    found = backbones.linear_attention(query, key, value, real[:, None, :, None] if masked else None)
     for row in range(2):
         for head in range(3):
             own = (part[row, head].numpy() for part in (query, key, value))
@@ -361,9 +314,7 @@ def motiondiffuse_twin(weights, patches, heads):
 
     def norm(x, name):
         spread = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
-        return (x - x.mean(axis=-1, keepdims=True)) / spread * weights[f"{name}.weight"] + weights[
-            f"{name}.bias"
-        ]
+        return (x - x.mean(axis=-1, keepdims=True)) / spread * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     def silu(x):
         return x / (1 + np.exp(-x))
@@ -375,24 +326,14 @@ def motiondiffuse_twin(weights, patches, heads):
     tokens = linear(patches, "joint_embed") + weights["sequence_embedding"][: len(patches)]
     frequencies = 10000.0 ** (-np.arange(8) / 8)
     step = linear(
-        silu(
-            linear(
-                np.concatenate([np.cos(0 * frequencies), np.sin(0 * frequencies)]), "time_embed.0"
-            )
-        ),
+        silu(linear(np.concatenate([np.cos(0 * frequencies), np.sin(0 * frequencies)]), "time_embed.0")),
         "time_embed.2",
     )
     for layer in range(2):
         own = f"temporal_decoder_blocks.{layer}"
         normed = norm(tokens, f"{own}.sa_block.norm")
-        query, key, value = (
-            np.split(linear(normed, f"{own}.sa_block.{part}"), heads, axis=1)
-            for part in ("query", "key", "value")
-        )
-        seen = [
-            linear_twin(*head, np.ones(len(patches)))
-            for head in zip(query, key, value, strict=True)
-        ]
+        query, key, value = (np.split(linear(normed, f"{own}.sa_block.{part}"), heads, axis=1) for part in ("query", "key", "value"))
+        seen = [linear_twin(*head, np.ones(len(patches))) for head in zip(query, key, value, strict=True)]
         tokens = tokens + styled(np.concatenate(seen, axis=1), f"{own}.sa_block.proj_out")
         hidden = linear(tokens, f"{own}.ffn.linear1")
         gelu = hidden * (1 + np.vectorize(math.erf)(hidden / math.sqrt(2))) / 2
@@ -414,9 +355,7 @@ def test_motiondiffuse_is_its_plain_twin_at_step_0():
         for layer in backbone.layers():
             tokens = layer(tokens, WHOLE)
     weights = {name: weight.detach().numpy() for name, weight in backbone.named_parameters()}
-    np.testing.assert_allclose(
-        tokens, motiondiffuse_twin(weights, patches[0, 0].numpy(), heads=8), rtol=1e-8, atol=1e-8
-    )
+    np.testing.assert_allclose(tokens, motiondiffuse_twin(weights, patches[0, 0].numpy(), heads=8), rtol=1e-8, atol=1e-8)
 
 
 def test_motiondiffuse_from_scratch_starts_as_its_input_and_learns():
@@ -426,11 +365,7 @@ def test_motiondiffuse_from_scratch_starts_as_its_input_and_learns():
         tokens = layer(tokens, WHOLE)
     assert torch.equal(tokens, first)
     tokens.square().sum().backward()
-    assert all(
-        weight.grad.abs().sum() > 0
-        for name, weight in backbone.named_parameters()
-        if ".out_layers." in name
-    )
+    assert all(weight.grad.abs().sum() > 0 for name, weight in backbone.named_parameters() if ".out_layers." in name)
 
 
 # ---- padding
@@ -482,9 +417,7 @@ def test_a_sequence_comes_out_the_same_alone_and_beside_longer_ones(backbone):
         for layer in made.layers():
             own = layer(own, whole)
         torch.testing.assert_close(grid.pad(tokens)[row, :length], own)
-        torch.testing.assert_close(
-            slope[row, :length], torch.autograd.grad(own.square().sum(), alone)[0]
-        )
+        torch.testing.assert_close(slope[row, :length], torch.autograd.grad(own.square().sum(), alone)[0])
 
 
 # ---- in the towers
@@ -512,9 +445,7 @@ def told(model, batch: MotionBatch) -> list[Tensor]:
 def test_with_linear_attention_neither_persons_nor_padding_matter(kind):
     model, batch = tower(kind), helpers.motion_batch([60, 40, 23, 6], features=FEATURES)
     together = told(model, batch)
-    for one, other in zip(
-        told(model, MotionBatch(batch.frames.flip(2), batch.lengths)), together, strict=True
-    ):
+    for one, other in zip(told(model, MotionBatch(batch.frames.flip(2), batch.lengths)), together, strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
     for row, length in enumerate([60, 40, 23, 6]):
         alone = told(model, MotionBatch(batch.frames[[row], :length], batch.lengths[[row]]))
@@ -527,9 +458,7 @@ def test_with_linear_attention_the_persons_meet_in_the_joint_layers_alone():
     alone = [MotionBatch(pair.frames[:, :, [person]], pair.lengths) for person in range(2)]
     for joint, same in ((0, True), (1, False)):
         model = tower("transformer", joint)
-        split_state_dict = torch.stack([told(model, own)[0][:, :16] for own in alone]).mean(
-            0
-        )  # the first half is the mean over tokens
+        split_state_dict = torch.stack([told(model, own)[0][:, :16] for own in alone]).mean(0)  # the first half is the mean over tokens
         assert torch.allclose(told(model, pair)[0][:, :16], split_state_dict, atol=1e-5) == same
 
 
@@ -555,16 +484,10 @@ def test_a_frozen_backbone_has_no_gradient_and_all_else_does(tmp_path, given, ki
     path = saved(tmp_path / "file.pt", motiondiffuse()) if given else None
     gar = "parts" in kind
     model, config = encoder(path, backbone="motiondiffuse", heads=8, motion_tower=kind, use_gar=gar)
-    loaded = (
-        pretrained.load_backbone_weights(model.motion_tower.backbone, config.motion).names
-        if given
-        else ()
-    )
+    loaded = pretrained.load_backbone_weights(model.motion_tower.backbone, config.motion).names if given else ()
     backbones.freeze(model.motion_tower.backbone, loaded)
     batch = helpers.motion_batch([20, 31], features=FEATURES)
-    whole, parts = (
-        model.encode_motions_and_parts(batch) if gar else (model.encode_motions(batch), [])
-    )
+    whole, parts = model.encode_motions_and_parts(batch) if gar else (model.encode_motions(batch), [])
     sum((out * torch.randn_like(out)).sum() for out in [whole, *parts]).backward()
     inside = "motion_tower.backbone."
     for name, weight in model.named_parameters():
@@ -572,11 +495,7 @@ def test_a_frozen_backbone_has_no_gradient_and_all_else_does(tmp_path, given, ki
         assert weight.requires_grad != frozen, name
         if name.startswith(("motion_", "part_")):
             assert (weight.grad is not None) != frozen, name
-    slots = {
-        id(weight)
-        for group in optim.make_optimizer(model, config, loaded).param_groups
-        for weight in group["params"]
-    }
+    slots = {id(weight) for group in optim.make_optimizer(model, config, loaded).param_groups for weight in group["params"]}
     assert slots == {id(weight) for weight in model.parameters() if weight.requires_grad}
 
 
@@ -595,11 +514,7 @@ def test_loaded_weights_alone_learn_at_the_lower_rate(tmp_path):
     model, config = encoder(saved(tmp_path / "file.pt", mdm()), backbone_lr_mult=0.25)
     loaded = pretrained.load_backbone_weights(model.motion_tower.backbone, config.motion).names
     for names in (loaded, ()):
-        rates = {
-            id(w): g["base_lr"]
-            for g in optim.make_optimizer(model, config, names).param_groups
-            for w in g["params"]
-        }
+        rates = {id(w): g["base_lr"] for g in optim.make_optimizer(model, config, names).param_groups for w in g["params"]}
         for name, weight in model.named_parameters():
             slow = name.startswith("motion_tower.backbone.blocks.") and names
             assert rates[id(weight)] == pytest.approx(2.5e-4 if slow else 1e-3), name
@@ -612,12 +527,8 @@ def flags(path, name, *extra, **values):
 def test_motiondiffuse_trains_from_scratch_by_the_command_line(tmp_path, capsys):
     assert train.main(flags(tmp_path, "md", backbone="motiondiffuse", fold=0)) == 0
     assert "md: score" in capsys.readouterr().out
-    kept = checkpoints.load_checkpoint(
-        next((tmp_path / "md" / "fold0").glob("best_epoch*.pt")), helpers.CPU
-    )["model"]
-    output = kept[
-        "motion_tower.backbone.temporal_decoder_blocks.1.sa_block.proj_out.out_layers.2.weight"
-    ]
+    kept = checkpoints.load_checkpoint(next((tmp_path / "md" / "fold0").glob("best_epoch*.pt")), helpers.CPU)["model"]
+    output = kept["motion_tower.backbone.temporal_decoder_blocks.1.sa_block.proj_out.out_layers.2.weight"]
     assert output.abs().sum() > 0  # it starts at zero
 
 
@@ -626,9 +537,7 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
     path = saved(tmp_path / "mdm.pt", mdm())
     common = {"heads": 4, "mlp_ratio": 2.0, "backbone_weights": path, "fold": 0}
     assert train.main(flags(tmp_path, "whole", *extra, **common)) == 0
-    assert (
-        line := f"backbone: 24 of {len(mdm())} tensors of {path} loaded; "
-    ) in capsys.readouterr().out
+    assert (line := f"backbone: 24 of {len(mdm())} tensors of {path} loaded; ") in capsys.readouterr().out
     assert line in (tmp_path / "whole" / "fold0" / "train_log.txt").read_text()
     real = checkpoints.save_checkpoint
 
@@ -642,19 +551,12 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
         assert train.main(flags(tmp_path, "killed", *extra, **common)) == 130
     path.unlink()
     assert train.main(flags(tmp_path, "killed", "--resume=auto", *extra, **common)) == 0
-    last = [
-        checkpoints.load_checkpoint(tmp_path / name / "fold0" / "last.pt", helpers.CPU)
-        for name in ("whole", "killed")
-    ]
+    last = [checkpoints.load_checkpoint(tmp_path / name / "fold0" / "last.pt", helpers.CPU) for name in ("whole", "killed")]
     torch.testing.assert_close(last[0]["model"], last[1]["model"], rtol=0, atol=0)
     torch.testing.assert_close(last[0]["optimizer"], last[1]["optimizer"], rtol=0, atol=0)
     layer = "motion_tower.backbone.blocks.0.mlp.0.weight"
-    assert torch.equal(
-        last[0]["model"][layer], mdm()["seqTransDecoder.layers.0.linear1.weight"]
-    ) == bool(extra)
-    assert len({group["base_lr"] for group in last[0]["optimizer"]["param_groups"]}) == (
-        1 if extra else 2
-    )
+    assert torch.equal(last[0]["model"][layer], mdm()["seqTransDecoder.layers.0.linear1.weight"]) == bool(extra)
+    assert len({group["base_lr"] for group in last[0]["optimizer"]["param_groups"]}) == (1 if extra else 2)
     out = tmp_path / "submissions"
     assert (
         ensemble.main(
@@ -676,13 +578,8 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
 
 @pytest.mark.parametrize("flag", ["--backbone_weights=some.pt", "--freeze_backbone"])
 def test_a_tower_without_a_backbone_refuses_its_flags(tmp_path, capsys, flag):
-    assert (
-        train.main(flags(tmp_path, "own", flag, motion_tower="helpers:MeanOfFrames", fold=0)) == 1
-    )
-    assert (
-        f"error: {flag.split('=')[0]}: helpers:MeanOfFrames has no backbone"
-        in capsys.readouterr().err
-    )
+    assert train.main(flags(tmp_path, "own", flag, motion_tower="helpers:MeanOfFrames", fold=0)) == 1
+    assert f"error: {flag.split('=')[0]}: helpers:MeanOfFrames has no backbone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf")])

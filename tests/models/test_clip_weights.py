@@ -95,12 +95,7 @@ def test_a_tag_is_built_with_the_activation_it_was_trained_with(tags, tag, name)
 
 def test_the_tags_of_the_presets_are_known_to_open_clip_with_their_activation():
     for tag, quick in (("openai", True), ("laion2b_s34b_b79k", False)):
-        assert (
-            clip_weights.choose_activation(
-                base.build_config(TextConfig, {"text_weights": tag})
-            ).quick
-            == quick
-        )
+        assert clip_weights.choose_activation(base.build_config(TextConfig, {"text_weights": tag})).quick == quick
 
 
 def test_features_of_a_quick_gelu_model_saved_and_loaded_come_back_equal(clip, tmp_path):
@@ -108,9 +103,7 @@ def test_features_of_a_quick_gelu_model_saved_and_loaded_come_back_equal(clip, t
     for values in ({"text_activation": "quick_gelu"}, {"text_tower": "tiny-clip-quickgelu"}):
         torch.testing.assert_close(told(text_weights=path, **values)[0], expected, **CLOSE)
     other, note = told(text_weights=path)
-    assert not torch.allclose(
-        other, expected, atol=1e-4
-    )  # nothing says where the file is from: as its name says, aloud
+    assert not torch.allclose(other, expected, atol=1e-4)  # nothing says where the file is from: as its name says, aloud
     assert "GELU (as the name tiny-clip says" in note and "add --text_activation quick_gelu" in note
     assert "by --text_activation" in told(text_weights=path, text_activation="gelu")[1]
 
@@ -123,9 +116,7 @@ def test_a_configuration_beside_the_file_tells(clip, tmp_path):
     torch.testing.assert_close(found, expected, **CLOSE)
     assert "QuickGELU (by open_clip_config.json beside the file)" in note
     beside.write_text("{")
-    with pytest.raises(
-        WeightsError, match=r"open_clip_config.json: cannot be read .*--text_activation"
-    ):
+    with pytest.raises(WeightsError, match=r"open_clip_config.json: cannot be read .*--text_activation"):
         told(text_weights=path)
 
 
@@ -139,9 +130,7 @@ def test_a_published_checksum_tells(clip, tmp_path, monkeypatch):
         f"https://somewhere/tiny-quickgelu-{checksum[:8]}.pt",
     ):
         clip_weights._checksums.cache_clear()
-        monkeypatch.setitem(
-            pretrained._PRETRAINED, "tiny-clip", {"openai": {"url": url, "quick_gelu": True}}
-        )
+        monkeypatch.setitem(pretrained._PRETRAINED, "tiny-clip", {"openai": {"url": url, "quick_gelu": True}})
         found, note = told(text_weights=path)
         torch.testing.assert_close(found, expected, **CLOSE)
         assert "QuickGELU (the checksum is that of tiny-clip openai)" in note
@@ -149,9 +138,7 @@ def test_a_published_checksum_tells(clip, tmp_path, monkeypatch):
 
 
 def test_every_file_of_openai_has_a_checksum_that_means_quick_gelu():
-    known = {
-        (model, tag): (digits, quick) for model, tag, digits, quick in clip_weights._checksums()
-    }
+    known = {(model, tag): (digits, quick) for model, tag, digits, quick in clip_weights._checksums()}
     digits, quick = known["ViT-B-32", "openai"]
     assert digits.startswith("40d365715913c9da") and len(digits) == 64 and quick
     assert known["ViT-B-32", "laion2b_e16"] == ("af8dbd0c", False)
@@ -179,10 +166,7 @@ class AsPublished(torch.nn.Module):
         self.register_buffer("context_length", torch.tensor(77))
 
     def forward(self, ids):
-        return (
-            self.ln_final(self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]])
-            @ self.text_projection
-        )
+        return self.ln_final(self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]) @ self.text_projection
 
 
 @pytest.fixture
@@ -205,16 +189,11 @@ def test_openais_archive_is_recognised_and_read(archive, clip, tmp_path):
     found, note = told(text_weights=str(path))
     torch.testing.assert_close(found, expected, **CLOSE)
     assert note == f"text tower tiny-clip {path}: QuickGELU (OpenAI's archive form)"
-    assert clip_weights.is_archive(path) and not clip_weights.is_archive(
-        tmp_path / "tiny-clip.json"
-    )
+    assert clip_weights.is_archive(path) and not clip_weights.is_archive(tmp_path / "tiny-clip.json")
     assert not clip_weights.is_archive(tmp_path / saved(clip, tmp_path / "dict.pt")[0])
     state = torch.jit.load(path).state_dict()
     mine = clip_weights.read_archive(path)
-    assert all(
-        torch.equal(mine[name], value) and mine[name].dtype == value.dtype
-        for name, value in state.items()
-    )
+    assert all(torch.equal(mine[name], value) and mine[name].dtype == value.dtype for name, value in state.items())
 
 
 def test_an_archive_of_another_model_or_a_damaged_one_is_a_fault(archive, clip):
@@ -223,13 +202,9 @@ def test_an_archive_of_another_model_or_a_damaged_one_is_a_fault(archive, clip):
         told(text_tower="ViT-B-32", text_weights=str(path))
     with zipfile.ZipFile(path) as whole, zipfile.ZipFile(path.with_name("evil.pt"), "w") as evil:
         for name in whole.namelist():
-            pickled = (
-                b"cposix\nsystem\n(S'true'\ntR." if name.endswith("/data.pkl") else whole.read(name)
-            )
+            pickled = b"cposix\nsystem\n(S'true'\ntR." if name.endswith("/data.pkl") else whole.read(name)
             evil.writestr(name, pickled)
-    with pytest.raises(
-        WeightsError, match=r"the archive is damaged: posix\.system has no place in it"
-    ):
+    with pytest.raises(WeightsError, match=r"the archive is damaged: posix\.system has no place in it"):
         told(text_weights=str(path.with_name("evil.pt")))
 
 
@@ -247,9 +222,7 @@ def test_a_flag_against_what_the_weights_are_known_to_need_is_a_fault(tags, arch
     ):
         with pytest.raises(WeightsError, match=said):
             told(**values)
-    torch.testing.assert_close(
-        told(text_weights="openai", text_activation="quick_gelu")[0], tags["openai"], **CLOSE
-    )
+    torch.testing.assert_close(told(text_weights="openai", text_activation="quick_gelu")[0], tags["openai"], **CLOSE)
 
 
 def test_the_flag_is_for_open_clip_towers():
@@ -264,9 +237,7 @@ def test_an_activation_that_a_preset_gives_its_tower_from_scratch_is_not_for_pre
         ([], "quick_gelu"),
         (["--text_tower", "hf:somewhere", "--text_activation", "gelu"], "gelu"),
     ):
-        config, _ = apply_weights_settings(
-            *cli.parse_train(["clip", "--preset", "fast", *flags], None)
-        )
+        config, _ = apply_weights_settings(*cli.parse_train(["clip", "--preset", "fast", *flags], None))
         assert config.text.text_activation == wanted
 
 
@@ -289,40 +260,23 @@ def test_cached_vectors_are_kept_by_activation(clip, tmp_path):
     found = {}
     for activation in ("gelu", "quick_gelu"):
         tower = registry.make_text_tower(config(text_weights=path, text_activation=activation))
-        found[activation] = embed.make_caption_bank(
-            CAPTIONS, tower, True, tmp_path / "cache", CPU
-        ).vectors
-    assert (
-        not torch.equal(found["gelu"], found["quick_gelu"])
-        and len(list((tmp_path / "cache").iterdir())) == 2
-    )
+        found[activation] = embed.make_caption_bank(CAPTIONS, tower, True, tmp_path / "cache", CPU).vectors
+    assert not torch.equal(found["gelu"], found["quick_gelu"]) and len(list((tmp_path / "cache").iterdir())) == 2
 
 
 # ---- by the command line
 
 
-def test_training_says_which_activation_was_taken_and_an_older_run_keeps_its_own(
-    tags, tmp_path, capsys
-):
-    assert (
-        helpers.run_training(
-            tmp_path, "new", text_tower="tiny-clip", text_weights="openai", epochs=1
-        )
-        == 0
-    )
-    assert (
-        "text tower tiny-clip openai: QuickGELU (as the tag openai was trained)"
-        in capsys.readouterr().out
-    )
+def test_training_says_which_activation_was_taken_and_an_older_run_keeps_its_own(tags, tmp_path, capsys):
+    assert helpers.run_training(tmp_path, "new", text_tower="tiny-clip", text_weights="openai", epochs=1) == 0
+    assert "text tower tiny-clip openai: QuickGELU (as the tag openai was trained)" in capsys.readouterr().out
     args = tmp_path / "new" / "args.json"
     about = json.loads(args.read_text())
     assert run.open_run(args.parent).config.text.text_activation == "auto"
     del about["settings"]["text_activation"]
     args.write_text(json.dumps(about))
     assert run.open_run(args.parent).config.text.text_activation == "model"
-    contradiction = helpers.train_flags(
-        tmp_path, "bad", text_tower="tiny-clip", text_weights="openai", text_activation="gelu"
-    )
+    contradiction = helpers.train_flags(tmp_path, "bad", text_tower="tiny-clip", text_weights="openai", text_activation="gelu")
     assert train.main(contradiction) == 1
     assert "error: tiny-clip openai: needs QuickGELU" in capsys.readouterr().err
 
@@ -350,11 +304,7 @@ def test_an_encoder_stored_in_half_precision_is_computed_and_trained_in_float32(
         "lr": 1e-3,
         "fold": 0,
     }
-    flags = {
-        key: value
-        for key, value in (helpers.SMALL | values).items()
-        if key not in ("device", "jobs")
-    }
+    flags = {key: value for key, value in (helpers.SMALL | values).items() if key not in ("device", "jobs")}
     assert (
         train.main(
             [
@@ -413,9 +363,7 @@ def test_an_encoder_without_torchs_own_attention_takes_its_eager_one_aloud(tmp_p
     with torch.inference_mode():
         together = tower(ids, lengths)
         for row, length in enumerate(lengths.tolist()):
-            torch.testing.assert_close(
-                tower(ids[[row], :length], lengths[[row]]), together[[row]], **CLOSE
-            )
+            torch.testing.assert_close(tower(ids[[row], :length], lengths[[row]]), together[[row]], **CLOSE)
     tower.train()(ids, lengths).sum().backward()
 
 

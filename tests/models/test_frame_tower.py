@@ -45,9 +45,7 @@ def run_readme(out_dir, name, **values):
         [
             "clip_readme",
             *helpers.places(),
-            *helpers.flags(
-                out_dir=out_dir, run_name=name, folds=2, text_weights="none", **SMALL | values
-            ),
+            *helpers.flags(out_dir=out_dir, run_name=name, folds=2, text_weights="none", **SMALL | values),
         ]
     )
 
@@ -62,23 +60,11 @@ def test_raw_features_are_standardised_over_each_motion(rotations):
     positions, sixes = skeleton.split_columns(np.concatenate(raws))
     config = FeatureConfig(kind="raw", rotations=rotations)
     found = features.make_features(positions, sixes, np.array([0, 9]), config)
-    assert found.dtype == np.float32 and features.feature_layout(2, config) == {
-        "raw": slice(0, found.shape[-1])
-    }
+    assert found.dtype == np.float32 and features.feature_layout(2, config) == {"raw": slice(0, found.shape[-1])}
     for raw, mine in zip(raws, (found[:9], found[9:]), strict=True):
         raw = raw.astype(np.float64)
         twin = ((raw - raw.mean(0)) / (raw.std(0) + 1e-6)).reshape(len(raw), 2, 192)
         np.testing.assert_allclose(mine, twin[..., : 192 if rotations else 66], atol=1e-5)
-
-
-def test_canonical_features_are_what_they_were():
-    positions, sixes = skeleton.split_columns(helpers.motion(9))
-    config = FeatureConfig()
-    whole = features.canonical_features(positions, sixes, np.array([0]), config)
-    np.testing.assert_array_equal(
-        features.make_features(positions, sixes, np.array([0]), config), whole
-    )
-    assert features.feature_layout(2, config) == features.feature_columns(2)
 
 
 # ---- the tower
@@ -94,9 +80,7 @@ def towers():
 
 def readme(tower, motion):
     """The twin: one motion (T, 10), padded with zeros to 24 frames, through torch's own encoder; the mean over all of them."""
-    encoder = torch.nn.TransformerEncoder(
-        torch.nn.TransformerEncoderLayer(16, 2, 64, batch_first=True), 2, enable_nested_tensor=False
-    )
+    encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(16, 2, 64, batch_first=True), 2, enable_nested_tensor=False)
     encoder.layers.load_state_dict(tower.blocks.state_dict())
     padded = torch.cat([motion, torch.zeros(24 - len(motion), 10)])[None]
     return tower.norm(encoder.eval()(tower.project(padded) + tower.positions).mean(dim=1))[0]
@@ -151,18 +135,11 @@ def test_one_caption_of_each_motion_is_drawn_anew_and_each_gets_its_turn():
         assert motion_idx.tolist() == [0, 1, 2, 3]
         drawn.append(captions)
     for place, row in enumerate(rows):
-        assert {int(captions[place]) for captions in drawn} == set(
-            table.captions_of(row[None])[0].tolist()
-        )
+        assert {int(captions[place]) for captions in drawn} == set(table.captions_of(row[None])[0].tolist())
     again = table.sample_positives(rows, torch.Generator().manual_seed(0))[0]
     assert torch.equal(again, drawn[0])
     everything = helpers.workplace(helpers.config(), data).table
-    assert all(
-        torch.equal(*pair)
-        for pair in zip(
-            everything.sample_positives(rows, noise), everything.captions_of(rows), strict=True
-        )
-    )
+    assert all(torch.equal(*pair) for pair in zip(everything.sample_positives(rows, noise), everything.captions_of(rows), strict=True))
 
 
 def test_the_rate_follows_a_cosine_by_epochs():
@@ -172,33 +149,22 @@ def test_the_rate_follows_a_cosine_by_epochs():
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=30)
     for epoch in range(30):
         for step in (0, 6):
-            assert optim.lr_scale(7 * epoch + step, 30 * 7, 7, chosen) == pytest.approx(
-                theirs.get_last_lr()[0]
-            )
+            assert optim.lr_scale(7 * epoch + step, 30 * 7, 7, chosen) == pytest.approx(theirs.get_last_lr()[0])
         optimiser.step()
         theirs.step()
     rising = replace(chosen, warmup_epochs=2)
-    assert [optim.lr_scale(step, 70, 7, rising) for step in (0, 6, 7, 13, 14)] == pytest.approx(
-        [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1]
-    )
+    assert [optim.lr_scale(step, 70, 7, rising) for step in (0, 6, 7, 13, 14)] == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 1])
 
 
 def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_temperature():
     """Two motions share their caption: to the README they are each other's negatives all the same."""
-    data = helpers.training_data(
-        captions=(("a", "b"), ("a",), ("c",), ("d", "e", "f")), lengths=[20, 22, 30, 25]
-    )
-    readme_values = {
-        name: presets.VARIANTS["clip_readme"][name]
-        for name in ("negative_threshold", "captions", "learn_tau", "projection")
-    }
+    data = helpers.training_data(captions=(("a", "b"), ("a",), ("c",), ("d", "e", "f")), lengths=[20, 22, 30, 25])
+    readme_values = {name: presets.VARIANTS["clip_readme"][name] for name in ("negative_threshold", "captions", "learn_tau", "projection")}
     chosen = helpers.config(**readme_values, token_drop=0.0, batch_size=4)
     place = helpers.workplace(chosen, data)
     run = Run(None, chosen, {}, "", "", data.store.config, 2)
     model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0).eval()
-    assert not any(
-        weight.requires_grad for name, weight in model.named_parameters() if name == "log_scale"
-    )
+    assert not any(weight.requires_grad for name, weight in model.named_parameters() if name == "log_scale")
     batch = next(
         iter(
             batching.iterate_epoch(
@@ -212,10 +178,8 @@ def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_
         )
     )
     with torch.inference_mode():
-        loss = float(batch_loss(model, batch, place, chosen).total)
-        motion = (
-            torch.cat([model.encode_motions(piece) for piece in batch.buckets]).double().numpy()
-        )
+        loss = float(batch_loss(model, batch, place, chosen))
+        motion = torch.cat([model.encode_motions(piece) for piece in batch.buckets]).double().numpy()
         caption = model.encode_captions(place.bank, batch.caption_idx).double().numpy()
     logits = caption @ motion.T / 0.07
     to_motion = [-math.log(np.exp(row[k]) / np.exp(row).sum()) for k, row in enumerate(logits)]
@@ -228,16 +192,11 @@ def test_the_recipe_runs_leaves_its_files_and_ranks_beside_a_run_of_other_featur
     assert run_readme(runs_dir, "readme") == 0
     assert helpers.run_training(runs_dir, "holistic", epochs=1) == 0
     part = runs_dir / "readme" / "fold0"
-    motion, words = (
-        checkpoints.load_checkpoint(part / name, helpers.CPU)
-        for name in ("motion_encoder.pt", "clip_model_finetuned.pt")
-    )
+    motion, words = (checkpoints.load_checkpoint(part / name, helpers.CPU) for name in ("motion_encoder.pt", "clip_model_finetuned.pt"))
     kept = checkpoints.load_checkpoint(checkpoints.best_checkpoint(part), helpers.CPU)
     assert kept["epoch"] == 2  # the last, not the best
     assert motion["project.weight"].shape == (16, 2 * 192) and motion["positions"].shape == (60, 16)
-    assert torch.equal(
-        motion["blocks.1.linear1.weight"], kept["model"]["motion_tower.blocks.1.linear1.weight"]
-    )
+    assert torch.equal(motion["blocks.1.linear1.weight"], kept["model"]["motion_tower.blocks.1.linear1.weight"])
     assert {
         "token_embedding.weight",
         "positional_embedding",
@@ -245,9 +204,7 @@ def test_the_recipe_runs_leaves_its_files_and_ranks_beside_a_run_of_other_featur
         "ln_final.weight",
     } <= words.keys()
     assert words.keys() - {"text_head.weight", "text_head.bias"} == {
-        name.removeprefix("text_tower.text.")
-        for name in kept["model"]
-        if name.startswith("text_tower.")
+        name.removeprefix("text_tower.text.") for name in kept["model"] if name.startswith("text_tower.")
     }
     places = [
         *helpers.places(),
@@ -280,21 +237,10 @@ def test_folds_side_by_side_and_trials_see_raw_columns_too(tmp_path):
 
 def test_the_table_has_the_values_of_the_readme():
     config = base.build_config(training.TrainConfig, presets.VARIANTS["clip_readme"])
-    model = FrameTransformer(
-        config.motion, 2, features.feature_layout(2, FeatureConfig(kind="raw"))
-    )
-    assert (
-        tuple(model.project.weight.shape) == (512, 384)
-        and model.positions.shape == (512, 512)
-        and len(model.blocks) == 4
-    )
+    model = FrameTransformer(config.motion, 2, features.feature_layout(2, FeatureConfig(kind="raw")))
+    assert tuple(model.project.weight.shape) == (512, 384) and model.positions.shape == (512, 512) and len(model.blocks) == 4
     block = model.blocks[0]
-    assert (
-        block.self_attn.num_heads == 8
-        and block.linear1.out_features == 2048
-        and block.dropout.p == 0.1
-        and not block.norm_first
-    )
+    assert block.self_attn.num_heads == 8 and block.linear1.out_features == 2048 and block.dropout.p == 0.1 and not block.norm_first
     fitted = config.fit
     assert (
         fitted.epochs,

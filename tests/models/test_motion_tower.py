@@ -37,11 +37,7 @@ def generator(seed=0):
 def test_attention_on_a_cpu_is_the_usual_one(masked):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 7, 5, dtype=torch.float64)
-    mask = (
-        torch.arange(7).expand(2, 1, 1, 7) < torch.tensor([7, 3])[:, None, None, None]
-        if masked
-        else None
-    )
+    mask = torch.arange(7).expand(2, 1, 1, 7) < torch.tensor([7, 3])[:, None, None, None] if masked else None
     usual = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(softmax_attention(query, key, value, mask), usual)
 
@@ -51,9 +47,7 @@ def test_swapping_the_persons_changes_no_embedding():
     swapped = MotionBatch(batch.frames.flip(2), batch.lengths)
     model = tower()
     torch.testing.assert_close(model(swapped), model(batch), **CLOSE)
-    other = MotionBatch(
-        torch.stack([batch.frames[:, :, 0], batch.frames[:, :, 0]], dim=2), batch.lengths
-    )
+    other = MotionBatch(torch.stack([batch.frames[:, :, 0], batch.frames[:, :, 0]], dim=2), batch.lengths)
     assert not torch.allclose(model(other), model(batch), atol=1e-2)  # who the other is does matter
 
 
@@ -63,9 +57,7 @@ def test_the_persons_meet_in_the_joint_layers_alone():
     alone = [MotionBatch(pair.frames[:, :, [person]], pair.lengths) for person in range(2)]
     for joint, same in ((0, True), (1, False)):
         model = tower(cross_person_layers=joint)
-        split_state_dict = torch.stack([model(own)[:, :16] for own in alone]).mean(
-            0
-        )  # the first half is the mean over tokens
+        split_state_dict = torch.stack([model(own)[:, :16] for own in alone]).mean(0)  # the first half is the mean over tokens
         assert torch.allclose(model(pair)[:, :16], split_state_dict, atol=1e-5) == same
 
 
@@ -135,26 +127,17 @@ def test_tokens_that_are_kept_keep_their_positions():
     dropped = MotionBatch(batch.frames, batch.lengths, generator())
     places = model.patches(dropped)[1][0].tolist()
     model(MotionBatch(batch.frames, batch.lengths, generator())).square().sum().backward()
-    assert (
-        model.backbone.positions.grad.abs().sum(1).nonzero()[:, 0].tolist()
-        == sorted(places)
-        != list(range(5))
-    )
+    assert model.backbone.positions.grad.abs().sum(1).nonzero()[:, 0].tolist() == sorted(places) != list(range(5))
 
 
 def test_dropping_repeats_by_seed():
     model, batch = tower(), helpers.motion_batch([60, 55, 20])
-    places = [
-        model.patches(MotionBatch(batch.frames, batch.lengths, generator(seed)))[1]
-        for seed in (0, 0, 1)
-    ]
+    places = [model.patches(MotionBatch(batch.frames, batch.lengths, generator(seed)))[1] for seed in (0, 0, 1)]
     assert torch.equal(places[0], places[1])
     assert not torch.equal(places[0], places[2])
 
 
-@pytest.mark.parametrize(
-    "name", ["perceiver", "motret.models.nowhere:Tower", "motret.models.motion_tower:Nothing", ":"]
-)
+@pytest.mark.parametrize("name", ["perceiver", "motret.models.nowhere:Tower", "motret.models.motion_tower:Nothing", ":"])
 def test_a_tower_that_is_not_there_is_a_fault_of_its_flag(name):
     with pytest.raises(ConfigError, match="--motion_tower"):
         registry.make_motion_tower(MotionConfig(motion_tower=name), 2, COLUMNS)
@@ -190,9 +173,7 @@ def test_features_are_standardised_and_glitches_cut():
     torch.testing.assert_close(standard.encode_motions(moved), plain.encode_motions(raw), **CLOSE)
     glitch, edge = raw.frames.clone(), raw.frames.clone()
     glitch[0, 3, 0, 2], edge[0, 3, 0, 2] = 1e6, MAX_DEVIATIONS
-    torch.testing.assert_close(
-        *[plain.encode_motions(MotionBatch(frames, raw.lengths)) for frames in (glitch, edge)]
-    )
+    torch.testing.assert_close(*[plain.encode_motions(MotionBatch(frames, raw.lengths)) for frames in (glitch, edge)])
 
 
 def test_a_feature_that_never_changes_keeps_its_size():

@@ -42,9 +42,7 @@ def soft_twin(motion, text, defined, tau, tau_prime):
         for way, (ask, answer) in enumerate(((motion, text), (text, motion))):
             guide = text if way == 0 else motion
             for m in rows:
-                target = softmax(
-                    np.array([guide[m, part] @ guide[n, part] for n in rows]) / tau_prime
-                )
+                target = softmax(np.array([guide[m, part] @ guide[n, part] for n in rows]) / tau_prime)
                 said = softmax(np.array([ask[m, part] @ answer[n, part] for n in rows]) / tau)
                 loss -= (target * np.log(said)).sum() / len(rows) / 2
         found.append(loss)
@@ -58,12 +56,8 @@ def test_the_soft_part_contrast_is_its_plain_twin_as_mean_or_sum() -> None:
     motion, text = vectors(4, 3, 5), vectors(4, 3, 5, seed=1)
     found = soft_twin(motion.numpy(), text.numpy(), DEFINED.numpy(), 0.07, 0.05)
     assert len(found) == 2  # the third part is described once
-    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05).item() == pytest.approx(
-        np.mean(found)
-    )
-    assert losses.soft_part_contrast(
-        motion, text, DEFINED, 0.07, 0.05, "sum"
-    ).item() == pytest.approx(sum(found))
+    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05).item() == pytest.approx(np.mean(found))
+    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05, "sum").item() == pytest.approx(sum(found))
 
 
 def test_an_undefined_part_changes_nothing_and_the_order_of_motions_neither() -> None:
@@ -75,18 +69,12 @@ def test_an_undefined_part_changes_nothing_and_the_order_of_motions_neither() ->
     order = torch.tensor([2, 0, 3, 1])
     soft = losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05)
     straight = losses.part_direction_loss(whole, caption, motion, text, DEFINED)
-    assert torch.equal(
-        losses.soft_part_contrast(other_motion, other_text, DEFINED, 0.07, 0.05), soft
+    assert torch.equal(losses.soft_part_contrast(other_motion, other_text, DEFINED, 0.07, 0.05), soft)
+    assert torch.equal(losses.part_direction_loss(whole, caption, other_motion, other_text, DEFINED), straight)
+    assert losses.soft_part_contrast(motion[order], text[order], DEFINED[order], 0.07, 0.05).item() == pytest.approx(soft.item())
+    assert losses.part_direction_loss(whole[order], caption[order], motion[order], text[order], DEFINED[order]).item() == pytest.approx(
+        straight.item()
     )
-    assert torch.equal(
-        losses.part_direction_loss(whole, caption, other_motion, other_text, DEFINED), straight
-    )
-    assert losses.soft_part_contrast(
-        motion[order], text[order], DEFINED[order], 0.07, 0.05
-    ).item() == pytest.approx(soft.item())
-    assert losses.part_direction_loss(
-        whole[order], caption[order], motion[order], text[order], DEFINED[order]
-    ).item() == pytest.approx(straight.item())
 
 
 def test_soft_targets_have_no_gradient() -> None:
@@ -99,19 +87,14 @@ def test_soft_targets_have_no_gradient() -> None:
         torch.softmax(m @ m.T / 0.05, 1).detach(),
     )
     cross = m @ t.T / 0.07
-    (
-        -(like_text * cross.log_softmax(1)).sum(1).mean() / 2
-        - (like_motion * cross.T.log_softmax(1)).sum(1).mean() / 2
-    ).backward()
+    (-(like_text * cross.log_softmax(1)).sum(1).mean() / 2 - (like_motion * cross.T.log_softmax(1)).sum(1).mean() / 2).backward()
     assert torch.allclose(motion.grad[:, 0], m.grad) and torch.allclose(text.grad[:, 0], t.grad)
 
 
 def test_nothing_defined_is_no_loss() -> None:
     nothing, motion = torch.zeros(4, 3, dtype=torch.bool), vectors(4, 3, 5)
     assert losses.soft_part_contrast(motion, motion, nothing, 0.07, 0.05).item() == 0
-    assert (
-        losses.part_direction_loss(motion[:, 0], motion[:, 1], motion, motion, nothing).item() == 0
-    )
+    assert losses.part_direction_loss(motion[:, 0], motion[:, 1], motion, motion, nothing).item() == 0
 
 
 def test_the_direction_is_its_plain_twin_and_skips_what_has_none() -> None:
@@ -128,17 +111,13 @@ def test_the_direction_is_its_plain_twin_and_skips_what_has_none() -> None:
             if DEFINED[m, part] and (m, part) != (0, 1):
                 a, b = whole[m] - motion[m, part], caption[m] - text[m, part]
                 found.append(1 - (a @ b / a.norm() / b.norm()).item())
-    assert losses.part_direction_loss(
-        whole, caption, motion, text, DEFINED
-    ).item() == pytest.approx(np.mean(found))
+    assert losses.part_direction_loss(whole, caption, motion, text, DEFINED).item() == pytest.approx(np.mean(found))
 
 
 def test_the_mean_of_captions_by_motion() -> None:
     text, motion_idx = vectors(4, 5), torch.tensor([0, 1, 1, 0])
     expected = torch.stack([text[0] + text[3], text[1] + text[2]])
-    assert torch.allclose(
-        losses.mean_by_motion(text, motion_idx, 2), expected / expected.norm(dim=1, keepdim=True)
-    )
+    assert torch.allclose(losses.mean_by_motion(text, motion_idx, 2), expected / expected.norm(dim=1, keepdim=True))
 
 
 # ---- the tower
@@ -149,9 +128,7 @@ COLUMNS = features.feature_columns(2)
 
 def tower(**values) -> PartTransformer:
     torch.manual_seed(0)
-    return PartTransformer(
-        helpers.config(**{"part_encoders": True} | values).motion, 2, COLUMNS
-    ).eval()
+    return PartTransformer(helpers.config(**{"part_encoders": True} | values).motion, 2, COLUMNS).eval()
 
 
 def batch(lengths=(24, 40, 31)) -> MotionBatch:
@@ -159,28 +136,18 @@ def batch(lengths=(24, 40, 31)) -> MotionBatch:
 
 
 def test_the_columns_of_a_part_are_those_of_its_joints() -> None:
-    named = [
-        (name, joint) for name in ("position", "velocity") for joint in range(22) for _ in range(3)
-    ]
-    named += (
-        [("root", None)] * 5
-        + [("rotation", joint) for joint in range(1, 22) for _ in range(6)]
-        + [("relation", None)] * 21
-    )
+    named = [(name, joint) for name in ("position", "velocity") for joint in range(22) for _ in range(3)]
+    named += [("root", None)] * 5 + [("rotation", joint) for joint in range(1, 22) for _ in range(6)] + [("relation", None)] * 21
     for part, joints in PARTS.items():
         wanted = [column for column, (name, joint) in enumerate(named) if joint in joints]
         assert sorted(features.part_columns(COLUMNS, part).tolist()) == wanted
-    assert len(
-        features.part_columns(features.feature_columns(1, rotations=False), "torso")
-    ) == 2 * 3 * len(PARTS["torso"])
+    assert len(features.part_columns(features.feature_columns(1, rotations=False), "torso")) == 2 * 3 * len(PARTS["torso"])
 
 
 def test_a_part_encoder_hears_of_its_own_part_alone() -> None:
     model, motions = tower(), batch()
     changed = motions.frames.clone()
-    only = np.setdiff1d(
-        features.part_columns(COLUMNS, "right_arm"), features.part_columns(COLUMNS, "left_arm")
-    )
+    only = np.setdiff1d(features.part_columns(COLUMNS, "right_arm"), features.part_columns(COLUMNS, "left_arm"))
     only = np.setdiff1d(only, features.part_columns(COLUMNS, "torso"))
     changed[..., only] += 1
     with torch.no_grad():
@@ -196,12 +163,8 @@ def test_swapping_the_persons_changes_no_part_and_neither_does_padding() -> None
     model, motions = tower(), batch()
     with torch.no_grad():
         whole, said = model.forward_parts(motions)
-        swapped, said_swapped = model.forward_parts(
-            MotionBatch(motions.frames.flip(2), motions.lengths)
-        )
-        _, said_alone = model.forward_parts(
-            MotionBatch(motions.frames[:1, :24], motions.lengths[:1])
-        )
+        swapped, said_swapped = model.forward_parts(MotionBatch(motions.frames.flip(2), motions.lengths))
+        _, said_alone = model.forward_parts(MotionBatch(motions.frames[:1, :24], motions.lengths[:1]))
         assert torch.equal(model(motions), whole)
     assert torch.allclose(whole, swapped, atol=1e-5)
     for way in range(2):
@@ -213,14 +176,10 @@ def test_swapping_the_persons_changes_no_part_and_neither_does_padding() -> None
 def test_part_encoders_drop_tokens_only_while_training() -> None:
     model, motions = tower(part_token_drop=0.5), batch()
     seen: list[int] = []
-    model.backbone.blocks[0].register_forward_hook(
-        lambda module, given, result: seen.append(given[1].real.shape[1])
-    )
+    model.backbone.blocks[0].register_forward_hook(lambda module, given, result: seen.append(given[1].real.shape[1]))
     with torch.no_grad():
         model.forward_parts(motions)
-        model.forward_parts(
-            MotionBatch(motions.frames, motions.lengths, torch.Generator().manual_seed(0))
-        )
+        model.forward_parts(MotionBatch(motions.frames, motions.lengths, torch.Generator().manual_seed(0)))
     count = 40 // 6
     assert seen == [
         count + 6,
@@ -236,16 +195,10 @@ def test_part_encoders_hear_random_patches_of_each_motion_with_and_without_token
 ) -> None:
     """With every patch saying which one it is, what encoders hear is from all over a motion, another draw each time, never padding."""
     model, lengths = tower(part_token_drop=0.5, token_drop=token_drop), (24, 48, 48)
-    frames = (
-        (torch.arange(48.0) // model.patch)[None, :, None, None]
-        .expand(3, 48, 2, features.feature_width(2))
-        .clone()
-    )
+    frames = (torch.arange(48.0) // model.patch)[None, :, None, None].expand(3, 48, 2, features.feature_width(2)).clone()
     frames[0, 24:] = frames[0, 23]
     heard: list[tuple] = []
-    model._encode_parts = lambda patches, places, mask: (
-        heard.append((patches, places, mask)) or torch.zeros(3, 5, model.part_dim)
-    )
+    model._encode_parts = lambda patches, places, mask: heard.append((patches, places, mask)) or torch.zeros(3, 5, model.part_dim)
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for _ in range(60):
@@ -286,9 +239,7 @@ def write_gar(folder, entries):
     (folder / "texts" / "gar_train.json").write_text(json.dumps(entries))
 
 
-def test_ids_in_any_form_find_their_motion_and_what_is_missing_is_undefined(
-    tmp_path, capsys
-) -> None:
+def test_ids_in_any_form_find_their_motion_and_what_is_missing_is_undefined(tmp_path, capsys) -> None:
     data, folder = data_of(tmp_path)
     entries = [
         {"id": 0, "part_descriptions": {"torso": "bends"}},
@@ -328,22 +279,16 @@ def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
 
 def told_of(root, fps):
     """What `part_texts.load_part_texts` says of the motions of a data folder at so many frames a second."""
-    return part_texts.load_part_texts(
-        chosen(root, part_text="motion", fps=fps), helpers.load(root, fps=fps)
-    )
+    return part_texts.load_part_texts(chosen(root, part_text="motion", fps=fps), helpers.load(root, fps=fps))
 
 
-def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_rules(
-    own_challenge, monkeypatch
-) -> None:
+def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_rules(own_challenge, monkeypatch) -> None:
     first, slower = told_of(own_challenge, 30.0), told_of(own_challenge, 15.0)
     assert first != slower
     with monkeypatch.context() as patch:
         patch.setattr(phrases, "LIMITS", replace(phrases.LIMITS, above_head=9.0))
         lower = told_of(own_challenge, 30.0)
-        assert any("above the head" in str(own) for own in first) and not any(
-            "above the head" in str(own) for own in lower
-        )
+        assert any("above the head" in str(own) for own in first) and not any("above the head" in str(own) for own in lower)
     with monkeypatch.context() as patch:
         patch.setitem(phrases.SWING, "up", 9.0)
         assert told_of(own_challenge, 30.0) not in (first, lower)
@@ -365,9 +310,7 @@ def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monk
         return part_texts.part_texts_digest(chosen(folder, **values))
 
     motion = part_texts.part_texts_digest(chosen(folder))
-    assert motion.startswith("motion ") and motion == part_texts.part_texts_digest(
-        chosen(folder, part_text="motion")
-    )
+    assert motion.startswith("motion ") and motion == part_texts.part_texts_digest(chosen(folder, part_text="motion"))
     assert motion != part_texts.part_texts_digest(chosen(folder, fps=20.0))
     first = digest([entry])
     assert first.startswith("gar ") and first == digest([entry | {"caption": "another"}], indent=2)
@@ -379,10 +322,8 @@ def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monk
     monkeypatch.setattr(phrases, "LIMITS", replace(phrases.LIMITS, above_head=9.0))
     assert part_texts.part_texts_digest(chosen(folder, part_text="motion")) != motion
     (folder / "texts" / "gar_train.json").write_text("no JSON")
-    assert (
-        part_texts.part_texts_digest(helpers.config(data_dir=folder)) is None
-    )  # a run without part texts does not look at them
-    with pytest.raises(DataError, match=r"gar_train\.json: no JSON"):
+    assert part_texts.part_texts_digest(helpers.config(data_dir=folder)) is None  # a run without part texts does not look at them
+    with pytest.raises(DataError, match=r"gar_train\.json: not JSON"):
         part_texts.part_texts_digest(chosen(folder))
 
 
@@ -396,15 +337,10 @@ def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> No
     assert tuned_values.find_tuned_values(config).values == {"lr": 0.01}
     write_gar(folder, [{"id": 0, "part_descriptions": {"torso": "bends"}}])
     values, told = (found := tuned_values.find_tuned_values(config)).values, found.message
-    assert (
-        values == {}
-        and f"ignored, it was made for part texts {belongs['part texts']}, here gar " in told
-    )
+    assert values == {} and f"ignored, it was made for part texts {belongs['part texts']}, here gar " in told
     older = {name: value for name, value in belongs.items() if name != "part texts"}
     files.write_json(best, {"values": {"lr": 0.01}, "belongs": older} | confirmed)
-    assert tuned_values.find_tuned_values(config).values == {
-        "lr": 0.01
-    }  # of before they were kept: not compared
+    assert tuned_values.find_tuned_values(config).values == {"lr": 0.01}  # of before they were kept: not compared
     plain = helpers.config(variant="sgar", folds_dir=tmp_path)
     assert tuned_values.tuning_identity(plain, "data-a", "folds-a") == older
 
@@ -418,11 +354,7 @@ def sgar(out_dir, name, **values) -> int:
 
 def test_the_variant_trains_from_the_gar_file_and_from_the_motions(tmp_path, capsys) -> None:
     assert sgar(tmp_path, "file", fold=0, epochs=1) == 0
-    assert (
-        "part texts from" in (told := capsys.readouterr().out)
-        and "gar_train.json" in told
-        and "file: score" in told
-    )
+    assert "part texts from" in (told := capsys.readouterr().out) and "gar_train.json" in told and "file: score" in told
     assert (
         sgar(
             tmp_path,
@@ -437,9 +369,7 @@ def test_the_variant_trains_from_the_gar_file_and_from_the_motions(tmp_path, cap
         == 0
     )
     assert "part texts from the motions" in capsys.readouterr().out
-    kept = torch.load(
-        next((tmp_path / "file" / "fold0").glob("best_epoch*.pt")), weights_only=True
-    )["model"]
+    kept = torch.load(next((tmp_path / "file" / "fold0").glob("best_epoch*.pt")), weights_only=True)["model"]
     assert "motion_tower.part_tokens" in kept and "part_head.0.weight" in kept
 
 
@@ -447,10 +377,7 @@ def test_parts_change_what_is_learned_and_without_them_it_is_holistic(tmp_path) 
     assert sgar(tmp_path, "with", fold=0, epochs=1) == 0
     assert sgar(tmp_path, "without", fold=0, epochs=1, no_use_gar=True, part_encoders=True) == 0
     assert helpers.run_training(tmp_path, "holistic", fold=0, epochs=1) == 0
-    found = {
-        name: np.load(tmp_path / name / "fold0" / "oof.npz")["motion"]
-        for name in ("with", "without", "holistic")
-    }
+    found = {name: np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("with", "without", "holistic")}
     assert not np.allclose(found["with"], found["without"])
     assert np.array_equal(found["without"], found["holistic"])
 
@@ -470,9 +397,7 @@ def test_without_part_texts_only_the_summary_token_goes_in() -> None:
     assert not torch.allclose(same, other, atol=1e-3)  # part tokens are attended to and pooled
 
 
-def test_part_texts_that_changed_are_told_before_a_run_goes_on(
-    own_challenge, tmp_path, capsys
-) -> None:
+def test_part_texts_that_changed_are_told_before_a_run_goes_on(own_challenge, tmp_path, capsys) -> None:
     file, again = (
         own_challenge / "texts" / "gar_train.json",
         {"data": own_challenge, "fold": 0, "epochs": 1, "resume": "auto"},
@@ -498,22 +423,11 @@ def test_both_ways_to_tell_parts_count_alike() -> None:
     config, _ = cli.parse_train(["sgar"], None)
     motion, caption = vectors(4, 5), vectors(4, 5, seed=1)
     ways, text = [vectors(4, 3, 5, seed=2), vectors(4, 3, 5, seed=3)], vectors(4, 3, 5, seed=4)
-    soft = [
-        losses.soft_part_contrast(
-            way, text, DEFINED, config.loss.tau, config.parts.tau_prime
-        ).item()
-        for way in ways
-    ]
-    straight = [
-        losses.part_direction_loss(motion, caption, way, text, DEFINED).item() for way in ways
-    ]
+    soft = [losses.soft_part_contrast(way, text, DEFINED, config.loss.tau, config.parts.tau_prime).item() for way in ways]
+    straight = [losses.part_direction_loss(motion, caption, way, text, DEFINED).item() for way in ways]
     ways = torch.stack(ways, dim=1)
-    assert objective.part_contrast_loss(ways, text, DEFINED, config).item() == pytest.approx(
-        np.mean(soft)
-    )
-    assert objective.part_direction_term(
-        motion, caption, ways, text, DEFINED
-    ).item() == pytest.approx(np.mean(straight))
+    assert objective.part_contrast_loss(ways, text, DEFINED, config).item() == pytest.approx(np.mean(soft))
+    assert objective.part_direction_term(motion, caption, ways, text, DEFINED).item() == pytest.approx(np.mean(straight))
 
 
 # ---- the mixture
@@ -562,17 +476,10 @@ def mixture_twin(told, text, defined, scale, config):
         to_text = softmax(np.array([scale * (target[n] @ said["mixed"][m]) for n in range(size)]))
         whole -= (np.log(to_motion[m]) + np.log(to_text[m])) / size / 2
     giver = [[other[m] if replaced[m][part] else m for part in range(5)] for m in range(size)]
-    part_text = np.array(
-        [[said["part_text"][giver[m][part], part] for part in range(5)] for m in range(size)]
-    )
+    part_text = np.array([[said["part_text"][giver[m][part], part] for part in range(5)] for m in range(size)])
     known = [[bool(defined[giver[m][part], part]) for part in range(5)] for m in range(size)]
     ways = [said["mixed_parts"][:, way] for way in range(said["mixed_parts"].shape[1])]
-    parts = np.mean(
-        [
-            np.mean(soft_twin(way, part_text, known, config.loss.tau, config.parts.tau_prime))
-            for way in ways
-        ]
-    )
+    parts = np.mean([np.mean(soft_twin(way, part_text, known, config.loss.tau, config.parts.tau_prime)) for way in ways])
     return whole + config.parts.lambda_part * parts
 
 
@@ -590,51 +497,32 @@ def test_the_mixture_loss_is_its_plain_twin(seed) -> None:
 def test_an_undefined_part_changes_nothing_in_a_mixture() -> None:
     told, text, defined = drawn_mixture(0)
     own = torch.arange(5)[:, None].expand(5, 5)
-    moved = defined.gather(
-        0, torch.where(told.replaced, told.donor_idx[:, None], own)
-    )  # masks move along with texts
+    moved = defined.gather(0, torch.where(told.replaced, told.other[:, None], own))  # masks move along with texts
     assert not torch.equal(moved, defined) and not moved.all()
     loss = objective.mixture_loss(told, SCALE, text, defined, MIXED)
 
     def spoilt(texts_where, parts_where):
-        said = told.vectors()
-        said["part_text"] = torch.where(
-            texts_where[..., None], vectors(5, 5, 4, seed=50), said["part_text"]
-        )
-        said["mixed_parts"] = torch.where(
-            parts_where[:, None, :, None], vectors(5, 2, 5, 4, seed=51), said["mixed_parts"]
-        )
-        return objective.mixture_loss(replace(told, **said), SCALE, text, defined, MIXED)
+        said = dict(told.vectors)
+        said["part_text"] = torch.where(texts_where[..., None], vectors(5, 5, 4, seed=50), said["part_text"])
+        said["mixed_parts"] = torch.where(parts_where[:, None, :, None], vectors(5, 2, 5, 4, seed=51), said["mixed_parts"])
+        return objective.mixture_loss(replace(told, vectors=said), SCALE, text, defined, MIXED)
 
     none = torch.zeros(5, 5, dtype=torch.bool)
     assert torch.equal(spoilt(~defined, ~moved), loss)
-    assert not torch.allclose(spoilt(defined, none), loss) and not torch.allclose(
-        spoilt(none, moved), loss
-    )
+    assert not torch.allclose(spoilt(defined, none), loss) and not torch.allclose(spoilt(none, moved), loss)
     nothing = objective.mixture_loss(told, SCALE, text, none, MIXED)
     assert torch.equal(
         nothing,
-        objective.mixture_loss(
-            told, SCALE, text, defined, helpers.config(use_gar=True, lambda_part=0.0)
-        ),
+        objective.mixture_loss(told, SCALE, text, defined, helpers.config(use_gar=True, lambda_part=0.0)),
     )
 
 
 def test_the_order_of_a_batch_means_nothing_to_its_mixture() -> None:
     told, text, defined = drawn_mixture(1)
     order = torch.tensor([3, 0, 4, 1, 2])
-    said = {name: own[order] for name, own in told.vectors().items() if len(own)}
-    moved = replace(
-        told,
-        **said,
-        donor_idx=order.argsort()[told.donor_idx[order]],
-        replaced=told.replaced[order],
-    )
+    said = {name: own[order] for name, own in told.vectors.items()}
+    moved = objective.BatchEmbeddings(said, order.argsort()[told.other[order]], told.replaced[order])
     loss = objective.mixture_loss(told, SCALE, text, defined, MIXED).item()
-    assert objective.mixture_loss(
-        moved, SCALE, text[order], defined[order], MIXED
-    ).item() == pytest.approx(loss)
-    unmoved = replace(moved, donor_idx=told.donor_idx[order])
-    assert objective.mixture_loss(
-        unmoved, SCALE, text[order], defined[order], MIXED
-    ).item() != pytest.approx(loss, rel=1e-3)
+    assert objective.mixture_loss(moved, SCALE, text[order], defined[order], MIXED).item() == pytest.approx(loss)
+    unmoved = replace(moved, other=told.other[order])
+    assert objective.mixture_loss(unmoved, SCALE, text[order], defined[order], MIXED).item() != pytest.approx(loss, rel=1e-3)

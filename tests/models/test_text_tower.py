@@ -58,9 +58,7 @@ def test_tokens_cut_at_the_longest_give_what_open_clip_gives_for_all_77():
     assert ids.shape == (4, 77) and tower.dim == 24
     assert lengths[0] == 4 and int(lengths.max()) < 20  # start, one, waves, end
     with torch.inference_mode():
-        torch.testing.assert_close(
-            tower(ids[:, : int(lengths.max())], lengths), clip(tokenizer(CAPTIONS)), **CLOSE
-        )
+        torch.testing.assert_close(tower(ids[:, : int(lengths.max())], lengths), clip(tokenizer(CAPTIONS)), **CLOSE)
 
 
 def test_a_tower_that_sees_the_whole_text_at_once_is_given_all_tokens():
@@ -73,16 +71,12 @@ def test_a_tower_that_sees_the_whole_text_at_once_is_given_all_tokens():
 
 
 def test_a_tower_from_scratch_reads_the_mean_and_padding_changes_nothing():
-    tower = registry.make_text_tower(
-        config(text_weights="none", text_width=64, text_layers=1)
-    ).eval()
+    tower = registry.make_text_tower(config(text_weights="none", text_width=64, text_layers=1)).eval()
     assert tower.mean and tower.dim == 64
     ids, lengths = tower.tokenize(CAPTIONS)
     with torch.inference_mode():
         padded = tower(ids, lengths)
-        alone = torch.cat(
-            [tower(ids[[row], : int(length)], lengths[[row]]) for row, length in enumerate(lengths)]
-        )
+        alone = torch.cat([tower(ids[[row], : int(length)], lengths[[row]]) for row, length in enumerate(lengths)])
         longer = tower(ids[:1, :9], torch.tensor([9]))
     torch.testing.assert_close(alone, padded, **CLOSE)
     torch.testing.assert_close(padded[0], padded[3])
@@ -107,35 +101,21 @@ def test_a_local_open_clip_checkpoint_is_read(tmp_path, monkeypatch):
     whole = open_clip.create_model("tiny-clip").eval()
     torch.save(whole.state_dict(), tmp_path / "helpers.pt")
     torch.manual_seed(4)
-    tower = registry.make_text_tower(
-        config(text_tower="tiny-clip", text_weights=str(tmp_path / "helpers.pt"))
-    ).eval()
+    tower = registry.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "helpers.pt"))).eval()
     ids, lengths = tower.tokenize(CAPTIONS)
     with torch.inference_mode():
-        torch.testing.assert_close(
-            tower(ids[:, : int(lengths.max())], lengths), whole.encode_text(ids), **CLOSE
-        )
+        torch.testing.assert_close(tower(ids[:, : int(lengths.max())], lengths), whole.encode_text(ids), **CLOSE)
 
-    every, visual, mine = (
-        sum(weight.numel() for weight in half.parameters()) for half in (whole, whole.visual, tower)
-    )
-    assert (
-        mine == every - visual - 1
-    )  # the visual half has not come along, nor the scale of the logits
+    every, visual, mine = (sum(weight.numel() for weight in half.parameters()) for half in (whole, whole.visual, tower))
+    assert mine == every - visual - 1  # the visual half has not come along, nor the scale of the logits
 
     for content in (b"", b"this is no checkpoint", b"garbage"):
         tmp_path.joinpath("broken.pt").write_bytes(content)
-        with pytest.raises(
-            WeightsError, match=r"tiny-clip .*broken.pt: the weights cannot be loaded: \w"
-        ):
-            registry.make_text_tower(
-                config(text_tower="tiny-clip", text_weights=str(tmp_path / "broken.pt"))
-            )
+        with pytest.raises(WeightsError, match=r"tiny-clip .*broken.pt: the weights cannot be loaded: \w"):
+            registry.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "broken.pt")))
     torch.save({"something": torch.zeros(2)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="the weights cannot be loaded"):
-        registry.make_text_tower(
-            config(text_tower="tiny-clip", text_weights=str(tmp_path / "other.pt"))
-        )
+        registry.make_text_tower(config(text_tower="tiny-clip", text_weights=str(tmp_path / "other.pt")))
 
 
 # ---- Hugging Face
@@ -150,9 +130,7 @@ def test_a_local_encoder_gives_the_mean_over_its_real_tokens(bert):
         found = bert.eval()(ids, lengths)
         hidden = bert.encoder(**made).last_hidden_state
     for row, length in enumerate(lengths.tolist()):
-        torch.testing.assert_close(
-            found[row], sum(hidden[row, place] for place in range(length)) / length, **CLOSE
-        )
+        torch.testing.assert_close(found[row], sum(hidden[row, place] for place in range(length)) / length, **CLOSE)
 
 
 def test_padding_changes_nothing_of_a_hugging_face_encoder(bert):
@@ -160,9 +138,7 @@ def test_padding_changes_nothing_of_a_hugging_face_encoder(bert):
     with torch.inference_mode():
         together = bert(ids, lengths)
         for row, length in enumerate(lengths.tolist()):
-            torch.testing.assert_close(
-                bert(ids[[row], :length], lengths[[row]]), together[[row]], **CLOSE
-            )
+            torch.testing.assert_close(bert(ids[[row], :length], lengths[[row]]), together[[row]], **CLOSE)
 
 
 def test_a_text_longer_than_the_encoder_takes_is_cut(bert):
@@ -201,9 +177,7 @@ class Counted(torch.nn.Module):
 
     def tokenize(self, captions):
         self.tokenized += len(captions)
-        return torch.zeros(len(captions), 30, dtype=torch.long), torch.tensor(
-            [len(caption) for caption in captions]
-        )
+        return torch.zeros(len(captions), 30, dtype=torch.long), torch.tensor([len(caption) for caption in captions])
 
     def forward(self, ids, lengths):
         self.seen += len(ids)
@@ -238,18 +212,12 @@ def test_other_weights_or_captions_are_not_answered_from_the_cache(tmp_path):
         assert not torch.equal(bank.vectors, first.vectors)
 
 
-def test_other_tokens_of_the_same_captions_are_not_answered_from_the_cache(
-    tmp_path, bert, bert_folder
-):
+def test_other_tokens_of_the_same_captions_are_not_answered_from_the_cache(tmp_path, bert, bert_folder):
     before = embed.make_caption_bank(CAPTIONS, bert, True, tmp_path, CPU)
     other = registry.make_text_tower(config(text_tower=f"hf:{bert_folder}"))
-    other.tokenizer = bert.tokenizer.__class__(
-        vocab={word: at for at, word in enumerate(WORDS[:5] + WORDS[:4:-1])}
-    )
+    other.tokenizer = bert.tokenizer.__class__(vocab={word: at for at, word in enumerate(WORDS[:5] + WORDS[:4:-1])})
     assert not torch.equal(other.tokenize(CAPTIONS)[0], bert.tokenize(CAPTIONS)[0])
-    assert not torch.allclose(
-        embed.make_caption_bank(CAPTIONS, other, True, tmp_path, CPU).vectors, before.vectors
-    )
+    assert not torch.allclose(embed.make_caption_bank(CAPTIONS, other, True, tmp_path, CPU).vectors, before.vectors)
 
 
 def test_a_tower_that_trains_gets_tokens_instead(tmp_path):
@@ -264,17 +232,13 @@ def test_embedding_keeps_the_order_of_the_captions_whatever_batches_they_went_in
     monkeypatch.setattr(embed, "computes_in_bfloat16", lambda device: False)
     whole = embed.embed_frozen(bert, *bert.tokenize(CAPTIONS), CPU)
     monkeypatch.setattr(embed, "EMBED_BATCH_SIZE", 2)
-    np.testing.assert_allclose(
-        embed.embed_frozen(bert, *bert.tokenize(CAPTIONS), CPU), whole, **CLOSE
-    )
+    np.testing.assert_allclose(embed.embed_frozen(bert, *bert.tokenize(CAPTIONS), CPU), whole, **CLOSE)
     ids, lengths = bert.tokenize(CAPTIONS)
     with torch.inference_mode():
         np.testing.assert_allclose(whole, bert(ids, lengths).numpy(), **CLOSE)
 
 
-def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_their_own(
-    monkeypatch, tmp_path, bert
-):
+def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_their_own(monkeypatch, tmp_path, bert):
     found = {}
     for halved in (False, True):
         monkeypatch.setattr(embed, "computes_in_bfloat16", lambda device, halved=halved: halved)
@@ -287,9 +251,7 @@ def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_the
 # ---- weights that cannot be had
 
 
-@pytest.mark.parametrize(
-    "tower", ["hf:nobody/has-this-encoder", "hf:/nowhere/encoder", "hf:two words"]
-)
+@pytest.mark.parametrize("tower", ["hf:nobody/has-this-encoder", "hf:/nowhere/encoder", "hf:two words"])
 def test_without_network_a_hub_encoder_is_a_fault_that_names_the_flag(no_network, tower):
     with pytest.raises(WeightsError) as fault:
         registry.make_text_tower(config(text_tower=tower))
@@ -304,9 +266,7 @@ def test_without_network_a_hub_encoder_is_a_fault_that_names_the_flag(no_network
         {"text_tower": "ViT-B-32", "text_weights": "openai"},
     ],
 )
-def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(
-    no_network, monkeypatch, tmp_path, values
-):
+def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(no_network, monkeypatch, tmp_path, values):
     import time
 
     monkeypatch.undo()  # of the fixture: the connection is refused by this machine itself
@@ -360,9 +320,7 @@ def test_weights_that_are_missing_are_a_fault_and_not_drawn_at_random(tmp_path):
         file,
         metadata={"format": "pt"},
     )
-    assert (
-        registry.make_text_tower(config(text_tower=f"hf:{tmp_path}")).dim == 32
-    )  # nobody reads the pooler
+    assert registry.make_text_tower(config(text_tower=f"hf:{tmp_path}")).dim == 32  # nobody reads the pooler
     save_file(
         {key: value for key, value in whole.items() if "layer.1" not in key},
         file,
@@ -410,6 +368,4 @@ def test_names_that_nobody_knows_are_faults_of_their_flag(no_network, values, sa
 def test_only_an_open_clip_tower_without_weights_is_from_scratch():
     assert text_tower.trains_from_scratch(config(text_weights="none"))
     assert not text_tower.trains_from_scratch(config(text_weights="openai"))
-    assert not text_tower.trains_from_scratch(
-        config(text_weights="none", text_tower="hf:somewhere")
-    )
+    assert not text_tower.trains_from_scratch(config(text_weights="none", text_tower="hf:somewhere"))

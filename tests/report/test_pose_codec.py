@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers import body, swapped, turned
-from motret.data.features import heading
+from motret.data.geometry import heading
 from motret.report import pose_codec
 from motret.skeleton import JOINT, N_JOINTS
 

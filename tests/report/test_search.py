@@ -12,7 +12,7 @@ import search
 from motret.config.base import DataConfig, MachineConfig
 from motret.config.scripts import SearchConfig
 from motret.data import dataset
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.report import search as search_module
 from motret.report.search import SearchResult, choose_search_run
 from motret.runs import oof

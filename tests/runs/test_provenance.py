@@ -31,11 +31,7 @@ def encoder(tmp_path: Path) -> Path:
 
 
 def flags(tmp_path: Path, encoder: Path, **values) -> list[str]:
-    own = [
-        flag
-        for flag in helpers.train_flags(tmp_path, "run", epochs=1, **values)
-        if not flag.startswith("--text_")
-    ]
+    own = [flag for flag in helpers.train_flags(tmp_path, "run", epochs=1, **values) if not flag.startswith("--text_")]
     return [*own, f"--text_tower=hf:{encoder}"]
 
 
@@ -56,9 +52,7 @@ def asked(tmp_path: Path) -> list[int]:
     ]
 
 
-def test_an_encoder_that_was_replaced_is_refused_by_all_that_ask_the_run(
-    tmp_path, encoder, capsys
-) -> None:
+def test_an_encoder_that_was_replaced_is_refused_by_all_that_ask_the_run(tmp_path, encoder, capsys) -> None:
     assert train.main(flags(tmp_path, encoder)) == 0
     kept = open_run(tmp_path / "run").inputs
     assert kept.keys() == {provenance.WEIGHTS, provenance.TOKENIZER, provenance.FEATURES}
@@ -67,17 +61,13 @@ def test_an_encoder_that_was_replaced_is_refused_by_all_that_ask_the_run(
     assert asked(tmp_path) == [1, 1, 1]
     faults = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     said = f"error: {tmp_path / 'run'}: its text weights changed since it was trained ({kept[provenance.WEIGHTS]}, now "
-    assert len(faults) == 3 and all(
-        line.startswith(said) and f"put hf:{encoder} back as it was" in line for line in faults
-    )
+    assert len(faults) == 3 and all(line.startswith(said) and f"put hf:{encoder} back as it was" in line for line in faults)
     (tmp_path / "run" / "fold1" / "oof.npz").unlink()
     assert train.main([*flags(tmp_path, encoder), "--resume=auto"]) == 1
     assert said in capsys.readouterr().err and not (tmp_path / "run" / "fold1" / "oof.npz").exists()
 
 
-def test_a_run_of_another_encoder_is_trained_anew_once_its_folder_is_moved_away_as_the_error_says(
-    tmp_path, encoder, capsys
-) -> None:
+def test_a_run_of_another_encoder_is_trained_anew_once_its_folder_is_moved_away_as_the_error_says(tmp_path, encoder, capsys) -> None:
     command = [*flags(tmp_path, encoder), "--resume=same"]  # as run_all.sh calls it
     assert train.main(command) == 0
     before = open_run(tmp_path / "run").inputs
@@ -111,39 +101,25 @@ def tower(encoder: Path) -> hf_tower.HfTower:
 
 def test_digests_change_with_weights_words_and_nothing_else(tmp_path, encoder) -> None:
     first = provenance.text_tower_digests(tower(encoder))
-    assert (
-        provenance.text_tower_digests(tower(shutil.copytree(encoder, tmp_path / "copy"))) == first
-    )
+    assert provenance.text_tower_digests(tower(shutil.copytree(encoder, tmp_path / "copy"))) == first
     encoder.joinpath("vocab.txt").write_text("\n".join([*WORDS[:-2], *reversed(WORDS[-2:])]) + "\n")
     words = provenance.text_tower_digests(tower(encoder))
-    assert (
-        words[provenance.WEIGHTS] == first[provenance.WEIGHTS]
-        and words[provenance.TOKENIZER] != first[provenance.TOKENIZER]
-    )
+    assert words[provenance.WEIGHTS] == first[provenance.WEIGHTS] and words[provenance.TOKENIZER] != first[provenance.TOKENIZER]
     weights = provenance.text_tower_digests(tower(saved_bert(tmp_path / "other", seed=1)))
-    assert (
-        weights[provenance.WEIGHTS] != first[provenance.WEIGHTS]
-        and weights[provenance.TOKENIZER] == first[provenance.TOKENIZER]
-    )
+    assert weights[provenance.WEIGHTS] != first[provenance.WEIGHTS] and weights[provenance.TOKENIZER] == first[provenance.TOKENIZER]
 
 
-def test_open_clips_words_count_and_a_tower_from_scratch_has_no_weights(
-    tmp_path, monkeypatch
-) -> None:
+def test_open_clips_words_count_and_a_tower_from_scratch_has_no_weights(tmp_path, monkeypatch) -> None:
     chosen = helpers.config(**helpers.SCRATCH)
     made = registry.make_text_tower(chosen.text)
     kept = provenance.input_digests(chosen, made)
     assert kept.keys() == {provenance.TOKENIZER, provenance.FEATURES}
     other = registry.make_text_tower(chosen.text)
     monkeypatch.setattr(other.tokenizer, "encoder", other.tokenizer.encoder | {"zebra</w>": 7})
-    assert (
-        provenance.input_digests(chosen, other)[provenance.TOKENIZER] != kept[provenance.TOKENIZER]
-    )
+    assert provenance.input_digests(chosen, other)[provenance.TOKENIZER] != kept[provenance.TOKENIZER]
 
 
-def test_other_features_are_refused_and_weights_that_were_trained_are_in_the_checkpoint(
-    tmp_path, encoder, monkeypatch
-) -> None:
+def test_other_features_are_refused_and_weights_that_were_trained_are_in_the_checkpoint(tmp_path, encoder, monkeypatch) -> None:
     chosen = helpers.config(text_tower=f"hf:{encoder}", unfreeze_text=True)
     run = replace(
         made_run(tmp_path, "one", 0),
@@ -158,9 +134,7 @@ def test_other_features_are_refused_and_weights_that_were_trained_are_in_the_che
     ):
         provenance.check_inputs(run, other, resumed=True)
     monkeypatch.setattr("motret.data.features.FEATURE_VERSION", 99)
-    with pytest.raises(
-        RunError, match=r"its feature version changed since it was trained \(\d+, now 99\)"
-    ):
+    with pytest.raises(RunError, match=r"its feature version changed since it was trained \(\d+, now 99\)"):
         provenance.check_inputs(run, tower(encoder))
 
 
@@ -179,29 +153,20 @@ def test_runs_of_other_part_texts_or_another_tower_are_other_members(tmp_path) -
         file.write_text(json.dumps(json.loads(file.read_text()) | about))
 
     def found(*names: str) -> list[tuple[str, ...]]:
-        return [
-            member.runs
-            for member in members.gather_members(
-                EnsembleConfig(runs=names, out_dir=tmp_path), data, folds
-            )
-        ]
+        return [member.runs for member in members.gather_members(EnsembleConfig(runs=names, out_dir=tmp_path), data, folds)]
 
     assert found("b", "c") == [("b",), ("c",)]
-    assert found("c", "d", "e") == [
-        ("c", "d", "e")
-    ]  # what one of them has not kept is not compared
+    assert found("c", "d", "e") == [("c", "d", "e")]  # what one of them has not kept is not compared
     assert found("a", "b", "c") == [("a", "b"), ("c",)]
 
 
-def test_what_is_kept_of_a_view_in_the_mirror_changes_with_the_caption_rules(
-    tmp_path, monkeypatch
-) -> None:
+def test_what_is_kept_of_a_view_in_the_mirror_changes_with_the_caption_rules(tmp_path, monkeypatch) -> None:
     run = made_run(tmp_path, "one", 0)
     checkpoints.save_checkpoint(run.fold_dir(0) / "best_epoch1.pt", {})
     out = oof.load_out_of_fold(run, 0)
 
     def origins() -> list[str]:
-        shown = (TtaView("mirror", mirror=object()), TtaView("speed0.9", pace=0.9))
+        shown = (TtaView("mirror", mirror=object()), TtaView("speed0.9", speed=0.9))
         return [tta.view_cache_key(run, 0, view, out.text, out.motion) for view in shown]
 
     before = origins()

@@ -39,13 +39,8 @@ def test_args_json_holds_what_a_result_needs_to_be_traced(tmp_path):
     about = json.loads((tmp_path / "one" / "args.json").read_text())
     assert about["sources"] == {"width": "flag"}
     assert (about["data"], about["folds"], about["persons"]) == ("data-a", "folds-a", 2)
-    assert about["settings"]["width"] == 16 and set(about["settings"]) == set(
-        base.flag_defaults(training.TrainConfig)
-    )
-    assert (
-        about["versions"]["torch"] == torch.__version__.split("+")[0]
-        or about["versions"]["torch"] == torch.__version__
-    )
+    assert about["settings"]["width"] == 16 and set(about["settings"]) == set(base.flag_defaults(training.TrainConfig))
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]["torch"] == torch.__version__
     assert about["hash"] == settings_hash(helpers.config())
 
 
@@ -66,9 +61,7 @@ def test_resume_takes_a_folder_a_checkpoint_in_it_or_auto(tmp_path):
     checkpoints.save_checkpoint(checkpoint, {})
     for named in (made.folder, checkpoint):
         assert create(tmp_path, resume=str(named)).folder == made.folder
-    assert (
-        create(tmp_path, run_name="new", resume="auto").folder == tmp_path / "new"
-    )  # auto: starts where there is nothing yet
+    assert create(tmp_path, run_name="new", resume="auto").folder == tmp_path / "new"  # auto: starts where there is nothing yet
     with pytest.raises(RunError, match="no run to resume there"):
         create(tmp_path, resume=str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
@@ -149,10 +142,7 @@ def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(
         match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another --run_name\)",
     ):
         create(tmp_path, run_name="one", resume="auto", **chosen)
-    assert (
-        create(tmp_path, run_name="plain", resume="auto", data_dir=tmp_path / "data").part_texts
-        is None
-    )
+    assert create(tmp_path, run_name="plain", resume="auto", data_dir=tmp_path / "data").part_texts is None
     assert create(tmp_path, resume="auto", **chosen).name not in ("one", "plain")
     about = json.loads((tmp_path / "one" / "args.json").read_text())
     del about["part_texts"]  # as runs were before
@@ -220,9 +210,7 @@ def test_a_write_that_fails_leaves_the_older_checkpoint(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"this is no checkpoint", b"garbage", b"PK\x03\x04 half a zip"]
-)
+@pytest.mark.parametrize("content", [b"", b"this is no checkpoint", b"garbage", b"PK\x03\x04 half a zip"])
 def test_a_file_that_is_no_checkpoint_is_a_fault(tmp_path, content):
     (tmp_path / "last.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=r"last\.pt: is no readable checkpoint"):
@@ -244,9 +232,7 @@ def test_a_checkpoint_that_is_missing_is_a_fault(tmp_path):
         checkpoints.best_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
-)
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))])
 def test_loading_a_checkpoint_runs_no_code(tmp_path, write):
     write({"model": Harmful(tmp_path / "harm")}, tmp_path / "last.pt")
     with pytest.raises(WeightsError):

@@ -14,11 +14,10 @@ import ensemble
 import helpers
 import train
 import validate
-from motret.evaluation import epoch_choice, metrics
+from motret.evaluation import metrics
 from motret.runs import checkpoints
 from motret.runs.run import open_run
 from motret.training import fit
-from motret.utils import parallel
 
 EQUAL = {"rtol": 0, "atol": 0}
 
@@ -185,12 +184,6 @@ def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(trai
     assert len(re.findall(r"fold[01] epoch \d", out)) == 2 * 4  # where nobody watches a bar, both runs tell each epoch
 
 
-def test_folds_side_by_side_share_the_threads_and_the_last_ones_among_fewer():
-    assert parallel.share_threads(3, jobs=2, threads=2) == [1, 1, 2]
-    assert parallel.share_threads(5, jobs=3, threads=8) == [2, 2, 2, 4, 4]
-    assert parallel.share_threads(2, jobs=4, threads=1) == [1, 1]
-
-
 def test_what_is_wrong_in_one_of_the_folds_side_by_side_is_one_line(tmp_path, capfd):
     wild = {"lr": 1e30, "grad_clip": 0, "warmup_epochs": 0, "fold_jobs": 2, "joblib_backend": "multiprocessing"}
     assert helpers.run_training(tmp_path, "wild", **wild) == 1
@@ -308,17 +301,6 @@ def test_the_last_epoch_is_kept_unless_a_flag_has_one_chosen_and_that_is_said(tm
     assert validate.main(["oof", *helpers.places(), f"--out_dir={tmp_path}"]) == 0
     noted = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch chosen on"))
     assert "chosen" in noted.split(": ")[1] and "stopped" in noted.split(": ")[1] and "last" not in noted.split(": ")[1]
-
-
-def test_what_choosing_the_epoch_is_worth_is_told_over_folds():
-    folds = [{2: 0.1, 4: 0.5, 6: 0.35}, {2: 0.2, 4: 0.4, 6: 0.6}, {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.2}]
-    found = epoch_choice.compare_epoch_choices(folds)
-    np.testing.assert_allclose(found.last, [0.35, 0.6, 0.2])
-    np.testing.assert_allclose(found.own, [0.5, 0.6, 0.5])
-    np.testing.assert_allclose(found.others, [0.35, 0.4, 0.4])  # 6 on folds 1 and 2, 4 on 0 and 2, 6 on 0 and 1
-    error = np.std([0.15, 0, 0.3], ddof=1) / 3**0.5
-    assert f"best on the fold itself {1.6 / 3:.4f} ({0.45 / 3:+.4f} +- {error:.4f})" in found.line()
-    assert epoch_choice.compare_epoch_choices(folds[:1]) is None and epoch_choice.compare_epoch_choices([{1: 0.5}, {2: 0.5}]) is None
 
 
 # ---- ensemble.py

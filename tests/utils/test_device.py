@@ -16,7 +16,9 @@ def test_the_matrix_rate_is_that_of_the_best_product() -> None:
     assert device.matrix_rate(CPU, torch.float32, (8, 16), lambda: next(ticks)) == 2 * 16**3 / 0.5
 
 
-def test_matrices_are_multiplied_in_bfloat16_only_where_the_hardware_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrices_are_multiplied_in_bfloat16_only_where_the_hardware_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for able, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(device, "computes_in_bfloat16", lambda _, able=able: able)
         assert device.matmul_dtype(CPU) == dtype

@@ -119,6 +119,9 @@ def test_a_signature_changes_with_the_content_and_a_missing_file_is_named(tmp_pa
         files.file_signature(tmp_path / "gone")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "1 min 30 s"), (450, "7 min 30 s"), (12_600, "3.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "1 min 30 s"), (450, "7 min 30 s"), (12_600, "3.5 h")],
+)
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert files.format_duration(seconds) == text

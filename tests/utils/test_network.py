@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from email.message import Message
 from urllib.error import HTTPError, URLError
 
 import pytest
@@ -10,30 +11,36 @@ from motret.utils import network
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "")
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> bool:
-    def urlopen(*args, **kwargs):
+def reachable_when_it_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) -> bool:
+    """Whether the hub counts as reachable when the request ends with this error."""
+
+    def urlopen(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(network, "urlopen", urlopen)
     return network.hub_reachable()
 
 
-@pytest.mark.parametrize("error", [HTTPError("https://hub", 403, "no", None, None), URLError(ssl.SSLError("certificate"))])
+@pytest.mark.parametrize(
+    "error",
+    [HTTPError("https://hub", 403, "no", Message(), None), URLError(ssl.SSLError("certificate"))],
+)
 def test_an_answer_of_any_kind_is_a_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    assert answers(monkeypatch, error) and not os.environ["HF_HUB_OFFLINE"]
+    assert reachable_when_it_raises(monkeypatch, error) and not os.environ["HF_HUB_OFFLINE"]
 
 
 @pytest.mark.parametrize("error", [URLError(OSError("refused")), TimeoutError()])
-def test_without_an_answer_the_hub_client_is_told_to_use_its_cache(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    assert not answers(monkeypatch, error) and os.environ["HF_HUB_OFFLINE"] == "1"
+def test_without_an_answer_the_hub_client_uses_its_cache_alone(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    assert not reachable_when_it_raises(monkeypatch, error)
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
 @pytest.mark.parametrize("value", ["1", "true", "ON"])
-def test_who_asks_for_no_network_gets_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_offline_mode_asks_nothing_of_the_network(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    monkeypatch.setattr(network, "urlopen", lambda *args, **kwargs: pytest.fail("asked the network"))
+    monkeypatch.setattr(network, "urlopen", lambda *_: pytest.fail("asked the network"))
     assert not network.hub_reachable()

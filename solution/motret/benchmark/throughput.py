@@ -1,4 +1,7 @@
-"""Training throughput: the operations that real tokens ask for a second, as a share of what the machine's matrix products reach."""
+"""Training throughput, as a share of the rate that the machine's matrix products reach.
+
+Counted are the floating-point operations (FLOP) of real tokens: padding is not work.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,111 +20,136 @@ from motret.data import batching
 from motret.data.batching import Batch
 from motret.data.dataset import TrainingData
 from motret.data.feature_store import FeatureStore
-from motret.data.features import FeatureConfig
-from motret.data.features import feature_width as features_width
+from motret.data.features import FeatureConfig, feature_width
 from motret.data.inputs import CaptionBank
 from motret.formats.challenge import TrainingSet
 from motret.models.dual_encoder import DualEncoder
-from motret.training import context, fit, objective, optim
+from motret.training import context as train_context
+from motret.training import fit, objective, optim
 from motret.training.context import TrainContext
 from motret.utils.device import choose_device, matmul_dtype, matrix_rate, synchronized_clock
 
-TOKENS = (20, 75)
-"""Tokens of a person, from and to."""
+MIN_TOKENS, MAX_TOKENS = 20, 75
+"""Motion tokens of a person."""
 TEXT_DIM = 512
 CAPTIONS = 3
-SHAPE = {"width": 512, "layers": 4, "heads": 8, "mlp_ratio": 4.0, "token_drop": 0.0}
+WIDTH_512 = {"width": 512, "layers": 4, "heads": 8, "mlp_ratio": 4.0, "token_drop": 0.0}
 TINY = {"width": 32, "layers": 1, "heads": 2}
 """Instead, with --quick."""
-AS_THEY_ARE = {"mirror": 0.0, "speed": 1.0}
-"""Motions keep their lengths, which are what is asked for."""
-STEPS, MOTIONS, REPEATS = 4, 512, 3
-"""An epoch has that many batches, fewer where they would hold more motions; the fastest of some epochs counts."""
-SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
+NO_AUGMENTATION = {"mirror": 0.0, "speed": 1.0}
+"""Motions keep the lengths that they are generated with."""
+MAX_STEPS, MAX_MOTIONS, REPEATS = 4, 512, 3
+"""Most steps and motions of an epoch (a batch at least); the fastest of `REPEATS` epochs counts."""
+MATRIX_SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 """Sides of the square matrices whose product is timed."""
 GOALS = {"cpu": 0.5, "cuda": 0.4}
 
 
 def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
-    """Shares at batches of 64 and 256 motions of a fixed shape, and for the default model."""
+    """Utilization: a model of fixed shape at batches of 64 and 256 motions, the default model."""
     del scratch
     device = choose_device(config.machine.device)
-    now, kind = synchronized_clock(device), matmul_dtype(device)
-    rate = matrix_rate(device, kind, (64,) if config.quick else SIZES[device.type], now)
-    called = str(kind).removeprefix("torch.")
-    readings = [Measurement(f"matrix products in {called}", f"{rate / 1e9:.0f} GFLOP/s")]
-    shapes = {"width 512": SHAPE | (TINY if config.quick else {}), "default model": {}}
-    longest = TOKENS[1] * MotionConfig().patch
-    sizes = [("width 512", 64), ("width 512", 256), ("default model", 64)]
-    for name, size in [("width 512", 4)] if config.quick else sizes:
-        values = shapes[name] | AS_THEY_ARE | {"max_frames": longest, "batch_size": size, "device": device.type}
-        flops, seconds = epoch_cost(base.build_config(TrainConfig, values), now)
-        found, goal = utilization(flops, seconds, rate), GOALS[device.type]
-        what = f"training, {name}, batches of {size}: share of that rate"
-        value = f"{found:.0%} ({flops / seconds / 1e9:.0f} GFLOP/s)"
-        readings.append(Measurement(what, value, f">= {goal:.0%}", found >= goal) if name == "width 512" else Measurement(what, value))
-    return readings
+    clock, dtype = synchronized_clock(device), matmul_dtype(device)
+    sizes = (64,) if config.quick else MATRIX_SIZES[device.type]
+    peak = matrix_rate(device, dtype, sizes, clock)
+    dtype_name = str(dtype).removeprefix("torch.")
+    measurements = [Measurement(f"matrix products in {dtype_name}", f"{peak / 1e9:.0f} GFLOP/s")]
+    shapes = {"width 512": WIDTH_512 | (TINY if config.quick else {}), "default model": {}}
+    cases = [("width 512", 64), ("width 512", 256), ("default model", 64)]
+    for name, batch_size in [("width 512", 4)] if config.quick else cases:
+        settings = {
+            "max_frames": MAX_TOKENS * MotionConfig().patch,
+            "batch_size": batch_size,
+            "device": device.type,
+        }
+        values = shapes[name] | NO_AUGMENTATION | settings
+        flop, seconds = epoch_cost(base.build_config(TrainConfig, values), clock)
+        share = utilization(flop, seconds, peak)
+        what = f"training, {name}, batches of {batch_size}: share of that rate"
+        value = f"{share:.0%} ({flop / seconds / 1e9:.0f} GFLOP/s)"
+        if name == "width 512":
+            goal = GOALS[device.type]
+            measurements.append(Measurement(what, value, f">= {goal:.0%}", share >= goal))
+        else:
+            measurements.append(Measurement(what, value))
+    return measurements
 
 
-def utilization(flops: float, seconds: float, rate: float) -> float:
-    """Part of a rate in operations a second that so many operations in so many seconds are."""
-    return flops / seconds / rate
+def utilization(flop: float, seconds: float, peak: float) -> float:
+    """Share of a peak rate, in FLOP/s, that so many operations in so many seconds reach."""
+    return flop / seconds / peak
 
 
-def count_flops(work: Callable[[], object]) -> int:
-    """Operations of the matrix products of some work, forward and backward; a multiplication and an addition count as two."""
+def count_flop(work: Callable[[], object]) -> int:
+    """FLOP of the matrix products of some work, forward and backward; a multiply-add is two."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
-def epoch_cost(config: TrainConfig, now: Callable[[], float]) -> tuple[int, float]:
-    """Operations on real tokens in a short epoch of generated motions, and the seconds of the fastest of some such epochs."""
-    motions = config.fit.batch_size * min(STEPS, max(1, MOTIONS // config.fit.batch_size))
-    place, model = synthetic_setup(config, motions)
-    optimiser, rows = optim.make_optimizer(model, config), np.arange(motions)
+def epoch_cost(config: TrainConfig, clock: Callable[[], float]) -> tuple[int, float]:
+    """FLOP of the real tokens of a short epoch of random motions, and its seconds.
 
-    def epoch() -> Iterator[Batch]:
-        order, noise = np.random.default_rng(0), torch.Generator(place.device).manual_seed(0)
-        return batching.iterate_epoch(place.motions, place.table, rows, config.fit.batch_size, order, noise)
+    The seconds are those of the fastest of `REPEATS` epochs.
+    """
+    batch_size = config.fit.batch_size
+    n_motions = batch_size * min(MAX_STEPS, max(1, MAX_MOTIONS // batch_size))
+    context, model = synthetic_setup(config, n_motions)
+    optimizer, motion_idx = optim.make_optimizer(model, config), np.arange(n_motions)
+
+    def batches() -> Iterator[Batch]:
+        order, noise = np.random.default_rng(0), torch.Generator(context.device).manual_seed(0)
+        return batching.iterate_epoch(
+            context.motions, context.table, motion_idx, batch_size, order, noise
+        )
 
     model.train()
-    flops = sum(real_flops(model, batch, place, config) for batch in epoch())
+    flop = sum(real_flop(model, batch, context, config) for batch in batches())
     fastest = float("inf")
     for _ in range(REPEATS):
-        start = now()
-        for batch in epoch():
-            fit.train_step(model, optimiser, batch, place, config, 1.0)
-        fastest = min(fastest, now() - start)
-    return flops, fastest
+        start = clock()
+        for batch in batches():
+            fit.train_step(model, optimizer, batch, context, config, 1.0)
+        fastest = min(fastest, clock() - start)
+    return flop, fastest
 
 
-def real_flops(model: DualEncoder, batch: Batch, place: TrainContext, config: TrainConfig) -> int:
-    """Operations of a step on a batch when motions of one length alone are computed together, so that nothing is padding."""
-    lengths = place.motions.lengths[batch.train_idx]  # sorted
-    together = lengths.unique_consecutive(return_counts=True)[1].tolist()
-    pieces = tuple(place.motions.gather(rows, batch.buckets[0].generator) for rows in batch.train_idx.split(together))
-    alike = replace(batch, buckets=pieces)
-    flops = count_flops(lambda: objective.batch_loss(model, alike, place, config).total.backward())
+def real_flop(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> int:
+    """FLOP of a step on a batch without padding: only motions of one length are put together."""
+    lengths = context.motions.lengths[batch.train_idx]  # sorted
+    counts = lengths.unique_consecutive(return_counts=True)[1].tolist()
+    noise = batch.buckets[0].generator
+    buckets = tuple(context.motions.gather(idx, noise) for idx in batch.train_idx.split(counts))
+    unpadded = replace(batch, buckets=buckets)
+    flop = count_flop(lambda: objective.batch_loss(model, unpadded, context, config).backward())
     model.zero_grad(set_to_none=True)
-    return flops
+    return flop
 
 
-def synthetic_setup(config: TrainConfig, motions: int) -> tuple[TrainContext, DualEncoder]:
-    """Generated motions of `TOKENS` tokens a person, with captions as a frozen tower gives them, and a model for them."""
+def synthetic_setup(config: TrainConfig, n_motions: int) -> tuple[TrainContext, DualEncoder]:
+    """Random motions of MIN_TOKENS to MAX_TOKENS tokens a person, and a model for them.
+
+    Their captions are random vectors, as a frozen text tower gives them.
+    """
     rng = np.random.default_rng(0)
-    lengths = config.motion.patch * rng.integers(TOKENS[0], TOKENS[1] + 1, motions)
-    features = rng.normal(size=(int(lengths.sum()), 2, features_width(2))).astype(np.float16)
-    ids = tuple(f"{row:05d}" for row in range(motions))
-    packed = FeatureStore(Path(), FeatureConfig(), ids, lengths.cumsum() - lengths, lengths, ids, features, ())
-    captions = tuple(tuple(f"{name} told {way}" for way in range(CAPTIONS)) for name in ids)
-    data = TrainingData(TrainingSet(Path(), ids, (), captions, None, ()), packed, "generated", True)
-    index = {caption: row for row, caption in enumerate(caption for own in captions for caption in own)}
+    lengths = config.motion.patch * rng.integers(MIN_TOKENS, MAX_TOKENS + 1, n_motions)
+    features = rng.normal(size=(int(lengths.sum()), 2, feature_width(2))).astype(np.float16)
+    ids = tuple(f"{index:05d}" for index in range(n_motions))
+    offsets = lengths.cumsum() - lengths
+    store = FeatureStore(Path(), FeatureConfig(), ids, offsets, lengths, ids, features, ())
+    captions = tuple(
+        tuple(f"{motion_id} caption {number}" for number in range(CAPTIONS)) for motion_id in ids
+    )
+    training = TrainingSet(Path(), ids, (), captions, None, ())
+    data = TrainingData(training, store, "generated", True)
+    texts = [caption for motion_captions in captions for caption in motion_captions]
+    index = {caption: number for number, caption in enumerate(texts)}
     bank = CaptionBank(index, vectors=_random_vectors(rng, len(index)))
-    place = context.make_context(config, data, bank)
+    context = train_context.make_context(config, data, bank)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return place, DualEncoder(config, 2, packed.columns, TEXT_DIM).to(place.device)
+        model = DualEncoder(config, 2, store.columns, TEXT_DIM)
+    return context, model.to(context.device)
 
 
 def _random_vectors(rng: np.random.Generator, count: int) -> Tensor:

@@ -26,9 +26,10 @@ class MotionConfig:
 
     motion_tower: str = "transformer"
     """transformer, part (with part tokens), frame (the challenge README's), or a class of one's own
-    as module:Class; docs/own_model.md shows how to add one."""
-    features: Literal["canonical", "raw"] = "canonical"
-    """What it sees: each person in the own heading frame, or the raw columns, standardised over each motion by itself."""
+    as module:Class; docs/add_motion_tower.md shows how to add one."""
+    features: str = "canonical"
+    """What it gets: canonical, each person in the own heading frame; canonical+<block>+..., with more feature blocks
+    (docs/add_feature_block.md); or raw, the columns as stored, standardised over each motion by itself."""
     backbone: Literal["transformer", "motiondiffuse"] = "transformer"
     """Layers of the tower: softmax attention, or MotionDiffuse's linear attention under its parameter names."""
     backbone_weights: str | None = None

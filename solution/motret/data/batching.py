@@ -1,4 +1,4 @@
-"""Batches: distinct motions with all their captions, motions of like length computed together."""
+"""Batches: distinct motions with their captions, motions of similar length computed together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,92 +14,119 @@ from motret.data.feature_store import FeatureStore
 from motret.data.inputs import CaptionBank, MotionBatch
 
 N_LENGTH_BUCKETS = 2
-"""A batch is computed in so many pieces of like length: less padding, and the negatives stay a fair draw."""
+"""A batch is computed in so many buckets of similar length: less padding, and the negatives stay a
+random sample."""
 EVAL_BATCH_SIZE = 128
+STATISTICS_STEP = 8
+"""Frames from one that the statistics of features are taken from to the next."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's motions, sorted by length: in pieces for the tower; captions (C,) as rows of the bank, owner (C,) motion of each."""
+    """The motions of one training step, sorted by length, with their captions.
+
+    train_idx: (B,) training motions; buckets: the same motions as inputs of the tower; caption_idx:
+    (C,) captions in the bank; motion_idx: (C,) motion of each caption, counted in the batch;
+    mirrored: (B,) which motions, and their captions, are mirrored; generator: source of all further
+    random choices.
+    """
 
     train_idx: Tensor
-    """(B,) which training motions they are."""
     buckets: tuple[MotionBatch, ...]
     caption_idx: Tensor
     motion_idx: Tensor
     mirrored: Tensor | None = None
-    """(B,) which motions are shown in the mirror, and their captions with them."""
     generator: torch.Generator | None = None
-    """Where what else is drawn comes from."""
 
     def split(self, count: int) -> list["Batch"]:
-        """The batch as `count` batches of some of its pieces each, in their order; fewer where there are fewer pieces."""
-        each = -(-len(self.buckets) // count)
-        groups = [self.buckets[at : at + each] for at in range(0, len(self.buckets), each)]
-        found, start = [], 0
-        for group in groups:
-            end = start + sum(len(piece.lengths) for piece in group)
-            mine = (self.motion_idx >= start) & (self.motion_idx < end)
-            mirrored = None if self.mirrored is None else self.mirrored[start:end]
-            found.append(
-                Batch(self.train_idx[start:end], group, self.caption_idx[mine], self.motion_idx[mine] - start, mirrored, self.generator)
+        """The batch as at most `count` batches, in order, each of whole buckets."""
+        per_batch = -(-len(self.buckets) // count)
+        batches = []
+        start = 0
+        for first in range(0, len(self.buckets), per_batch):
+            buckets = self.buckets[first : first + per_batch]
+            end = start + sum(len(bucket.lengths) for bucket in buckets)
+            inside = (self.motion_idx >= start) & (self.motion_idx < end)
+            batches.append(
+                Batch(
+                    self.train_idx[start:end],
+                    buckets,
+                    self.caption_idx[inside],
+                    self.motion_idx[inside] - start,
+                    None if self.mirrored is None else self.mirrored[start:end],
+                    self.generator,
+                )
             )
             start = end
-        return found
+        return batches
 
 
 class MotionTensors:
-    """The motions of a store as tensors on the device that computes; everything is indexed, nothing is looped over."""
+    """The motions of a store as tensors on the device that computes; all access is by index."""
 
     def __init__(self, store: FeatureStore, config: MotionConfig, device: torch.device):
         self.features = torch.from_numpy(store.features)
         if device.type != "cpu":
             self.features = self.features.to(device)
-        self.offsets, self.lengths = torch.from_numpy(store.offsets).to(device), torch.from_numpy(store.lengths).to(device)
+        self.offsets = torch.from_numpy(store.offsets).to(device)
+        self.lengths = torch.from_numpy(store.lengths).to(device)
         self.config, self.device, self.columns = config, device, store.columns
 
     def gather(
-        self, rows: Tensor, generator: torch.Generator | None = None, speed: Tensor | None = None, crop: Tensor | None = None
+        self,
+        motion_idx: Tensor,
+        generator: torch.Generator | None = None,
+        speed: Tensor | None = None,
+        crop: Tensor | None = None,
     ) -> MotionBatch:
-        """The motions in `rows`, float32, held at their last frame up to the longest; long ones shortened by `long_motions`.
+        """Motions (B,) as a batch of float32 frames; long ones are shortened as `long_motions`
+        says.
 
-        pace: (B,) how many times as fast each runs, by its nearest frames and with its velocities scaled alike; window: (B, 2) first
-        frame and number of frames of the only part that is shown.
+        speed: (B,) how many times as fast each runs, by its nearest frames and with its rates
+        scaled alike; crop: (B, 2) first frame and number of frames of the only piece that is used.
         """
-        first, whole = (0, self.lengths[rows]) if crop is None else crop.unbind(dim=1)
-        limit, shown = self.config.max_frames, augment.resampled_length(whole, speed)
-        lengths, step = shown.clamp(max=limit), torch.ones((), device=self.device) if speed is None else speed
-        number = torch.arange(int(lengths.max()), device=self.device).minimum(lengths[:, None] - 1)
-        if self.config.long_motions == "subsample":  # the kept frames spread evenly from first to last
-            step = torch.where(shown > limit, (whole - 1) / (lengths - 1).clamp(min=1), step)
+        first, whole = (0, self.lengths[motion_idx]) if crop is None else crop.unbind(dim=1)
+        resampled = augment.resampled_length(whole, speed)
+        lengths = resampled.clamp(max=self.config.max_frames)
+        step = torch.ones((), device=self.device) if speed is None else speed
+        position = torch.arange(int(lengths.max()), device=self.device).minimum(lengths[:, None] - 1)
+        if self.config.long_motions == "subsample":  # spread evenly from first to last
+            is_long = resampled > self.config.max_frames
+            step = torch.where(is_long, (whole - 1) / (lengths - 1).clamp(min=1), step)
         else:
-            number = number + ((shown - lengths) // 2 * (self.config.long_motions == "crop"))[:, None]
-        at = (number * step[..., None]).round().long()
-        frames = self.features[(self.offsets[rows] + first)[:, None] + at].float()
+            skipped = (resampled - lengths) // 2 * (self.config.long_motions == "crop")
+            position = position + skipped[:, None]
+        frame_idx = (position * step[..., None]).round().long()
+        start = self.offsets[motion_idx] + first
+        frames = self.features[start[:, None] + frame_idx].float()
         if speed is not None:
             for rates in features.rate_columns(self.columns):
                 frames[..., rates] *= speed[:, None, None, None]
         return MotionBatch(frames, lengths, generator)
 
-    def statistics(self, rows: Tensor, every: int = 8) -> tuple[Tensor, Tensor]:
-        """Mean and deviation (D,) over persons and every eighth frame of the motions in `rows`."""
-        total = square = 0.0
+    def statistics(self, motion_idx: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (D,) of the features over persons and every eighth frame of some
+        motions."""
+        total = square = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
-        for part in rows.split(EVAL_BATCH_SIZE):
-            lengths = self.lengths[part]
-            steps = torch.arange(0, int(lengths.max()), every, device=self.device)
-            at = (self.offsets[part][:, None] + steps)[steps < lengths[:, None]]
-            frames = self.features[at].double().flatten(0, 1)
-            total, square, count = total + frames.sum(0), square + (frames**2).sum(0), count + len(frames)
+        for chunk in motion_idx.split(EVAL_BATCH_SIZE):
+            lengths = self.lengths[chunk]
+            steps = torch.arange(0, int(lengths.max()), STATISTICS_STEP, device=self.device)
+            frame_idx = (self.offsets[chunk][:, None] + steps)[steps < lengths[:, None]]
+            frames = self.features[frame_idx].double().flatten(0, 1)
+            total, square = total + frames.sum(0), square + (frames**2).sum(0)
+            count += len(frames)
         mean = total / count
         return mean.float(), (square / count - mean**2).clamp(min=0).sqrt().float()
 
 
 class CaptionTable:
-    """All captions of the training motions as rows of a bank: those of motion m are `rows[starts[m]:starts[m + 1]]`.
+    """All captions of the training motions in a bank: those of motion m are `caption_idx[starts[m]
+    : starts[m] + counts[m]]`.
 
-    one_each: a training step sees one caption of each motion, drawn anew, instead of all; mirrored: whether the bank holds what the
-    captions say in the mirror too. A motion with a caption that cannot be mirrored is never asked for in the mirror (`augment.make_augmentation`).
+    one_each: a training step uses one caption of each motion, drawn anew, instead of all; mirrored:
+    whether the bank holds the mirrored captions too. A motion with a caption that cannot be
+    mirrored is never mirrored (`augment.make_augmentation`).
     """
 
     def __init__(
@@ -110,67 +137,89 @@ class CaptionTable:
         one_each: bool = False,
         mirrored: bool = False,
     ):
-        said = [caption for own in captions for caption in own]
-        self.caption_idx = bank.indices(said).to(device)
-        mirror = caption_mirror.mirror_captions(said) if mirrored else {}
-        self.mirrored_idx = bank.indices([mirror.get(caption, caption) for caption in said]).to(device) if mirrored else None
-        self.counts = torch.tensor([len(own) for own in captions], device=device)
+        texts = [caption for motion_captions in captions for caption in motion_captions]
+        self.caption_idx = bank.indices(texts).to(device)
+        self.mirrored_idx: Tensor | None = None
+        if mirrored:
+            mirror = caption_mirror.mirror_captions(texts)
+            self.mirrored_idx = bank.indices([mirror.get(text, text) for text in texts]).to(device)
+        self.counts = torch.tensor([len(texts) for texts in captions], device=device)
         self.starts = self.counts.cumsum(0) - self.counts
         self.one_each = one_each
 
     def captions_of(self, motions: Tensor, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Bank rows (C,) of the captions of some motions (B,), and the place (C,) of each one's motion among them.
+        """All captions (C,) of some motions (B,), as indices of the bank, and the index (C,) of
+        each one's motion among these.
 
-        mirrored: (B,) which of the motions are told as the mirror shows them.
+        mirrored: (B,) of which motions the mirrored captions are meant.
         """
         counts = self.counts[motions]
         motion_idx = torch.repeat_interleave(counts)
-        within = torch.arange(len(motion_idx), device=motion_idx.device) - (counts.cumsum(0) - counts)[motion_idx]
-        return self._shown(self.starts[motions][motion_idx] + within, None if mirrored is None else mirrored[motion_idx]), motion_idx
+        first = counts.cumsum(0) - counts
+        within = torch.arange(len(motion_idx), device=motion_idx.device) - first[motion_idx]
+        position = self.starts[motions][motion_idx] + within
+        return self._lookup(position, None if mirrored is None else mirrored[motion_idx]), motion_idx
 
-    def sample_positives(self, motions: Tensor, noise: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same of the captions that a training step sees."""
+    def sample_positives(self, motions: Tensor, generator: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same of the captions that a training step uses: all, or one drawn for each motion."""
         if not self.one_each:
             return self.captions_of(motions, mirrored)
         counts = self.counts[motions]
-        drawn = (torch.rand(len(motions), generator=noise, device=motions.device) * counts).long().minimum(counts - 1)
-        return self._shown(self.starts[motions] + drawn, mirrored), torch.arange(len(motions), device=motions.device)
+        noise = torch.rand(len(motions), generator=generator, device=motions.device)
+        drawn = (noise * counts).long().minimum(counts - 1)
+        motion_idx = torch.arange(len(motions), device=motions.device)
+        return self._lookup(self.starts[motions] + drawn, mirrored), motion_idx
 
-    def _shown(self, at: Tensor, mirrored: Tensor | None) -> Tensor:
-        return self.caption_idx[at] if mirrored is None else torch.where(mirrored, self.mirrored_idx[at], self.caption_idx[at])
+    def _lookup(self, position: Tensor, mirrored: Tensor | None) -> Tensor:
+        caption_idx = self.caption_idx[position]
+        if mirrored is None:
+            return caption_idx
+        assert self.mirrored_idx is not None, "the bank holds no mirrored captions"
+        return torch.where(mirrored, self.mirrored_idx[position], caption_idx)
 
 
 def iterate_epoch(
     motions: MotionTensors,
     table: CaptionTable,
-    rows: np.ndarray,
+    train_idx: np.ndarray,
     batch_size: int,
     order: np.random.Generator,
-    noise: torch.Generator,
+    generator: torch.Generator,
     buckets: int = N_LENGTH_BUCKETS,
     augmentation: Augmentation | None = None,
 ) -> Iterator[Batch]:
-    """The training motions in random batches of so many pieces, the rest of an uneven split left for another epoch."""
-    shuffled = torch.from_numpy(order.permutation(rows)).to(motions.device)
-    size = min(batch_size, len(rows))
-    for start in range(0, len(rows) - size + 1, size):
-        batch = shuffled[start : start + size]
-        whole = motions.lengths[batch]
-        view = BatchAugmentation() if augmentation is None else augmentation.draw(batch, whole, noise)
-        by_length = view.lengths(whole).argsort(stable=True)
-        batch, view = batch[by_length], view.of(by_length)
-        places = torch.arange(size, device=motions.device).tensor_split(min(buckets, size))
-        gathered = tuple(_make_bucket(motions, batch[own], view.of(own), noise, augmentation) for own in places)
-        yield Batch(batch, gathered, *table.sample_positives(batch, noise, view.mirrored), view.mirrored, noise)
+    """The training motions in random batches, each in so many buckets; the rest of an uneven split
+    is left out.
+
+    order: shuffles the motions; generator: draws everything else.
+    """
+    shuffled = torch.from_numpy(order.permutation(train_idx)).to(motions.device)
+    size = min(batch_size, len(train_idx))
+    for start in range(0, len(train_idx) - size + 1, size):
+        batch_idx = shuffled[start : start + size]
+        whole = motions.lengths[batch_idx]
+        changes = BatchAugmentation()
+        if augmentation is not None:
+            changes = augmentation.sample(batch_idx, whole, generator)
+        by_length = changes.lengths(whole).argsort(stable=True)
+        batch_idx, changes = batch_idx[by_length], changes.select(by_length)
+        positions = torch.arange(size, device=motions.device).tensor_split(min(buckets, size))
+        inputs = tuple(_make_bucket(motions, batch_idx[inside], changes.select(inside), generator, augmentation) for inside in positions)
+        caption_idx, motion_idx = table.sample_positives(batch_idx, generator, changes.mirrored)
+        yield Batch(batch_idx, inputs, caption_idx, motion_idx, changes.mirrored, generator)
 
 
 def _make_bucket(
-    motions: MotionTensors, rows: Tensor, view: BatchAugmentation, noise: torch.Generator, augmentation: Augmentation | None
+    motions: MotionTensors,
+    motion_idx: Tensor,
+    changes: BatchAugmentation,
+    generator: torch.Generator,
+    augmentation: Augmentation | None,
 ) -> MotionBatch:
-    piece = motions.gather(rows, noise, view.speed, view.crop)
-    return piece if augmentation is None else augmentation.show(piece, view)
+    bucket = motions.gather(motion_idx, generator, changes.speed, changes.crop)
+    return bucket if augmentation is None else augmentation.apply(bucket, changes)
 
 
 def steps_per_epoch(motions: int, batch_size: int) -> int:
-    """Number of batches `epoch` gives."""
+    """Number of batches of `iterate_epoch`."""
     return motions // min(batch_size, motions)

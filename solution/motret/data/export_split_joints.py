@@ -1,12 +1,13 @@
-"""Writes training motions in the layout that `split_joints` reads.
+"""Writes training motions in the layout that `formats.split_joints` reads.
 
-Each person of a two-person motion is a motion of its own, `<id>_a` and `<id>_b`: the layout has room for one body, and its readers
-expect one. Their caption, which tells of both, stands with each, and groups.csv keeps them in one fold. A one-person motion keeps its id.
-Coordinates are those of the data, neither turned nor moved; rotations have no place in the layout.
+Each person of a two-person motion is a motion of its own, `<id>_a` and `<id>_b`: the layout has
+room for one body, and its readers expect one. Their caption, which describes both, goes with each,
+and groups.csv keeps them in one fold. A one-person motion keeps its id. Coordinates are those of
+the data, neither turned nor moved; rotations have no place in the layout.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,71 +26,92 @@ from motret.utils import progress
 from motret.utils.files import atomic_dir, write_csv, write_json
 
 MARKER = "export.json"
-PERSONS = {1: ("",), 2: ("_a", "_b")}
-"""What is added to a motion's id for each of its persons."""
+PERSON_SUFFIXES = {1: ("",), 2: ("_a", "_b")}
+"""By number of persons what is added to a motion's id for each of them."""
 
 
-def export_split_joints(data: TrainingData, out: Path, id_width: int | None = None, jobs: int = -1) -> int:
+def export_split_joints(
+    data: TrainingData, out: Path, id_width: int | None = None, jobs: int = -1
+) -> int:
     """Writes the data folder `out`, whole or not at all; returns the number of its motions.
 
-    An older export in `out` is replaced, anything else is left alone (DataError). Part texts come from the data's GAR files, else from
-    the motions. Only the first caption of a motion has a place in the layout.
+    An older export in `out` is replaced, anything else is left alone (DataError). Part texts come
+    from the data's GAR files, else from the motions. The layout has room for the first caption of a
+    motion only.
     """
     if split_joints.has_split_joints(data.training.root):
-        raise DataError(data.training.root, "is in this layout already", "export the competition's data")
+        fix = "export the competition's data"
+        raise DataError(data.training.root, "is in this layout already", fix)
     with atomic_dir(out, MARKER) as building:
-        written = _write_streams(data, building)
-        _write_texts(data, written, building, id_width, jobs)
-        write_json(building / MARKER, {"data": data.fingerprint, "motions": len(written.ids)})
-    return len(written.ids)
+        exported = _write_motions(data, building)
+        entries = _gar_entries(data, exported, id_width, jobs)
+        gar.write_gar(building / "texts" / gar.GAR_FILES[0], entries)
+        groups = (exported.groups or {}).items()
+        write_csv(building / "groups.csv", [{"id": name, "group": group} for name, group in groups])
+        content = {"data": data.fingerprint, "motions": len(exported.ids)}
+        write_json(building / MARKER, content)
+    return len(exported.ids)
 
 
-def _write_streams(data: TrainingData, root: Path) -> TrainingSet:
-    """Folders and statistics; the training set they make, each motion in the group that it has in `data`."""
-    training, endings = data.training, PERSONS[data.store.persons]
-    ids = tuple(f"{name}{ending}" for name in training.ids for ending in endings)
-    if len(set(ids)) < len(ids):
-        twice = [name for name, count in Counter(ids).items() if count > 1]
-        raise DataError(
-            training.root, f"persons of several motions would be called {text_files.preview(twice)}", "rename one of the motions"
-        )
-    origin = skeleton.split_columns(motion_files.read_motion(training.paths[0]))[0][0, 0]  # a joint that never moves deviates by 0, exactly
-    total, square, frames = np.zeros((skeleton.N_JOINTS, 3)), np.zeros((skeleton.N_JOINTS, 3)), 0
-    names = iter(ids)
-    for path in progress.progress_bar(training.paths, desc="exporting", unit="motion"):
+def _write_motions(data: TrainingData, root: Path) -> TrainingSet:
+    """Writes folders and statistics; returns them as a training set, each motion in its group of
+    `data`."""
+    training, suffixes = data.training, PERSON_SUFFIXES[data.store.persons]
+    ids = tuple(f"{name}{suffix}" for name in training.ids for suffix in suffixes)
+    if duplicates := [name for name, count in Counter(ids).items() if count > 1]:
+        problem = f"persons of several motions would be called {text_files.preview(duplicates)}"
+        raise DataError(training.root, problem, "rename one of the motions")
+    folders = [root / FOLDER / name for name in ids]
+    _write_streams(root, folders, training.paths)
+    repeated = range(len(suffixes))
+    groups = [group for group in folds.group_motions(data) for _ in repeated]
+    return TrainingSet(
+        root,
+        ids,
+        paths=tuple(folder / BODY_FILE for folder in folders),
+        captions=tuple(captions for captions in training.captions for _ in repeated),
+        groups=dict(zip(ids, groups, strict=True)),
+        skipped=(),
+        rotations=False,
+    )
+
+
+def _write_streams(root: Path, folders: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Writes the joints of each stream of each person to the person's folder, and their mean and
+    deviation to `root`."""
+    # relative to a joint of the data: one that never moves has a deviation of 0, exactly
+    origin = skeleton.split_columns(motion_files.read_motion(paths[0]))[0][0, 0]
+    total = np.zeros((skeleton.N_JOINTS, 3))
+    square = np.zeros((skeleton.N_JOINTS, 3))
+    frames = 0
+    remaining = iter(folders)
+    for path in progress.progress_bar(paths, desc="exporting", unit="motion"):
         positions = skeleton.split_columns(motion_files.read_motion(path))[0]
-        for person in range(data.store.persons):
-            body, folder = positions[:, person], root / FOLDER / next(names)
+        for body in positions.swapaxes(0, 1):  # (T, J, 3) of each person
+            folder = next(remaining)
             folder.mkdir(parents=True)
             for stream, joints in SMPL_STREAMS.items():
                 np.save(folder / f"{stream}.npy", body[:, joints])
-            away = body.astype(np.float64) - origin
-            total += away.sum(axis=0)
-            square += (away**2).sum(axis=0)
+            offset = body.astype(np.float64) - origin
+            total += offset.sum(axis=0)
+            square += (offset**2).sum(axis=0)
             frames += len(body)
-    deviation = np.sqrt(np.maximum(square / frames - (total / frames) ** 2, 0))
     mean = origin + total / frames
+    deviation = np.sqrt(np.maximum(square / frames - (total / frames) ** 2, 0))
     for stream, joints in SMPL_STREAMS.items():
-        np.save(root / f"{stream}_Mean.npy", mean[list(joints)].ravel().astype(np.float32))
-        np.save(root / f"{stream}_Std.npy", deviation[list(joints)].ravel().astype(np.float32))
-    each = range(len(endings))
-    groups = [label for label in folds.group_motions(data) for _ in each]
-    captions = tuple(own for own in training.captions for _ in each)
-    paths = tuple(root / FOLDER / name / BODY_FILE for name in ids)
-    return TrainingSet(root, ids, paths, captions, dict(zip(ids, groups, strict=True)), (), rotations=False)
+        for name, values in (("Mean", mean), ("Std", deviation)):
+            np.save(root / f"{stream}_{name}.npy", values[list(joints)].ravel().astype(np.float32))
 
 
-def _write_texts(data: TrainingData, written: TrainingSet, root: Path, id_width: int | None, jobs: int) -> None:
-    """gar_train.json and groups.csv."""
-    gar.write_gar(root / "texts" / gar.GAR_FILES[0], _entries(data, written, id_width, jobs))
-    write_csv(root / "groups.csv", [{"id": name, "group": group} for name, group in written.groups.items()])
-
-
-def _entries(data: TrainingData, written: TrainingSet, id_width: int | None, jobs: int) -> Iterator[tuple[str, str, PartDescriptions]]:
+def _gar_entries(
+    data: TrainingData, exported: TrainingSet, id_width: int | None, jobs: int
+) -> Iterator[tuple[str, str, PartDescriptions]]:
+    """(id, first caption, part texts) of every exported motion, as `gar.write_gar` takes them."""
     files = gar.find_gar_files(data.training.root)
     if not files:
-        yield from describer.describe_training(written, data.store.config, jobs)
+        yield from describer.describe_training(exported, data.store.config, jobs)
         return
-    own = part_texts.parts_of_files(files, data.training.ids, id_width)
-    parts = [found for found in own for _ in PERSONS[data.store.persons]]
-    yield from ((name, said[0], found) for name, said, found in zip(written.ids, written.captions, parts, strict=True))
+    motion_parts = part_texts.parts_of_files(files, data.training.ids, id_width)
+    parts = [texts for texts in motion_parts for _ in PERSON_SUFFIXES[data.store.persons]]
+    for name, captions, texts in zip(exported.ids, exported.captions, parts, strict=True):
+        yield name, captions[0], texts

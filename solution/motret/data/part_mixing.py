@@ -1,23 +1,25 @@
-"""Part mixture: new motions out of those of a batch, some parts of one on the body of another."""
+"""Part mixing: new motions from those of a batch, some parts of one on the body of another."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from motret.data.features import Columns
+from motret.data.feature_blocks import BLOCKS, Columns, FeatureBlock
 from motret.data.inputs import MotionBatch
-from motret.skeleton import PARTS, SMPL
+from motret.skeleton import PARTS, Skeleton
 
 MIN_PARTS, MAX_PARTS = 2, 3
-"""Parts that a mixture takes from the other motion."""
+"""Parts that a host takes from its donor."""
 PRIORITY = ("torso", "right_leg", "left_leg", "right_arm", "left_arm")
-"""The parts, each after what it hangs on."""
+"""The parts, each after the one that it hangs on."""
 
 
 @dataclass(frozen=True)
 class PartMix:
-    """Motions with some parts of others: other: (B,) the motion that gave them; replaced: (B, 5) which parts it gave."""
+    """Mixed motions; donor_idx: (B,) the motion of the batch that gave parts; replaced: (B, 5)
+    which parts it gave."""
 
     motions: MotionBatch
     donor_idx: Tensor
@@ -25,72 +27,94 @@ class PartMix:
 
 
 def sample_part_mix(batch: MotionBatch, columns: Columns) -> PartMix:
-    """Gives each motion 2 or 3 parts of another motion of the batch, drawn from the batch's generator."""
+    """Gives each motion 2 or 3 parts of another motion of the batch, drawn from the batch's
+    generator."""
     size, device = len(batch.lengths), batch.lengths.device
     shift = torch.randint(1, size, (1,), generator=batch.generator, device=device)
     order = torch.randperm(size, generator=batch.generator, device=device)
-    other = torch.empty_like(order)
-    other[order] = order.roll(int(shift))  # a permutation without fixed points
+    donor_idx = torch.empty_like(order)
+    donor_idx[order] = order.roll(int(shift))  # a permutation without fixed points
     count = torch.randint(MIN_PARTS, MAX_PARTS + 1, (size, 1), generator=batch.generator, device=device)
-    luck = torch.rand(size, len(PARTS), generator=batch.generator, device=device)
-    replaced = luck.argsort(dim=1).argsort(dim=1) < count
-    frames = mix_parts(batch.frames, batch.lengths, other, replaced, columns)
-    return PartMix(MotionBatch(frames, batch.lengths, batch.generator), other, replaced)
+    noise = torch.rand(size, len(PARTS), generator=batch.generator, device=device)
+    replaced = noise.argsort(dim=1).argsort(dim=1) < count
+    frames = mix_parts(batch.frames, batch.lengths, donor_idx, replaced, columns)
+    return PartMix(MotionBatch(frames, batch.lengths, batch.generator), donor_idx, replaced)
 
 
-def mix_parts(frames: Tensor, lengths: Tensor, other: Tensor, replaced: Tensor, columns: Columns) -> Tensor:
-    """Features (B, T, persons, D) with the parts in `replaced` (B, 5) taken from the motions `other` (B,), person by person.
+def mix_parts(frames: Tensor, lengths: Tensor, donor_idx: Tensor, replaced: Tensor, columns: Columns) -> Tensor:
+    """Features (B, T, persons, D) with the parts in `replaced` (B, 5) taken from the motions
+    `donor_idx` (B,), person by person.
 
-    A part comes over in the person's own heading frame, resampled in time to the host's length, its velocities scaled alike, and
-    hangs on the joint it is attached to; the pelvis path stays the host's. Distances between the persons follow.
+    A part comes over in the person's own heading frame, resampled in time to the host's length, its
+    rates scaled alike, and hangs on the joint it is attached to; the pelvis path stays the host's.
+    Each block follows its rule in the table of blocks.
     """
-    given, pace = _resample_to_host(frames, lengths, other)
-    body, count = columns.body, len(columns.body.joints)
+    donor, speed = _resample_to_host(frames, lengths, donor_idx)
     mixed = frames.clone()
-    for name, scale in (("position", 1.0), ("velocity", pace)):
-        host, guest = (_joints(source[..., columns[name]], count) for source in (frames, given))
-        new = host.clone()
-        for part in PRIORITY:
-            root = body.root(part)
-            own = [joint for joint in body.limbs[part] if joint != root]
-            takes = replaced[:, list(PARTS).index(part), None, None, None, None]
-            offset = torch.where(takes, (guest[..., own, :] - guest[..., [root], :]) * scale, host[..., own, :] - host[..., [root], :])
-            new[..., own, :] = new[..., [root], :] + offset
-        mixed[..., columns[name]] = new.flatten(-2)
-    if "rotation" in columns:
-        for number, (part, joints) in enumerate(body.limbs.items()):
-            own = torch.tensor([joint - 1 for joint in joints if joint != body.root(part)], device=frames.device)
-            at = columns["rotation"].start + (6 * own[:, None] + torch.arange(6, device=frames.device)).flatten()
-            mixed[..., at] = torch.where(replaced[:, number, None, None, None], given[..., at], frames[..., at])
-    if "relation" in columns:
-        at = columns["relation"].start + 5
-        mixed[..., at : columns["relation"].stop] = reach_distances(
-            _joints(mixed[..., columns["position"]], count), mixed[..., columns["relation"]]
-        )
+    for name, block_columns in columns.items():
+        block = BLOCKS[name]
+        if block.mix != "keep":
+            rule = _attach_parts if block.mix == "attach" else _copy_parts
+            host_values, donor_values = frames[..., block_columns], donor[..., block_columns]
+            mixed[..., block_columns] = rule(host_values, donor_values, speed, replaced, block, columns.body)
+        if block.recompute is not None:
+            mixed[..., block_columns] = block.recompute(mixed, columns)
     return mixed
 
 
-def reach_distances(positions: Tensor, relation: Tensor) -> Tensor:
-    """Distances (..., 2, 16) between the joints of `Skeleton.contact_joints` of two persons, own x other's.
+def _attach_parts(
+    host: Tensor,
+    donor: Tensor,
+    speed: Tensor,
+    replaced: Tensor,
+    block: FeatureBlock,
+    body: Skeleton,
+) -> Tensor:
+    """A block of points, those of each replaced part at the donor's distances from the joint that
+    the part hangs on."""
+    host, donor = (values.unflatten(-1, (len(body.joints), 3)) for values in (host, donor))
+    mixed = host.clone()
+    for part in PRIORITY:
+        root = body.root(part)
+        joints = [joint for joint in body.limbs[part] if joint != root]
+        offset = donor[..., joints, :] - donor[..., [root], :]
+        if block.rates is not None:
+            offset = offset * speed[..., None]
+        is_replaced = replaced[:, list(PARTS).index(part), None, None, None, None]
+        offset = torch.where(is_replaced, offset, host[..., joints, :] - host[..., [root], :])
+        mixed[..., joints, :] = mixed[..., [root], :] + offset
+    return mixed.flatten(-2)
 
-    positions: (..., 2, 22, 3) in each person's heading frame; relation: (..., 2, >= 5) where the other person is, as in the features.
+
+def _copy_parts(
+    host: Tensor,
+    donor: Tensor,
+    speed: Tensor,
+    replaced: Tensor,
+    block: FeatureBlock,
+    body: Skeleton,
+) -> Tensor:
+    """A block of values per joint, those of each replaced part the donor's; the joint that a part
+    hangs on is the host's."""
+    if block.rates is not None:
+        donor = donor.clone()
+        donor[..., block.rates] *= speed
+    mixed = host.clone()
+    for number, part in enumerate(PARTS):
+        joints = np.array([joint for joint in body.limbs[part] if joint != body.root(part)])
+        joint_columns = torch.from_numpy(block.joint_columns(joints)).to(host.device)
+        is_replaced = replaced[:, number, None, None, None]
+        mixed[..., joint_columns] = torch.where(is_replaced, donor[..., joint_columns], host[..., joint_columns])
+    return mixed
+
+
+def _resample_to_host(frames: Tensor, lengths: Tensor, donor_idx: Tensor) -> tuple[Tensor, Tensor]:
+    """Each host's donor (B, T, persons, D) at the host's length, nearest frames; and its speed (B,
+    1, 1, 1).
+
+    A donor that is longer than its host runs faster: its speed is above 1.
     """
-    own = positions[..., SMPL.contact_joints, :]  # two persons come in SMPL's order alone
-    other = own.flip(-3)
-    sine, cosine = relation[..., 3:4], relation[..., 4:5]  # of the other's heading against one's own
-    x, z = other[..., 0], other[..., 2]
-    turned = torch.stack([cosine * x + sine * z, other[..., 1], cosine * z - sine * x], dim=-1)
-    place = relation[..., None, :3] * relation.new_tensor([1.0, 0.0, 1.0])  # heights are above the floor already
-    return torch.cdist(own, turned + place).flatten(-2)
-
-
-def _resample_to_host(frames: Tensor, lengths: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """The motions `other` at their hosts' lengths, nearest frames, and their pace (B, 1, 1, 1, 1): above 1 where they run faster."""
-    pace = (lengths[other] - 1) / (lengths - 1).clamp(min=1)
+    speed = (lengths[donor_idx] - 1) / (lengths - 1).clamp(min=1)
     steps = torch.arange(frames.shape[1], device=frames.device)
-    at = (steps * pace[:, None]).round().long().minimum(lengths[other][:, None] - 1)
-    return frames[other[:, None], at], pace.to(frames.dtype)[:, None, None, None, None]
-
-
-def _joints(flat: Tensor, count: int) -> Tensor:
-    return flat.unflatten(-1, (count, 3))
+    frame_idx = (steps * speed[:, None]).round().long().minimum(lengths[donor_idx][:, None] - 1)
+    return frames[donor_idx[:, None], frame_idx], speed.to(frames.dtype)[:, None, None, None]

@@ -1,11 +1,11 @@
-"""Members made elsewhere: a ranking in the form of a submission, or similarities in the form we keep beside each submission.
+"""Members made elsewhere: a ranking in the form of a submission, or similarities in the form that is kept with each submission.
 
 FILE.csv    a submission with any number of candidates a query: its ranks are what counts
-FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers, one row for each candidate of each query
+FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers, one entry for each candidate of each query
 
 For a weight by score an .npz also holds, for each fold k, `oof<k>`: (captions, motions) similarities of the motions that fold k holds
-out, by a model that has not seen them, motions in the order of folds.csv and their captions in the order of their files; and `folds`,
-the hash in folds.json.
+out, by a model that was not trained on them, motions in the order of folds.csv and their captions in the order of their files; and
+`folds`, the hash in folds.json.
 """
 
 import re
@@ -17,7 +17,9 @@ import numpy as np
 
 from motret.data.dataset import TrainingData
 from motret.data.folds import Folds
-from motret.errors import DataError
+from motret.ensemble.galleries import ExternalGallery
+from motret.errors import ConfigError, DataError
+from motret.evaluation.z_score import ZScore
 from motret.formats import submission
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
@@ -28,40 +30,107 @@ OOF_KEY = re.compile(r"oof(\d+)")
 
 @dataclass(frozen=True)
 class ExternalPredictions:
-    """similarities: of each query to its candidates, one (n,) array a query; out_of_fold: fold -> (captions, motions), where told."""
+    """A file read. similarities: of each query to its candidates, one (n,) array a query.
+
+    out_of_fold: fold -> (captions, motions) similarities, where the file has them.
+    """
 
     name: str
     similarities: tuple[np.ndarray, ...]
     out_of_fold: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ExternalMember:
+    """A member made elsewhere whose weight is fitted on its out-of-fold predictions. It has no models: no views, no query bank."""
+
+    predictions: ExternalPredictions
+
+    @property
+    def name(self) -> str:
+        return self.predictions.name
+
+    @property
+    def folds(self) -> Mapping[int, np.ndarray]:
+        return self.predictions.out_of_fold
+
+    def gallery(self, fold: int) -> ExternalGallery:
+        """What a fold holds out, as the file scores it."""
+        return ExternalGallery(self.predictions.out_of_fold[fold].astype(np.float32))
+
+    def standardized_similarities(self) -> list[np.ndarray]:
+        """Of each query to its candidates, on the mean scale of the held-out galleries."""
+        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).similarity()) for fold in self.folds])
+        return [scale(similarity) for similarity in self.predictions.similarities]
+
+
+@dataclass(frozen=True)
+class FixedWeightMember:
+    """A member made elsewhere without out-of-fold predictions: it cannot be scored, so its weight is given."""
+
+    predictions: ExternalPredictions
+    weight: float
+
+    @property
+    def name(self) -> str:
+        return self.predictions.name
+
+    def standardized_similarities(self) -> list[np.ndarray]:
+        """Of each query to its candidates, by mean and standard deviation over all pairs of the file."""
+        scale = ZScore.of(np.concatenate(self.predictions.similarities))
+        return [scale(similarity) for similarity in self.predictions.similarities]
+
+
+def read_external_members(
+    paths: Sequence[Path], weights: Sequence[float], queries: Sequence[Query], data: TrainingData, folds: Folds
+) -> tuple[list[ExternalMember], list[FixedWeightMember]]:
+    """The members made elsewhere: those whose weights can be fitted, and the others with the weights that are given.
+
+    ConfigError where there is not one weight for each of the others; DataError as in `read_external`.
+    """
+    predictions = [read_external(path, queries, data, folds) for path in paths]
+    scored = [ExternalMember(file) for file in predictions if file.out_of_fold]
+    unscored = [file for file in predictions if not file.out_of_fold]
+    if len(unscored) != len(weights):
+        names = ", ".join(file.name for file in unscored) or "none of --members"
+        problem = f"{len(weights)} weights for {len(unscored)} members without out-of-fold predictions ({names})"
+        raise ConfigError("--member_weight", problem, "no weight can be fitted for those: give each a fraction of the mean, as 0.2")
+    return scored, [FixedWeightMember(file, weight) for file, weight in zip(unscored, weights, strict=True)]
+
+
 def read_external(path: Path, queries: Sequence[Query], data: TrainingData, folds: Folds) -> ExternalPredictions:
-    """A foreign member for these queries; DataError where the file does not speak of each candidate of each query."""
+    """Predictions for these queries; DataError where the file lacks a candidate of a query."""
     if path.suffix == ".csv":
         return ExternalPredictions(path.name, _from_ranks(path, queries))
     if path.suffix != ".npz":
-        raise DataError(path, "is neither .csv nor .npz", "give ranks like a submission, or similarities as kept beside one")
+        fix = "give ranks like a submission, or similarities as they are kept with one"
+        raise DataError(path, "is neither .csv nor .npz", fix)
     arrays = _read_arrays(path)
-    return ExternalPredictions(path.name, _from_similarities(path, arrays, queries), _read_out_of_fold(path, arrays, data, folds))
+    similarities = _from_similarities(path, arrays, queries)
+    return ExternalPredictions(path.name, similarities, _read_out_of_fold(path, arrays, data, folds))
 
 
 def read_saved_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """What `save` wrote: similarities of each query to its candidates; DataError where one is missing."""
+    """What `save_similarities` wrote, of each query to its candidates; DataError where one is missing."""
     return _from_similarities(path, _read_arrays(path), queries)
 
 
 def read_saved_members(path: Path, queries: Sequence[Query]) -> tuple[tuple[np.ndarray, ...], ...]:
-    """What `save` wrote of each member, in its order; nothing where the file is of before members were kept."""
+    """What `save_similarities` wrote of each member, in its order; nothing where an earlier version wrote the file."""
     arrays = _read_arrays(path)
-    return tuple(_from_similarities(path, arrays | {"similarity": own}, queries) for own in arrays.get("alone", ()))
+    members = arrays.get("alone", ())
+    return tuple(_from_similarities(path, arrays | {"similarity": similarity}, queries) for similarity in members)
 
 
 def save_similarities(
-    path: Path, queries: Sequence[Query], similarities: Sequence[np.ndarray], alone: Sequence[tuple[str, Sequence[np.ndarray]]] = ()
+    path: Path,
+    queries: Sequence[Query],
+    similarities: Sequence[np.ndarray],
+    members: Sequence[tuple[str, Sequence[np.ndarray]]] = (),
 ) -> None:
-    """Writes similarities of each query to its candidates, one row a pair: query (N,) text, candidate (N,), similarity (N,) float32.
+    """Writes similarities of each query to its candidates: query (N,) text, candidate (N,), similarity (N,) float32, N pairs.
 
-    alone: name and similarities of each of M members, which become members (M,) text and alone (M, N) float32.
+    members: name and similarities of each of M members, written as members (M,) text and alone (M, N) float32.
     """
     counts = [len(query.candidates) for query in queries]
     arrays = {
@@ -69,62 +138,71 @@ def save_similarities(
         "candidate": np.concatenate([query.candidates for query in queries]),
         "similarity": np.concatenate(similarities).astype(np.float32),
     }
-    if alone:
-        arrays["members"] = np.array([name for name, _ in alone])
-        arrays["alone"] = np.stack([np.concatenate(own) for _, own in alone]).astype(np.float32)
+    if members:
+        arrays["members"] = np.array([name for name, _ in members])
+        arrays["alone"] = np.stack([np.concatenate(of_member) for _, of_member in members]).astype(np.float32)
     files.write_npz(path, arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return files.read_npz(path)
-    except (OSError, ValueError) as broken:
-        raise DataError(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from broken
+    except (OSError, ValueError) as error:
+        raise DataError(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from error
 
 
 def _from_ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """-rank of each candidate; those that are not listed share the mean of the ranks that are left."""
+    """-rank of each candidate; those that are not listed share the mean of the ranks after the last."""
     answers = submission.read_submission(path, queries, submission.submission_columns(path))
     similarities = []
     for query in queries:
-        order = {number: rank for rank, number in enumerate(answers[query_key(query.id)])}
-        last = (len(order) + len(query.candidates) - 1) / 2
-        similarities.append(-np.array([order.get(number, last) for number in query.candidates]))
+        ranks = {candidate: rank for rank, candidate in enumerate(answers[query_key(query.id)])}
+        unlisted = (len(ranks) + len(query.candidates) - 1) / 2
+        similarities.append(-np.array([ranks.get(candidate, unlisted) for candidate in query.candidates]))
     return tuple(similarities)
 
 
 def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
+    """Similarities of each query to its candidates, from one entry for each pair in any order."""
     names = ("query", "candidate", "similarity")
     if missing := [name for name in names if name not in arrays]:
-        raise DataError(path, f"has no array {missing[0]!r}", f"it needs {', '.join(names)}, one row for each candidate of each query")
-    asked, numbers, told = (arrays[name] for name in names)
-    if not asked.shape == numbers.shape == told.shape == (asked.size,):
+        fix = f"it needs {', '.join(names)}, one entry for each candidate of each query"
+        raise DataError(path, f"has no array {missing[0]!r}", fix)
+    query_ids, candidates, similarities = (arrays[name] for name in names)
+    if not query_ids.shape == candidates.shape == similarities.shape == (query_ids.size,):
         shapes = ", ".join(f"{name} {arrays[name].shape}" for name in names)
-        raise DataError(path, f"arrays of different shapes: {shapes}", "give each one row for each candidate of each query")
-    if numbers.dtype.kind not in "iu" or told.dtype.kind not in "fiu" or not np.isfinite(told).all():
-        raise DataError(path, "candidates must be whole numbers, similarities finite numbers", "see what wrote it")
-    found: dict[tuple[str, int], float] = {}
-    for row, (query, number, similarity) in enumerate(zip(asked.tolist(), numbers.tolist(), told.tolist(), strict=True)):
-        pair = (query_key(str(query)), number)
-        if pair in found:
-            raise DataError(path, f"row {row}: candidate {number} of query {query} is there twice", "give each pair once")
-        found[pair] = similarity
-    try:
-        return tuple(np.array([found[query_key(query.id), number] for number in query.candidates]) for query in queries)
-    except KeyError as missing:
-        query, number = missing.args[0]
-        raise DataError(path, f"no similarity of candidate {number} of query {query}", "rank the same test folder") from missing
+        fix = "give each one entry for each candidate of each query"
+        raise DataError(path, f"arrays of different shapes: {shapes}", fix)
+    if candidates.dtype.kind not in "iu" or similarities.dtype.kind not in "fiu" or not np.isfinite(similarities).all():
+        problem = "candidates must be whole numbers, similarities finite numbers"
+        raise DataError(path, problem, "look at the program that wrote it")
+    by_pair: dict[tuple[str, int], float] = {}
+    pairs = zip(query_ids.tolist(), candidates.tolist(), similarities.tolist(), strict=True)
+    for index, (query_id, candidate, similarity) in enumerate(pairs):
+        pair = (query_key(str(query_id)), candidate)
+        if pair in by_pair:
+            problem = f"entry {index}: candidate {candidate} of query {query_id} is there twice"
+            raise DataError(path, problem, "give each pair once")
+        by_pair[pair] = similarity
+    for query in queries:
+        for candidate in query.candidates:
+            if (query_key(query.id), candidate) not in by_pair:
+                problem = f"no similarity of candidate {candidate} of query {query_key(query.id)}"
+                raise DataError(path, problem, "rank the same test folder")
+    return tuple(np.array([by_pair[query_key(query.id), candidate] for candidate in query.candidates]) for query in queries)
 
 
 def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds) -> dict[int, np.ndarray]:
-    told = {int(found[1]): arrays[name] for name in arrays if (found := OOF_KEY.fullmatch(name))}
-    if told and str(arrays.get("folds")) != folds.hash:
-        problem = f"its oof arrays are of other folds ({arrays.get('folds')}, now {folds.hash})"
-        raise DataError(path, problem, "make them anew for folds.csv as it is")
-    for fold, similarity in told.items():
-        held = folds.val_idx(fold)
-        shape = (sum(len(data.training.captions[row]) for row in held), len(held))
+    """Fold -> (captions, motions) similarities. DataError where they are of other folds or of another shape."""
+    out_of_fold = {int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))}
+    if out_of_fold and str(arrays.get("folds")) != folds.hash:
+        problem = f"its oof arrays belong to other folds ({arrays.get('folds')}, now {folds.hash})"
+        raise DataError(path, problem, "make them again for folds.csv as it is")
+    for fold, similarity in out_of_fold.items():
+        val_idx = folds.val_idx(fold)
+        shape = (sum(len(data.training.captions[motion_idx]) for motion_idx in val_idx), len(val_idx))
         if similarity.shape != shape or similarity.dtype.kind not in "fiu" or not np.isfinite(similarity).all():
-            problem = f"oof{fold} must be {shape} finite numbers, captions x held-out motions; it is {similarity.dtype} {similarity.shape}"
+            actual = f"{similarity.dtype} {similarity.shape}"
+            problem = f"oof{fold} must be {shape} finite numbers, captions x held-out motions; it is {actual}"
             raise DataError(path, problem, "order motions as folds.csv does, captions as their files do")
-    return told
+    return out_of_fold

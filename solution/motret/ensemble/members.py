@@ -14,7 +14,7 @@ from motret.ensemble.external import ExternalPredictions
 from motret.ensemble.tta import TtaView
 from motret.errors import RunError
 from motret.evaluation import local_score
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.runs import oof
 from motret.runs import run as run_module
 from motret.runs.run import Run, list_runs, same_configuration, select_runs, with_output_dir

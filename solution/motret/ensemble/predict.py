@@ -13,7 +13,7 @@ from motret.ensemble.external import ExternalPredictions
 from motret.ensemble.fit import FittedEnsemble
 from motret.ensemble.inference import Encoder, GalleryEmbeddings
 from motret.ensemble.members import ExternalMember, Member
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 
 Similarities = list[np.ndarray]
 """Of each query to its own candidates, (n_candidates,) each."""

@@ -1,8 +1,8 @@
-"""Query-bank normalisation: motions that are near to every caption step back (Bogolin et al. 2022, dynamic inverted softmax).
+"""Query-bank normalisation against hubs, motions that are near to every caption (Bogolin et al. 2022, dynamic inverted softmax).
 
 The similarity of query q and candidate c becomes exp(beta s_qc) / sum_b exp(beta s_bc) over a bank of training captions b, for the
-queries whose top candidate in the whole gallery is some bank caption's top-1 there. Kept in logarithms and divided by beta, which
-changes no ranking and leaves similarities in their unit: s_qc - log(sum_b exp(beta s_bc)) / beta.
+queries whose top candidate in the whole gallery is some bank caption's top candidate there. It is kept as a logarithm divided by beta,
+which changes no ranking and keeps the unit of similarities: s_qc - log(sum_b exp(beta s_bc)) / beta.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,14 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""What is tried, in units of a similarity whose deviation over the gallery is 1."""
+"""The values tried, for similarities with standard deviation 1 over the gallery."""
 CHUNK_SIZE = 1024
-"""Motions of a gallery that meet the whole bank at a time."""
+"""Motions of a gallery that are compared with the whole bank at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QueryBank:
-    """What a bank says of a gallery of M motions. offset: beta -> (M,) log(sum_b exp(beta s_bc)) / beta; hub: (M,) some caption's top-1."""
+    """Statistics of a bank B over a gallery of M motions.
+
+    offset: beta -> (M,) log(sum_b exp(beta s_bc)) / beta; hub: (M,) whether a motion is some bank caption's top candidate.
+    """
 
     offset: dict[float, np.ndarray]
     hub: np.ndarray
@@ -29,20 +32,24 @@ class QueryBank:
         return np.where(active[:, None], sim_qm - self.offset[beta].astype(sim_qm.dtype), sim_qm)
 
 
-def build_query_bank(similarity: Callable[[slice], np.ndarray], motions: int, betas: Iterable[float] = BETAS) -> QueryBank:
-    """Lets a bank meet a gallery of so many motions. similarity: columns of the gallery -> (bank, columns) similarities."""
-    offset = {beta: np.empty(motions) for beta in betas}
-    highest = top = None
-    for start in range(0, motions, CHUNK_SIZE):
-        columns = slice(start, min(start + CHUNK_SIZE, motions))
-        sim_bm = similarity(columns)
+def build_query_bank(bank_similarity: Callable[[slice], np.ndarray], n_motions: int, betas: Iterable[float] = BETAS) -> QueryBank:
+    """The statistics of a bank, formed for a chunk of the gallery at a time.
+
+    bank_similarity: a slice of m motions of the gallery -> (B, m) similarities of the bank's captions and these.
+    """
+    offset = {beta: np.empty(n_motions) for beta in betas}
+    highest: np.ndarray | None = None
+    top = np.empty(0, dtype=int)
+    for start in range(0, n_motions, CHUNK_SIZE):
+        motions = slice(start, min(start + CHUNK_SIZE, n_motions))
+        sim_bm = bank_similarity(motions)
         largest = sim_bm.max(axis=0)
         for beta in offset:
-            offset[beta][columns] = largest + np.log(np.exp(beta * (sim_bm - largest)).sum(axis=0, dtype=np.float64)) / beta
-        best = sim_bm.max(axis=1)
-        place = start + sim_bm.argmax(axis=1)
-        top = place if highest is None else np.where(best > highest, place, top)
-        highest = best if highest is None else np.maximum(best, highest)
-    hub = np.zeros(motions, dtype=bool)
+            sums = np.exp(beta * (sim_bm - largest)).sum(axis=0, dtype=np.float64)
+            offset[beta][motions] = largest + np.log(sums) / beta
+        chunk_highest, chunk_top = sim_bm.max(axis=1), start + sim_bm.argmax(axis=1)
+        top = chunk_top if highest is None else np.where(chunk_highest > highest, chunk_top, top)
+        highest = chunk_highest if highest is None else np.maximum(chunk_highest, highest)
+    hub = np.zeros(n_motions, dtype=bool)
     hub[top] = True
     return QueryBank(offset, hub)

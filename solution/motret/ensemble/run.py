@@ -150,7 +150,7 @@ class EnsembleResult:
             said.append(
                 f"the local score leaves {', '.join(self.unscored)} out, which has no out-of-fold part: nothing tells that of the mix"
             )
-        said.append(self.fusion.local.line("local score of the other members" if self.unscored else "local"))
+        said.append(self.fusion.local.summary("local score of the other members" if self.unscored else "local"))
         models = {run.name: run for member in self.fusion.members if isinstance(member, Member) for run in member.folds.values()}
         if chosen := run_table.best_epoch_note(list(models.values())):
             said.append(chosen)

@@ -37,7 +37,7 @@ class TtaView:
     """How motions are shown once more. pace: how many times as fast they run; mirror: of their features, and of their captions too."""
 
     name: str
-    pace: float | None = None
+    speed: float | None = None
     mirror: Mirror | None = None
     swapped: bool = False
 
@@ -47,7 +47,7 @@ class ViewedMotions(MotionTensors):
 
     def __init__(self, store: FeatureStore, config: MotionConfig, device: torch.device, view: TtaView):
         super().__init__(store, config, device)
-        self.pace, self.swapped = view.pace, view.swapped
+        self.pace, self.swapped = view.speed, view.swapped
         self.mirror = None if view.mirror is None else view.mirror.to(device)
 
     def gather(self, rows: Tensor, *args, **values) -> MotionBatch:
@@ -73,7 +73,7 @@ class ViewEmbeddings:
 
 def speed_view() -> tuple[TtaView, ...]:
     """Motions faster and slower, their captions as they are."""
-    return tuple(TtaView(f"speed{pace:g}", pace=pace) for pace in SPEEDS)
+    return tuple(TtaView(f"speed{speed:g}", speed=speed) for speed in SPEEDS)
 
 
 def swap_view(run: Run) -> tuple[TtaView, ...]:

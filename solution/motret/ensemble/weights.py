@@ -1,7 +1,7 @@
-"""Weights of an ensemble's members, found on the closed-form score of motions that no member had seen.
+"""Weights of an ensemble's members, fitted on the closed-form score of motions that no member was trained on.
 
-Greedy forward selection with replacement (Caruana et al. 2004) gives a start, single weights are then moved on the simplex, members
-that earn nothing are left out, and equal weights are kept where the search gains no more than its error.
+Greedy forward selection with replacement (Caruana et al. 2004) gives a start. Single weights are then moved on the simplex, members
+that add no more than the standard error are left out, and equal weights stay where the search gains no more than that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,182 +12,188 @@ import numpy as np
 from motret.evaluation import gallery_ranks, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
 
-ROUNDS = 24
+GREEDY_ROUNDS = 24
 """Members that the greedy selection takes at most."""
-MOVES = (0.2, 0.1, 0.05, 0.025)
+STEP_SIZES = (0.2, 0.1, 0.05, 0.025)
 """By how much a single weight is moved, from coarse to fine."""
-ROWS = 256
+CHUNK_SIZE = 256
 """Captions compared at a time."""
 NAN_MARGIN = 1e6
-"""A lead in place of NaN: a member that says NaN must not win."""
+"""A margin in place of NaN: a member with NaN similarities must not win."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContestedPairs:
-    """What the weights decide in one gallery.
+    """The pairs of a caption and a wrong motion that the weights decide, in one gallery of C captions and M motions.
 
-    A motion that all members put below a caption's own stays below it whatever the (non-negative) weights, one that all put above
-    stays above; only the others are kept. better: (C,) motions above in all members; start: (C + 1,) where each caption's contested
-    pairs begin; lead: (members, E) by how much a pair's motion is ahead of the caption's own; owner: (C,); group: (M,).
+    Weights are not negative: a wrong motion that all members score above the right one stays above it, one that all score below stays
+    below. Only the other pairs, P in all, are kept, by caption.
+    n_above: (C,) wrong motions above the right one in all members; offsets: (C + 1,) where each caption's pairs begin;
+    margin: (members, P) by how much the wrong motion scores above the right one; motion_idx: (C,) right motion of each caption;
+    group: (M,) groups of the motions, for standard errors.
     """
 
-    better: np.ndarray
-    start: np.ndarray
-    lead: np.ndarray
+    n_above: np.ndarray
+    offsets: np.ndarray
+    margin: np.ndarray
     motion_idx: np.ndarray
     group: np.ndarray
 
     @classmethod
     def of(cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray) -> "ContestedPairs":
-        """From each member's similarities (C, M) of captions and motions, on one scale."""
-        better, counts, leads = [], [], []
-        for start in range(0, len(motion_idx), ROWS):
-            own = motion_idx[start : start + ROWS]
-            rows, places = slice(start, start + len(own)), np.arange(len(own))
-            lead = np.stack([sim[rows] - sim[rows][places, own][:, None] for sim in similarities]).astype(np.float32)
-            lead[~np.isfinite(lead)] = NAN_MARGIN
-            lead[:, places, own] = -1  # its own motion does not compete
-            above, contested = _split(lead)
-            better.append(above.sum(axis=1))
+        """From each member's similarities (C, M), which are on one scale."""
+        n_above, counts, margins = [], [], []
+        for start in range(0, len(motion_idx), CHUNK_SIZE):
+            right = motion_idx[start : start + CHUNK_SIZE]
+            captions, index = slice(start, start + len(right)), np.arange(len(right))
+            margin = np.stack([scores[captions] - scores[captions][index, right][:, None] for scores in similarities])
+            margin = margin.astype(np.float32)
+            margin[~np.isfinite(margin)] = NAN_MARGIN
+            margin[:, index, right] = -1  # the right motion does not compete with itself
+            above, contested = _split_pairs(margin)
+            n_above.append(above.sum(axis=1))
             counts.append(contested.sum(axis=1))
-            leads.append(lead[:, contested])
-        return cls(np.concatenate(better), _segment_ends(np.concatenate(counts)), np.concatenate(leads, axis=1), motion_idx, group)
+            margins.append(margin[:, contested])
+        return cls(np.concatenate(n_above), _offsets(np.concatenate(counts)), np.concatenate(margins, axis=1), motion_idx, group)
 
-    def standing(self, weights: np.ndarray) -> GalleryRanks:
-        """Where the right motions stand under some weights (members,)."""
-        ahead = weights.astype(np.float32) @ self.lead
-        return GalleryRanks(self.better + self._count(ahead > 0), self._count(ahead == 0), self.motion_idx, self.group)
-
-    def only(self, members: Sequence[int] | np.ndarray) -> "ContestedPairs":
-        """The contest of some of the members."""
-        lead = self.lead[np.asarray(members)]
-        above, contested = _split(lead)
-        return ContestedPairs(
-            self.better + self._count(above), _segment_ends(self._count(contested)), lead[:, contested], self.motion_idx, self.group
+    def ranks(self, weights: np.ndarray) -> GalleryRanks:
+        """Ranks of the right motions under these weights (members,)."""
+        margin = weights.astype(np.float32) @ self.margin
+        return GalleryRanks(
+            self.n_above + self._count_by_caption(margin > 0), self._count_by_caption(margin == 0), self.motion_idx, self.group
         )
 
-    def _count(self, pairs: np.ndarray) -> np.ndarray:
-        """(C,) how many of each caption's pairs (E,) are marked."""
-        return np.diff(np.searchsorted(np.flatnonzero(pairs), self.start))
+    def only(self, member_idx: Sequence[int] | np.ndarray) -> "ContestedPairs":
+        """The pairs that the weights of some of the members decide."""
+        margin = self.margin[np.asarray(member_idx)]
+        above, contested = _split_pairs(margin)
+        offsets = _offsets(self._count_by_caption(contested))
+        n_above = self.n_above + self._count_by_caption(above)
+        return ContestedPairs(n_above, offsets, margin[:, contested], self.motion_idx, self.group)
+
+    def _count_by_caption(self, mask: np.ndarray) -> np.ndarray:
+        """(C,) how many of each caption's pairs are set in a mask (P,)."""
+        return np.diff(np.searchsorted(np.flatnonzero(mask), self.offsets))
 
 
-def _split(lead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where all members (the first axis) put a motion above, and where they do not agree."""
-    above, below = lead[0] > 0, lead[0] < 0
-    for other in lead[1:]:
-        above &= other > 0
-        below &= other < 0
+def _split_pairs(margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two masks: pairs whose wrong motion all members (the first axis) score above, and pairs on which they differ."""
+    above, below = margin[0] > 0, margin[0] < 0
+    for of_member in margin[1:]:
+        above &= of_member > 0
+        below &= of_member < 0
     return above, ~(above | below)
 
 
-def _segment_ends(counts: np.ndarray) -> np.ndarray:
+def _offsets(counts: np.ndarray) -> np.ndarray:
+    """(N + 1,) where each of N segments of these lengths begins, and the last ends."""
     return np.concatenate([[0], counts.cumsum()])
 
 
 class WeightSearch:
-    """Chooses weights on some galleries; what was searched once is kept, since nested choices share their searches."""
+    """Fits weights on some of the galleries; searches are cached, since nested fits share them."""
 
     def __init__(self, contests: Mapping[int, ContestedPairs]):
-        self.contests, self.found = contests, {}
+        self.contests = contests
+        self.cache: dict[tuple[int, ...], np.ndarray] = {}
 
-    def choose(self, folds: Sequence[int]) -> np.ndarray:
+    def fit(self, folds: Sequence[int]) -> np.ndarray:
         """Weights (members,) that sum to 1, fitted on the galleries of these folds.
 
-        Equal ones, of all members or of those that the search takes, where the search gains no more than its error over them. The gain
-        is told by each gallery for the weights found on the others; with one gallery alone it is the gain there.
+        Equal weights, of all members or of those that the search takes, stay where the search gains no more than the standard error.
+        The gain is measured on each gallery with the weights found on the others; with one gallery alone, on that gallery.
         """
-        found = self.search(tuple(folds))
-        told = {folds[0]: found}
+        weights = self.search(tuple(folds))
+        nested = {folds[0]: weights}
         if len(folds) > 1:
-            told = {fold: self.search(tuple(other for other in folds if other != fold)) for fold in folds}
-        galleries = [self.contests[fold] for fold in told]
-        everybody = np.full(len(found), 1 / len(found))
-        if not improves_on_equal(galleries, list(told.values()), [everybody] * len(told)):
-            return everybody
-        return (
-            found
-            if improves_on_equal(galleries, list(told.values()), [_equal_weights(own) for own in told.values()])
-            else _equal_weights(found)
-        )
+            nested = {fold: self.search(tuple(other for other in folds if other != fold)) for fold in folds}
+        contests, searched = [self.contests[fold] for fold in nested], list(nested.values())
+        equal = np.full(len(weights), 1 / len(weights))
+        if not improves(contests, searched, [equal] * len(nested)):
+            return equal
+        if improves(contests, searched, [_equal_weights(of_fold) for of_fold in searched]):
+            return weights
+        return _equal_weights(weights)
 
     def search(self, folds: tuple[int, ...]) -> np.ndarray:
-        """The best weights that are found on some galleries."""
-        if folds not in self.found:
-            self.found[folds] = search_weights([self.contests[fold] for fold in folds])
-        return self.found[folds]
+        """The best weights that the search finds on some galleries."""
+        if folds not in self.cache:
+            self.cache[folds] = search_weights([self.contests[fold] for fold in folds])
+        return self.cache[folds]
 
 
 def _equal_weights(weights: np.ndarray) -> np.ndarray:
-    """The same weight for all that have one."""
-    return (weights > 0) / np.count_nonzero(weights)
+    """The same weight for all members that have one."""
+    return np.asarray((weights > 0) / np.count_nonzero(weights))
 
 
 def search_weights(contests: Sequence[ContestedPairs]) -> np.ndarray:
-    """The best weights (members,) that are found on these galleries."""
-    start = greedy(contests)
+    """The best weights (members,) that the search finds on these galleries."""
+    start = select_greedily(contests)
     used = np.flatnonzero(start)
-    among = [contest.only(used) for contest in contests]  # far fewer pairs where somebody useless is left out
-    found = np.zeros(len(start))
-    found[used] = prune(among, refine(among, start[used]))
-    return found
+    contests = [contest.only(used) for contest in contests]  # far fewer pairs without the useless members
+    weights = np.zeros(len(start))
+    weights[used] = prune(contests, refine(contests, start[used]))
+    return weights
 
 
-def improves_on_equal(contests: Sequence[ContestedPairs], weights: Sequence[np.ndarray], simple: Sequence[np.ndarray]) -> bool:
-    """Whether the weights of each gallery are better than simpler ones by more than the standard error of the difference."""
-    one, other = ([contest.standing(own) for contest, own in zip(contests, chosen, strict=True)] for chosen in (weights, simple))
-    gain = metrics.cluster_robust_mean(
-        gallery_ranks.motion_values(one) - gallery_ranks.motion_values(other), gallery_ranks.motion_groups(one)
+def improves(contests: Sequence[ContestedPairs], weights: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> bool:
+    """Whether the weights, one for each gallery, score above a baseline's by more than the standard error of the difference."""
+    ranks, baseline_ranks = (
+        [contest.ranks(of_gallery) for contest, of_gallery in zip(contests, chosen, strict=True)] for chosen in (weights, baseline)
     )
+    gains = gallery_ranks.motion_values(ranks) - gallery_ranks.motion_values(baseline_ranks)
+    gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups(ranks))
     return gain.mean > gain.error
 
 
-def objective(contests: Sequence[ContestedPairs], weights: np.ndarray) -> float:
-    """The local score under some weights."""
-    return float(gallery_ranks.motion_values([contest.standing(weights) for contest in contests]).mean())
+def mean_score(contests: Sequence[ContestedPairs], weights: np.ndarray) -> float:
+    """The local score over these galleries under some weights, which the search maximises."""
+    return float(gallery_ranks.motion_values([contest.ranks(weights) for contest in contests]).mean())
 
 
-def greedy(contests: Sequence[ContestedPairs]) -> np.ndarray:
-    """Adds the member that helps most, again and again (one may be taken repeatedly), and returns the best mixture on the way."""
-    count = len(contests[0].lead)
-    taken, best, highest, worse = np.zeros(count), np.zeros(count), -np.inf, 0
-    for _ in range(ROUNDS):
-        scores = [objective(contests, taken + one) for one in np.eye(count)]
-        taken[int(np.argmax(scores))] += 1
-        worse = 0 if max(scores) > highest else worse + 1
-        if not worse:
-            best, highest = taken / taken.sum(), max(scores)
-        if worse > 2:
+def select_greedily(contests: Sequence[ContestedPairs]) -> np.ndarray:
+    """Adds the member that helps most, again and again (one may be taken repeatedly); returns the best mixture on the way."""
+    n_members = len(contests[0].margin)
+    counts, best, highest, rounds_below = np.zeros(n_members), np.zeros(n_members), -np.inf, 0
+    for _ in range(GREEDY_ROUNDS):
+        scores = [mean_score(contests, counts + member) for member in np.eye(n_members)]
+        counts[int(np.argmax(scores))] += 1
+        rounds_below = 0 if max(scores) > highest else rounds_below + 1
+        if not rounds_below:
+            best, highest = counts / counts.sum(), max(scores)
+        if rounds_below > 2:
             break
     return best
 
 
 def refine(contests: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
     """Moves single weights up and down on the simplex while the score rises."""
-    best, highest = weights, objective(contests, weights)
-    for size in MOVES:
+    best, highest = weights, mean_score(contests, weights)
+    for size in STEP_SIZES:
         rises = len(weights) > 1
         while rises:
             rises = False
-            for member in range(len(weights)):
+            for member_idx in range(len(weights)):
                 for step in (size, -size):
                     moved = best.copy()
-                    moved[member] = max(0.0, moved[member] + step)
+                    moved[member_idx] = max(0.0, moved[member_idx] + step)
                     if not moved.sum() or np.array_equal(moved, best):
                         continue
                     moved /= moved.sum()
-                    if (reached := objective(contests, moved)) > highest:
-                        best, highest, rises = moved, reached, True
+                    if (score := mean_score(contests, moved)) > highest:
+                        best, highest, rises = moved, score, True
     return best
 
 
 def prune(contests: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
-    """Leaves out members, the cheapest first, while what they add is within its error."""
+    """Leaves out members, the least useful first, while what each adds is within its standard error."""
     while np.count_nonzero(weights) > 1:
-        without = [weights * (np.arange(len(weights)) != member) for member in np.flatnonzero(weights)]
-        cheapest = max(without, key=lambda rest: objective(contests, rest))
-        kept = np.flatnonzero(cheapest)
-        cheapest[kept] = refine([contest.only(kept) for contest in contests], cheapest[kept] / cheapest.sum())
-        if improves_on_equal(contests, [weights] * len(contests), [cheapest] * len(contests)):
+        without_one = [weights * (np.arange(len(weights)) != idx) for idx in np.flatnonzero(weights)]
+        smaller = max(without_one, key=lambda candidate: mean_score(contests, candidate))
+        used = np.flatnonzero(smaller)
+        smaller[used] = refine([contest.only(used) for contest in contests], smaller[used] / smaller.sum())
+        if improves(contests, [weights] * len(contests), [smaller] * len(contests)):
             break
-        weights = cheapest
+        weights = smaller
     return weights

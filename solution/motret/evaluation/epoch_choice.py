@@ -19,14 +19,17 @@ class EpochChoice:
     """Scores (folds,) of the last epoch, of each fold's own best, and of the epoch with the best mean over the other folds."""
 
     last: np.ndarray
-    own: np.ndarray
-    others: np.ndarray
+    best_on_fold: np.ndarray
+    best_on_other_folds: np.ndarray
 
-    def line(self) -> str:
+    def summary(self) -> str:
         """For people: the means, and the gains over the last epoch, paired over folds."""
         return (
-            f"epoch choice, mean of {len(self.last)} folds: last {self.last.mean():.4f}; best on the fold itself {self.own.mean():.4f} "
-            f"({_gain(self.own - self.last)}); best on the other folds {self.others.mean():.4f} ({_gain(self.others - self.last)})"
+            f"epoch choice, mean of {len(self.last)} folds: last {self.last.mean():.4f}; "
+            f"best on the fold itself {self.best_on_fold.mean():.4f} "
+            f"({_gain(self.best_on_fold - self.last)}); "
+            f"best on the other folds {self.best_on_other_folds.mean():.4f} "
+            f"({_gain(self.best_on_other_folds - self.last)})"
         )
 
 

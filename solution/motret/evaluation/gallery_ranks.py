@@ -34,6 +34,26 @@ class GalleryRanks:
         return metrics.motion_scores(self.better, self.tied, self.motion_idx, len(self.group))
 
 
+@dataclass(frozen=True)
+class LocalScore:
+    """What some members score together on motions they had not seen.
+
+    score: expected competition score; retrieval: recalls over a fold's whole gallery, weighted by captions, in both directions;
+    by_fold: the score of each fold.
+    """
+
+    score: Score
+    by_fold: dict[int, Score]
+    retrieval: dict[str, dict[str, float]]
+
+    def summary(self, name: str) -> str:
+        """`name: score 0.7312 +- 0.0041 (...)`."""
+        folds = f"{len(self.by_fold)} fold{'s' if len(self.by_fold) != 1 else ''}"
+        pools = sorted({min(challenge.POOL_SIZE, score.motions) for score in self.by_fold.values()})  # a smaller fold is its own pool
+        drawn = f"pools of {' to '.join(map(str, pools[:1] + pools[1:][-1:]))}"
+        return f"{name}: score {self.score} ({self.score.motions} motions in {self.score.groups} groups, {folds}, {drawn})"
+
+
 def motion_values(standings: Sequence[GalleryRanks]) -> np.ndarray:
     """Expected scores of the motions of several galleries, one after the other."""
     return np.concatenate([standing.values() for standing in standings])

@@ -1,74 +1,22 @@
 """Similarities to rankings: members on one scale, their mean, the local score it earns, the rows of a submission."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from motret.data.folds import Folds
 from motret.errors import RunError
 from motret.evaluation import gallery_ranks, metrics
-from motret.evaluation.gallery_ranks import GalleryRanks
+from motret.evaluation.gallery_ranks import GalleryRanks, LocalScore
 from motret.evaluation.metrics import Score
-from motret.formats import challenge
+from motret.evaluation.z_score import ZScore
 from motret.runs import oof
 from motret.runs.oof import OutOfFold
 from motret.runs.run import Run, folds_of_runs
 
 PART_WEIGHTS = (0.1, 0.2, 0.4, 0.8)
 """What `--part_weight auto` tries beside 0."""
-
-
-@dataclass(frozen=True)
-class LocalScore:
-    """What some members score together on motions they had not seen.
-
-    score: expected competition score; retrieval: recalls over a fold's whole gallery, weighted by captions, in both directions;
-    by_fold: the score of each fold.
-    """
-
-    score: Score
-    by_fold: dict[int, Score]
-    retrieval: dict[str, dict[str, float]]
-
-    def line(self, name: str) -> str:
-        """`name: score 0.7312 +- 0.0041 (...)`."""
-        folds = f"{len(self.by_fold)} fold{'s' if len(self.by_fold) != 1 else ''}"
-        pools = sorted({min(challenge.POOL_SIZE, score.motions) for score in self.by_fold.values()})  # a smaller fold is its own pool
-        drawn = f"pools of {' to '.join(map(str, pools[:1] + pools[1:][-1:]))}"
-        return f"{name}: score {self.score} ({self.score.motions} motions in {self.score.groups} groups, {folds}, {drawn})"
-
-
-@dataclass(frozen=True)
-class ZScore:
-    """Mean and deviation of a member's similarities over the gallery it had not seen: they put members on one scale."""
-
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, similarity: np.ndarray) -> "ZScore":
-        return cls(float(similarity.mean()), max(float(similarity.std()), 1e-12))
-
-    @classmethod
-    def of_vectors(cls, text: np.ndarray, motion: np.ndarray) -> "ZScore":
-        """That of the products (C, M) of vectors (C, d) and (M, d), which are not made.
-
-        Their mean is the product of the mean vectors. The mean of their squares is sum(A * B) / (C M) with A, B: (d, d) the sums of
-        outer products of the vectors with themselves.
-        """
-        one, other = text.astype(np.float64), motion.astype(np.float64)
-        mean = float(one.mean(axis=0) @ other.mean(axis=0))
-        square = float(((one.T @ one) * (other.T @ other)).sum()) / (len(one) * len(other))
-        return cls(mean, max(max(square - mean**2, 0.0) ** 0.5, 1e-12))
-
-    @classmethod
-    def mean_of(cls, scales: Sequence["ZScore"]) -> "ZScore":
-        """For a model that has no gallery of its own."""
-        return cls(float(np.mean([scale.mean for scale in scales])), float(np.mean([scale.deviation for scale in scales])))
-
-    def __call__(self, similarity: np.ndarray) -> np.ndarray:
-        return (similarity - self.mean) / self.deviation
 
 
 def fold_similarity(members: Sequence[Run], fold: int, weights: Sequence[float] | None = None) -> tuple[np.ndarray, OutOfFold]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from motret.data.folds import Folds
 from motret.evaluation import epoch_choice, local_score
-from motret.evaluation.local_score import LocalScore
+from motret.evaluation.gallery_ranks import LocalScore
 from motret.formats import challenge
 from motret.runs import history
 from motret.runs.run import Run
@@ -90,4 +90,4 @@ def _run_details(one: ScoredRun) -> list[str]:
     for way, table in one.local.retrieval.items():
         said.append(f"  {way.replace('_', ' ')}, whole fold: " + ", ".join(f"{name} {value:.4g}" for name, value in table.items()))
     choice = epoch_choice.epoch_choice_of_run(one.run)
-    return [*said, f"  {choice.line()}"] if choice else said
+    return [*said, f"  {choice.summary()}"] if choice else said

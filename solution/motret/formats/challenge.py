@@ -1,27 +1,44 @@
-"""Reads the competition's input: ids, captions, motions, the training set (`queries` reads the test); every check and its error.
+"""Reads the competition's training set: ids, captions, files of motions, groups.
 
-Whatever is wrong is a `DataError` that names the file, the fault and the mend. Nothing is ever unpickled, and no path is built
-from what a data file says: ids are looked up among the files that a folder holds.
+Whatever is wrong is a `DataError` that names the file, the problem and the fix. No path is built
+from the content of a data file: ids are looked up among the files that a folder holds. `queries`
+reads the test.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from motret.errors import DataError, warn
-from motret.formats.text_files import canonical_ids, id_order, is_number, preview, read_captions, read_csv, read_text
+from motret.formats.text_files import (
+    canonical_ids,
+    id_order,
+    is_number,
+    preview,
+    read_captions,
+    read_csv,
+    read_text,
+)
 from motret.skeleton import SMPL
 
-Text = TypeVar("Text")
+TOP_K = 10
+"""Candidates per query in a submission."""
+POOL_SIZE = 32
+"""Candidates per query in the competition."""
 
-NO_DATA_FIX = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
+NO_DATA_FIX = (
+    "put the competition's data there or give --data_dir; "
+    "`python solution/sample.py` makes a generated one"
+)
+
+Text = TypeVar("Text")
+"""Whatever the captions of an id are read from: a file, or an id in a larger file."""
 
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A training file left out, and why: a line of the data report."""
+    """A training file that is left out, and why: a line of the data report."""
 
     file: str
     problem: str
@@ -29,7 +46,10 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The motions that have captions, in the order of train.txt and val.txt (sorted where there is no train.txt)."""
+    """The motions that have captions, in the order of train.txt and val.txt.
+
+    Without train.txt they are sorted by id.
+    """
 
     root: Path
     ids: tuple[str, ...]
@@ -39,48 +59,59 @@ class TrainingSet:
     captions: tuple[tuple[str, ...], ...]
     """The captions of each id, at least one."""
     groups: dict[str, str] | None
-    """The group of each id, by groups.csv; None where there is no such file."""
+    """The group of each id, from groups.csv; None where there is no such file."""
     skipped: tuple[SkippedFile, ...]
     rotations: bool = True
     """Whether the motions hold joint rotations."""
     skeleton: str = SMPL.name
-    """The joints of their bodies, as `Skeleton.spec` tells them."""
+    """The joints of the bodies, as `Skeleton.spec` writes them."""
     fps: float | None = None
-    """Frames a second, where the data say so."""
+    """Frames per second, where the data say so."""
 
     def subset(self, ids: Iterable[str]) -> "TrainingSet":
-        """The same set restricted to some of its canonical ids, in its own order. An id it does not hold: DataError."""
-        wanted = set(ids)
-        if unknown := wanted.difference(self.ids):
-            raise DataError(self.root, f"no training motion {preview(unknown)}", "make the folds again for this data")
-        kept = [row for row, name in enumerate(self.ids) if name in wanted]
+        """The same set restricted to some of its canonical ids; the order stays.
+
+        DataError for an id that the set does not have.
+        """
+        requested = set(ids)
+        if unknown := requested.difference(self.ids):
+            problem = f"no training motion {preview(unknown)}"
+            raise DataError(self.root, problem, "make the folds again for this data")
+        indices = [index for index, name in enumerate(self.ids) if name in requested]
+        names = tuple(self.ids[index] for index in indices)
         return replace(
             self,
-            ids=tuple(self.ids[row] for row in kept),
-            paths=tuple(self.paths[row] for row in kept),
-            captions=tuple(self.captions[row] for row in kept),
-            groups=None if self.groups is None else {self.ids[row]: self.groups[self.ids[row]] for row in kept},
+            ids=names,
+            paths=tuple(self.paths[index] for index in indices),
+            captions=tuple(self.captions[index] for index in indices),
+            groups=None if self.groups is None else {name: self.groups[name] for name in names},
         )
 
 
-# ---- the training set
+# ---- reading
 
 
 def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
-    """The training set of a data folder: train.txt and val.txt (without train.txt every id with motion and text), texts, groups.csv.
+    """The training set of a data folder, by train.txt, val.txt, texts/ and groups.csv.
 
-    Motions are not opened. id_width: digits of numeric ids, by default those of the widest file name. An id without motion, without
-    text or with a text that cannot be read, and a second mention in the lists, are left out and listed; `strict` makes each of them
-    fatal.
+    Without train.txt every id with a motion and a text is taken. Motions are not opened.
+
+    id_width: digits of numeric ids, by default those of the widest file name; strict: makes each
+    problem fatal that otherwise leaves an id out (no motion, no text, an unreadable text, a second
+    mention in the lists).
     """
     if not root.is_dir():
         raise DataError(root, "no such folder", NO_DATA_FIX)
-    motion_files, text_files = _list_files(root / "motions", ".npy"), _list_files(root / "texts", ".txt")
-    digits = [len(path.stem.strip()) for path in (*motion_files, *text_files) if is_number(path.stem.strip())]
-    width = id_width or max(digits, default=1)
+    motion_files = _list_files(root / "motions", ".npy")
+    text_files = _list_files(root / "texts", ".txt")
+    stems = [path.stem.strip() for path in (*motion_files, *text_files)]
+    width = id_width or max((len(stem) for stem in stems if is_number(stem)), default=1)
     motions, texts = paths_by_id(motion_files, width), paths_by_id(text_files, width)
-    sides = {"motions": [path.stem for path in motions.values()], "texts": [path.stem for path in texts.values()]}
-    return build_training_set(root, motions, texts, read_captions, sides, width, strict)
+    raw_ids = {
+        "motions": [path.stem for path in motions.values()],
+        "texts": [path.stem for path in texts.values()],
+    }
+    return build_training_set(root, motions, texts, read_captions, raw_ids, width, strict)
 
 
 def build_training_set(
@@ -88,132 +119,185 @@ def build_training_set(
     motions: Mapping[str, Path],
     texts: Mapping[str, Text],
     captions_of: Callable[[Text], tuple[str, ...]],
-    sides: Mapping[str, Sequence[str]],
+    raw_ids: Mapping[str, Sequence[str]],
     width: int,
     strict: bool,
-    faults: Iterable[DataError] = (),
+    earlier: Iterable[DataError] = (),
 ) -> TrainingSet:
-    """The training set of these motions and texts, by canonical id: those that the lists name, or all that have both.
+    """The training set of motions and texts by canonical id: those in the lists, or all with both.
 
-    captions_of: the captions of a text, or a DataError; sides: where motions and texts stand in `root`, and their ids as written
-    there; faults: those met before.
+    captions_of: the captions of a text, or a DataError; raw_ids: the two folders or files in `root`
+    that motions and texts come from, with the ids as written there; earlier: problems met before.
     """
-    lists = {file: read_ids(file) for file in (root / "train.txt", root / "val.txt") if (root / "train.txt").exists() and file.exists()}
+    lists = _read_lists(root)
     listed = [name for ids in lists.values() for name in ids]
-    before = list(faults)
-    faults = [*before, *(_unusable(lists, width, motions, texts) if lists else _unpaired(root, motions, texts, list(sides)))]
-    wanted = dict.fromkeys(canonical_ids(listed, width)) if lists else sorted(motions, key=id_order)
-    paired = [name for name in wanted if name in motions and name in texts]
+    earlier = list(earlier)
+    if lists:
+        problems = [*earlier, *_unusable_ids(lists, width, motions, texts)]
+        requested: Iterable[str] = dict.fromkeys(canonical_ids(listed, width))
+    else:
+        problems = [*earlier, *_unpaired_ids(root, motions, texts, list(raw_ids))]
+        requested = sorted(motions, key=id_order)
+    paired = [name for name in requested if name in motions and name in texts]
     if not paired:
-        raise _empty_dataset(root, sides, listed, before)
+        raise _empty_dataset_error(root, raw_ids, listed, earlier)
 
     captions: dict[str, tuple[str, ...]] = {}
     for name in paired:
         try:
             captions[name] = captions_of(texts[name])
-        except DataError as fault:
-            faults.append(fault)
-    if faults and strict:
-        raise faults[0]
+        except DataError as error:
+            problems.append(error)
+    if problems and strict:
+        raise problems[0]
     if not captions:
-        raise _empty_dataset(root, sides, listed, faults)
+        raise _empty_dataset_error(root, raw_ids, listed, problems)
     return TrainingSet(
         root=root,
         ids=tuple(captions),
         paths=tuple(motions[name] for name in captions),
         captions=tuple(captions.values()),
         groups=_read_groups(root / "groups.csv", tuple(captions), width),
-        skipped=tuple(SkippedFile(fault.path, fault.problem) for fault in faults),
+        skipped=tuple(SkippedFile(error.path, error.problem) for error in problems),
     )
 
 
 def _list_files(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder with that suffix, sorted; hidden ones (a Mac's `._00001.npy`) are none."""
+    """The files of a folder with that suffix, sorted; hidden ones (`._00001.npy`) do not count."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder", NO_DATA_FIX)
-    return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "." and path.is_file())
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix == suffix and path.name[0] != "." and path.is_file()
+    )
 
 
-def paths_by_id(files: Sequence[Path], width: int) -> dict[str, Path]:
-    """The files, or folders, by canonical id; two that would become one id are a DataError."""
-    found: dict[str, Path] = {}
-    names = [path.stem if path.suffix in (".npy", ".txt") else path.name for path in files]
-    for name, path in zip(canonical_ids(names, width), files, strict=True):
-        if name in found:
-            raise DataError(path, f"has the same id {name} as {found[name].name}", "take one of the two files away")
-        found[name] = path
-    return found
+def paths_by_id(paths: Sequence[Path], width: int) -> dict[str, Path]:
+    """Files or folders by canonical id; two with the same id are a DataError."""
+    by_id: dict[str, Path] = {}
+    names = [path.stem if path.suffix in (".npy", ".txt") else path.name for path in paths]
+    for name, path in zip(canonical_ids(names, width), paths, strict=True):
+        if name in by_id:
+            problem = f"has the same id {name} as {by_id[name].name}"
+            raise DataError(path, problem, "remove one of the two files")
+        by_id[name] = path
+    return by_id
 
 
-def read_ids(listing: Path) -> list[str]:
-    """The ids of a list as they stand, in order, repetitions too; of file names (`00000.npy`, `00000.txt`) the stems, once for all files of
-    one id. An empty file or an id that is a path is a DataError.
+# ---- lists of ids
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids in a list as they are written, in order, repetitions included.
+
+    The list may hold file names (`00000.npy`, `00000.txt`): then the stems are the ids, each once
+    for all files of it. DataError for a list without ids, and for an id that is a path.
     """
-    lines = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     ids = []
-    kinds: dict[str, set[str]] = {}
-    for stem, kind in (re.fullmatch(r"(.+?)(\.npy|\.txt)?", line, re.I).groups(default="") for line in lines):
-        seen = kinds.setdefault(stem, set())
-        if not seen or kind in seen:
+    suffixes: dict[str, set[str]] = {}  # of the lines with each stem
+    for line in lines:
+        stem = line[:-4] if len(line) > 4 and line[-4:].lower() in (".npy", ".txt") else line
+        suffix = line[len(stem) :]
+        earlier = suffixes.setdefault(stem, set())
+        if not earlier or suffix in earlier:
             ids.append(stem)
-        seen.add(kind)
+        earlier.add(suffix)
     if not ids:
-        raise DataError(listing, "no id in it", "list the training ids, one a line, or take the file away to train on all")
+        fix = "list the training ids, one per line, or remove the file to train on all"
+        raise DataError(path, "no id in it", fix)
     for name in ids:
         if "/" in name or "\\" in name or ".." in name:
-            raise DataError(listing, f"id {name!r} is a path", "write bare ids: no folder, no '..'")
+            raise DataError(path, f"id {name!r} is a path", "write bare ids: no folder, no '..'")
     return ids
 
 
-def _unusable(lists: Mapping[Path, list[str]], width: int, motions: Mapping[str, Path], texts: Mapping[str, Text]) -> Iterator[DataError]:
-    """What is wrong with the lines of train.txt and val.txt: repeated ids, ids without a motion or a text."""
+def _read_lists(root: Path) -> dict[Path, list[str]]:
+    """The ids of train.txt and val.txt; without train.txt there are no lists."""
+    if not (root / "train.txt").exists():
+        return {}
+    paths = (root / "train.txt", root / "val.txt")
+    return {path: read_ids(path) for path in paths if path.exists()}
+
+
+# ---- problems
+
+
+def _unusable_ids(
+    lists: Mapping[Path, list[str]],
+    width: int,
+    motions: Mapping[str, Path],
+    texts: Mapping[str, Text],
+) -> Iterator[DataError]:
+    """The problems of the lists: repeated ids, ids without a motion or a text."""
     seen = set()
-    for listing, listed in lists.items():
+    for path, listed in lists.items():
         for raw, name in zip(listed, canonical_ids(listed, width), strict=True):
             if name in seen:
-                yield DataError(listing, f"id {raw} is listed more than once", "keep one line of it")
-            else:
-                lacks = [kind for kind, files in (("motion", motions), ("text", texts)) if name not in files]
-                if lacks:
-                    yield DataError(listing, f"id {raw} has no {' and no '.join(lacks)}", "add what is missing or take the line out")
+                problem = f"id {raw} is listed more than once"
+                yield DataError(path, problem, "keep one of its lines")
+                continue
             seen.add(name)
+            files = (("motion", motions), ("text", texts))
+            if missing := [kind for kind, by_id in files if name not in by_id]:
+                problem = f"id {raw} has no {' and no '.join(missing)}"
+                yield DataError(path, problem, "add what is missing or remove the line")
 
 
-def _unpaired(root: Path, motions: Mapping[str, Path], texts: Mapping[str, Text], sides: Sequence[str]) -> Iterator[DataError]:
-    """Without train.txt: one fault for all motions without text, and one for all texts without motion."""
-    lonely = (("text", motions.keys() - texts.keys()), ("motion", texts.keys() - motions.keys()))
-    for folder, (kind, lone) in zip(sides, lonely, strict=True):
-        if lone:
+def _unpaired_ids(
+    root: Path, motions: Mapping[str, Path], texts: Mapping[str, Text], sources: Sequence[str]
+) -> Iterator[DataError]:
+    """Without train.txt: one problem for motions without text, one for texts without motion.
+
+    sources: the folders or files in `root` that motions and texts come from.
+    """
+    unpaired = (("text", motions.keys() - texts.keys()), ("motion", texts.keys() - motions.keys()))
+    for source, (missing, ids) in zip(sources, unpaired, strict=True):
+        if ids:
+            problem = f"{len(ids)} without {missing}: {preview(ids)}"
             yield DataError(
-                root / folder, f"{len(lone)} without {kind}: {preview(lone)}", f"add each its {kind} or list the ids in train.txt"
+                root / source, problem, f"add each {missing} or list the ids to use in train.txt"
             )
 
 
-def _empty_dataset(root: Path, sides: Mapping[str, Sequence[str]], listed: Sequence[str], faults: Sequence[DataError]) -> DataError:
-    """The error of a data folder in which no id has motion and text: examples of all sides show how their names differ."""
+def _empty_dataset_error(
+    root: Path,
+    raw_ids: Mapping[str, Sequence[str]],
+    listed: Sequence[str],
+    problems: Sequence[DataError],
+) -> DataError:
+    """The error where no id has both motion and text, with examples of ids from all sources."""
+    sources = dict(raw_ids) | ({"train.txt": listed} if listed else {})
     examples = ", ".join(
-        f"{side if '.' in side else side + '/'} ids e.g. [{', '.join(ids[:3])}]"
-        for side, ids in (*sides.items(), *([("train.txt", listed)] if listed else []))
+        f"{source if '.' in source else source + '/'} ids e.g. [{', '.join(ids[:3])}]"
+        for source, ids in sources.items()
     )
-    first = f"; first fault: {faults[0].path}: {faults[0].problem}" if faults else ""
-    fix = "give motion, text and train.txt the same ids; numbers meet whatever their zeros, --id_width sets their digits"
-    return DataError(root, f"empty dataset, no id has both a motion and a text: {examples}{first}", fix)
+    first = f"; first problem: {problems[0].path}: {problems[0].problem}" if problems else ""
+    problem = f"empty dataset, no id has both a motion and a text: {examples}{first}"
+    fix = (
+        "give motion, text and train.txt the same ids; leading zeros of numbers do not matter, "
+        "--id_width sets their digits"
+    )
+    return DataError(root, problem, fix)
+
+
+# ---- groups
 
 
 def _read_groups(path: Path, ids: Collection[str], width: int) -> dict[str, str] | None:
-    """The group of each id by groups.csv, None without the file; an id that is not in it is a group of its own, aloud."""
+    """The group of each id in groups.csv, None without the file.
+
+    An id that is not in it gets a group of its own, with a warning.
+    """
     if not path.exists():
         return None
     groups: dict[str, str] = {}
-    for line, (raw, group) in read_csv(path, ("id", "group")):
+    for line_number, (raw, group) in read_csv(path, ("id", "group")):
         if groups.setdefault(canonical_ids([raw], width)[0], group) != group:
-            raise DataError(path, f"line {line}: id {raw} is in two groups", "keep one of them")
-    if alone := [name for name in ids if name not in groups]:
-        warn(path, f"no group for {len(alone)} of {len(ids)} training ids: {preview(alone)}", "each gets a group of its own")
+            problem = f"line {line_number}: id {raw} is in two groups"
+            raise DataError(path, problem, "keep one of them")
+    if missing := [name for name in ids if name not in groups]:
+        problem = f"no group for {len(missing)} of {len(ids)} training ids: {preview(missing)}"
+        warn(path, problem, "each gets a group of its own")
     return {name: groups.get(name, f"own:{name}") for name in ids}
-
-
-TOP_K = 10
-"""Candidates of a query that a submission names."""
-POOL_SIZE = 32
-"""Candidates of a query in the competition."""

@@ -1,4 +1,7 @@
-"""Numbers in .npy files, with a fault for every way in which such a file can be none. Nothing is ever unpickled."""
+"""Motions in .npy files. Every way in which such a file can be broken has its `DataError`.
+
+Nothing is ever unpickled.
+"""
 
 import io
 import math
@@ -11,12 +14,20 @@ import numpy as np
 from numpy.lib import format as npy
 
 from motret.errors import DataError
-from motret.formats.text_files import read_bytes
+from motret.formats.text_files import read_bytes, unreadable_error
 from motret.skeleton import PERSONS_BY_COLUMNS
+
+BODY_FILE = "holistic.npy"
+"""The one file name whose motion is (frames, joints, 3): positions alone, as in split_joints/."""
+CANDIDATE_NAME = re.compile(r"motion_\d+\.npy")
+"""File names of a test's candidates, whose motions may have that form too."""
+RESAVE_FIX = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
+
+# ---- .npy files
 
 
 class NpyHeader(NamedTuple):
-    """What an .npy file says of itself; offset: of its first number, in bytes."""
+    """The header of an .npy file; offset: of its first number, in bytes."""
 
     shape: tuple[int, ...]
     order: str
@@ -25,7 +36,10 @@ class NpyHeader(NamedTuple):
 
 
 def read_npy_header(stream: BinaryIO, size: int, path: Path, fix: str) -> NpyHeader:
-    """The header of a whole .npy file of numbers; size: bytes of the file; path and mend: for errors, which are DataErrors."""
+    """The header of an .npy file, after checking that the file is whole and holds numbers.
+
+    size: bytes of the file; path, fix: for errors, which are DataErrors.
+    """
     if not size:
         raise DataError(path, "empty file", fix)
     try:
@@ -33,111 +47,144 @@ def read_npy_header(stream: BinaryIO, size: int, path: Path, fix: str) -> NpyHea
     except ValueError as error:
         raise DataError(path, "not an .npy file", fix) from error
     try:
-        told = stream.read(2 if version == (1, 0) else 4)  # the bytes that follow
-        shape, fortran, dtype = _parse_npy_header(version, told + stream.read(int.from_bytes(told, "little")))
-    except Exception as error:  # numpy lets through whatever its header parser stumbles over
+        header_size = stream.read(2 if version == (1, 0) else 4)
+        header = header_size + stream.read(int.from_bytes(header_size, "little"))
+        shape, fortran, dtype = _parse_npy_header(version, header)
+    except Exception as error:  # numpy lets through whatever its header parser raises
         raise DataError(path, "its .npy header is broken or cut short", fix) from error
     if dtype.hasobject:
         raise DataError(path, "an object array, which is never unpickled", fix)
     if dtype.kind not in "fiu":
-        raise DataError(path, f"numbers of type {dtype} are no motion", fix)
-    header = NpyHeader(shape, "F" if fortran else "C", dtype, stream.tell())
-    if size < (whole := header.offset + math.prod(shape) * dtype.itemsize):
-        raise DataError(path, f"cut short: {size} bytes of {whole}", "copy or unpack it again, or leave it out")
-    return header
+        raise DataError(path, f"holds values of type {dtype}, not real numbers", fix)
+    offset = stream.tell()
+    if size < (whole := offset + math.prod(shape) * dtype.itemsize):
+        problem = f"cut short: {size} bytes of {whole}"
+        raise DataError(path, problem, "copy or unpack it again, or leave it out")
+    return NpyHeader(shape, "F" if fortran else "C", dtype, offset)
 
 
 @lru_cache(maxsize=4096)
-def _parse_npy_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran's order, and type; files of one shape have one header, and it is slow to parse."""
+def _parse_npy_header(
+    version: tuple[int, int], header: bytes
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and type; cached, as files of one shape share a header."""
     # version 3 differs from 2 only in the encoding of field names, which no motion has
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0, (3, 0): npy.read_array_header_2_0}[version]
-    return read(io.BytesIO(header))
+    parse = {
+        (1, 0): npy.read_array_header_1_0,
+        (2, 0): npy.read_array_header_2_0,
+        (3, 0): npy.read_array_header_2_0,
+    }[version]
+    return parse(io.BytesIO(header))
+
+
+def read_npy(path: Path, fix: str) -> np.ndarray:
+    """The array of an .npy file of numbers, read-only; errors as in `read_npy_header`."""
+    data = read_bytes(path)
+    return npy_values(data, read_npy_header(io.BytesIO(data), len(data), path, fix))
 
 
 def npy_values(data: bytes, header: NpyHeader) -> np.ndarray:
-    """The numbers in the bytes of the file with this header, read-only."""
-    return np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset).reshape(header.shape, order=header.order)
-
-
-RESAVE_FIX = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
-BODY_FILE = "holistic.npy"
-"""The one name under which a motion is (frames, joints, 3): positions alone, as the layout of split_joints/ has them."""
-CANDIDATE_NAME = re.compile(r"motion_\d+\.npy")
-"""Candidates of a test may have that form too."""
+    """The array in the bytes of a file with this header, read-only."""
+    values = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
+    return values.reshape(header.shape, order=header.order)
 
 
 # ---- motions
 
 
 def read_motion(path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
-    """The raw motion of a file, (frames, 192 | 384, or 3 * joints of a `BODY_FILE`) float32, writable; faults as in `parse_motion`."""
+    """The raw motion of a file, float32 and writable; shapes and errors as in `parse_motion`."""
     return np.array(parse_motion(read_bytes(path), path, min_frames, repairs))
 
 
-def parse_motion(data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
-    """The raw motion in the bytes of an .npy file, (frames, 192 | 384) float32, contiguous; (frames, 3 * joints) of a `BODY_FILE`.
+def parse_motion(
+    data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None
+) -> np.ndarray:
+    """The raw motion in the bytes of an .npy file: (frames, 192 | 384) float32, contiguous.
 
-    path names the file in errors. DataError: not a whole .npy file; object or other non-numeric data (never unpickled); not
-    2-D; other columns; fewer than `min_frames` frames; NaN, Inf or a value beyond float32. repairs: where it is given the last three are
-    repaired as far as that goes, and what was done is added to it.
+    A `BODY_FILE` gives (frames, 3 * joints). path: names the file in errors.
+
+    DataError: not a whole .npy file; object or other non-numeric data; not 2-D; other columns;
+    fewer than `min_frames` frames; NaN, Inf or a value beyond float32. With `repairs` the last two
+    are repaired as far as possible, and a description of each repair is appended to it.
     """
     header = read_npy_header(io.BytesIO(data), len(data), path, RESAVE_FIX)
     _check_motion_shape(header.shape, path)
     if header.shape[0] < min_frames and repairs is None:
-        raise DataError(path, f"{header.shape[0]} frames, at least {min_frames} are needed", "leave it out or take a shorter patch")
+        problem = f"{header.shape[0]} frames, at least {min_frames} are needed"
+        raise DataError(path, problem, "leave it out or use a shorter patch")
     raw = npy_values(data, header).reshape(header.shape[0], -1)
     with np.errstate(over="ignore", invalid="ignore"):
         motion = raw.astype(np.float32, order="C", copy=False)
     if not (finite := np.isfinite(motion)).all():
-        frame, column = np.argwhere(~finite)[0]
-        value = raw[frame, column]
-        what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
-        where = f"{what} at frame {frame}, column {column} (from 0)"
+        problem = _first_bad_value(raw, finite)
         if repairs is None or not finite.any(axis=0).all():
-            raise DataError(path, where, "mend the recording or leave it out")
+            raise DataError(path, problem, "repair the recording or leave it out")
         motion = interpolate_gaps(motion, finite)
-        repairs.append(f"{where}, {int((~finite).any(axis=1).sum())} frames filled in from those around")
+        bad_frames = int((~finite).any(axis=1).sum())
+        repairs.append(f"{problem}, {bad_frames} frames interpolated from their neighbours")
     if len(motion) < min_frames:
-        repairs.append(f"{len(motion)} frames, its last one held up to {min_frames}")
-        motion = np.concatenate([motion, np.repeat(motion[-1:], min_frames - len(motion), axis=0)])
+        assert repairs is not None  # else this was an error above
+        repairs.append(f"{len(motion)} frames, the last one repeated up to {min_frames}")
+        padding = np.repeat(motion[-1:], min_frames - len(motion), axis=0)
+        motion = np.concatenate([motion, padding])
     return motion
 
 
-def interpolate_gaps(motion: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """A motion (T, columns) whose values that are not finite (T, columns) lie on the line between those around in time, column by column.
+def _first_bad_value(raw: np.ndarray, finite: np.ndarray) -> str:
+    """Describes the first value of a motion that is no finite float32."""
+    frame, column = np.argwhere(~finite)[0]
+    value = raw[frame, column]
+    what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
+    return f"{what} at frame {frame}, column {column} (from 0)"
 
-    Before the first finite value and after the last that value stands. Each column needs one at least.
+
+def interpolate_gaps(motion: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """A motion (T, columns) with the values that are not finite interpolated in time, by column.
+
+    finite: (T, columns), at least one per column. Before the first finite value of a column and
+    after its last, that value is repeated.
     """
     filled, frames = motion.copy(), np.arange(len(motion))
     for column in np.flatnonzero(~finite.all(axis=0)):
-        known = finite[:, column]
-        filled[~known, column] = np.interp(frames[~known], frames[known], motion[known, column])
+        good = finite[:, column]
+        filled[~good, column] = np.interp(frames[~good], frames[good], motion[good, column])
     return filled
 
 
 def motion_shape(path: Path) -> tuple[int, int]:
-    """Frames and columns by the file's header alone; the faults of `parse_motion` but those of the values."""
+    """Frames and columns of a motion, from the file's header alone.
+
+    Errors as in `parse_motion`, except those of the values.
+    """
     try:
         with path.open("rb") as stream:
             shape = read_npy_header(stream, path.stat().st_size, path, RESAVE_FIX).shape
     except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}", "see that it is there and may be read") from error
+        raise unreadable_error(path, error) from error
     _check_motion_shape(shape, path)
     return shape[0], math.prod(shape[1:])
 
 
 def _check_motion_shape(shape: tuple[int, ...], path: Path) -> None:
     """DataError where an array of this shape is no motion."""
-    if len(shape) == 3 and (
-        path.resolve().name == BODY_FILE or CANDIDATE_NAME.fullmatch(path.name)
-    ):  # a validation batch holds links to such
+    if len(shape) == 3 and _may_hold_body(path):
         if shape[2] != 3 or not shape[1]:
-            raise DataError(path, f"an array {shape}, expected (frames, joints, 3)", "keep positions alone, or leave the motion out")
+            problem = f"an array {shape}, expected (frames, joints, 3)"
+            raise DataError(path, problem, "keep positions alone, or leave the motion out")
     elif len(shape) != 2:
-        raise DataError(path, f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns", RESAVE_FIX)
+        problem = f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns"
+        raise DataError(path, problem, RESAVE_FIX)
     elif shape[1] not in PERSONS_BY_COLUMNS:
-        expected = " or ".join(f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items())
+        expected = " or ".join(
+            f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items()
+        )
         raise DataError(path, f"{shape[1]} columns, expected {expected}", RESAVE_FIX)
     if shape[0] < 1:
         raise DataError(path, "no frames", RESAVE_FIX)
+
+
+def _may_hold_body(path: Path) -> bool:
+    """Whether a file's motion may be (frames, joints, 3)."""
+    # a candidate of validation queries is a link to such a file
+    return path.resolve().name == BODY_FILE or bool(CANDIDATE_NAME.fullmatch(path.name))

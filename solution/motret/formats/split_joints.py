@@ -1,26 +1,27 @@
-"""Reads the layout of the SGAR description: a folder of streams for each motion, captions and part texts in GAR JSON.
+"""Reads the layout of the SGAR description: a folder of streams for each motion, texts in GAR JSON.
 
     split_joints/<id>/{holistic,right_arm,left_arm,right_leg,left_leg,torso}.npy    each (T, J, 3)
-    texts/gar_train.json, texts/gar_val.json; optional train.txt, val.txt, groups.csv
-    <stream>_Mean.npy, <stream>_Std.npy                                             optional, (J * 3,)
+    texts/gar_train.json, texts/gar_val.json        captions and part texts
+    train.txt, val.txt, groups.csv                  optional
+    <stream>_Mean.npy, <stream>_Std.npy             optional, (J * 3,)
+    skeleton.json, meta.json                        optional: the joints, see below
 
-    skeleton.json, meta.json                                                        optional: the joints, see below
+The motion is the whole body of one person, without rotations. 22 joints are SMPL's, 21 are
+KIT-ML's; for any other number skeleton.json describes the skeleton (`skeleton.SKELETON_JSON_FORM`).
+The joints of a part's stream are those named as PART_JOINTS in meta.json (in the data folder, or
+beside the files of a motion), else the skeleton's own, else those whose coordinates the stream has.
 
-The whole body of one person, without rotations, is the motion: 22 joints are SMPL's, 21 those of KIT-ML, any other number has its table in
-skeleton.json (`skeleton.SKELETON_JSON_FORM`). A part's stream has the joints that its files have: those named as PART_JOINTS in meta.json (in the data
-folder, or beside the files of a motion), else the skeleton's own, else those that its coordinates are found at.
-
-The statistics are checked, and that is all: they are of raw coordinates, while features are seen from the person (see `features`) and have
-a mean and deviation of their own, from the training folds.
+The statistics are checked and not used: they are of raw coordinates, while features are relative to
+the person (see `features`) and have their own mean and deviation, from the training folds.
 """
 
 import contextlib
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -30,24 +31,36 @@ from motret.formats import challenge, gar, motion_files, text_files
 from motret.formats.challenge import NO_DATA_FIX, SkippedFile, TrainingSet
 from motret.formats.motion_files import BODY_FILE
 from motret.formats.text_files import preview
-from motret.skeleton import KIT, PARTS, SKELETON_JSON_FORM, SMPL, Skeleton, parse_skeleton_json, skeleton_from_spec
+from motret.skeleton import (
+    KIT,
+    PARTS,
+    SKELETON_JSON_FORM,
+    SMPL,
+    Skeleton,
+    parse_skeleton_json,
+    skeleton_from_spec,
+)
 from motret.utils import files, parallel
 
 FOLDER = "split_joints"
 
 
-def joint_streams(body: Skeleton = SMPL) -> dict[str, tuple[int, ...]]:
-    """Stream -> its joints."""
-    return {"holistic": tuple(range(len(body.joints)))} | dict(body.parts)
+def joint_streams(skeleton: Skeleton = SMPL) -> dict[str, tuple[int, ...]]:
+    """The joints of each stream: the whole body and its parts."""
+    return {"holistic": tuple(range(len(skeleton.joints)))} | dict(skeleton.parts)
 
 
 SMPL_STREAMS = joint_streams()
-"""The streams of bodies in SMPL's order."""
-PROBE = 50
-"""Motions that are looked at to tell what skeleton the data have."""
+"""The streams of bodies in SMPL order."""
+PROBE_SIZE = 50
+"""Motions that are opened to find the skeleton of the data."""
 TOLERANCE = 1e-3
-"""Metres, and share of the coordinate, by which a part's file may differ from the whole body: half precision is near enough."""
-CHUNK = 256  # folders that a worker checks at a time
+"""How much a part may differ from the whole body, in metres plus this fraction of the coordinate.
+
+Half precision is within it.
+"""
+CHUNK_SIZE = 256
+"""Folders that a worker checks at a time."""
 
 
 def has_split_joints(root: Path) -> bool:
@@ -56,240 +69,308 @@ def has_split_joints(root: Path) -> bool:
 
 
 def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
-    """The training set: train.txt and val.txt (without train.txt every id with folder and caption), groups.csv; streams are not opened.
+    """The training set, by train.txt, val.txt, the GAR files and groups.csv.
 
-    id_width: digits of numeric ids, by default those of the widest folder name. A folder that lacks a stream, an id without folder or
-    caption, a broken file of statistics are left out and listed; `strict` makes each of them fatal.
+    Without train.txt every id with a folder and a caption is taken. Streams are not opened.
+
+    id_width: digits of numeric ids, by default those of the widest folder name; strict: makes each
+    problem fatal that otherwise leaves something out (a folder without a stream, an id without
+    folder or caption, broken statistics).
     """
-    folders = sorted(path for path in (root / FOLDER).iterdir() if path.is_dir() and path.name[0] != ".")
-    digits = [len(path.name) for path in folders if path.name.isascii() and path.name.isdecimal()]
+    folders = sorted(
+        path for path in (root / FOLDER).iterdir() if path.is_dir() and path.name[0] != "."
+    )
+    digits = [len(path.name) for path in folders if text_files.is_number(path.name)]
     width = id_width or max(digits, default=1)
-    motions = {name: folder / BODY_FILE for name, folder in challenge.paths_by_id(folders, width).items()}
-    captions, faults = _read_captions(root, width)
+    by_id = challenge.paths_by_id(folders, width)
+    motions = {name: folder / BODY_FILE for name, folder in by_id.items()}
+    captions, problems = _read_captions(root, width)
 
     def captions_of(name: str) -> tuple[str, ...]:
-        caption, file = captions[name]
-        _check_complete(motions[name].parent)
+        caption, path = captions[name]
+        _check_complete(by_id[name])
         if caption is None:
-            raise DataError(file, f"id {name} has no caption", "write one or take the entry out")
+            problem = f"id {name} has no caption"
+            raise DataError(path, problem, "write one or remove the entry")
         return (caption,)
 
-    body, fps = _find_skeleton(root, [path for path in motions.values() if path.is_file()])
-    sides = {FOLDER: [folder.name for folder in folders], "texts/gar_train.json": list(captions)}
-    faults += check_statistics(root, body)[1]
-    found = challenge.build_training_set(root, motions, {name: name for name in captions}, captions_of, sides, width, strict, faults)
-    return replace(found, rotations=False, skeleton=body.spec(), fps=fps)
+    skeleton, fps = _find_skeleton(root, [path for path in motions.values() if path.is_file()])
+    problems += check_statistics(root, skeleton)[1]
+    training = challenge.build_training_set(
+        root,
+        motions,
+        texts={name: name for name in captions},
+        captions_of=captions_of,
+        raw_ids={FOLDER: [path.name for path in folders], "texts/gar_train.json": list(captions)},
+        width=width,
+        strict=strict,
+        earlier=problems,
+    )
+    return replace(training, rotations=False, skeleton=skeleton.spec(), fps=fps)
 
 
 # ---- the skeleton
 
 
-def _find_skeleton(root: Path, bodies: Sequence[Path]) -> tuple[Skeleton, float | None]:
-    """The joints of a data folder's bodies and of their parts, and frames a second where meta.json says so."""
-    counts: Counter[int] = Counter()
-    for path in bodies[:: -(-len(bodies) // PROBE) or 1]:
-        with contextlib.suppress(DataError):
-            counts[motion_files.motion_shape(path)[1] // 3] += 1
-    joints = max(counts, key=lambda count: (counts[count], count == len(SMPL.joints)), default=len(SMPL.joints))
-    table = root / "skeleton.json"
-    if table.is_file():
-        body = _read_table(table)
-    else:
-        body = {len(known.joints): known for known in (SMPL, KIT)}.get(joints)
-        if body is None:
-            problem = f"bodies of {joints} joints, which no known skeleton has (SMPL: 22, KIT-ML: 21)"
-            raise DataError(root / FOLDER, problem, f"write {table.name} into the data folder: {SKELETON_JSON_FORM}")
-    meta = _read_meta([root, root / FOLDER, *(path.parent for path in bodies[:PROBE])])
+def _find_skeleton(root: Path, body_paths: Sequence[Path]) -> tuple[Skeleton, float | None]:
+    """The joints of the bodies and their parts, and frames per second if meta.json has them."""
+    skeleton = _skeleton_of_bodies(root, body_paths)
+    probe = body_paths[:PROBE_SIZE]
+    meta = _read_meta([root, root / FOLDER, *(path.parent for path in probe)])
+    parts = _parts_from_meta(meta, skeleton) or _parts_from_files(skeleton, probe)
+    if parts is not None and parts != dict(skeleton.parts):
+        skeleton = skeleton.with_parts(parts)
     fps = meta.get("fps")
-    usable = isinstance(fps, int | float) and not isinstance(fps, bool) and fps > 0
-    parts = _part_joints(meta.get("PART_JOINTS"), body) or _parts_by_files(body, bodies[:PROBE])
-    return body if parts in (None, dict(body.parts)) else body.with_parts(parts), float(fps) if usable else None
+    is_usable = isinstance(fps, int | float) and not isinstance(fps, bool) and fps > 0
+    return skeleton, float(fps) if is_usable else None
 
 
-def _read_table(file: Path) -> Skeleton:
+def _skeleton_of_bodies(root: Path, body_paths: Sequence[Path]) -> Skeleton:
+    """The skeleton of skeleton.json, else the known one with as many joints as most bodies have."""
+    path = root / "skeleton.json"
+    if path.is_file():
+        return _read_skeleton_json(path)
+    counts: Counter[int] = Counter()
+    for body_path in body_paths[:: -(-len(body_paths) // PROBE_SIZE) or 1]:
+        with contextlib.suppress(DataError):
+            counts[motion_files.motion_shape(body_path)[1] // 3] += 1
+    n_smpl = len(SMPL.joints)
+    n_joints = max(counts, key=lambda count: (counts[count], count == n_smpl), default=n_smpl)
+    for skeleton in (SMPL, KIT):
+        if len(skeleton.joints) == n_joints:
+            return skeleton
+    problem = f"bodies of {n_joints} joints, which no known skeleton has (SMPL: 22, KIT-ML: 21)"
+    fix = f"write {path.name} into the data folder: {SKELETON_JSON_FORM}"
+    raise DataError(root / FOLDER, problem, fix)
+
+
+def _read_skeleton_json(path: Path) -> Skeleton:
+    text = text_files.read_text(path)
     try:
-        return parse_skeleton_json(json.loads(text_files.read_text(file)))
-    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
-        raise DataError(file, f"is no skeleton: {problem}", f"write it as {SKELETON_JSON_FORM}") from problem
+        return parse_skeleton_json(json.loads(text))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(path, f"is no skeleton: {error}", f"write {SKELETON_JSON_FORM}") from error
 
 
-def _read_meta(folders: Sequence[Path]) -> dict:
-    """What the first meta.json in one of these folders says; nothing where there is none that can be read."""
+def _read_meta(folders: Sequence[Path]) -> dict[str, Any]:
+    """The first readable meta.json in these folders; empty where there is none."""
     for folder in folders:
-        found = files.read_json(folder / "meta.json")
-        if isinstance(found, dict):
-            return found
+        meta = files.read_json(folder / "meta.json")
+        if isinstance(meta, dict):
+            return meta
     return {}
 
 
-def _part_joints(named: object, body: Skeleton) -> dict[str, tuple[int, ...]] | None:
-    """The joints of each part as meta.json names them; None where it names none, or other than the body has."""
-    if not isinstance(named, dict) or not all(isinstance(named.get(part), list) and named[part] for part in PARTS):
+def _parts_from_meta(
+    meta: Mapping[str, Any], skeleton: Skeleton
+) -> dict[str, tuple[int, ...]] | None:
+    """The joints of each part as meta.json names them; None where they are missing or unknown."""
+    joints = meta.get("PART_JOINTS")
+    if not isinstance(joints, dict):
         return None
-    known = range(len(body.joints))
-    if any(joint not in known for part in PARTS for joint in named[part]):
+    if not all(isinstance(joints.get(part), list) and joints[part] for part in PARTS):
         return None
-    return {part: tuple(map(int, named[part])) for part in PARTS}
+    valid = range(len(skeleton.joints))
+    if any(joint not in valid for part in PARTS for joint in joints[part]):
+        return None
+    return {part: tuple(map(int, joints[part])) for part in PARTS}
 
 
-def _parts_by_files(body: Skeleton, bodies: Sequence[Path]) -> Mapping[str, tuple[int, ...]] | None:
-    """The joints of each part as the first motion's files have them, told by their coordinates; None where they are the skeleton's own, or
-    cannot be told."""
-    for path in bodies:
+def _parts_from_files(
+    skeleton: Skeleton, body_paths: Sequence[Path]
+) -> dict[str, tuple[int, ...]] | None:
+    """The joints of each part in the files of the first usable motion, found by their coordinates.
+
+    None where they are the skeleton's own, or cannot be found.
+    """
+    for path in body_paths:
         try:
-            whole = _read_array(path)
-            parts = {part: _read_array(path.with_name(f"{part}.npy")) for part in PARTS}
+            body = _read_array(path)
+            streams = {part: _read_array(path.with_name(f"{part}.npy")) for part in PARTS}
         except DataError:
             continue
-        if any(own.ndim != 3 or own.shape[::2] != (len(whole), 3) for own in (whole, *parts.values())):
+        expected = (len(body), 3)  # frames and coordinates
+        if any(
+            array.ndim != 3 or array.shape[::2] != expected for array in (body, *streams.values())
+        ):
             continue
-        if all(own.shape[1] == len(body.parts[part]) for part, own in parts.items()):
+        if all(array.shape[1] == len(skeleton.parts[part]) for part, array in streams.items()):
             return None
-        found = {part: _joints_of(own, whole) for part, own in parts.items()}
-        if all(found.values()):
-            return found
+        parts = {part: _match_joints(array, body) for part, array in streams.items()}
+        if all(parts.values()):
+            return parts
     return None
 
 
-def _joints_of(part: np.ndarray, whole: np.ndarray) -> tuple[int, ...]:
-    """The joints of a body (T, J, 3) whose coordinates a part (T, K, 3) has; none where one of them is nowhere in the body."""
-    gaps = np.abs(part[:, :, None].astype(np.float64) - whole[:, None]).max(axis=(0, 3))
-    near = gaps.argmin(axis=1)
+def _match_joints(part: np.ndarray, body: np.ndarray) -> tuple[int, ...]:
+    """The joints of a body (T, J, 3) that a part (T, K, 3) holds; empty if one has none."""
+    difference = part[:, :, None].astype(np.float64) - body[:, None]
+    gaps_kj = np.abs(difference).max(axis=(0, 3))
     limit = TOLERANCE * (1 + np.abs(part).max())
-    return tuple(near.tolist()) if (gaps.min(axis=1) <= limit).all() else ()
+    return tuple(gaps_kj.argmin(axis=1).tolist()) if (gaps_kj.min(axis=1) <= limit).all() else ()
 
 
-# ---- is all there?
+# ---- captions and completeness
+
+
+def _read_captions(
+    root: Path, width: int
+) -> tuple[dict[str, tuple[str | None, Path]], list[DataError]]:
+    """The caption of each id with its file, and the problems of entries that are left out.
+
+    Of several captions the first counts; the ids of gar_train.json come first.
+    """
+    if not (paths := gar.find_gar_files(root)):
+        fix = f"{gar.FORMAT_FIX}; or: {NO_DATA_FIX}"
+        raise DataError(root / "texts" / gar.GAR_FILES[0], "no such file", fix)
+    captions: dict[str, tuple[str | None, Path]] = {}
+    problems = []
+    for path in paths:
+        content = gar.read_gar(path, width)
+        skipped = [note for note in content.notes if "left out" in note]
+        problems += [DataError(path, note, gar.FORMAT_FIX) for note in skipped]
+        if repeated := captions.keys() & content.captions.keys():
+            ids = f"{len(repeated)} entries with an id of {paths[0].name}"
+            problem = f"{ids}, left out: {preview(repeated)}"
+            problems.append(DataError(path, problem, "keep one of the two"))
+        for name, caption in content.captions.items():
+            captions.setdefault(name, (caption, path))
+    return captions, problems
 
 
 def _check_complete(folder: Path) -> None:
-    """DataError where a stream's file is missing."""
-    if missing := [stream for stream in SMPL_STREAMS if not (folder / f"{stream}.npy").is_file()]:
-        others = f", nor {', '.join(f'{stream}.npy' for stream in missing[1:])}" if missing[1:] else ""
-        raise DataError(
-            folder / f"{missing[0]}.npy",
-            f"no such file{others}",
-            f"a motion needs {', '.join(SMPL_STREAMS)}: add it or leave the folder out",
-        )
+    """DataError where the file of a stream is missing."""
+    names = [f"{stream}.npy" for stream in SMPL_STREAMS]
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        others = f", nor {', '.join(missing[1:])}" if missing[1:] else ""
+        fix = f"a motion needs {', '.join(SMPL_STREAMS)}: add it or leave the folder out"
+        raise DataError(folder / missing[0], f"no such file{others}", fix)
 
 
-def _read_captions(root: Path, width: int) -> tuple[dict[str, tuple[str | None, Path]], list[DataError]]:
-    """The caption of each id and the file it stands in, the first one where there are several; and the entries left out."""
-    if not (sources := gar.find_gar_files(root)):
-        raise DataError(root / "texts" / gar.GAR_FILES[0], "no such file", f"{gar.FORMAT_FIX}; or: {NO_DATA_FIX}")
-    captions: dict[str, tuple[str | None, Path]] = {}
-    faults = []
-    for file in sources:
-        read = gar.read_gar(file, width)
-        faults += [DataError(file, note, gar.FORMAT_FIX) for note in read.notes if "left out" in note]
-        if twice := captions.keys() & read.captions.keys():
-            faults.append(
-                DataError(file, f"{len(twice)} entries with an id of {sources[0].name}, left out: {preview(twice)}", "keep one of the two")
-            )
-        captions = {name: (caption, file) for name, caption in read.captions.items()} | captions
-    order = sorted(captions, key=lambda name: captions[name][1] != sources[0])  # the training file's first
-    return {name: captions[name] for name in order}, faults
+# ---- agreement of the parts with the body
 
 
-# ---- do the parts agree with the whole?
+def check_part_files(
+    training: TrainingSet, work_dir: Path, *, strict: bool = False, jobs: int = -1
+) -> TrainingSet:
+    """The set without the motions whose parts disagree with the whole body.
 
-
-def check_part_files(training: TrainingSet, work_dir: Path, *, strict: bool = False, jobs: int = -1) -> TrainingSet:
-    """The set without the motions whose part files disagree with the whole body; `strict` makes the first of them fatal.
-
-    A part has as many frames as the body, its own joints, and the same coordinates within `TOLERANCE`. What was checked once is
-    not opened again while sizes and times of the files stay.
+    A part has as many frames as the body, its own joints, and the same coordinates within
+    `TOLERANCE`. The result is stored in `work_dir`: no file is opened again until its size or times
+    change. strict: the first disagreement is fatal. jobs: worker processes.
     """
     folders = [path.parent for path in training.paths]
-    paths = [[folder / f"{stream}.npy" for stream in SMPL_STREAMS] for folder in folders]
-    other = () if training.skeleton == SMPL.name else (training.skeleton,)
-    kept = work_dir / "seen" / f"parts-{files.content_hash([(str(own[0]), *map(files.file_signature, own)) for own in paths], *other)}.json"
-    listed = files.read_json(kept)
-    if listed is None:
-        pieces = [folders[start : start + CHUNK] for start in range(0, len(folders), CHUNK)]
-        checked = parallel.worker_pool(jobs, len(pieces))(joblib.delayed(_disagreements)(piece, training.skeleton) for piece in pieces)
-        listed = [fault for faults in checked for fault in faults]
-        files.write_json(kept, listed)
-    if listed and strict:
-        raise DataError(*listed[0][1:])
-    bad = {folder for folder, *_ in listed}
+    cache_path = work_dir / "seen" / f"parts-{_streams_hash(training, folders)}.json"
+    disagreements = files.read_json(cache_path)
+    if disagreements is None:
+        chunks = [folders[i : i + CHUNK_SIZE] for i in range(0, len(folders), CHUNK_SIZE)]
+        pool = parallel.worker_pool(jobs, len(chunks))
+        check = joblib.delayed(_find_disagreements)
+        results = pool(check(chunk, training.skeleton) for chunk in chunks)
+        disagreements = [disagreement for result in results for disagreement in result]
+        files.write_json(cache_path, disagreements)
+    if disagreements and strict:
+        _, path, problem, fix = disagreements[0]
+        raise DataError(path, problem, fix)
+    bad = {folder for folder, *_ in disagreements}
     if len(bad) == len(folders):
-        raise DataError(training.root / FOLDER, "no usable motion", f"the first fault: {listed[0][1]}: {listed[0][2]}")
-    good = training.subset(name for name, folder in zip(training.ids, folders, strict=True) if str(folder) not in bad)
-    return replace(good, skipped=(*good.skipped, *(SkippedFile(file, problem) for _, file, problem, _ in listed)))
+        _, path, problem, _ = disagreements[0]
+        fix = f"the first problem: {path}: {problem}"
+        raise DataError(training.root / FOLDER, "no usable motion", fix)
+    good = training.subset(
+        name for name, folder in zip(training.ids, folders, strict=True) if str(folder) not in bad
+    )
+    skipped = (SkippedFile(path, problem) for _, path, problem, _ in disagreements)
+    return replace(good, skipped=(*good.skipped, *skipped))
 
 
-def _disagreements(folders: Sequence[Path], table: str) -> list[tuple[str, str, str, str]]:
-    """Folder, file, fault and mend of each folder whose streams disagree."""
-    found = []
+def _streams_hash(training: TrainingSet, folders: Sequence[Path]) -> str:
+    """Changes with the skeleton and with size, times or name of any stream's file."""
+    paths = [[folder / f"{stream}.npy" for stream in SMPL_STREAMS] for folder in folders]
+    signatures = [(str(streams[0]), *map(files.file_signature, streams)) for streams in paths]
+    other_skeleton = () if training.skeleton == SMPL.name else (training.skeleton,)
+    return files.content_hash(signatures, *other_skeleton)
+
+
+def _find_disagreements(folders: Sequence[Path], spec: str) -> list[tuple[str, str, str, str]]:
+    """Folder, file, problem and fix of each folder whose streams disagree."""
+    disagreements = []
     for folder in folders:
         try:
-            _check_agreement(folder, skeleton_from_spec(table))
-        except DataError as fault:
-            found.append((str(folder), fault.path, fault.problem, fault.fix))
-    return found
+            _check_agreement(folder, skeleton_from_spec(spec))
+        except DataError as error:
+            disagreements.append((str(folder), error.path, error.problem, error.fix))
+    return disagreements
 
 
 def _check_agreement(folder: Path, skeleton: Skeleton) -> None:
     """DataError where the whole body is no motion, or a part is not a slice of it."""
-    raw, count = motion_files.read_motion(folder / BODY_FILE), len(skeleton.joints)
+    body_path, n_joints = folder / BODY_FILE, len(skeleton.joints)
+    raw = motion_files.read_motion(body_path)
     if raw.shape[1] != skeleton.position_columns:
-        given = _read_array(folder / BODY_FILE).shape
-        problem = f"an array {given}, expected (frames, {count}, 3)"
-        raise DataError(folder / BODY_FILE, problem, "keep those joints' positions alone, or leave the folder out")
-    body = raw.reshape(-1, count, 3)
+        problem = f"an array {_read_array(body_path).shape}, expected (frames, {n_joints}, 3)"
+        fix = "keep those joints' positions alone, or leave the folder out"
+        raise DataError(body_path, problem, fix)
+    body = raw.reshape(-1, n_joints, 3)
     for part, joints in skeleton.parts.items():
-        file = folder / f"{part}.npy"
-        array, expected = _read_array(file), (len(body), len(joints), 3)
+        path = folder / f"{part}.npy"
+        array, expected = _read_array(path), (len(body), len(joints), 3)
         names = " ".join(skeleton.joints[joint] for joint in joints)
-        fix = f"cut it from {BODY_FILE} (joints {' '.join(map(str, joints))}: {names}), or leave the folder out"
+        indices = " ".join(map(str, joints))
+        fix = f"cut it from {BODY_FILE} (joints {indices}: {names}), or leave the folder out"
         if array.ndim != 3 or array.shape[2] != 3:
-            raise DataError(file, f"an array {array.shape}, expected {expected}", fix)
+            raise DataError(path, f"an array {array.shape}, expected {expected}", fix)
         if len(array) != len(body):
-            raise DataError(file, f"{len(array)} frames, {BODY_FILE} has {len(body)}", fix)
+            raise DataError(path, f"{len(array)} frames, {BODY_FILE} has {len(body)}", fix)
         if array.shape[1] != len(joints):
-            raise DataError(file, f"{array.shape[1]} joints, expected {len(joints)}", fix)
-        close = np.isclose(array.astype(np.float32), body[:, joints], rtol=TOLERANCE, atol=TOLERANCE)  # NaN is close to nothing
+            raise DataError(path, f"{array.shape[1]} joints, expected {len(joints)}", fix)
+        close = np.isclose(
+            array.astype(np.float32), body[:, joints], rtol=TOLERANCE, atol=TOLERANCE
+        )  # NaN is close to nothing
         if not close.all():
-            frame, joint, _ = np.argwhere(~close)[0]
-            raise DataError(file, f"its {skeleton.joints[joints[joint]]} is not that of {BODY_FILE} at frame {frame} (from 0)", fix)
+            frame, index, _ = np.argwhere(~close)[0]
+            name = skeleton.joints[joints[index]]
+            problem = f"its {name} is not that of {BODY_FILE} at frame {frame} (from 0)"
+            raise DataError(path, problem, fix)
 
 
-def _read_array(file: Path) -> np.ndarray:
-    data = text_files.read_bytes(file)
-    return motion_files.npy_values(
-        data, motion_files.read_npy_header(io.BytesIO(data), len(data), file, "save it again with np.save, or leave it out")
-    )
+def _read_array(path: Path) -> np.ndarray:
+    return motion_files.read_npy(path, fix="save it again with np.save, or leave it out")
 
 
 # ---- statistics
 
 
-def check_statistics(root: Path, body: Skeleton = SMPL) -> tuple[list[str], list[DataError]]:
-    """The streams that have a mean and a deviation (J * 3,), and what is wrong with the files of others."""
-    found, faults = [], []
-    for stream, joints in joint_streams(body).items():
-        mean, deviation = (root / f"{stream}_{kind}.npy" for kind in ("Mean", "Std"))
-        if not mean.is_file() and not deviation.is_file():
+def check_statistics(root: Path, skeleton: Skeleton = SMPL) -> tuple[list[str], list[DataError]]:
+    """The streams that have a mean and a deviation (J * 3,), and the problems of other streams."""
+    streams, problems = [], []
+    for stream, joints in joint_streams(skeleton).items():
+        mean_path, std_path = (root / f"{stream}_{kind}.npy" for kind in ("Mean", "Std"))
+        if not mean_path.is_file() and not std_path.is_file():
             continue
         try:
-            _statistic(mean, deviation, 3 * len(joints))
-            spread = _statistic(deviation, mean, 3 * len(joints))
-            if (spread < 0).any():
-                raise DataError(deviation, f"a deviation below 0 at {int(np.argmax(spread < 0))} (from 0)", "compute it again")
-        except DataError as fault:
-            faults.append(fault)
+            _read_statistic(mean_path, std_path, 3 * len(joints))
+            std = _read_statistic(std_path, mean_path, 3 * len(joints))
+            if (std < 0).any():
+                problem = f"a deviation below 0 at {int(np.argmax(std < 0))} (from 0)"
+                raise DataError(std_path, problem, "compute it again")
+        except DataError as error:
+            problems.append(error)
         else:
-            found.append(stream)
-    return found, faults
+            streams.append(stream)
+    return streams, problems
 
 
-def _statistic(file: Path, other: Path, width: int) -> np.ndarray:
-    if not file.is_file():
-        raise DataError(file, f"no such file, but {other.name} is there", "give both or neither")
-    values = _read_array(file)
+def _read_statistic(path: Path, partner: Path, width: int) -> np.ndarray:
+    """A mean or a deviation, (width,); partner: the file of the other one."""
+    if not path.is_file():
+        problem = f"no such file, but {partner.name} is there"
+        raise DataError(path, problem, "give both or neither")
+    values, fix = _read_array(path), "compute it again or remove it"
     if values.shape != (width,):
-        raise DataError(file, f"an array {values.shape}, expected ({width},): {width // 3} joints x 3", "compute it again or take it away")
+        problem = f"an array {values.shape}, expected ({width},): {width // 3} joints x 3"
+        raise DataError(path, problem, fix)
     if not (finite := np.isfinite(values)).all():
-        raise DataError(file, f"{values[~finite][0]} at {int(np.argmin(finite))} (from 0)", "compute it again or take it away")
+        problem = f"{values[~finite][0]} at {int(np.argmin(finite))} (from 0)"
+        raise DataError(path, problem, fix)
     return values

@@ -1,7 +1,7 @@
-"""Backbones of the motion towers: what turns patches of frames into tokens, and the layers that the tokens go through.
+"""Backbones of the motion towers: patches of frames to tokens, and the layers they go through.
 
-A backbone has `embed` (patches and their places to tokens) and `layers` (functions of tokens and their grid, in their order). INPUT and
-POSITIONS name its input projection and its positions.
+A backbone has `embed` (patches and their positions to tokens) and `layers` (functions of tokens and
+their layout, in order). INPUT and POSITIONS name its input projection and its positions.
 """
 
 from collections.abc import Callable, Collection
@@ -17,16 +17,17 @@ from motret.config.training import MotionConfig
 MAX_TOKENS = 512
 """Patches a backbone has positions for."""
 PAD_MULTIPLE = 64
-"""Where there is padding, tokens are computed on in multiples of so many: on a CPU matrix products of shapes that were met before take a
-third less time."""
+"""Packed sequences have a multiple of so many tokens: on a CPU matrix products of shapes that were
+met before take a third less time."""
 
 
 @dataclass(frozen=True)
 class PackedSequence:
-    """Which places (B, N) of sequences that are padded to one length hold tokens. What is done to each token by itself is done to those
-    alone, end to end (R, d); attention sees them in the grid.
+    """The layout of padded sequences (B, N) whose real tokens lie end to end (R, d).
 
-    real: (B, N); rows: (R,) the places in the flat grid that are computed on, None where all of it is real.
+    What is done to each token by itself is done to packed tokens, without the padding; attention
+    needs them padded. real: (B, N), True at the tokens; indices: (R,) into the flat (B * N) of the
+    tokens that are packed, None where all are real.
     """
 
     real: Tensor
@@ -34,30 +35,31 @@ class PackedSequence:
 
     @classmethod
     def from_mask(cls, real: Tensor) -> "PackedSequence":
-        """The grid in which `real` (B, N) is True at the tokens. As far as it reaches, padding fills R up to a multiple of `EVEN`."""
+        """The layout in which `real` (B, N) is True at the tokens.
+
+        Padding, as far as there is any, fills R up to a multiple of `PAD_MULTIPLE`.
+        """
         flat = real.reshape(-1)
         count = int(flat.sum())
-        even = -(-count // PAD_MULTIPLE) * PAD_MULTIPLE
-        return cls(
-            real,
-            None if count == len(flat) else (~flat).to(torch.uint8).argsort(stable=True)[:even],
-        )
+        if count == len(flat):
+            return cls(real, None)
+        packed = -(-count // PAD_MULTIPLE) * PAD_MULTIPLE
+        return cls(real, (~flat).to(torch.uint8).argsort(stable=True)[:packed])
 
     def reshape(self, *shape: int) -> "PackedSequence":
-        """The same places as sequences of another length."""
+        """The same tokens as sequences of another length."""
         return PackedSequence(self.real.reshape(shape), self.indices)
 
     def pack(self, padded: Tensor) -> Tensor:
-        """Of (..., d), which are the grid's places in their order, what is computed on, end to end (R, d)."""
+        """(R, d) packed tokens of (..., d) padded ones, which are B * N in their order."""
         flat = padded.reshape(-1, padded.shape[-1])
         return flat if self.indices is None else flat.index_select(0, self.indices)
 
     def pad(self, tokens: Tensor) -> Tensor:
-        """Tokens (R, d) in their places (B, N, d); 0 elsewhere."""
+        """(B, N, d) padded tokens of packed ones (R, d); 0 elsewhere."""
         if self.indices is not None:
-            tokens = tokens.new_zeros(self.real.numel(), tokens.shape[-1]).index_copy(
-                0, self.indices, tokens
-            )
+            zeros = tokens.new_zeros(self.real.numel(), tokens.shape[-1])
+            tokens = zeros.index_copy(0, self.indices, tokens)
         return tokens.view(*self.real.shape, tokens.shape[-1])
 
     @property
@@ -67,13 +69,14 @@ class PackedSequence:
 
 
 Layer = Callable[[Tensor, PackedSequence], Tensor]
-"""Tokens end to end (R, width) and the grid that they stand in, to tokens."""
+"""Packed tokens (R, width) and their layout, to packed tokens."""
 
 
 def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention over (B, heads, N, d); `mask` (B, 1, 1, N) is True where a token may be attended to.
+    """Softmax attention over (B, heads, N, d).
 
-    On a CPU the plain products are four times as fast, forward and backward, as the fused kernel at a motion's few dozen tokens.
+    mask: (B, 1, 1, N), True where a token may be attended to. On a CPU the plain products are four
+    times as fast, forward and backward, as the fused kernel at a motion's few dozen tokens.
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -84,23 +87,24 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
 
 
 class Block(nn.Module):
-    """A pre-norm transformer layer over tokens (R, width)."""
+    """A pre-norm transformer layer over packed tokens (R, width)."""
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0):
+    def __init__(self, width: int, heads: int, hidden_dim: int, dropout: float = 0.0):
         super().__init__()
         self.heads = heads
         self.dropout = nn.Dropout(dropout)
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-    def forward(self, tokens: Tensor, grid: PackedSequence) -> Tensor:
-        heads = grid.pad(self.qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = softmax_attention(
-            query, key, value, None if grid.mask is None else grid.mask[:, None, None]
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, width)
         )
-        tokens = tokens + self.dropout(self.proj(grid.pack(seen.transpose(1, 2).flatten(-2))))
+
+    def forward(self, tokens: Tensor, layout: PackedSequence) -> Tensor:
+        qkv = layout.pad(self.qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mask = None if layout.mask is None else layout.mask[:, None, None]
+        attended = softmax_attention(query, key, value, mask).transpose(1, 2).flatten(-2)
+        tokens = tokens + self.dropout(self.proj(layout.pack(attended)))
         return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 
 
@@ -119,35 +123,47 @@ class Transformer(nn.Module):
             for _ in range(config.layers)
         )
 
-    def embed(self, patches: Tensor, places: Tensor) -> Tensor:
-        """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
-        # unlike positions[places], the gradient of F.embedding adds up in one order: runs repeat bit for bit on several threads
-        return self.project(patches) + F.embedding(places, self.positions)[:, None]
+    def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """(B, persons, N, width) tokens of patches (B, persons, N, features).
+
+        positions: (B, N) of the patches in time.
+        """
+        # unlike self.positions[positions], the gradient of F.embedding adds up in one order: runs
+        # repeat bit for bit on several threads
+        tokens: Tensor = self.project(patches)
+        return tokens + F.embedding(positions, self.positions)[:, None]
 
     def layers(self) -> list[Layer]:
+        """The layers in order."""
         return list(self.blocks)
 
 
 class StyledOutput(nn.Module):
-    """What a sublayer adds to its tokens: normalised, scaled and shifted as the step says, projected. At first it adds nothing."""
+    """What a sublayer adds to its tokens: normalised, scaled and shifted by the step, projected.
+
+    At first it adds nothing.
+    """
 
     def __init__(self, width: int, dropout: float):
         super().__init__()
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * width, 2 * width))
         self.norm = nn.LayerNorm(width)
-        self.out_layers = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
-        nn.init.zeros_(self.out_layers[2].weight)
-        nn.init.zeros_(self.out_layers[2].bias)
+        output = nn.Linear(width, width)
+        self.out_layers = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), output)
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
 
-    def forward(self, found: Tensor, step: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, step: Tensor) -> Tensor:
         scale, shift = self.emb_layers(step).chunk(2, dim=-1)
-        return self.out_layers(self.norm(found) * (1 + scale) + shift)
+        output: Tensor = self.out_layers(self.norm(hidden) * (1 + scale) + shift)
+        return output
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention at a cost linear in N (Shen et al. 2021) over (B, heads, N, d): softmax(q over d) (softmax(k over N)^T v).
+    """Attention at a cost linear in N (Shen et al. 2021) over (B, heads, N, d).
 
-    `mask` (B, 1, N, 1) is True where a token may be attended to.
+    It is softmax(q over d) (softmax(k over N)^T v). mask: (B, 1, N, 1), True where a token may be
+    attended to.
     """
     if mask is not None:
         key = key.masked_fill(~mask, float("-inf"))
@@ -164,49 +180,52 @@ class LinearAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.proj_out = StyledOutput(width, dropout)
 
-    def forward(self, tokens: Tensor, step: Tensor, grid: PackedSequence) -> Tensor:
+    def forward(self, tokens: Tensor, step: Tensor, layout: PackedSequence) -> Tensor:
         normed = self.norm(tokens)
-        found = (grid.pad(to(normed)) for to in (self.query, self.key, self.value))
-        query, key, value = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in found)
-        seen = linear_attention(
-            query, key, value, None if grid.mask is None else grid.mask[:, None, :, None]
+        query, key, value = (
+            layout.pad(linear(normed)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for linear in (self.query, self.key, self.value)
         )
-        return tokens + self.proj_out(grid.pack(seen.transpose(1, 2).flatten(-2)), step)
+        mask = None if layout.mask is None else layout.mask[:, None, :, None]
+        attended = linear_attention(query, key, value, mask).transpose(1, 2).flatten(-2)
+        return tokens + self.proj_out(layout.pack(attended), step)
 
 
 class FeedForward(nn.Module):
     """The feed-forward sublayer of MotionDiffuse."""
 
-    def __init__(self, width: int, hidden: int, dropout: float):
+    def __init__(self, width: int, hidden_dim: int, dropout: float):
         super().__init__()
-        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.linear1, self.linear2 = nn.Linear(width, hidden_dim), nn.Linear(hidden_dim, width)
         self.dropout, self.proj_out = nn.Dropout(dropout), StyledOutput(width, dropout)
 
     def forward(self, tokens: Tensor, step: Tensor) -> Tensor:
-        return tokens + self.proj_out(
-            self.linear2(self.dropout(F.gelu(self.linear1(tokens)))), step
-        )
+        hidden = self.linear2(self.dropout(F.gelu(self.linear1(tokens))))
+        return tokens + self.proj_out(hidden, step)
 
 
 class LinearBlock(nn.Module):
     """A layer of MotionDiffuse without its attention to a text."""
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+    def __init__(self, width: int, heads: int, hidden_dim: int, dropout: float):
         super().__init__()
         self.sa_block = LinearAttention(width, heads, dropout)
-        self.ffn = FeedForward(width, hidden, dropout)
+        self.ffn = FeedForward(width, hidden_dim, dropout)
 
-    def forward(self, tokens: Tensor, grid: PackedSequence, step: Tensor) -> Tensor:
-        return self.ffn(self.sa_block(tokens, step, grid), step)
+    def forward(self, tokens: Tensor, layout: PackedSequence, step: Tensor) -> Tensor:
+        output: Tensor = self.ffn(self.sa_block(tokens, step, layout), step)
+        return output
 
 
 class MotionDiffuse(nn.Module):
-    """The motion half of MotionDiffuse (Zhang et al. 2022), under its parameter names, as an encoder: at diffusion step 0, without text.
+    """The motion half of MotionDiffuse (Zhang et al. 2022) as an encoder: at step 0, without text.
 
-    Nothing is sampled. Its weights from scratch differ in one thing: the second matrix of a feed-forward does not start at zero.
+    Its parameters have their published names. Nothing is sampled. Its weights from scratch differ
+    in one thing: the second matrix of a feed-forward does not start at zero.
     """
 
     INPUT, POSITIONS = "joint_embed", "sequence_embedding"
+    step: Tensor
 
     def __init__(self, config: MotionConfig, features: int):
         super().__init__()
@@ -224,26 +243,34 @@ class MotionDiffuse(nn.Module):
         step[: width // 2] = 1  # cosines, then sines, of step 0
         self.register_buffer("step", step, persistent=False)
 
-    def embed(self, patches: Tensor, places: Tensor) -> Tensor:
-        """(B, persons, N, width) tokens of patches (B, persons, N, features) at places (B, N)."""
-        return self.joint_embed(patches) + F.embedding(places, self.sequence_embedding)[:, None]
+    def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """(B, persons, N, width) tokens of patches (B, persons, N, features).
+
+        positions: (B, N) of the patches in time.
+        """
+        tokens: Tensor = self.joint_embed(patches)
+        return tokens + F.embedding(positions, self.sequence_embedding)[:, None]
 
     def layers(self) -> list[Layer]:
+        """The layers in order, all at step 0."""
         step = self.time_embed(self.step)
         return [partial(block, step=step) for block in self.temporal_decoder_blocks]
 
 
 Backbone = Transformer | MotionDiffuse
-KINDS: dict[str, type[Backbone]] = {"transformer": Transformer, "motiondiffuse": MotionDiffuse}
+BACKBONES: dict[str, type[Backbone]] = {"transformer": Transformer, "motiondiffuse": MotionDiffuse}
 
 
 def make_backbone(config: MotionConfig, features: int) -> Backbone:
-    """The backbone that --backbone names, for patches of so many features, with random weights."""
-    return KINDS[config.backbone](config, features)
+    """The backbone that --backbone names, for patches (features,), with random weights."""
+    return BACKBONES[config.backbone](config, features)
 
 
 def freeze(backbone: Backbone, loaded: Collection[str]) -> None:
-    """Takes the gradient from all weights that were loaded (where none were: from all) but the input projection."""
+    """Takes the gradient from the loaded weights, or all where none were loaded.
+
+    loaded: parameter names. The input projection always learns.
+    """
     for name, weight in backbone.named_parameters():
         if not name.startswith(f"{backbone.INPUT}.") and (name in loaded or not loaded):
             weight.requires_grad_(False)

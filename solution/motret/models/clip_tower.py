@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from motret.config.training import TextConfig
-from motret.errors import WeightsError
+from motret.errors import WeightsError, first_line
 from motret.models import clip_weights
 from motret.models.text_tower import TextTower, masked_mean, vocabulary_of
 from motret.utils import network
@@ -125,8 +125,7 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
         LookupError,
         pickle.UnpicklingError,
     ) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        problem = f"the weights cannot be loaded: {reason}"
+        problem = f"the weights cannot be loaded: {first_line(error)}"
         raise WeightsError(
             f"{name} {weights}", problem, f"without network {LOCAL_WEIGHTS}"
         ) from error

@@ -1,6 +1,7 @@
-"""Weights of CLIP's text towers: which activation they were trained with, and OpenAI's archives, read without running what is in them.
+"""Weights of CLIP's text towers: their activation, and OpenAI's archives, read without running code.
 
-The same weights give other features under GELU than under QuickGELU (x * sigmoid(1.702 x)), and nothing in them says which is right.
+The same weights give other features under GELU than under QuickGELU (x * sigmoid(1.702 x)), and
+nothing in them shows which is right.
 """
 
 import collections
@@ -12,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from motret.config.training import TextConfig
 from motret.errors import ConfigError, WeightsError
 
 ACTIVATION_NAMES = {False: "GELU", True: "QuickGELU"}
-ARCHIVE_PARTS = {"constants.pkl", "data.pkl"}
+ARCHIVE_FILES = {"constants.pkl", "data.pkl"}
 """What a TorchScript archive holds and a state dict does not hold together."""
 STORAGES = {
     "DoubleStorage": torch.float64,
@@ -47,96 +48,97 @@ class Activation:
 
 
 def choose_activation(config: TextConfig) -> Activation:
-    """The activation for a pretrained open_clip model, by --text_activation. WeightsError where flag and weights contradict each other."""
+    """The activation for a pretrained open_clip model, by --text_activation.
+
+    ConfigError where the model takes no such flag, WeightsError where flag and weights contradict
+    each other.
+    """
     import open_clip
 
-    name, weights, asked = config.text_tower, config.text_weights, config.text_activation
-    about = open_clip.get_model_config(name)
-    by_name = bool(about.get("quick_gelu", False))
-    if about["text_cfg"].get("hf_model_name"):
-        if asked not in ("auto", "model"):
-            problem = (
-                f"the text half of {name} is a Hugging Face encoder with an activation of its own"
-            )
+    name, weights, flag = config.text_tower, config.text_weights, config.text_activation
+    model_config = open_clip.get_model_config(name)
+    quick_by_name = bool(model_config.get("quick_gelu", False))
+    if model_config["text_cfg"].get("hf_model_name"):
+        if flag not in ("auto", "model"):
+            problem = f"the text half of {name} is a Hugging Face encoder with its own activation"
             raise ConfigError("--text_activation", problem, "leave it out")
-        return Activation(by_name, "of the image half; the text half is a Hugging Face encoder")
-    known = (
-        _activation_of_file(Path(weights))
-        if Path(weights).is_file()
-        else _activation_of_tag(name, weights)
-    )
-    if asked == "model":
-        differs = (
-            f", although the weights need {ACTIVATION_NAMES[known.quick]}"
-            if known and known.quick != by_name
-            else ""
-        )
-        return Activation(by_name, f"as the name {name} says{differs}")
-    if asked == "auto":
-        hint = "" if by_name else "; if they are OpenAI's, add --text_activation quick_gelu"
-        return known or Activation(
-            by_name,
-            f"as the name {name} says, since nothing tells where the weights are from{hint}",
-        )
-    if known and known.quick != (asked == "quick_gelu"):
-        problem = f"needs {known}, and --text_activation is {asked}"
+        reason = "of the image half; the text half is a Hugging Face encoder"
+        return Activation(quick_by_name, reason)
+    is_file = Path(weights).is_file()
+    trained = _activation_of_file(Path(weights)) if is_file else _activation_of_tag(name, weights)
+    if flag == "model":
+        contradicts = trained is not None and trained.quick != quick_by_name
+        needed = ACTIVATION_NAMES[not quick_by_name]
+        although = f", although the weights need {needed}" if contradicts else ""
+        return Activation(quick_by_name, f"as the name {name} says{although}")
+    if flag == "auto":
+        hint = "" if quick_by_name else "; if they are OpenAI's, add --text_activation quick_gelu"
+        reason = f"as the name {name} says, since nothing shows where the weights are from{hint}"
+        return trained or Activation(quick_by_name, reason)
+    if trained and trained.quick != (flag == "quick_gelu"):
+        problem = f"needs {trained}, and --text_activation is {flag}"
         raise WeightsError(f"{name} {weights}", problem, "leave --text_activation out")
-    return Activation(asked == "quick_gelu", "by --text_activation")
+    return Activation(flag == "quick_gelu", "by --text_activation")
 
 
 def _activation_of_tag(name: str, tag: str) -> Activation:
     from open_clip import pretrained
 
-    return Activation(
-        bool(pretrained.get_pretrained_cfg(name, tag).get("quick_gelu", False)),
-        f"as the tag {tag} was trained",
-    )
+    quick = bool(pretrained.get_pretrained_cfg(name, tag).get("quick_gelu", False))
+    return Activation(quick, f"as the tag {tag} was trained")
 
 
 def _activation_of_file(path: Path) -> Activation | None:
-    """The activation of a local file where it can be told: OpenAI's archive, a published checksum, or a configuration beside it."""
+    """The activation of a local file, None where nothing shows it.
+
+    OpenAI's archive form shows it, a published checksum, or a configuration in the same folder.
+    """
     if is_archive(path):
         return Activation(True, "OpenAI's archive form")
     if published := _published_activation(path):
         return published
-    about = path.with_name("open_clip_config.json")
+    config_path = path.with_name("open_clip_config.json")
     try:
-        model = json.loads(about.read_text(encoding="utf-8"))["model_cfg"]
-        return Activation(bool(model.get("quick_gelu", False)), f"by {about.name} beside the file")
+        model_config = json.loads(config_path.read_text(encoding="utf-8"))["model_cfg"]
+        quick = bool(model_config.get("quick_gelu", False))
+        return Activation(quick, f"by {config_path.name} beside the file")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as broken:
-        problem = f"cannot be read ({type(broken).__name__})"
-        raise WeightsError(
-            about, problem, "download it again, or remove it and give --text_activation"
-        ) from broken
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = f"cannot be read ({type(error).__name__})"
+        fix = "download it again, or remove it and give --text_activation"
+        raise WeightsError(config_path, problem, fix) from error
 
 
 def _published_activation(path: Path) -> Activation | None:
-    """By the SHA-256 that open_clip's download addresses hold: the whole of it for OpenAI's files, eight digits for some others."""
+    """The activation by the file's SHA-256, None where no such file is published.
+
+    open_clip's download addresses hold the whole of it for OpenAI's files, eight digits for some
+    others.
+    """
     if path.suffix not in (".pt", ".pth"):
         return None
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    for model, tag, checksum, quick in _checksums():
+    for model, tag, checksum, quick in _published_checksums():
         if digest.startswith(checksum):
             return Activation(quick, f"the checksum is that of {model} {tag}")
     return None
 
 
 @functools.cache
-def _checksums() -> tuple[tuple[str, str, str, bool], ...]:
-    """Model, tag, first digits of the SHA-256 and activation of the files that are published with a checksum."""
+def _published_checksums() -> tuple[tuple[str, str, str, bool], ...]:
+    """Model, tag, first digits of the SHA-256 and activation of files published with a checksum."""
     from open_clip import pretrained
 
-    found = []
+    checksums = []
     for model, tag in pretrained.list_pretrained():
-        about = pretrained.get_pretrained_cfg(model, tag)
-        *_, folder, file = ("/" + about.get("url", "")).split("/")
-        for word, digits in ((folder, 64), (Path(file).stem.rpartition("-")[2], 8)):
+        config = pretrained.get_pretrained_cfg(model, tag)
+        *_, folder, file_name = ("/" + config.get("url", "")).split("/")
+        for word, digits in ((folder, 64), (Path(file_name).stem.rpartition("-")[2], 8)):
             if len(word) == digits and set(word) <= set("0123456789abcdef"):
-                found.append((model, tag, word, bool(about.get("quick_gelu", False))))
-    return tuple(found)
+                checksums.append((model, tag, word, bool(config.get("quick_gelu", False))))
+    return tuple(checksums)
 
 
 def is_archive(path: Path) -> bool:
@@ -144,23 +146,22 @@ def is_archive(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        return {Path(name).name for name in archive.namelist()} >= ARCHIVE_PARTS
+        return {Path(name).name for name in archive.namelist()} >= ARCHIVE_FILES
 
 
 def read_archive(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a TorchScript archive by its dotted name. Its code is neither compiled nor run. ValueError where it is damaged.
+    """Every tensor of a TorchScript archive by its dotted name; its code is not run.
 
     Not `torch.jit.load`, which compiles and runs code of the file, and which torch has deprecated.
+    ValueError where the archive is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            root = next(
-                name.removesuffix("data.pkl")
-                for name in archive.namelist()
-                if name.endswith("/data.pkl")
-            )
+            names = archive.namelist()
+            root = next(name for name in names if name.endswith("/data.pkl"))[: -len("data.pkl")]
             with archive.open(f"{root}data.pkl") as stream:
-                return dict(_tensors(_ArchiveUnpickler(stream, archive, f"{root}data/").load(), ""))
+                module = _ArchiveUnpickler(stream, archive, f"{root}data/").load()
+                return dict(_tensors_of(module, ""))
     except (
         zipfile.BadZipFile,
         pickle.UnpicklingError,
@@ -169,8 +170,8 @@ def read_archive(path: Path) -> dict[str, Tensor]:
         EOFError,
         RuntimeError,
         TypeError,
-    ) as broken:
-        raise ValueError(f"the archive is damaged: {broken}") from broken
+    ) as error:
+        raise ValueError(f"the archive is damaged: {error}") from error
 
 
 class _Module:
@@ -180,9 +181,9 @@ class _Module:
 class _ArchiveUnpickler(pickle.Unpickler):
     """Makes tensors and `_Module`s and nothing else."""
 
-    def __init__(self, stream: Any, archive: zipfile.ZipFile, storages: str):
+    def __init__(self, stream: IO[bytes], archive: zipfile.ZipFile, storage_dir: str):
         super().__init__(stream)
-        self.archive, self.storages = archive, storages
+        self.archive, self.storage_dir = archive, storage_dir
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "__torch__":
@@ -195,14 +196,12 @@ class _ArchiveUnpickler(pickle.Unpickler):
             return STORAGES[name]
         raise pickle.UnpicklingError(f"{module}.{name} has no place in it")
 
-    def persistent_load(self, pid: tuple) -> Tensor:
+    def persistent_load(self, pid: Any) -> Tensor:
         _, dtype, key, _, size = pid
-        content = bytearray(self.archive.read(f"{self.storages}{key}"))
-        return (
-            torch.frombuffer(content, dtype=dtype, count=size)
-            if size
-            else torch.empty(0, dtype=dtype)
-        )
+        content = bytearray(self.archive.read(f"{self.storage_dir}{key}"))
+        if not size:
+            return torch.empty(0, dtype=dtype)
+        return torch.frombuffer(content, dtype=dtype, count=size)
 
 
 def _rebuild_tensor(
@@ -211,9 +210,9 @@ def _rebuild_tensor(
     return torch.as_strided(storage, size, stride, offset)
 
 
-def _tensors(module: _Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _tensors_of(module: _Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
     for name, value in vars(module).items():
         if isinstance(value, Tensor):
             yield f"{prefix}{name}", value
         elif isinstance(value, _Module):
-            yield from _tensors(value, f"{prefix}{name}.")
+            yield from _tensors_of(value, f"{prefix}{name}.")

@@ -1,6 +1,7 @@
-"""The dual encoder: a motion tower and a text tower that meet on a unit sphere, and the temperature between them."""
+"""The dual encoder: a motion tower and a text tower that meet on a unit sphere, and a temperature."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,21 +12,26 @@ from motret.data import augment
 from motret.data.inputs import CaptionBank, MotionBatch
 from motret.errors import ConfigError
 from motret.models import registry
-from motret.models.text_tower import drop_words
+from motret.models.text_tower import TextTower, drop_words
 
 MAX_DEVIATIONS = 8.0
 """Standardised features are cut here: what lies further out is a glitch of the capture."""
 N_TEXT_CHUNKS = 4
-"""Captions are computed in so many pieces of like length: less padding."""
+"""Captions are encoded in so many chunks of similar length: less padding."""
 MAX_LOGIT_SCALE = 100.0
 """1 / tau never exceeds this (Radford et al. 2021)."""
+MOTION_FILE, TEXT_FILE = "motion_encoder.pt", "clip_model_finetuned.pt"
 
 
 class DualEncoder(nn.Module):
     """Motions and captions to unit vectors whose dot product is their similarity.
 
-    A frozen text tower is not part of the model: its vectors come in with the caption bank. One that trains is `text_tower`.
+    A frozen text tower is not part of the model: its vectors come with the caption bank. One that
+    trains is `text_tower`. embed_dim: size of the shared space.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -33,94 +39,86 @@ class DualEncoder(nn.Module):
         persons: int,
         columns: dict[str, slice],
         text_dim: int,
-        text_tower: nn.Module | None = None,
+        text_tower: TextTower | None = None,
     ):
         super().__init__()
-        width = max(part.stop for part in columns.values())
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(width))
-        self.motion_tower = registry.make_motion_tower(
-            config.motion, persons, columns, config.parts.use_gar
-        )
+        features = max(block.stop for block in columns.values())
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        use_gar = config.parts.use_gar
+        self.motion_tower: Any  # a tower of one's own is any module with a dim
+        self.motion_tower = registry.make_motion_tower(config.motion, persons, columns, use_gar)
         self.standardises = config.motion.features == "canonical"
-        dim, plain = self.motion_tower.dim, config.motion.projection == "none"
-        self.embed_dim = dim if plain else config.motion.proj_dim
-        self.motion_head = (
-            nn.Identity()
-            if plain
-            else nn.Sequential(
-                nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, self.embed_dim)
-            )
-        )
-        if config.parts.use_gar:
-            own = getattr(self.motion_tower, "part_dim", None)
-            if own is None:
-                problem = f"{config.motion.motion_tower} knows no parts"
-                raise ConfigError("--use_gar", problem, "leave it out, or take --motion_tower part")
-            self.part_head = nn.Sequential(
-                nn.Linear(own, 2 * own), nn.GELU(), nn.Linear(2 * own, self.embed_dim)
-            )
+        motion_dim, has_heads = self.motion_tower.dim, config.motion.projection != "none"
+        self.embed_dim = config.motion.proj_dim if has_heads else motion_dim
+        self.motion_head: nn.Module = nn.Identity()
+        if has_heads:
+            self.motion_head = _projection(motion_dim, 2 * motion_dim, self.embed_dim)
+        if use_gar:
+            part_dim = self._part_dim(config.motion.motion_tower)
+            self.part_head = _projection(part_dim, 2 * part_dim, self.embed_dim)
         self.text_tower = text_tower
         self.augment = config.augment
-        hidden = config.text.text_hidden
-        if plain:
-            self.text_head = (
-                nn.Identity() if text_dim == self.embed_dim else nn.Linear(text_dim, self.embed_dim)
-            )
-        else:
-            self.text_head = nn.Sequential(
-                nn.LayerNorm(text_dim),
-                nn.Linear(text_dim, hidden),
-                nn.GELU(),
-                nn.Linear(hidden, self.embed_dim),
-            )
-        self.log_scale = nn.Parameter(
-            torch.tensor(-math.log(config.loss.tau)), requires_grad=config.loss.learn_tau
-        )
+        self.text_head = self._make_text_head(text_dim, config.text.text_hidden, has_heads)
+        log_scale = torch.tensor(-math.log(config.loss.tau))
+        self.log_scale = nn.Parameter(log_scale, requires_grad=config.loss.learn_tau)
+
+    def _part_dim(self, name: str) -> int:
+        part_dim = getattr(self.motion_tower, "part_dim", None)
+        if part_dim is None:
+            fix = "leave it out, or take --motion_tower part"
+            raise ConfigError("--use_gar", f"{name} knows no parts", fix)
+        return int(part_dim)
+
+    def _make_text_head(self, text_dim: int, hidden_dim: int, has_heads: bool) -> nn.Module:
+        if has_heads:
+            projection = _projection(text_dim, hidden_dim, self.embed_dim)
+            return nn.Sequential(nn.LayerNorm(text_dim), *projection)
+        return nn.Identity() if text_dim == self.embed_dim else nn.Linear(text_dim, self.embed_dim)
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Feature statistics (D,) of the training motions; a feature that never changes keeps its size."""
+        """Feature statistics (D,) of the training motions; a constant feature keeps its scale."""
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 1e-4, 1 / deviation, 1.0))
 
     def split_state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Weights by file, each tower's under its own names, a head's under the head's: motion_encoder.pt, and where the text tower
-        learns, clip_model_finetuned.pt."""
-        files: dict[str, dict[str, Tensor]] = {
-            "motion_encoder.pt": {},
-            "clip_model_finetuned.pt": {},
-        }
+        """Weights by file name, each tower's under its own names, a head's under the head's.
+
+        The files are motion_encoder.pt, and where the text tower trains clip_model_finetuned.pt.
+        """
+        weights: dict[str, dict[str, Tensor]] = {MOTION_FILE: {}, TEXT_FILE: {}}
+        prefixes = ("motion_tower.", "text_tower.text.", "text_tower.encoder.", "text_tower.")
         for name, value in self.state_dict().items():
-            file = "clip_model_finetuned.pt" if name.startswith("text_") else "motion_encoder.pt"
-            for prefix in ("motion_tower.", "text_tower.text.", "text_tower.encoder."):
-                name = name.removeprefix(prefix)
-            files[file][name] = value
+            file_name = TEXT_FILE if name.startswith("text_") else MOTION_FILE
+            prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+            weights[file_name][name.removeprefix(prefix)] = value
         if self.text_tower is None:
-            del files["clip_model_finetuned.pt"]
-        return files
+            del weights[TEXT_FILE]
+        return weights
 
     def logit_scale(self) -> Tensor:
         """1 / tau."""
         return self.log_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
     def encode_motions(self, batch: MotionBatch) -> Tensor:
-        """(B, proj_dim) unit vectors of raw features."""
-        return F.normalize(
-            self.motion_head(self.motion_tower(self._standardised(batch))).float(), dim=-1
-        )
+        """(B, embed_dim) unit vectors of raw features."""
+        motion = self.motion_head(self.motion_tower(self._standardised(batch)))
+        return F.normalize(motion.float(), dim=-1)
 
     def encode_motions_and_parts(self, batch: MotionBatch) -> tuple[Tensor, list[Tensor]]:
-        """Unit vectors of motions (B, proj_dim), and of their parts (B, 5, proj_dim) by each of the tower's ways to tell them."""
-        whole, parts = self.motion_tower.forward_parts(self._standardised(batch))
-        unit = F.normalize(self.motion_head(whole).float(), dim=-1)
-        return unit, [F.normalize(self.part_head(part).float(), dim=-1) for part in parts]
+        """Unit vectors of motions (B, embed_dim), and of their parts in each of the part views.
+
+        Those of the parts are (B, 5, embed_dim).
+        """
+        motion, part_views = self.motion_tower.forward_parts(self._standardised(batch))
+        motion = F.normalize(self.motion_head(motion).float(), dim=-1)
+        return motion, [F.normalize(self.part_head(view).float(), dim=-1) for view in part_views]
 
     def _standardised(self, batch: MotionBatch) -> MotionBatch:
         if not self.standardises:
             return batch
-        frames = (
-            (batch.frames - self.mean).mul_(self.scale).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)
-        )  # one copy, not three
+        frames = (batch.frames - self.mean).mul_(self.scale)
+        frames = frames.clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)  # in place: one copy, not three
         if batch.generator is not None and self.augment.noise:
             frames = augment.add_noise(frames, self.augment.noise, batch.generator)
         if batch.generator is not None and self.augment.frame_mask:
@@ -128,29 +126,39 @@ class DualEncoder(nn.Module):
         return MotionBatch(frames, batch.lengths, batch.generator)
 
     def encode_captions(
-        self, bank: CaptionBank, rows: Tensor, generator: torch.Generator | None = None
+        self, bank: CaptionBank, indices: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """(C, proj_dim) unit vectors of the bank's captions in `rows` (C,); a caption met twice is encoded once.
+        """(C, embed_dim) unit vectors of the bank's captions at `indices` (C,).
 
-        generator: where random choices come from while training (--word_dropout), None otherwise.
+        A caption that is there twice is encoded once. generator: where random choices come from
+        while training (--word_dropout), None otherwise.
         """
         if bank.vectors is not None:
-            return F.normalize(self.text_head(bank.vectors[rows]).float(), dim=-1)
-        distinct, back = rows.unique(return_inverse=True)
-        lengths = bank.lengths[distinct]
-        order = lengths.argsort(stable=True)
-        pieces = order.tensor_split(min(N_TEXT_CHUNKS, len(order)))
-        told = torch.cat(
-            [self._told(bank.ids[distinct[own]], lengths[own], generator) for own in pieces]
+            return F.normalize(self.text_head(bank.vectors[indices]).float(), dim=-1)
+        assert bank.ids is not None and bank.lengths is not None, (
+            "a bank without vectors has tokens"
         )
-        place = order.argsort()[back]
-        return told.index_select(
-            0, place
-        )  # unlike [place], its gradient adds up in one order: runs repeat bit for bit
+        distinct, inverse = indices.unique(return_inverse=True)
+        ids, lengths = bank.ids[distinct], bank.lengths[distinct]
+        order = lengths.argsort(stable=True)
+        chunks = order.tensor_split(min(N_TEXT_CHUNKS, len(order)))
+        embeddings = torch.cat(
+            [self._encode_tokens(ids[chunk], lengths[chunk], generator) for chunk in chunks]
+        )
+        # unlike [...], the gradient of index_select adds up in one order: runs repeat bit for bit
+        return embeddings.index_select(0, order.argsort()[inverse])
 
-    def _told(self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
-        """(C, proj_dim) unit vectors of captions of like length, token ids (C, L) of which `lengths` (C,) are real."""
+    def _encode_tokens(
+        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """(C, embed_dim) unit vectors of token ids (C, L), of which `lengths` (C,) are real."""
+        assert self.text_tower is not None, "a bank of tokens is for a text tower that trains"
         ids = ids[:, : int(lengths.max())]
         if generator is not None and self.augment.word_dropout:
             ids, lengths = drop_words(ids, lengths, self.augment.word_dropout, generator)
         return F.normalize(self.text_head(self.text_tower(ids, lengths)).float(), dim=-1)
+
+
+def _projection(dim: int, hidden_dim: int, embed_dim: int) -> nn.Sequential:
+    """A tower's way into the shared space."""
+    return nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, embed_dim))

@@ -1,8 +1,8 @@
-"""What a model says of motions, captions and their parts: unit vectors, in pieces that fit into memory."""
+"""Embeddings by a model or a frozen text tower: unit vectors, in batches that fit into memory."""
 
-import contextlib
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -19,134 +19,146 @@ from motret.skeleton import PARTS
 from motret.utils import files, progress
 from motret.utils.device import autocast, computes_in_bfloat16
 
+CAPTION_BATCH_SIZE = 1024
+"""Captions that a model encodes at a time."""
+EMBED_BATCH_SIZE = 128
+"""Captions that a frozen tower encodes at a time."""
+
 
 @torch.inference_mode()
 def embed_motions(
     model: DualEncoder,
     motions: MotionTensors,
-    rows: np.ndarray,
-    precision: contextlib.AbstractContextManager,
+    motion_idx: np.ndarray,
+    precision: AbstractContextManager[object],
 ) -> np.ndarray:
-    """(M, d) unit vectors of motions, computed in batches of like length."""
+    """(M, d) unit vectors of the motions at `motion_idx`, computed in batches of similar length."""
     model.eval()
-    wanted = torch.from_numpy(rows).to(motions.device)
-    order = motions.lengths[wanted].argsort(stable=True)
+    indices = torch.from_numpy(motion_idx).to(motions.device)
+    order = motions.lengths[indices].argsort(stable=True)
     with precision:
-        parts = [
-            model.encode_motions(motions.gather(wanted[piece]))
-            for piece in order.split(batching.EVAL_BATCH_SIZE)
+        batches = [
+            model.encode_motions(motions.gather(indices[batch]))
+            for batch in order.split(batching.EVAL_BATCH_SIZE)
         ]
-    encoded = torch.cat(parts)
-    out = torch.empty_like(encoded)
-    out[order] = encoded
-    return out.cpu().numpy()
+    sorted_embeddings = torch.cat(batches)
+    embeddings = torch.empty_like(sorted_embeddings)
+    embeddings[order] = sorted_embeddings
+    return embeddings.cpu().numpy()
 
 
 @torch.inference_mode()
 def embed_captions(
     model: DualEncoder,
     bank: CaptionBank,
-    rows: Tensor,
-    precision: contextlib.AbstractContextManager,
+    indices: Tensor,
+    precision: AbstractContextManager[object],
 ) -> np.ndarray:
-    """(C, d) unit vectors of captions of a bank."""
+    """(C, d) unit vectors of the captions of a bank at `indices`."""
     model.eval()
     with precision:
-        return (
-            torch.cat([model.encode_captions(bank, part) for part in rows.split(1024)])
-            .cpu()
-            .numpy()
-        )
+        batches = [
+            model.encode_captions(bank, batch) for batch in indices.split(CAPTION_BATCH_SIZE)
+        ]
+        return torch.cat(batches).cpu().numpy()
 
 
 @torch.inference_mode()
 def embed_motion_parts(
     model: DualEncoder,
     motions: MotionTensors,
-    rows: np.ndarray,
-    precision: contextlib.AbstractContextManager,
+    motion_idx: np.ndarray,
+    precision: AbstractContextManager[object],
 ) -> np.ndarray:
-    """(M, 5, d) unit vectors of the parts of motions, the mean over the tower's ways to tell them."""
+    """(M, 5, d) unit vectors of the parts of motions, the mean over the tower's part views."""
     model.eval()
-    found = []
+    indices = torch.from_numpy(motion_idx).to(motions.device)
+    embeddings = []
     with precision:
-        for piece in torch.from_numpy(rows).to(motions.device).split(batching.EVAL_BATCH_SIZE):
-            _, parts = model.encode_motions_and_parts(motions.gather(piece))
-            found.append(nn.functional.normalize(torch.stack(parts).mean(dim=0), dim=-1))
-    return torch.cat(found).cpu().numpy()
+        for batch in indices.split(batching.EVAL_BATCH_SIZE):
+            _, part_views = model.encode_motions_and_parts(motions.gather(batch))
+            embeddings.append(nn.functional.normalize(torch.stack(part_views).mean(dim=0), dim=-1))
+    return torch.cat(embeddings).cpu().numpy()
 
 
 def embed_caption_parts(
     model: DualEncoder,
     bank: CaptionBank,
     captions: Sequence[str],
-    precision: contextlib.AbstractContextManager,
+    precision: AbstractContextManager[object],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(C, 5, d) unit vectors of what captions say of each part, and whether they do (C, 5). The bank holds these texts."""
-    said = [list(part_texts.parts_of_caption(caption).values()) for caption in captions]
-    named = np.array([[text is not None for text in own] for own in said])
-    distinct = sorted({text for own in said for text in own if text is not None})
-    place = {text: number for number, text in enumerate(distinct)}
+    """(C, 5, d) unit vectors of what captions say of each part, and (C, 5) whether they do.
+
+    The bank holds the part texts of these captions; a part that is not named has zeros.
+    """
+    part_texts_of = [list(part_texts.parts_of_caption(text).values()) for text in captions]
+    named = np.array([[text is not None for text in texts] for texts in part_texts_of])
+    mentions = [text for texts in part_texts_of for text in texts if text is not None]
     vectors = np.zeros((len(captions), len(PARTS), model.embed_dim), dtype=np.float32)
-    if distinct:
-        told = embed_captions(model, bank, bank.indices(distinct).to(model.mean.device), precision)
-        vectors[named] = told[[place[text] for own in said for text in own if text is not None]]
+    if mentions:
+        distinct = sorted(set(mentions))
+        position = {text: index for index, text in enumerate(distinct)}
+        indices = bank.indices(distinct).to(model.mean.device)
+        embeddings = embed_captions(model, bank, indices, precision)
+        vectors[named] = embeddings[[position[text] for text in mentions]]
     return vectors, named
-
-
-EMBED_BATCH_SIZE = 128
 
 
 def make_caption_bank(
     captions: Sequence[str], tower: TextTower, frozen: bool, cache: Path, device: torch.device
 ) -> CaptionBank:
-    """The bank of these captions; what a frozen tower says of them is kept in `cache`, by tower, weights and captions."""
+    """The bank of these captions: their tokens, or the vectors of a frozen tower.
+
+    The vectors are cached in the folder `cache`, by tower, weights and captions.
+    """
     distinct = sorted(set(captions))
-    index = {caption: row for row, caption in enumerate(distinct)}
+    index = {caption: position for position, caption in enumerate(distinct)}
     ids, lengths = tower.tokenize(distinct)
     if not frozen:
         return CaptionBank(index, ids=ids, lengths=lengths)
-    file = cache / f"{_cache_key(tower, distinct, ids, lengths, computes_in_bfloat16(device))}.npy"
-    if not file.is_file():
+    key = _cache_key(tower, distinct, ids, lengths, computes_in_bfloat16(device))
+    path = cache / f"{key}.npy"
+    if not path.is_file():
         vectors = embed_frozen(tower, ids, lengths, device)
-        files.atomic_write(file, lambda beside: np.save(beside, vectors))
-    return CaptionBank(index, vectors=torch.from_numpy(np.load(file, allow_pickle=False)))
+        files.atomic_write(path, lambda tmp_path: np.save(tmp_path, vectors))
+    return CaptionBank(index, vectors=torch.from_numpy(np.load(path, allow_pickle=False)))
 
 
 @torch.inference_mode()
 def embed_frozen(
     tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.device
 ) -> np.ndarray:
-    """What a tower says of captions, as it tokenised them: (C, dim) float32. Those of one length go together, so that little is padding."""
+    """(C, dim) float32 vectors of tokenised captions.
+
+    Captions of similar length are computed together, so that little is padding.
+    """
     tower = tower.to(device).eval()
-    out = torch.empty(len(ids), tower.dim)
-    order = lengths.argsort(stable=True)
+    vectors = torch.empty(len(ids), tower.dim)
+    batches = lengths.argsort(stable=True).split(EMBED_BATCH_SIZE)
+    bar = progress.progress_bar(
+        batches, desc="embedding captions", unit="batch", hidden=len(ids) < 2000
+    )
     with autocast(device, computes_in_bfloat16(device)):
-        for rows in progress.progress_bar(
-            order.split(EMBED_BATCH_SIZE),
-            desc="embedding captions",
-            unit="batch",
-            hidden=len(order) < 2000,
-        ):
-            longest = int(lengths[rows].max())
-            out[rows] = (
-                tower(ids[rows, :longest].to(device), lengths[rows].to(device)).float().cpu()
-            )
-    return out.numpy()
+        for batch in bar:
+            batch_ids = ids[batch, : int(lengths[batch].max())].to(device)
+            vectors[batch] = tower(batch_ids, lengths[batch].to(device)).float().cpu()
+    return vectors.numpy()
 
 
 def _cache_key(
-    tower: TextTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, halved: bool
+    tower: TextTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, bfloat16: bool
 ) -> str:
-    """Changes with any weight of the tower, its kinds of modules (activations too), any token of the captions, any caption, and with
-    whether bfloat16 is computed in."""
+    """Changes with everything that changes the vectors of a frozen tower.
+
+    That is any of its weights, its kinds of modules (activations too), any caption or token, and
+    whether bfloat16 is computed in.
+    """
     content = hashlib.blake2b(digest_size=16)
-    for value in (*tower.state_dict().values(), ids, lengths):
-        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    shapes = [
-        (name, list(value.shape), str(value.dtype)) for name, value in tower.state_dict().items()
-    ]
+    state = tower.state_dict()
+    for value in (*state.values(), ids, lengths):
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        content.update(raw.numpy().data)
+    shapes = [(name, list(value.shape), str(value.dtype)) for name, value in state.items()]
     kinds = sorted({type(module).__name__ for module in tower.modules()})
-    return files.content_hash(
-        type(tower).__name__, kinds, shapes, content.hexdigest(), captions, halved
-    )
+    digest = content.hexdigest()
+    return files.content_hash(type(tower).__name__, kinds, shapes, digest, captions, bfloat16)

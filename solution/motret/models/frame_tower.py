@@ -1,4 +1,4 @@
-"""The motion tower of the challenge README: a transformer over single frames, both persons side by side."""
+"""The motion tower of the challenge README: a transformer over frames, both persons in each."""
 
 import torch
 import torch.nn.functional as F
@@ -9,17 +9,19 @@ from motret.data.inputs import MotionBatch
 
 
 class FrameTransformer(nn.Module):
-    """Frames of all persons' columns, learned positions, torch's own encoder layers, the mean over frames, LayerNorm.
+    """Frames of all persons' columns, learned positions, torch's own encoder layers, the mean.
 
-    Which person is stored first does change the result. Without --mask a motion is padded with zeros up to --max_frames, and what
-    became of them is part of the mean.
+    A LayerNorm follows the mean over frames. Which person is stored first does change the result.
+    With --no_mask a motion is padded with zeros up to --max_frames, and the padding is part of the
+    mean.
     """
 
     def __init__(self, config: MotionConfig, persons: int, columns: dict[str, slice]):
         super().__init__()
-        self.dim, self.longest, self.mask = config.width, config.max_frames, config.mask
-        self.project = nn.Linear(persons * max(part.stop for part in columns.values()), self.dim)
-        self.positions = nn.Parameter(torch.randn(self.longest, self.dim) * 0.02)
+        self.dim, self.max_frames, self.mask = config.width, config.max_frames, config.mask
+        features = max(block.stop for block in columns.values())
+        self.project = nn.Linear(persons * features, self.dim)
+        self.positions = nn.Parameter(torch.randn(self.max_frames, self.dim) * 0.02)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True
@@ -34,10 +36,13 @@ class FrameTransformer(nn.Module):
         real = torch.arange(frames.shape[1], device=frames.device) < batch.lengths[:, None]
         frames = frames * real[..., None]
         if not self.mask:
-            frames = F.pad(frames, (0, 0, 0, self.longest - frames.shape[1]))
-        tokens = self.project(frames) + self.positions[: frames.shape[1]]
+            frames = F.pad(frames, (0, 0, 0, self.max_frames - frames.shape[1]))
+        tokens: Tensor = self.project(frames) + self.positions[: frames.shape[1]]
         for block in self.blocks:
             tokens = block(tokens, src_key_padding_mask=~real if self.mask else None)
-        if not self.mask:
-            return self.norm(tokens.mean(dim=1))
-        return self.norm((tokens * real[..., None]).sum(dim=1) / batch.lengths[:, None])
+        if self.mask:
+            pooled = (tokens * real[..., None]).sum(dim=1) / batch.lengths[:, None]
+        else:
+            pooled = tokens.mean(dim=1)
+        vectors: Tensor = self.norm(pooled)
+        return vectors

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from motret.errors import WeightsError
+from motret.errors import WeightsError, first_line
 from motret.models.text_tower import TextTower, masked_mean, vocabulary_of
 from motret.utils import network
 
@@ -66,9 +66,8 @@ def make_hf_tower(name: str) -> HfTower:
             name, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         fix = "check the name; without network give a local folder, --text_tower hf:FOLDER, or train from scratch, --text_weights none"
-        problem = f"no such encoder can be loaded: {reason}"
+        problem = f"no such encoder can be loaded: {first_line(error)}"
         raise WeightsError(f"hf:{name}", problem, fix) from error
     # transformers would start missing weights at random; nobody reads the pooler
     if missing := sorted(key for key in loading_info["missing_keys"] if "pooler" not in key):

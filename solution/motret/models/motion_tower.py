@@ -1,4 +1,4 @@
-"""Motion towers: frames of one or two persons to one vector, the same whichever person is stored first."""
+"""The motion tower: frames of one or two persons to one vector, whichever person comes first."""
 
 import math
 
@@ -14,9 +14,10 @@ from motret.models.backbones import MAX_TOKENS, PackedSequence
 
 
 class MotionTransformer(nn.Module):
-    """A backbone over patches of frames, shared by both persons, who meet in its last layers; mean and maximum over all tokens, or [CLS].
+    """A backbone over patches of frames, shared by both persons, who meet in its last layers.
 
-    No token carries which person it belongs to, so swapping the persons changes nothing.
+    The vector is the mean and maximum over all tokens, or the mean of both persons' [CLS]. No token
+    carries which person it belongs to, so swapping the persons changes nothing.
     """
 
     person_symmetric = True
@@ -30,21 +31,14 @@ class MotionTransformer(nn.Module):
             )
             raise ConfigError("--max_frames", problem, "raise --patch or lower --max_frames")
         if not config.mask:
-            raise ConfigError(
-                "--no_mask",
-                "this tower always masks padding",
-                "leave it out, or take the variant clip_readme",
-            )
-        self.patch, self.drop, self.joint = (
-            config.patch,
-            config.token_drop,
-            config.cross_person_layers,
-        )
+            fix = "leave it out, or take the variant clip_readme"
+            raise ConfigError("--no_mask", "this tower always masks padding", fix)
+        self.patch, self.token_drop = config.patch, config.token_drop
+        self.cross_person_layers = config.cross_person_layers
         self.pools_cls, self.width = config.pool == "cls", config.width
         self.dim = self.width if self.pools_cls else 2 * self.width
-        self.backbone = backbones.make_backbone(
-            config, config.patch * max(part.stop for part in columns.values())
-        )
+        features = max(block.stop for block in columns.values())
+        self.backbone = backbones.make_backbone(config, config.patch * features)
         self.cls_token = nn.Parameter(torch.randn(1, self.width) * 0.02)
         self.norm = nn.LayerNorm(self.width)
 
@@ -54,28 +48,31 @@ class MotionTransformer(nn.Module):
         return self.pool(tokens, mask)
 
     def attend(
-        self, patches: Tensor, places: Tensor, mask: Tensor, special: Tensor
+        self, patches: Tensor, positions: Tensor, mask: Tensor, special: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B, persons, S + N, width) after all layers, and which are real (B, persons, S + N).
 
-        patches, places, mask: as `patches` gives them; special: (S, width) learned tokens without a place, put first for each person.
+        patches, positions, mask: as `patches` returns them; special: (S, width) learned tokens
+        without a position, put first for each person.
         """
         size, persons, count = patches.shape[:3]
-        tokens = self.backbone.embed(patches, places)
-        tokens = torch.cat(
-            [special.expand(size, persons, *special.shape).to(tokens.dtype), tokens], dim=2
-        )
-        count += len(special)
-        mask = F.pad(mask, (len(special), 0), value=True)[:, None].expand(size, persons, count)
-        alone = PackedSequence.from_mask(mask.reshape(size * persons, count))
-        together = alone.reshape(size, persons * count)
-        tokens, layers = alone.pack(tokens), self.backbone.layers()
-        for number, layer in enumerate(layers):
-            tokens = layer(tokens, together if number >= len(layers) - self.joint else alone)
-        return alone.pad(self.norm(tokens)).view(size, persons, count, self.width), mask
+        tokens = self.backbone.embed(patches, positions)
+        special = special.expand(size, persons, *special.shape).to(tokens.dtype)
+        tokens = torch.cat([special, tokens], dim=2)
+        n_special = special.shape[2]
+        count += n_special
+        mask = F.pad(mask, (n_special, 0), value=True)[:, None].expand(size, persons, count)
+        per_person = PackedSequence.from_mask(mask.reshape(size * persons, count))
+        both_persons = per_person.reshape(size, persons * count)
+        tokens, layers = per_person.pack(tokens), self.backbone.layers()
+        first_joint = len(layers) - self.cross_person_layers
+        for index, layer in enumerate(layers):
+            tokens = layer(tokens, both_persons if index >= first_joint else per_person)
+        tokens = per_person.pad(self.norm(tokens))
+        return tokens.view(size, persons, count, self.width), mask
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, dim) mean and maximum over the real tokens of both persons, or the mean of their [CLS] tokens."""
+        """(B, dim) mean and maximum over the real tokens of both persons, or mean of their [CLS]."""
         if self.pools_cls:
             return tokens[:, :, 0].mean(dim=1)
         size = len(tokens)
@@ -84,33 +81,42 @@ class MotionTransformer(nn.Module):
         return torch.cat([mean, tokens.masked_fill(~real, float("-inf")).amax(dim=1)], dim=-1)
 
     def patches(self, batch: MotionBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Patches (B, persons, N, patch * D), their places in time (B, N) and which are real (B, N).
+        """Patches (B, persons, N, patch * D), their positions in time (B, N), which are real (B, N).
 
-        A last patch that is not full is left out. In training a share of each motion's patches is dropped, at random but the
-        same for both persons; what is left is computed on, so dropping saves time.
+        A last patch that is not full is left out. In training --token_drop of each motion's patches
+        are dropped, at random but the same for both persons; only the others are computed, so
+        dropping saves time.
+        """
+        patches, lengths = self._cut(batch)
+        size, count = patches.shape[:2]
+        persons = patches.shape[3]
+        positions = torch.arange(count, device=lengths.device).expand(size, count)
+        if batch.generator is not None and self.token_drop > 0:
+            noise = torch.rand(size, count, generator=batch.generator, device=lengths.device)
+            order = noise.masked_fill(positions >= lengths[:, None], 2.0).argsort(dim=1)
+            positions = order[:, : math.ceil((1 - self.token_drop) * count)]
+            motion_idx = torch.arange(size, device=lengths.device)[:, None]
+            patches = patches[motion_idx, positions]  # before the copies below
+            lengths = ((1 - self.token_drop) * lengths).ceil().long()
+        device_type = patches.device.type
+        if torch.is_autocast_enabled(device_type):
+            # the input projection would round them as well, but after the copy
+            patches = patches.to(torch.get_autocast_dtype(device_type))
+        count = positions.shape[1]
+        patches = patches.permute(0, 3, 1, 2, 4).reshape(size, persons, count, -1)
+        mask = torch.arange(count, device=lengths.device) < lengths[:, None]
+        return patches, positions, mask
+
+    def _cut(self, batch: MotionBatch) -> tuple[Tensor, Tensor]:
+        """Frames as (B, N, patch, persons, D), and how many patches of each motion are real (B,).
+
+        There is one at least: a motion shorter than a patch is held at its last frame.
         """
         size, frames, persons, features = batch.frames.shape
         count = max(1, frames // self.patch)
-        whole = batch.frames[:, : count * self.patch]
-        if whole.shape[1] < self.patch:
-            whole = torch.cat(
-                [whole, whole[:, -1:].expand(-1, self.patch - whole.shape[1], -1, -1)], dim=1
-            )
-        patches = whole.view(size, count, self.patch, persons, features)
-        real = (batch.lengths // self.patch).clamp(min=1, max=count)
-        places = torch.arange(count, device=real.device).expand(size, count)
-        if batch.generator is not None and self.drop > 0:
-            luck = torch.rand(size, count, generator=batch.generator, device=real.device)
-            order = luck.masked_fill(places >= real[:, None], 2.0).argsort(dim=1)
-            places = order[:, : math.ceil((1 - self.drop) * count)]
-            patches = patches[
-                torch.arange(size, device=real.device)[:, None], places
-            ]  # before the copies below
-            real = ((1 - self.drop) * real).ceil().long()
-        if torch.is_autocast_enabled(
-            patches.device.type
-        ):  # the projection would round them as well, after the copy
-            patches = patches.to(torch.get_autocast_dtype(patches.device.type))
-        patches = patches.permute(0, 3, 1, 2, 4).reshape(size, persons, places.shape[1], -1)
-        mask = torch.arange(places.shape[1], device=real.device) < real[:, None]
-        return patches, places, mask
+        kept = batch.frames[:, : count * self.patch]
+        if kept.shape[1] < self.patch:
+            missing = self.patch - kept.shape[1]
+            kept = torch.cat([kept, kept[:, -1:].expand(-1, missing, -1, -1)], dim=1)
+        patches = kept.view(size, count, self.patch, persons, features)
+        return patches, (batch.lengths // self.patch).clamp(min=1, max=count)

@@ -22,7 +22,7 @@ MOTION_TOWERS: dict[str, type[nn.Module]] = {
     "frame": FrameTransformer,
 }
 """What --motion_tower names, besides `module:Class`."""
-MOTION_DOCS = "docs/own_model.md"
+MOTION_DOCS = "docs/add_motion_tower.md"
 TEXT_DOCS = "docs/add_text_tower.md"
 TEST_CAPTIONS = ("a person waves.", "two people shake hands and bow.")
 """What a text tower of one's own is tried on before anything is trained."""

@@ -1,4 +1,4 @@
-"""What the error browser shows: reports made of out-of-fold similarities, of a ranked test folder, of a search."""
+"""The content of the error browser: out-of-fold rankings, a ranked test folder, a search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +13,7 @@ from motret.ensemble import external
 from motret.evaluation import metrics
 from motret.evaluation.local_score import fold_similarity, out_of_fold_score
 from motret.evaluation.metrics import Score
-from motret.formats import challenge
-from motret.formats.challenge import POOL_SIZE
+from motret.formats.challenge import POOL_SIZE, TOP_K
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
 from motret.report.page import CandidateView, MemberRow, Overview, PageContent, QueryView
@@ -23,82 +22,128 @@ from motret.runs.run import Run, folds_of_runs
 from motret.utils import files
 
 MAX_QUERIES = 200
-"""Queries that a page shows."""
-TOP_SHOWN = 10
-"""Candidates that are shown of a long ranking, besides the right one."""
-NO_LOCAL_SCORE = "Local score, since a member has no out-of-fold part"
-LARGE_GALLERY = 1000
-"""Candidates in all up to which a page shows every one of every query."""
+"""Queries that a page lists."""
+N_TOP = 10
+"""Candidates that are shown of a long ranking, besides the matching one."""
+MAX_CANDIDATES = 1000
+"""Candidates of all queries up to which a page shows every one."""
 
 
 @dataclass(frozen=True)
 class FoldSimilarities:
-    """Captions and motions that a fold held out.
+    """Similarities of the captions and motions that a fold held out.
 
-    similarity: (C, M); owner: (C,) motion of each caption; row: (M,) place of each motion in the training data.
+    sim_cm: (C, M) captions x motions; motion_idx: (C,) motion of each caption; data_idx: (M,) index
+    of each motion in the training data.
     """
 
-    similarity: np.ndarray
+    sim_cm: np.ndarray
     motion_idx: np.ndarray
-    row: np.ndarray
+    data_idx: np.ndarray
 
 
-def fold_similarities_of_runs(members: Sequence[Run], weights: Sequence[float] | None = None) -> list[FoldSimilarities]:
-    """The members' mean similarity, each on its own scale, in every fold that all of them have finished. weights: by default equal ones."""
-    answers = []
+# ---- out of fold
+
+
+def fold_similarities_of_runs(
+    members: Sequence[Run], weights: Sequence[float] | None = None
+) -> list[FoldSimilarities]:
+    """The members' mean similarity in every fold that all of them have finished.
+
+    Each member is z-scored. weights: equal by default.
+    """
+    similarities = []
     for fold in folds_of_runs(members, members[0].finished_folds()):
-        similarity, out = fold_similarity(members, fold, weights)
-        answers.append(FoldSimilarities(similarity, out.motion_idx, out.data_idx))
-    return answers
+        sim_cm, out = fold_similarity(members, fold, weights)
+        similarities.append(FoldSimilarities(sim_cm, out.motion_idx, out.data_idx))
+    return similarities
 
 
-def page_of_runs(members: Sequence[Run], data: TrainingData, folds: Folds, weights: Sequence[float] | None = None) -> PageContent:
-    """Out-of-fold report of a run, or of the weighted mean of several, as `page_of_folds`."""
-    title = f"{members[0].name if len(members) == 1 else f'mean of {len(members)} runs'}, out of fold"
-    shares = np.full(len(members), 1 / len(members)) if weights is None else np.array(weights) / np.sum(weights)
-    listed = [
-        MemberRow(run.name, float(share), _score_text(out_of_fold_score([run], folds).score))
-        for run, share in zip(members, shares, strict=True)
-    ]
-    return page_of_folds(title, fold_similarities_of_runs(members, weights), listed if len(listed) > 1 else [], data, folds)
+def page_of_runs(
+    members: Sequence[Run],
+    data: TrainingData,
+    folds: Folds,
+    weights: Sequence[float] | None = None,
+) -> PageContent:
+    """Out-of-fold page of a run, or of the weighted mean of several (`page_of_folds`)."""
+    name = members[0].name if len(members) == 1 else f"mean of {len(members)} runs"
+    similarities = fold_similarities_of_runs(members, weights)
+    rows: list[MemberRow] = []
+    if len(members) > 1:
+        normalised = np.ones(len(members)) if weights is None else np.array(weights)
+        normalised = normalised / normalised.sum()
+        rows = [
+            MemberRow(run.name, float(weight), _score_text(out_of_fold_score([run], folds).score))
+            for run, weight in zip(members, normalised, strict=True)
+        ]
+    return page_of_folds(f"{name}, out of fold", similarities, rows, data, folds)
 
 
 def page_of_folds(
-    title: str, answers: Sequence[FoldSimilarities], members: Sequence[MemberRow], data: TrainingData, folds: Folds
+    title: str,
+    similarities: Sequence[FoldSimilarities],
+    members: Sequence[MemberRow],
+    data: TrainingData,
+    folds: Folds,
 ) -> PageContent:
-    """Out-of-fold report: every caption of a held-out motion is a query, the motions of its fold are its gallery.
+    """Out-of-fold page: each held-out caption is a query, and its fold's motions are the gallery.
 
-    Shown are the ten best candidates and the right motion, of at most `MOST` queries; score and recall are those of all queries.
+    It shows the `N_TOP` best candidates and the matching motion, of at most `MAX_QUERIES` queries;
+    score and recall are those of all queries.
     """
-    values, groups, recall, ranks, places = [], [], [], [], []
-    for number, own in enumerate(answers):
-        gallery = own.similarity.shape[1]
-        pool = min(POOL_SIZE, gallery)
-        values.append(metrics.caption_scores(own.similarity, own.motion_idx))
-        groups.append(folds.group[own.row])
-        better, tied = metrics.count_better(own.similarity, own.motion_idx)
-        recall.append(metrics.expected_recall(better, tied, gallery, pool))
+    scores, groups, recalls, ranks = [], [], [], []
+    locations: list[tuple[FoldSimilarities, int]] = []
+    for fold in similarities:
+        gallery = fold.sim_cm.shape[1]
+        better, tied = metrics.count_better(fold.sim_cm, fold.motion_idx)
+        scores.append(metrics.caption_scores(fold.sim_cm, fold.motion_idx))
+        groups.append(folds.group[fold.data_idx])
+        recalls.append(metrics.expected_recall(better, tied, gallery, min(POOL_SIZE, gallery)))
         ranks.append(better + tied / 2 + 1)
-        places += [(number, caption) for caption in range(len(own.motion_idx))]
-    score = metrics.cluster_robust_mean(np.concatenate(values), np.concatenate(groups))
-    standing = np.concatenate(ranks)
-    chosen, note = choose_queries(standing)
-    counts = sorted({own.similarity.shape[1] for own in answers})
-    pools = sorted({min(POOL_SIZE, count) for count in counts})
+        locations += [(fold, caption) for caption in range(len(fold.motion_idx))]
+    score = metrics.cluster_robust_mean(np.concatenate(scores), np.concatenate(groups))
+    rank = np.concatenate(ranks)
+    query_idx, note = choose_queries(rank)
+    galleries = sorted({fold.sim_cm.shape[1] for fold in similarities})
+    pools = sorted({min(POOL_SIZE, gallery) for gallery in galleries})
+    pool_text = f"pools of {_range_text(pools)}"
     overview = Overview(
         facts=(
-            (f"Local score, expected in pools of {_range_text(pools)}", _score_text(score)),
-            ("Queries", f"{len(standing)} captions of {score.motions} held-out motions"),
-            ("Gallery of a query", f"{_range_text(counts)} motions of its fold"),
-            ("Median rank", f"{np.median(standing):g}"),
+            (f"Local score, expected in {pool_text}", _score_text(score)),
+            ("Queries", f"{len(rank)} captions of {score.motions} held-out motions"),
+            ("Gallery of a query", f"{_range_text(galleries)} motions of its fold"),
+            ("Median rank", f"{np.median(rank):g}"),
         ),
-        recall=tuple(np.concatenate(recall).mean(axis=0)),
+        recall=tuple(np.concatenate(recalls).mean(axis=0)),
         chance=_chance_recall(pools[-1]),
         members=tuple(members),
-        note=f"Recall is told for pools of {_range_text(pools)}, like the score; ranks below are those in the whole fold. {note}".strip(),
+        note=(
+            f"Recall is expected in {pool_text}, like the score. "
+            f"The ranks of the queries are those in the whole fold. {note}"
+        ).strip(),
     )
-    queries = tuple(_caption_query(answers[places[at][0]], places[at][1], data) for at in chosen)
+    queries = tuple(_caption_query(*locations[index], data) for index in query_idx)
     return PageContent(title, overview, queries, data.store.config)
+
+
+def _caption_query(fold: FoldSimilarities, caption: int, data: TrainingData) -> QueryView:
+    """A caption of a fold as a query."""
+    similarity, match = fold.sim_cm[caption], int(fold.motion_idx[caption])
+    first_caption = int(np.argmax(fold.motion_idx == match))  # a motion's captions are consecutive
+    number = caption - first_caption
+    captions, ids, paths = data.training.captions, data.training.ids, data.training.paths
+    candidates = []
+    for rank, column in _listed_candidates(similarity, match, N_TOP):
+        index, score = int(fold.data_idx[column]), float(similarity[column])
+        candidates.append(CandidateView(ids[index], paths[index], rank, score, captions[index]))
+    truth = int(fold.data_idx[match])
+    several = len(captions[truth]) > 1
+    name = f"{ids[truth]}, caption {number + 1}" if several else ids[truth]
+    text = captions[truth][number]
+    return QueryView(name, (text,), tuple(candidates), len(similarity), ids[truth])
+
+
+# ---- test
 
 
 def page_of_test(
@@ -109,145 +154,208 @@ def page_of_test(
     config: FeatureConfig,
     truth: Mapping[str, int] | None = None,
 ) -> PageContent:
-    """Report of a ranked test folder.
+    """Page of a ranked test folder.
 
-    similarities: of each query to its candidates, (n_candidates,) each; settings: of the features, for frame rate and up axis; truth:
-    the right candidate by query key (`submission.read_ground_truth`). A long list is shortened as in `page_of_folds`.
+    similarities: (n_candidates,) of each query; config: for the frame rate and the up axis; truth:
+    the matching candidate by query key (`submission.read_ground_truth`). Long rankings and many
+    queries are shortened as in `page_of_folds`.
     """
-    told = truth or {}
+    truth = truth or {}
     captions = {
-        query.paths[query.candidates.index(told[query_key(query.id)])]: query.captions for query in queries if _has_truth(query, told)
+        query.paths[query.candidates.index(truth[query_key(query.id)])]: query.captions
+        for query in queries
+        if truth.get(query_key(query.id)) in query.candidates
     }
-    whole = sum(len(query.candidates) for query in queries) <= LARGE_GALLERY
-    asked = [
-        _test_query(query, own, told.get(query_key(query.id)), captions, None if whole else TOP_SHOWN)
-        for query, own in zip(queries, similarities, strict=True)
+    sizes = [len(query.candidates) for query in queries]
+    complete = sum(sizes) <= MAX_CANDIDATES
+    views = [
+        _test_query(query, similarity, truth, captions, None if complete else N_TOP)
+        for query, similarity in zip(queries, similarities, strict=True)
     ]
-    sizes = sorted({len(query.candidates) for query in queries})
-    facts = [("Queries", f"{len(queries)}, each with {_range_text(sizes)} candidates"), ("Right answers", "not known")]
-    recall: tuple[float, ...] = ()
-    standing = np.array([query.rank for query in asked if query.rank is not None])
-    if len(standing):
-        score = metrics.cluster_robust_mean(metrics.rank_value(standing - 1), np.arange(len(standing)))
-        recall = tuple((standing <= k).mean() for k in range(1, challenge.TOP_K + 1))
-        facts = [("True score, on these queries", _score_text(score)), facts[0], ("Median rank", f"{np.median(standing):g}")]
-    if whole:
-        chosen, note = np.arange(len(asked)), ""
+    size_text = _range_text(sorted(set(sizes)))
+    queries_fact = ("Queries", f"{len(queries)}, each with {size_text} candidates")
+    rank = np.array([view.rank for view in views if view.rank is not None])
+    query_idx, note = np.arange(len(views)), ""
+    if len(rank):
+        score = metrics.cluster_robust_mean(metrics.rank_value(rank - 1), np.arange(len(rank)))
+        facts = (
+            ("True score on these queries", _score_text(score)),
+            queries_fact,
+            ("Median rank", f"{np.median(rank):g}"),
+        )
+        recall = tuple((rank <= k).mean() for k in range(1, TOP_K + 1))
+        chance = tuple(np.mean([_chance_recall(size) for size in sizes], axis=0))
+        if not complete:
+            query_idx, note = choose_queries(np.array([view.rank or 0 for view in views]))
     else:
-        chosen, note = choose_queries(np.array([query.rank or 0 for query in asked])) if len(standing) else _evenly_spaced(len(asked))
-    chance = tuple(np.mean([_chance_recall(len(query.candidates)) for query in queries], axis=0)) if recall else ()
-    overview = Overview(tuple(facts), recall, chance, tuple(members), note)
-    return PageContent(title, overview, tuple(asked[at] for at in chosen), config)
+        facts = (queries_fact, ("Ground truth", "not available"))
+        recall, chance = (), ()
+        if not complete:
+            query_idx, note = _evenly_spaced(len(views))
+    overview = Overview(facts, recall, chance, tuple(members), note)
+    return PageContent(title, overview, tuple(views[index] for index in query_idx), config)
 
 
-def page_of_submission(kept: Path, queries: Sequence[Query], config: FeatureConfig, truth: Mapping[str, int] | None) -> PageContent:
-    """Report of a submission by what is kept beside it: the similarities in its .npz, scores and members in its .json; the rest as
-    `page_of_test`."""
-    about = files.read_json(kept.with_suffix(".json")) or {}
+def _test_query(
+    query: Query,
+    similarity: np.ndarray,
+    truth: Mapping[str, int],
+    captions: Mapping[Path, tuple[str, ...]],
+    n_top: int | None,
+) -> QueryView:
+    """A test query as the page shows it. captions: of the motions whose captions are known."""
+    number = truth.get(query_key(query.id))
+    match = query.candidates.index(number) if number in query.candidates else None
+    candidates = tuple(
+        CandidateView(
+            f"motion_{query.candidates[index]}",
+            query.paths[index],
+            rank,
+            float(similarity[index]),
+            captions.get(query.paths[index], ()),
+        )
+        for rank, index in _listed_candidates(similarity, match, n_top)
+    )
+    motion = None if match is None else f"motion_{number}"
+    return QueryView(query.id, query.captions, candidates, len(query.candidates), motion)
+
+
+def page_of_submission(
+    path: Path,
+    queries: Sequence[Query],
+    config: FeatureConfig,
+    truth: Mapping[str, int] | None,
+) -> PageContent:
+    """Page of a submission CSV, from the files next to it: `page_of_test` with its local score.
+
+    The .npz file holds the similarities, the .json file scores and members.
+    """
+    record = files.read_json(path.with_suffix(".json")) or {}
     members = [
-        MemberRow(member["run"], member.get("weight"), _score_text(Score(**member["local_score"])) if "local_score" in member else "")
-        for member in about.get("members", ())
+        MemberRow(
+            member["run"],
+            member.get("weight"),
+            _score_text(Score(**member["local_score"])) if "local_score" in member else "",
+        )
+        for member in record.get("members", ())
     ]
-    file = kept.with_suffix(".npz")
-    report = page_of_test(kept.stem, queries, external.read_saved_similarities(file, queries), members, config, truth)
-    facts, large = report.overview.facts, 1 if report.overview.recall else 0
-    if "local_score" in about:
-        local = about["local_score"]
-        told = _score_text(Score(*(local[name] for name in ("mean", "error", "motions", "groups")))) if local else "not known"
-        facts, large = (("Local score, expected on held-out motions" if local else NO_LOCAL_SCORE, told), *facts), large + 1
-    ranked = [own for own, member in zip(external.read_saved_members(file, queries), members, strict=False) if member.weight]
-    differ = {query.id: disagreement(own) for query, *own in zip(queries, *ranked, strict=True)}
-    asked = tuple(replace(query, disagreement=differ[query.id]) for query in report.queries)
-    return replace(report, overview=replace(report.overview, facts=facts, large=large), queries=asked)
+    npz = path.with_suffix(".npz")
+    similarities = external.read_saved_similarities(npz, queries)
+    page = page_of_test(path.stem, queries, similarities, members, config, truth)
+    facts, large = page.overview.facts, 1 if page.overview.recall else 0
+    if "local_score" in record:
+        facts, large = (_local_score_fact(record["local_score"]), *facts), large + 1
+    saved = zip(external.read_saved_members(npz, queries), members, strict=False)
+    weighted = [similarities for similarities, member in saved if member.weight]
+    disagreements = {
+        query.id: disagreement(similarities)
+        for query, *similarities in zip(queries, *weighted, strict=True)
+    }
+    views = tuple(replace(view, disagreement=disagreements[view.id]) for view in page.queries)
+    overview = replace(page.overview, facts=facts, large=large)
+    return replace(page, overview=overview, queries=views)
+
+
+def _local_score_fact(record: Mapping[str, float] | None) -> tuple[str, str]:
+    """The local score in a submission's record as a fact of the overview."""
+    if not record:
+        return "Local score (a member has no out-of-fold predictions)", "not known"
+    motions, groups = int(record["motions"]), int(record["groups"])
+    score = Score(record["mean"], record["error"], motions, groups)
+    return "Local score, expected on held-out motions", _score_text(score)
 
 
 def disagreement(similarities: Sequence[np.ndarray]) -> float | None:
-    """How differently the members of an ensemble rank the candidates of a query: 1 - Spearman's rank correlation, mean over all pairs
-    of members. 0: all have the same order; 1: unrelated ones, as are those of a member for whom all candidates are alike.
+    """How differently the members of an ensemble rank the candidates of a query.
 
-    similarities: of each member to the candidates, (n,) each. None where there are fewer than two members; a single candidate is in order.
+    It is 1 - Spearman's rank correlation, the mean over all pairs of members. 0: all have the same
+    order; 1: unrelated orders, also where a member gives all candidates the same similarity.
+
+    similarities: (n,) of each member to the candidates. None for fewer than two members, 0 for a
+    single candidate.
     """
     if len(similarities) < 2:
         return None
     if len(similarities[0]) < 2:
         return 0.0
-    above = [np.sign(own[:, None] - own).sum(axis=1) for own in similarities]  # ranks, but for scale
-    centred = np.stack(above).astype(float)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    # twice the centred rank, ties counted half: how many are below minus how many are above
+    ranks = np.stack(
+        [np.sign(values[:, None] - values).sum(axis=1) for values in similarities]
+    ).astype(float)
+    unit = ranks / np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-12)
     pairs = np.triu_indices(len(unit), k=1)
     return float(np.clip(1 - (unit @ unit.T)[pairs].mean(), 0, 2))
 
 
-def page_of_search(caption: str, found: SearchResult, top: int) -> PageContent:
-    """Report of a search: one query, its `top` best motions."""
-    order = np.argsort(-found.similarity, kind="stable")[:top]
+# ---- search
+
+
+def page_of_search(text: str, result: SearchResult, n_top: int) -> PageContent:
+    """Page of a search: one query and its `n_top` best motions."""
+    order = np.argsort(-result.similarity, kind="stable")[:n_top]
     candidates = tuple(
-        CandidateView(found.names[at], found.paths[at], rank, float(found.similarity[at]), found.captions[at])
-        for rank, at in enumerate(order, start=1)
+        CandidateView(
+            result.ids[index],
+            result.paths[index],
+            rank,
+            float(result.similarity[index]),
+            result.captions[index],
+        )
+        for rank, index in enumerate(order, start=1)
     )
-    overview = Overview((("Model", found.model), ("Gallery", found.about)), note=found.note, large=0)
-    query = QueryView("search", (caption,), candidates, len(found.names))
-    return PageContent("Search", overview, (query,), found.config)
+    facts = (("Model", result.model), ("Gallery", result.gallery))
+    overview = Overview(facts, note=result.note, large=0)
+    query = QueryView("search", (text,), candidates, len(result.ids))
+    return PageContent("Search", overview, (query,), result.config)
+
+
+# ---- which queries and candidates are listed
 
 
 def choose_queries(ranks: np.ndarray) -> tuple[np.ndarray, str]:
-    """Which of the queries with these ranks (Q,) are shown, and the words that say so: all, or the hardest and some of the others."""
+    """Chooses at most `MAX_QUERIES` queries by their ranks (Q,): the hardest and others.
+
+    Returns their indices, and a note on the choice ("" where all are listed).
+    """
     if len(ranks) <= MAX_QUERIES:
         return np.arange(len(ranks)), ""
     order = np.argsort(-ranks, kind="stable")
-    hard, rest = order[: MAX_QUERIES // 2], order[MAX_QUERIES // 2 :]
-    spread = rest[np.linspace(0, len(rest) - 1, MAX_QUERIES - len(hard)).astype(int)]
+    hardest, rest = order[: MAX_QUERIES // 2], order[MAX_QUERIES // 2 :]
+    n_spread = MAX_QUERIES - len(hardest)
+    spread = rest[np.linspace(0, len(rest) - 1, n_spread).astype(int)]
     note = (
-        f"Of the {len(ranks)} queries {MAX_QUERIES} are listed: the {len(hard)} hardest, and {len(spread)} evenly from the others by rank."
+        f"{MAX_QUERIES} of the {len(ranks)} queries are listed: the {len(hardest)} hardest, and "
+        f"{n_spread} of the others, evenly by rank."
     )
-    return np.sort(np.concatenate([hard, spread])), note
+    return np.sort(np.concatenate([hardest, spread])), note
 
 
 def _evenly_spaced(count: int) -> tuple[np.ndarray, str]:
-    """The same where nobody knows which are hard."""
+    """The same without ranks: evenly over all queries."""
     if count <= MAX_QUERIES:
         return np.arange(count), ""
-    return np.linspace(0, count - 1, MAX_QUERIES).astype(int), f"Of the {count} queries {MAX_QUERIES} are listed, spread evenly over all."
+    query_idx = np.linspace(0, count - 1, MAX_QUERIES).astype(int)
+    return query_idx, f"{MAX_QUERIES} of the {count} queries are listed, evenly spaced."
 
 
-def _caption_query(own: FoldSimilarities, caption: int, data: TrainingData) -> QueryView:
-    similarity, right = own.similarity[caption], int(own.motion_idx[caption])
-    first = int(np.argmax(own.motion_idx == right))  # captions of a motion stand together
-    row, gallery = int(own.row[right]), len(similarity)
-    texts, ids = data.training.captions, data.training.ids
+def _listed_candidates(
+    similarity: np.ndarray, match: int | None, n_top: int | None
+) -> list[tuple[int, int]]:
+    """(rank from 1, index) of the candidates to show: the top ones (None: all) and the match."""
     order = np.argsort(-similarity, kind="stable")
-    candidates = []
-    for rank, at in _shown_candidates(order, right, TOP_SHOWN):
-        motion = int(own.row[at])
-        candidates.append(CandidateView(ids[motion], data.training.paths[motion], rank, float(similarity[at]), texts[motion]))
-    name = ids[row] if len(texts[row]) == 1 else f"{ids[row]}, caption {caption - first + 1}"
-    return QueryView(name, (texts[row][caption - first],), tuple(candidates), gallery, ids[row])
+    return [
+        (rank, int(index))
+        for rank, index in enumerate(order, start=1)
+        if n_top is None or rank <= n_top or index == match
+    ]
 
 
-def _test_query(
-    query: Query, similarity: np.ndarray, truth: int | None, captions: Mapping[Path, tuple[str, ...]], top: int | None
-) -> QueryView:
-    right = None if truth is None or truth not in query.candidates else query.candidates.index(truth)
-    order = np.argsort(-similarity, kind="stable")
-    candidates = tuple(
-        CandidateView(f"motion_{query.candidates[at]}", query.paths[at], rank, float(similarity[at]), captions.get(query.paths[at], ()))
-        for rank, at in _shown_candidates(order, right, top)
-    )
-    return QueryView(query.id, query.captions, candidates, len(query.candidates), None if right is None else f"motion_{truth}")
-
-
-def _shown_candidates(order: np.ndarray, right: int | None, top: int | None) -> list[tuple[int, int]]:
-    """Rank from 1 and place of the candidates that are shown: the first `top` of `order` (None: all) and the right one."""
-    return [(rank, int(at)) for rank, at in enumerate(order, start=1) if top is None or rank <= top or at == right]
-
-
-def _has_truth(query: Query, truth: Mapping[str, int]) -> bool:
-    return truth.get(query_key(query.id)) in query.candidates
+# ---- texts
 
 
 def _chance_recall(pool: int) -> tuple[float, ...]:
     """Recall@k of a random order of `pool` candidates."""
-    return tuple(min(1.0, k / pool) for k in range(1, challenge.TOP_K + 1))
+    return tuple(min(1.0, k / pool) for k in range(1, TOP_K + 1))
 
 
 def _score_text(score: Score) -> str:
@@ -256,4 +364,5 @@ def _score_text(score: Score) -> str:
 
 def _range_text(numbers: Sequence[int]) -> str:
     """`32`, or `28 to 32`, of sorted numbers."""
-    return f"{numbers[0]}" if numbers[0] == numbers[-1] else f"{numbers[0]} to {numbers[-1]}"
+    low, high = numbers[0], numbers[-1]
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -1,7 +1,8 @@
-"""The error browser: what was asked, what was answered and how it moves, as one HTML page that needs nothing beside it.
+"""The error browser: queries and their ranked, moving candidates as one self-contained HTML page.
 
-`write` turns a `Report` into the page; the report is made by `browser`. Markup, style and script stand in web/ and are put into one
-file by jinja2, which writes every caption as text. The page's own policy forbids it the network and any script but its own.
+`write_page` turns a `PageContent` into the page; `browser` makes the content. Markup, style and
+script are in web/. jinja2 puts them into one file and escapes every caption. The page's content
+security policy forbids the network and all scripts but its own.
 """
 
 import base64
@@ -29,7 +30,7 @@ WEB = Path(__file__).parent / "web"
 
 @dataclass(frozen=True)
 class MemberRow:
-    """A part of an ensemble: its name, its weight (None: not known) and what it scores alone, in words."""
+    """A member of an ensemble: its name, weight (None: not known) and own score, as text."""
 
     name: str
     weight: float | None = None
@@ -38,10 +39,11 @@ class MemberRow:
 
 @dataclass(frozen=True)
 class Overview:
-    """The head of a report.
+    """The summary at the top of a page.
 
-    facts: what is known, as (name, value), of which the first `large` stand out; recall: share of queries found at rank <= k, for
-    k = 1, 2, ... (empty: not known); chance: the same for a random order; note: what a reader should know about the choice of queries.
+    facts: (name, value) pairs, of which the first `large` stand out; recall: Recall@k for
+    k = 1, 2, ... (empty: not known); chance: the same for a random order; note: which queries are
+    listed, and the like.
     """
 
     facts: tuple[tuple[str, str], ...] = ()
@@ -54,7 +56,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class CandidateView:
-    """A motion in the answer to a query: rank from 1; score: larger is better; captions: its own, where they are known."""
+    """A ranked motion. rank: from 1; score: larger is better; captions: empty if not known."""
 
     motion: str
     path: Path
@@ -65,8 +67,12 @@ class CandidateView:
 
 @dataclass(frozen=True)
 class QueryView:
-    """A question and its answer: candidates best first, of `search` that were ranked; truth: the right motion, where it is known;
-    disagreement: how differently the members of an ensemble rank the candidates, as `browser.disagreement` has it."""
+    """A query and its ranking.
+
+    candidates: the listed ones, best first, of `gallery` that were ranked; truth: the matching
+    motion, if known; disagreement: how differently the members of an ensemble rank the candidates
+    (`browser.disagreement`).
+    """
 
     id: str
     captions: tuple[str, ...]
@@ -77,13 +83,14 @@ class QueryView:
 
     @property
     def rank(self) -> int | None:
-        """Rank of the right motion, from 1; None where it is not known or not among the candidates."""
-        return next((candidate.rank for candidate in self.candidates if candidate.motion == self.truth), None)
+        """Rank of the matching motion, from 1; None if it is not known or not listed."""
+        ranks = (item.rank for item in self.candidates if item.motion == self.truth)
+        return next(ranks, None)
 
 
 @dataclass(frozen=True)
 class PageContent:
-    """What a page shows. settings: how its motions are read."""
+    """What a page shows. config: how its motions are read."""
 
     title: str
     overview: Overview
@@ -92,97 +99,129 @@ class PageContent:
 
 
 def read_packed_motion(path: Path, config: FeatureConfig) -> PackedMotion:
-    """The motion in a file, packed; repaired where it has to be, and nothing but a point on the floor where it cannot be read."""
+    """Reads and packs a motion, repaired where it has to be.
+
+    A file that cannot be read gives a point on the floor.
+    """
     try:
-        positions = skeleton.split_columns(motion_files.read_motion(path, repairs=[]), config.body)[0]
+        columns = motion_files.read_motion(path, repairs=[])
+        positions = skeleton.split_columns(columns, config.body)[0]
     except (DataError, KeyError):
         positions = np.zeros((2, 1, len(config.body.joints), 3), np.float32)
-    return pose_codec.pack_motion(features.upright(positions, config), config.fps, skeleton=config.body)
+    upright = features.upright(positions, config)
+    return pose_codec.pack_motion(upright, config.fps, skeleton=config.body)
 
 
-def write_page(path: Path, report: PageContent, read: Callable[[Path, FeatureConfig], PackedMotion] = read_packed_motion) -> int:
-    """Writes the page, whole or not at all; returns its size in bytes. read: reads a motion."""
-    text = render(report, pack_all(report, read))
-    files.write_text(path, text)
+ReadMotion = Callable[[Path, FeatureConfig], PackedMotion]
+
+
+def write_page(
+    path: Path, content: PageContent, read_motion: ReadMotion = read_packed_motion
+) -> int:
+    """Writes the page, whole or not at all; returns its size in bytes."""
+    files.write_text(path, render(content, pack_all(content, read_motion)))
     return path.stat().st_size
 
 
-def pack_all(report: PageContent, read: Callable[[Path, FeatureConfig], PackedMotion] = read_packed_motion) -> dict[Path, PackedMotion]:
-    """Every motion of the report, packed once."""
-    paths = dict.fromkeys(candidate.path for query in report.queries for candidate in query.candidates)
-    return {path: read(path, report.config) for path in progress.progress_bar(paths, desc="motions of the page")}
+def pack_all(
+    content: PageContent, read_motion: ReadMotion = read_packed_motion
+) -> dict[Path, PackedMotion]:
+    """Packs every motion of the page once."""
+    paths = dict.fromkeys(
+        candidate.path for query in content.queries for candidate in query.candidates
+    )
+    bar = progress.progress_bar(paths, desc="motions of the page")
+    return {path: read_motion(path, content.config) for path in bar}
 
 
-def render(report: PageContent, motions: dict[Path, PackedMotion]) -> str:
+def render(content: PageContent, motions: dict[Path, PackedMotion]) -> str:
     """The page as HTML."""
-    around = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(WEB),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     script = (WEB / "page.js").read_text(encoding="utf-8")
-    return around.get_template("page.html.j2").render(
-        title=report.title,
-        overview=report.overview,
-        curve=recall_curve(report.overview),
-        queries=len(report.queries),
-        data=page_data(report, motions),
+    return environment.get_template("page.html.j2").render(
+        title=content.title,
+        overview=content.overview,
+        curve=recall_curve(content.overview),
+        n_queries=len(content.queries),
+        data=page_data(content, motions),
         style=Markup((WEB / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
-def page_data(report: PageContent, motions: dict[Path, PackedMotion]) -> dict[str, Any]:
-    """The data that the page's script reads: queries, and motions by number, each once."""
-    number = {path: place for place, path in enumerate(motions)}
-    body = report.config.body
-    marked = {name: body.joint(name if name in body.joints else "head") for name in ("head", "neck", "left_shoulder", "right_shoulder")}
+def page_data(content: PageContent, motions: dict[Path, PackedMotion]) -> dict[str, Any]:
+    """The JSON that the page's script reads: the queries, and each motion once, by index."""
+    motion_index = {path: index for index, path in enumerate(motions)}
+    body = content.config.body
+    head_joints = ("head", "neck", "left_shoulder", "right_shoulder")
     return {
-        "count": len(body.joints),
+        "nJoints": len(body.joints),
         "chains": list(body.limbs.values()),
-        "joint": marked,
+        "joints": {
+            name: body.joint(name if name in body.joints else "head") for name in head_joints
+        },
         "fps": pose_codec.FPS,
-        "step": pose_codec.STEP,
-        "motions": [asdict(own) for own in motions.values()],
-        "queries": [_query_data(query, number) for query in report.queries],
+        "metresPerStep": pose_codec.STEP,
+        "motions": [asdict(motion) for motion in motions.values()],
+        "queries": [_query_data(query, motion_index) for query in content.queries],
     }
 
 
-def _query_data(query: QueryView, number: dict[Path, int]) -> dict[str, Any]:
-    shown = [
+def _query_data(query: QueryView, motion_index: dict[Path, int]) -> dict[str, Any]:
+    candidates = [
         {
             "motion": candidate.motion,
-            "at": number[candidate.path],
+            "motionIndex": motion_index[candidate.path],
             "rank": candidate.rank,
             "score": round(candidate.score, 4),
             "captions": candidate.captions,
-            "right": candidate.motion == query.truth,
+            "match": candidate.motion == query.truth,
         }
         for candidate in query.candidates
     ]
-    told = {"id": query.id, "captions": query.captions, "gallery": query.gallery, "rank": query.rank}
-    return told | {"disagreement": query.disagreement, "candidates": shown}
+    return {
+        "id": query.id,
+        "captions": query.captions,
+        "gallery": query.gallery,
+        "rank": query.rank,
+        "disagreement": query.disagreement,
+        "candidates": candidates,
+    }
 
 
 def recall_curve(overview: Overview) -> dict[str, Any] | None:
-    """Where the lines and points of the recall curve stand, in the units of its drawing; None where recall is not known."""
+    """The recall curve in the units of its SVG drawing; None where recall is not known."""
     if not overview.recall:
         return None
-    left, right, high, low = 52, 580, 28, 196
+    width, height, left, right, top, bottom = 600, 232, 52, 580, 28, 196
 
-    def across(place: int) -> float:
-        return round(left + 24 + place * (right - left - 48) / max(1, len(overview.recall) - 1), 1)
+    def x(index: int) -> float:
+        steps = max(1, len(overview.recall) - 1)
+        return round(left + 24 + index * (right - left - 48) / steps, 1)
 
-    def up(share: float) -> float:
-        return round(low - share * (low - high), 1)
+    def y(recall: float) -> float:
+        return round(bottom - recall * (bottom - top), 1)
 
-    points = [{"k": k, "x": across(k - 1), "y": up(share), "label": f"{share:.0%}"} for k, share in enumerate(overview.recall, start=1)]
+    def polyline(recalls: tuple[float, ...]) -> str:
+        return " ".join(f"{x(index)},{y(recall)}" for index, recall in enumerate(recalls))
+
     return {
-        "width": 600,
-        "height": 232,
+        "width": width,
+        "height": height,
         "left": left,
         "right": right,
-        "points": points,
-        "recall": " ".join(f"{point['x']},{point['y']}" for point in points),
-        "chance": " ".join(f"{across(place)},{up(share)}" for place, share in enumerate(overview.chance)),
-        "lines": [{"y": up(share), "label": f"{share:.0%}"} for share in (0, 0.25, 0.5, 0.75, 1)],
+        "points": [
+            {"k": index + 1, "x": x(index), "y": y(recall), "label": f"{recall:.0%}"}
+            for index, recall in enumerate(overview.recall)
+        ],
+        "recall": polyline(overview.recall),
+        "chance": polyline(overview.chance),
+        "grid": [{"y": y(share), "label": f"{share:.0%}"} for share in (0, 0.25, 0.5, 0.75, 1)],
     }

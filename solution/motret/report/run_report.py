@@ -1,15 +1,16 @@
-"""The report of finished runs: curves, attention, and the qualitative analysis, into report/ of each run.
+"""The report of finished runs: curves, attention and the qualitative analysis, in report/.
 
-runs/<name>/report/index.html                          the error browser, of all finished folds
-runs/<name>/report/curves.png                          all finished folds
-runs/<name>/report/fold<k>/ or full/                   curves.png, loss_curve.png, epoch<NNN>_probe_attn_*.png
-runs/<name>/report/fold<k>/                            qualitative_epoch<N>/, tsne_latent_space.png
+runs/<name>/report/index.html               the error browser of all finished folds
+runs/<name>/report/curves.png               curves of all finished folds
+runs/<name>/report/fold<k>/ or full/        curves.png, loss_curve.png, epoch<NNN>_probe_attn_*.png
+runs/<name>/report/fold<k>/                 qualitative_epoch<N>/, tsne_latent_space.png
 
-The folders of single folds are those of the first finished fold, of the one that is asked for, or of every one.
+The folders of single folds are those of the first finished fold, of the one of --fold, or of all.
 """
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,53 +26,91 @@ from motret.data.features import FeatureConfig
 from motret.data.folds import Folds
 from motret.errors import RunError
 from motret.formats import submission, submission_log
+from motret.formats.challenge import POOL_SIZE
 from motret.formats.queries import read_queries
 from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
-from motret.report import attention, browser, page, plots, qualitative
-from motret.report.plots import History
+from motret.report import attention, attention_probe, browser, curve_plots, page, qualitative
+from motret.report.curve_plots import History
 from motret.report.pose_codec import PackedMotion
+from motret.report.qualitative import EmbeddingTools
 from motret.runs import checkpoints, history, oof
 from motret.runs.history import EpochStats
 from motret.runs.run import Run, select_runs, with_output_dir
 from motret.utils import files
 from motret.utils.device import autocast, choose_device, uses_bfloat16
 
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """A run, the data it is reported on, and how they are embedded."""
+
+    run: Run
+    data: TrainingData
+    folds: Folds
+    tools: EmbeddingTools
+    config: ReportConfig
+
 
 def choose_report_runs(config: ReportConfig, data: TrainingData, folds: Folds) -> list[Run]:
-    """The runs to report: those named, else those of the latest submission of this data, else all with a finished fold."""
-    named = config.run or latest_submission_members(config.submissions_dir, data, folds)
-    return select_runs(named, config.out_dir, data, folds, partial=True, flag="--run")
+    """The runs of --run, else of the latest submission, else all with a finished fold."""
+    names = config.run or latest_submission_members(config.submissions_dir, data, folds)
+    return select_runs(names, config.out_dir, data, folds, partial=True, flag="--run")
 
 
-def latest_submission_members(submissions: Path, data: TrainingData, folds: Folds) -> tuple[str, ...]:
-    """Names of the runs in the latest submission (a member made elsewhere is none, and has no settings).
+def latest_submission_members(
+    submissions_dir: Path, data: TrainingData, folds: Folds
+) -> tuple[str, ...]:
+    """Names of the runs in the latest submission; none where `latest_submission` is None.
 
-    None where there is no submission, or it is of other data or folds.
+    An external member is no run: it has no settings.
     """
-    found = latest_submission(submissions, data, folds)
-    return tuple(member["run"] for member in found[1]["members"] if "settings" in member) if found else ()
+    latest = latest_submission(submissions_dir, data, folds)
+    if latest is None:
+        return ()
+    return tuple(member["run"] for member in latest[1]["members"] if "settings" in member)
 
 
-def latest_submission(submissions: Path, data: TrainingData, folds: Folds) -> tuple[Path, dict[str, Any]] | None:
-    """The latest submission and what its JSON says; None where there is none, or it is of other data or folds."""
-    kept = submission_log.latest_submission(submissions)
-    about = files.read_json(kept.with_suffix(".json")) if kept else None
-    if not about or (about["data"], about["folds"]) != (data.fingerprint, folds.hash):
+def latest_submission(
+    submissions_dir: Path, data: TrainingData, folds: Folds
+) -> tuple[Path, dict[str, Any]] | None:
+    """The latest submission and the content of its JSON file.
+
+    None where there is none, or it is of other data or folds.
+    """
+    path = submission_log.latest_submission(submissions_dir)
+    content = files.read_json(path.with_suffix(".json")) if path else None
+    if (
+        not path
+        or not content
+        or (content["data"], content["folds"])
+        != (
+            data.fingerprint,
+            folds.hash,
+        )
+    ):
         return None
-    return kept, about
+    return path, content
 
 
 def write_submission_report(config: ReportConfig, data: TrainingData, folds: Folds) -> Path | None:
-    """Writes the error browser of the latest submission, where its similarities are kept, to report/ beside it; returns the page."""
-    found, test_dir = latest_submission(config.submissions_dir, data, folds), config.data.data_dir / "test"
-    if found is None or not found[0].with_suffix(".npz").is_file() or not test_dir.is_dir():
+    """Writes the error browser of the latest submission to report/ next to it; returns the page.
+
+    None where there is no submission with saved similarities, or no test folder.
+    """
+    latest = latest_submission(config.submissions_dir, data, folds)
+    test_dir = config.data.data_dir / "test"
+    if latest is None or not latest[0].with_suffix(".npz").is_file() or not test_dir.is_dir():
         return None
-    gt = test_dir / "gt.csv"
-    truth = submission.read_ground_truth(gt) if gt.is_file() else None
-    report = browser.page_of_submission(found[0], read_queries(test_dir), data.store.config, truth)
+    ground_truth = test_dir / "gt.csv"
+    truth = submission.read_ground_truth(ground_truth) if ground_truth.is_file() else None
+    content = browser.page_of_submission(
+        latest[0], read_queries(test_dir), data.store.config, truth
+    )
     path = config.submissions_dir / "report" / "index.html"
-    page.write_page(path, report)
+    page.write_page(path, content)
     return path
 
 
@@ -80,111 +119,159 @@ def write_run_report(
     data: TrainingData,
     folds: Folds,
     config: ReportConfig,
-    read: Callable[[Path, FeatureConfig], PackedMotion] = page.read_packed_motion,
+    read_motion: Callable[[Path, FeatureConfig], PackedMotion] = page.read_packed_motion,
 ) -> Path:
-    """Writes the figures and texts of a run and returns their folder. read: reads a motion for the page."""
-    parts = drawn_models(run, config)
-    if run.config.motion.features != data.store.config.kind:
-        data = dataset.load_training(config.data, config.machine.jobs, run.config.motion.features)
-    machine = replace(run.config.machine, device=config.machine.device, jobs=config.machine.jobs)
-    run = replace(run, config=replace(run.config, data=config.data, machine=machine))
+    """Writes the figures, texts and page of a run; returns their folder.
+
+    read_motion: reads and packs a motion for the page.
+    """
+    models = reported_models(run, config)
+    context = _make_context(run, data, folds, config)
+    run, data = context.run, context.data
     folder = with_output_dir(run, config.data.work_dir).output_dir / "report"
-    device = choose_device(config.machine.device)
-    motions, tower = MotionTensors(data.store, run.config.motion, device), registry.make_text_tower(run.config.text)
-    kept = dict.fromkeys(run.finished_folds())
-    label = "training, with parts" if run.config.parts.use_gar else "training"
-    for fold in parts:
-        place, name = folder / run.fold_dir(fold).name, qualitative.model_title(run, fold)
-        model, epoch = checkpoints.load_model(run, fold, data.store.columns, tower, device)
-        rate = lr_groups(run.config, model)
-        course = read_history(run.fold_dir(fold) / "metrics.csv", epoch)
-        plots.plot_curves(place / "curves.png", name, [course], rate, label)
-        plots.plot_loss_curve(place / "loss_curve.png", f"Loss: {name}", course, label)
-        _draw_attention(place, run, model, motions, data, folds, fold, epoch, config.attn_layer)
-        if fold is not None:
-            kept[fold] = epoch
-            _write_fold_analysis(place, run, data, folds, fold, epoch, motions, tower, config.pairs)
-    if kept:
-        histories = [read_history(run.fold_dir(fold) / "metrics.csv", epoch) for fold, epoch in kept.items()]
-        name = f"{run.name}, mean of {len(histories)} folds (thin: each)" if len(histories) > 1 else qualitative.model_title(run, *kept)
-        plots.plot_curves(folder / "curves.png", name, histories, rate, label)
-        page.write_page(folder / "index.html", browser.page_of_runs([run], data, folds), read)
+    finished = run.finished_folds()
+    epochs: dict[int | None, int] = {}
+    lr_mults: dict[str, float] = {}
+    for fold in models:
+        epochs[fold], lr_mults = _report_model(folder / run.fold_dir(fold).name, context, fold)
+    if finished:
+        histories = [
+            read_history(run.fold_dir(fold) / "metrics.csv", epochs.get(fold)) for fold in finished
+        ]
+        title = qualitative.model_title(run, finished[0])
+        if len(finished) > 1:
+            title = f"{run.name}, mean of {len(finished)} folds (thin: each fold)"
+        train_label, pool = _train_label(run), _pool_size(folds, finished)
+        path = folder / "curves.png"
+        curve_plots.plot_curves(path, title, histories, lr_mults, train_label, pool)
+        content = browser.page_of_runs([run], data, folds)
+        page.write_page(folder / "index.html", content, read_motion)
     return folder
 
 
+def _make_context(
+    run: Run, data: TrainingData, folds: Folds, config: ReportConfig
+) -> ReportContext:
+    """What a report needs, with the data and the device of the report's settings."""
+    if run.config.motion.features != data.store.config.kind:
+        features = run.config.motion.features
+        data = dataset.load_training(config.data, config.machine.jobs, features)
+    machine = replace(run.config.machine, device=config.machine.device, jobs=config.machine.jobs)
+    run = replace(run, config=replace(run.config, data=config.data, machine=machine))
+    device = choose_device(config.machine.device)
+    tower = registry.make_text_tower(run.config.text)
+    frozen = not text_tower.is_trained(run.config.text)
+    cache = config.data.work_dir / "text"
+
+    def make_bank(captions: Sequence[str]) -> inputs.CaptionBank:
+        return embed.make_caption_bank(captions, tower, frozen, cache, device).to(device)
+
+    amp = uses_bfloat16(run.config.fit.amp, device)
+    motions = MotionTensors(data.store, run.config.motion, device)
+    tools = EmbeddingTools(motions, tower, make_bank, partial(autocast, device, amp))
+    return ReportContext(run, data, folds, tools, config)
+
+
+def _report_model(
+    folder: Path, context: ReportContext, fold: int | None
+) -> tuple[int, dict[str, float]]:
+    """Draws one model (None: of all data); returns its epoch and learning-rate groups."""
+    run, data, tools = context.run, context.data, context.tools
+    title = qualitative.model_title(run, fold)
+    model, epoch = checkpoints.load_model(
+        run, fold, data.store.columns, tools.tower, tools.motions.device
+    )
+    lr_mults = lr_groups(run.config, model)
+    course = read_history(run.fold_dir(fold) / "metrics.csv", epoch)
+    train_label = _train_label(run)
+    pool = _pool_size(context.folds, [] if fold is None else [fold])
+    path = folder / "curves.png"
+    curve_plots.plot_curves(path, title, [course], lr_mults, train_label, pool)
+    path = folder / "loss_curve.png"
+    curve_plots.plot_loss_curve(path, f"Loss: {title}", course, train_label)
+    _draw_attention(folder, context, model, fold, epoch)
+    if fold is not None:
+        _write_fold_analysis(folder, context, fold, epoch)
+    return epoch, lr_mults
+
+
 def finished_models(run: Run) -> list[int | None]:
-    """The finished folds, and the model of all data (None) where it is."""
+    """The finished folds, and the model of all data (None) where it is finished."""
     return [*run.finished_folds(), *([None] if run.has_full_model() else [])]
 
 
-def drawn_models(run: Run, config: ReportConfig) -> list[int | None]:
-    """The folds that are drawn: the one that is asked for, every finished one, or the first. RunError where there is none."""
-    done = finished_models(run)
+def reported_models(run: Run, config: ReportConfig) -> list[int | None]:
+    """The models to draw: of --fold, of every finished fold, or of the first.
+
+    RunError where there is none.
+    """
+    models = finished_models(run)
     if config.fold is not None:
-        done = [config.fold] if config.fold in done else []
-    if not done:
-        problem = "no fold is finished" if config.fold is None else f"fold {config.fold} is not finished"
+        models = [config.fold] if config.fold in models else []
+    if not models:
+        problem = "no fold is finished"
+        if config.fold is not None:
+            problem = f"fold {config.fold} is not finished"
         raise RunError(run.folder, problem, "train it, with --resume auto, or leave it out")
-    return done if config.all_folds else done[:1]
+    return models if config.all_folds else models[:1]
 
 
-def read_history(path: Path, kept: int | None) -> History:
-    """What metrics.csv says; RunError where it cannot be read. kept: as in `History`."""
-    lines = history.read_metrics(path)
+def read_history(path: Path, selected_epoch: int | None) -> History:
+    """Reads a metrics.csv. RunError where it cannot be read."""
+    epochs = history.read_metrics(path)
     names = [item.name for item in fields(EpochStats) if item.name != "loss_terms"]
-    columns = {name: np.array([float(getattr(line, name)) for line in lines]) for name in names}
-    return History(columns, kept)
+    columns = {name: np.array([float(getattr(stats, name)) for stats in epochs]) for name in names}
+    return History(columns, selected_epoch)
 
 
 def lr_groups(config: TrainConfig, model: DualEncoder) -> dict[str, float]:
-    """Groups of weights by their learning rate, as a multiple of the highest."""
-    found = {"all weights": 1.0}
+    """Groups of weights and their learning rates, as multiples of the highest."""
+    groups = {}
     if config.motion.weights_file is not None and not config.optim.freeze_backbone:
-        found["loaded backbone"] = config.optim.backbone_lr_mult
+        groups["loaded backbone"] = config.optim.backbone_lr_mult
     if model.text_tower is not None and not text_tower.trains_from_scratch(config.text):
-        found["text tower"] = config.text.text_lr_mult
-    return found if len(found) == 1 else {"other weights" if name == "all weights" else name: rate for name, rate in found.items()}
+        groups["text tower"] = config.text.text_lr_mult
+    return {"other weights" if groups else "all weights": 1.0} | groups
+
+
+def _train_label(run: Run) -> str:
+    """What the training loss of a run is of."""
+    return "training, with parts" if run.config.parts.use_gar else "training"
+
+
+def _pool_size(folds: Folds, finished: Sequence[int]) -> int:
+    """Candidates behind the local score: of a pool, or of a fold smaller than that."""
+    return min([POOL_SIZE, *(len(folds.val_idx(fold)) for fold in finished)])
 
 
 def _draw_attention(
-    place: Path,
-    run: Run,
-    model: DualEncoder,
-    motions: MotionTensors,
-    data: TrainingData,
-    folds: Folds,
-    fold: int | None,
-    epoch: int,
-    layer: int,
+    folder: Path, context: ReportContext, model: DualEncoder, fold: int | None, epoch: int
 ) -> None:
-    if not attention.token_names(model.motion_tower):
-        print(f"{run.fold_dir(fold)}: no picture of attention, since {run.config.motion.motion_tower} is a tower of its own")
+    run, data = context.run, context.data
+    if not attention.special_tokens(model.motion_tower):
+        tower = run.config.motion.motion_tower
+        logger.info(
+            f"{run.fold_dir(fold)}: no figure of attention, since {tower} is an external tower"
+        )
         return
-    rows = np.arange(len(data.training.ids)) if fold is None else folds.val_idx(fold)
-    attention.draw_probe(place, epoch, qualitative.model_title(run, fold), model, motions, data, rows, layer)
+    motion_idx = np.arange(len(data.training.ids))
+    if fold is not None:
+        motion_idx = context.folds.val_idx(fold)
+    title = qualitative.model_title(run, fold)
+    motions, layer = context.tools.motions, context.config.attn_layer
+    attention_probe.draw_probe(folder, epoch, title, model, motions, data, motion_idx, layer)
 
 
-def _write_fold_analysis(
-    place: Path,
-    run: Run,
-    data: TrainingData,
-    folds: Folds,
-    fold: int,
-    epoch: int,
-    motions: MotionTensors,
-    tower: text_tower.TextTower,
-    pairs: int,
-) -> None:
+def _write_fold_analysis(folder: Path, context: ReportContext, fold: int, epoch: int) -> None:
+    run, data, folds = context.run, context.data, context.folds
     out = oof.load_out_of_fold(run, fold)
     if len(out.ids) < qualitative.MIN_PAIRS:
-        print(f"{run.fold_dir(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions")
+        logger.info(
+            f"{run.fold_dir(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions"
+        )
         return
-    frozen, cache = not text_tower.is_trained(run.config.text), run.config.data.work_dir / "text"
-    precision = partial(autocast, motions.device, uses_bfloat16(run.config.fit.amp, motions.device))
-
-    def banker(captions: Sequence[str]) -> inputs.CaptionBank:
-        return embed.make_caption_bank(captions, tower, frozen, cache, motions.device).to(motions.device)
-
-    look = qualitative.gather_inputs(run, data, folds, fold, epoch, out, motions, banker, tower, precision, pairs)
-    points = qualitative.write_analysis(place / f"qualitative_epoch{epoch}", look)
-    qualitative.latent_space(place / "tsne_latent_space.png", look, points)
+    analysis = qualitative.gather_inputs(
+        run, data, folds, fold, epoch, out, context.tools, context.config.pairs
+    )
+    points = qualitative.write_analysis(folder / f"qualitative_epoch{epoch}", analysis)
+    qualitative.plot_latent_space(folder / "tsne_latent_space.png", analysis, points)

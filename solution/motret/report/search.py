@@ -1,4 +1,4 @@
-"""Motions that a free text is held against: the training motions, all candidates of the test, or a folder of files."""
+"""Free-text search: ranks the training motions, all test candidates or a folder of motions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,62 +12,80 @@ from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
 from motret.ensemble.inference import Encoder
 from motret.errors import DataError, RunError
-from motret.evaluation.local_score import ZScore
+from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import oof
 from motret.runs.run import Run, check_run_matches, list_runs, open_named_run, with_output_dir
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """How well each motion of a gallery fits a text.
+class Gallery:
+    """Motions to search: their features, their files in the same order, and what they are."""
 
-    similarity: (N,) on the models' common scale; captions: of each motion, none where they are not known; model, about, note: in
-    words, what was asked, of what, and what to mind; settings: of the features.
+    store: FeatureStore
+    paths: tuple[Path, ...]
+    description: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How well each of N motions fits a text.
+
+    similarity: (N,) z-scored; captions: of each motion, empty where they are not known; model,
+    gallery, note: in words; config: of the features.
     """
 
-    names: tuple[str, ...]
+    ids: tuple[str, ...]
     paths: tuple[Path, ...]
     captions: tuple[tuple[str, ...], ...]
     similarity: np.ndarray
     model: str
-    about: str
+    gallery: str
     note: str
     config: FeatureConfig
 
 
 @dataclass(frozen=True)
 class SearchModel:
-    """The models of a run, ready to be asked about one text."""
+    """The models of a run and the text that is searched for."""
 
     run: Run
     encoder: Encoder
-    said: str
+    text: str
 
-    def model(self, part: int | None) -> DualEncoder:
-        """The model of one fold, or of all motions (None)."""
-        return self.encoder.model(self.run, part)
+    def load_model(self, fold: int | None) -> DualEncoder:
+        """The model of one fold, or of all data (None)."""
+        return self.encoder.load_model(self.run, fold)
 
-    def text(self, model: DualEncoder) -> np.ndarray:
+    def embed_text(self, model: DualEncoder) -> np.ndarray:
         """(d,) unit vector of the text."""
-        return self.encoder.captions(model, self.run, [self.said], self.encoder.bank(self.run))[0]
+        bank = self.encoder.caption_bank(self.run)
+        return self.encoder.embed_captions(model, self.run, [self.text], bank)[0]
 
-    def motions(self, model: DualEncoder, packed: FeatureStore) -> np.ndarray:
+    def embed_motions(self, model: DualEncoder, store: FeatureStore) -> np.ndarray:
         """(N, d) unit vectors of all motions of a store."""
-        return self.encoder.motions(model, self.run, packed)
+        return self.encoder.embed_motions(model, self.run, store)
 
 
 def search(config: SearchConfig) -> tuple[Run, SearchResult]:
-    """Ranks the gallery that the settings name by their text."""
+    """Ranks the motions of `config.gallery` by `config.text`; returns the run that did it, too."""
     run = with_output_dir(choose_search_run(config), config.data.work_dir)
-    asked = SearchModel(run, Encoder(config.machine, config.data.work_dir, [[config.text]]), config.text)
+    encoder = Encoder(config.machine, config.data.work_dir, [[config.text]])
+    model = SearchModel(run, encoder, config.text)
     if config.gallery == "train":
-        return run, _search_training(asked, config)
-    return run, _search_test(asked, config) if config.gallery == "test" else _search_folder(asked, config)
+        return run, _search_training(model, config)
+    gallery = (
+        _test_gallery(run, config) if config.gallery == "test" else _folder_gallery(run, config)
+    )
+    return run, _mean_over_models(model, gallery)
 
 
 def choose_search_run(config: SearchConfig) -> Run:
-    """The run that is named, or the one of which a fold finished last. RunError where it has no finished fold."""
+    """The run of --run, or the one with the fold that finished last.
+
+    RunError where it has no finished fold.
+    """
     if config.run is not None:
         run = open_named_run(config.run, config.out_dir)
         if not run.finished_folds():
@@ -75,87 +93,120 @@ def choose_search_run(config: SearchConfig) -> Run:
         return run
     finished = [run for run in list_runs(config.out_dir) if run.finished_folds()]
     if not finished:
-        raise RunError(
-            config.out_dir, "holds no run with a finished fold", "train one: `python solution/train.py holistic`; or name one with --run"
-        )
-    return max(finished, key=lambda run: max((run.fold_dir(fold) / "oof.npz").stat().st_mtime_ns for fold in run.finished_folds()))
+        fix = "train one: `python solution/train.py holistic`; or name one with --run"
+        raise RunError(config.out_dir, "holds no run with a finished fold", fix)
+
+    def finish_time(run: Run) -> int:
+        files = [run.fold_dir(fold) / "oof.npz" for fold in run.finished_folds()]
+        return max(path.stat().st_mtime_ns for path in files)
+
+    return max(finished, key=finish_time)
 
 
-def _search_training(asked: SearchModel, config: SearchConfig) -> SearchResult:
-    """Each training motion as the model sees it that was not trained on it: by the out-of-fold embeddings, which are there already."""
+def _search_training(model: SearchModel, config: SearchConfig) -> SearchResult:
+    """Ranks each training motion by the model that was not trained on it.
+
+    The out-of-fold embeddings are on disk already.
+    """
+    run = model.run
     data = dataset.load_training(config.data, config.machine.jobs)
-    check_run_matches(asked.run, data, folds.read_folds(data, config.data.folds_dir), "--run")
-    rows, similarities = [], []
-    for fold in asked.run.finished_folds():
-        out = oof.load_out_of_fold(asked.run, fold)
-        similarities.append(ZScore.of(out.similarity())(out.motion @ asked.text(asked.model(fold))))
-        rows.append(out.data_idx)
-    row = np.concatenate(rows)
+    check_run_matches(run, data, folds.read_folds(data, config.data.folds_dir), "--run")
+    fold_idx, similarities = [], []
+    for fold in run.finished_folds():
+        out = oof.load_out_of_fold(run, fold)
+        text = model.embed_text(model.load_model(fold))
+        similarities.append(ZScore.of(out.similarity())(out.motion @ text))
+        fold_idx.append(out.data_idx)
+    data_idx = np.concatenate(fold_idx)
     training = data.training
-    missing = len(training.ids) - len(row)
-    left_out = f" {missing} motions of folds that are not finished are left out." if missing else ""
+    note = "Each motion is ranked by the one model that was not trained on it."
+    if missing := len(training.ids) - len(data_idx):
+        note += f" {missing} motions of unfinished folds are left out."
     return SearchResult(
-        tuple(training.ids[at] for at in row),
-        tuple(training.paths[at] for at in row),
-        tuple(training.captions[at] for at in row),
+        tuple(training.ids[index] for index in data_idx),
+        tuple(training.paths[index] for index in data_idx),
+        tuple(training.captions[index] for index in data_idx),
         np.concatenate(similarities),
-        _models_note(asked.run, asked.run.finished_folds()),
-        f"{len(row)} training motions",
-        f"Each motion is ranked by the one model that was not trained on it.{left_out}",
+        _describe_models(run, run.finished_folds()),
+        f"{len(data_idx)} training motions",
+        note,
         data.store.config,
     )
 
 
-def _search_test(asked: SearchModel, config: SearchConfig) -> SearchResult:
+def _test_gallery(run: Run, config: SearchConfig) -> Gallery:
+    """All distinct candidates of the test folder."""
     folder = config.data.data_dir / "test"
-    test = dataset.load_test(folder, asked.run.features, config.data, config.machine.jobs)
+    test = dataset.load_test(folder, run.features, config.data, config.machine.jobs)
     path_of = {
-        int(row): path
-        for query, rows in zip(test.queries, test.candidate_idx, strict=True)
-        for row, path in zip(rows, query.paths, strict=True)
-    }  # row -1, of candidates that cannot be used, is asked for by nobody
-    paths = tuple(path_of[row] for row in range(len(test.store.ids)))
-    return _mean_over_models(asked, test.store, paths, f"{len(paths)} candidates of {folder}", "")
+        int(index): path
+        for query, candidates in zip(test.queries, test.candidate_idx, strict=True)
+        for index, path in zip(candidates, query.paths, strict=True)
+    }  # index -1 stands for candidates that cannot be used
+    paths = tuple(path_of[index] for index in range(len(test.store.ids)))
+    return Gallery(test.store, paths, f"{len(paths)} candidates of {folder}")
 
 
-def _search_folder(asked: SearchModel, config: SearchConfig) -> SearchResult:
+def _folder_gallery(run: Run, config: SearchConfig) -> Gallery:
+    """The .npy files of a folder. DataError where there is none."""
     folder = Path(config.gallery)
     if not folder.is_dir():
-        raise DataError(folder, "no such folder", "--gallery takes train, test or a folder of .npy motions")
-    files = sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != ".")
+        fix = "--gallery takes train, test or a folder of .npy motions"
+        raise DataError(folder, "no such folder", fix)
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != "."
+    )
     if not files:
         raise DataError(folder, "holds no .npy file", "give the folder that the motions lie in")
     names = [path.stem for path in files]
-    packed, _ = feature_store.build_feature_cache(
+    store, _ = feature_store.build_feature_cache(
         names,
         files,
-        asked.run.features,
+        run.features,
         config.data.work_dir,
         min_frames=config.data.min_frames,
         strict=config.data.strict,
         jobs=config.machine.jobs,
     )
-    paths = dict(zip(names, files, strict=True))
-    first = f"{packed.skipped[0].file}: {packed.skipped[0].problem}" if packed.skipped else ""
-    note = f"Left out: {len(packed.skipped)}, the first {first}." if packed.skipped else ""
-    return _mean_over_models(asked, packed, tuple(paths[name] for name in packed.ids), f"{len(packed.ids)} motions of {folder}", note)
+    path_of = dict(zip(names, files, strict=True))
+    note = ""
+    if store.skipped:
+        example = store.skipped[0]
+        note = f"Left out: {len(store.skipped)} files, such as {example.file}: {example.problem}."
+    paths = tuple(path_of[name] for name in store.ids)
+    return Gallery(store, paths, f"{len(store.ids)} motions of {folder}", note)
 
 
-def _mean_over_models(asked: SearchModel, packed: FeatureStore, paths: tuple[Path, ...], about: str, note: str) -> SearchResult:
-    """Motions that no model was trained on: the mean over all of the run's models, each on the scale of its own held-out gallery."""
-    run = asked.run
-    dataset.check_persons(packed, run.persons, paths[0].parent)
-    scales = {fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity()) for fold in run.finished_folds()}
-    shared = ZScore.mean_of(list(scales.values()))
-    parts: list[int | None] = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
+def _mean_over_models(model: SearchModel, gallery: Gallery) -> SearchResult:
+    """Ranks motions that no model was trained on by the mean over all models of the run.
+
+    Each model's similarities are z-scored by its own held-out gallery.
+    """
+    run, store = model.run, gallery.store
+    dataset.check_persons(store, run.persons, gallery.paths[0].parent)
+    scales = {
+        fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity())
+        for fold in run.finished_folds()
+    }
+    mean_scale = ZScore.mean_of(list(scales.values()))
+    models: list[int | None] = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
     similarities = []
-    for part in parts:
-        model = asked.model(part)
-        similarities.append(scales.get(part, shared)(asked.motions(model, packed) @ asked.text(model)))
+    for fold in models:
+        fold_model = model.load_model(fold)
+        cosines = model.embed_motions(fold_model, store) @ model.embed_text(fold_model)
+        scale = mean_scale if fold is None else scales[fold]
+        similarities.append(scale(cosines))
     return SearchResult(
-        packed.ids, paths, ((),) * len(paths), np.mean(similarities, axis=0), _models_note(run, parts), about, note, packed.config
+        store.ids,
+        gallery.paths,
+        ((),) * len(gallery.paths),
+        np.mean(similarities, axis=0),
+        _describe_models(run, models),
+        gallery.description,
+        gallery.note,
+        store.config,
     )
 
 
-def _models_note(run: Run, parts: Sequence[int | None]) -> str:
-    return f"{run.name}, {len(parts)} model{'s' if len(parts) != 1 else ''}"
+def _describe_models(run: Run, models: Sequence[int | None]) -> str:
+    return f"{run.name}, {len(models)} model{'s' if len(models) != 1 else ''}"

@@ -22,6 +22,8 @@ from motret.utils import files
 
 FORMER_PARAMETERS = {"to_qkv": "qkv", "from_heads": "proj", "summary": "cls_token"}
 """Modules and parameters of a motion tower by the names that earlier checkpoints give them."""
+FORMER_KEYS = {"highest": "base_lr"}
+"""Values of a parameter group of the optimizer by the names that earlier checkpoints give them."""
 BACKBONE_POSITIONS = ("backbone.positions", "backbone.sequence_embedding")
 """Parameters that only the motion towers with a backbone have."""
 
@@ -110,7 +112,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     ) as error:
         fix = "remove it and train with --resume auto"
         raise WeightsError(path, "is no readable checkpoint", fix) from error
-    renamed: dict[str, Any] = _rename_parameters(content)
+    renamed: dict[str, Any] = _with_current_names(content)
     return renamed
 
 
@@ -138,24 +140,26 @@ def best_checkpoint(fold_dir: Path) -> Path:
     return checkpoints[-1]
 
 
-def _rename_parameters(content: Any) -> Any:
-    """The content of a checkpoint with today's names for `FORMER_PARAMETERS`.
+def _with_current_names(content: Any) -> Any:
+    """The content of a checkpoint with today's names for `FORMER_PARAMETERS` and `FORMER_KEYS`.
 
-    They stand in state dicts (of the model, its average, or a motion tower alone) and in lists of
-    parameter names. A tower of one's own keeps its names.
+    Parameters are named in state dicts (of the model, its average, or a motion tower alone) and in
+    lists. A tower of one's own keeps its names.
     """
     if isinstance(content, list):
-        return [_rename_parameter(item) if isinstance(item, str) else item for item in content]
+        return [
+            _rename_parameter(item) if isinstance(item, str) else _with_current_names(item)
+            for item in content
+        ]
     if not isinstance(content, dict):
         return content
     prefix = _motion_tower_prefix(content)
-    names = {
-        name: _rename_parameter(name) if prefix is not None and name.startswith(prefix) else name
-        for name in content
-    }
-    values = {names[name]: _rename_parameters(value) for name, value in content.items()}
-    changed = any(values.get(name) is not value for name, value in content.items())
-    return values if changed else content
+    renamed = {}
+    for name, value in content.items():
+        if prefix is not None and name.startswith(prefix):
+            name = _rename_parameter(name)
+        renamed[FORMER_KEYS.get(name, name)] = _with_current_names(value)
+    return renamed
 
 
 def _rename_parameter(name: str) -> str:

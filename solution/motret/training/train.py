@@ -71,7 +71,7 @@ def train_run(
     if run.finished_folds():
         if config.checkpoint.selection != "last":
             logger.info(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
-        logger.info(local_score.out_of_fold_score([run], folds).line(run.name))
+        logger.info(local_score.out_of_fold_score([run], folds).summary(run.name))
     return run
 
 

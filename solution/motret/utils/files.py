@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, and short hashes of content."""
+"""Files and folders: written whole or not at all, read without unpickling, and hashed."""
 
 import csv
 import hashlib
@@ -19,9 +19,20 @@ import numpy as np
 from motret.errors import DataError
 
 
-def content_hash(*parts: object) -> str:
-    """Short content hash of anything JSON can write; stable over runs and machines."""
-    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
+def content_hash(*content: object) -> str:
+    """Short hash of anything that JSON can write; the same on every run and machine."""
+    text = json.dumps(content, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def file_signature(path: Path) -> tuple[int, int, int, int]:
+    """Size, times and inode of a file; they change when anybody writes to it."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        raise DataError(path, problem, "check that it is there and readable") from error
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def format_duration(seconds: float) -> str:
@@ -32,8 +43,37 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 5400 else f"{seconds / 3600:.1f} h"
 
 
+# ---- reading
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that this program wrote; None where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; objects are never unpickled.
+
+    OSError where it cannot be opened, ValueError where it is no whole .npz file of plain arrays.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("a single array, not an .npz file")
+        with archive:
+            return {name: archive[name] for name in archive.files}
+    except (EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"not a whole .npz file: {error}") from error
+
+
+# ---- writing, whole or not at all
+
+
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `path` and renames it to `path` when it is whole.
+    """Lets `write` fill a temporary file beside `path`, and renames it to `path` when it is whole.
 
     After an error `path` is as it was. Missing folders are made.
     """
@@ -47,17 +87,17 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text as it is, whole or not at all."""
+    """Writes text as UTF-8, its line ends as they are."""
     atomic_write(path, lambda tmp_path: tmp_path.write_text(text, encoding="utf-8", newline=""))
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes indented JSON, whole or not at all."""
+    """Writes indented JSON; what JSON has no form for becomes its `str()`."""
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
-    """Writes a CSV file with a header, whole or not at all. columns: by default those of the first row."""
+    """Writes a CSV file with a header. columns: by default those of the first row."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -66,79 +106,53 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequenc
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays by name, uncompressed, whole or not at all. path: ends in .npz."""
+    """Writes arrays by name, uncompressed. path: must end in .npz."""
     atomic_write(path, lambda tmp_path: np.savez(tmp_path, **arrays))
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; objects are never unpickled.
-
-    OSError where the file cannot be opened, ValueError where it is no whole .npz file of plain arrays.
-    """
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("a single array, not an .npz file")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"not a whole .npz file: {error}") from error
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file of ours holds; None where there is none, or half of one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def is_writable(folder: Path) -> bool:
-    """Whether a file can be made in a folder, or in the nearest folder above that is there; found out by making one."""
-    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            return True
-    except OSError:
-        return False
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Puts a file under another name too; a copy where the disk has no links."""
-    try:
-        target.symlink_to(source.resolve())  # a hard link would change the times of the source, and so its cache key
-    except OSError:
-        shutil.copy(source, target)
 
 
 @contextmanager
 def atomic_dir(out: Path, marker: str) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `out` at the end; after an error `out` is as it was.
+    """A new folder to fill, which replaces `out` at the end; after an error `out` is as it was.
 
-    An `out` that is empty or has the file `marker`, which says that we made it, is replaced; any other is a DataError.
+    marker: a file that shows that this program made a folder. An `out` that is empty or has the
+    marker is replaced, any other is a DataError.
     """
-    place = out.resolve()
-    if place.exists() and not (place / marker).is_file() and not (place.is_dir() and not any(place.iterdir())):
-        raise DataError(out, "holds something that this script did not make", "give another --out, or move it away")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as around:
-        fresh, old = Path(around) / "fresh", Path(around) / "old"
-        fresh.mkdir()
-        yield fresh
-        if place.exists():
-            place.rename(old)
+    target = out.resolve()
+    is_ours = (target / marker).is_file() or (target.is_dir() and not any(target.iterdir()))
+    if target.exists() and not is_ours:
+        problem = "holds something that this script did not make"
+        raise DataError(out, problem, "give another --out, or move it away")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as tmp_dir:
+        new, old = Path(tmp_dir) / "new", Path(tmp_dir) / "old"
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.rename(old)
         try:
-            fresh.rename(place)
+            new.rename(target)
         except OSError:
             if old.exists():
-                shutil.move(old, place)
+                shutil.move(old, target)
             raise
 
 
-def file_signature(path: Path) -> tuple[int, int, int, int]:
-    """Size, times and inode of a file: all the same means that nobody wrote to it."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Puts a file under another name too: as a symbolic link, or as a copy where there are none.
+
+    A hard link would change a time of the source, and so its `file_signature`.
+    """
     try:
-        about = path.stat()
-    except OSError as gone:
-        raise DataError(path, f"cannot be read: {gone.strerror}", "check that it is there and readable") from gone
-    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+        target.symlink_to(source.resolve())
+    except OSError:
+        shutil.copy(source, target)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder, or in its nearest parent that exists; tries it."""
+    nearest = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            return True
+    except OSError:
+        return False

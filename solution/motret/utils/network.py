@@ -1,4 +1,4 @@
-"""Whether the model hub can be reached, and its client told to use its cache alone where it cannot."""
+"""Whether the model hub can be reached; where it cannot, its client uses its cache alone."""
 
 import os
 import ssl
@@ -10,7 +10,11 @@ PROBE_SECONDS = 3
 
 
 def hub_reachable() -> bool:
-    """Whether anything answers at the model hub, through the proxy where one is set; asked once a process."""
+    """Whether anything answers at the model hub, through the proxy where one is set.
+
+    Where nothing answers, the hub client goes offline for the rest of the process, and so no later
+    call probes the network again.
+    """
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     if _responds(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
@@ -20,7 +24,7 @@ def hub_reachable() -> bool:
 
 
 def go_offline() -> None:
-    """Tells the hub client to use its cache alone, instead of retrying for minutes."""
+    """Makes the hub client use its cache alone, instead of retrying for minutes."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     if "huggingface_hub" in sys.modules:  # it reads the variable once, at import
         from huggingface_hub import constants
@@ -29,12 +33,14 @@ def go_offline() -> None:
 
 
 def _responds(address: str) -> bool:
+    """Whether anything answers at an address within `PROBE_SECONDS`."""
     try:
         urlopen(Request(address, method="HEAD"), timeout=PROBE_SECONDS).close()
     except HTTPError:
-        return True  # an answer too
+        return True  # an error status is an answer too
     except URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # the hub client has certificates of its own
+        # a server answered with a certificate unknown to Python; the hub client brings its own list
+        return isinstance(error.reason, ssl.SSLError)
     except OSError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""utils.parallel."""
+"""Worker processes and threads: how many, and how they share the cores."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +8,26 @@ import joblib
 
 
 def share_threads(folds: int, jobs: int, threads: int) -> list[int]:
-    """Threads for each of some folds that are trained `jobs` at a time; the last ones share what there is among fewer."""
-    beside = [min(jobs, folds - start) for start in range(0, folds, jobs) for _ in range(min(jobs, folds - start))]
-    return [max(1, threads // others) for others in beside]
+    """Threads for each of `folds` trainings, `jobs` of which run at a time.
+
+    The last ones, where fewer than `jobs` remain, get more threads each.
+    """
+    sizes = [min(jobs, folds - start) for start in range(0, folds, jobs)]
+    return [max(1, threads // size) for size in sizes for _ in range(size)]
 
 
-def worker_pool(jobs: int, pieces: int, prefer: Literal["threads", "processes"] = "processes") -> joblib.Parallel:
-    """What takes pieces of work and gives results in order; -1 jobs: one per core; never more than there are pieces."""
-    return joblib.Parallel(n_jobs=min(joblib.cpu_count() if jobs < 0 else jobs, pieces), prefer=prefer, return_as="generator")
+def worker_pool(jobs: int, n_tasks: int, prefer: Literal["threads", "processes"] = "processes") -> joblib.Parallel:
+    """A joblib pool that yields the results of its tasks in order, as they are done.
+
+    jobs: number of workers, -1 for one per core; never more than tasks.
+    """
+    workers = min(joblib.cpu_count() if jobs < 0 else jobs, n_tasks)
+    return joblib.Parallel(n_jobs=workers, prefer=prefer, return_as="generator")
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Within it threads that are started have torch to themselves, instead of starting as many threads again each."""
+    """Limits torch to one thread within it, for work that starts a thread per core itself."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Progress on a terminal: bars. In a pipe or a log file there are none, since each redrawing would be a line of rubbish there."""
+"""Progress bars on a terminal; a pipe or a log file gets none, as each update would be a line."""
 
 import sys
 from collections.abc import Iterable
@@ -6,14 +6,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-SECONDS_BETWEEN_DRAWINGS = 0.5
+MIN_INTERVAL_SECONDS = 0.5
+"""Between two updates of a bar."""
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches: standard error, where bars are drawn, is a terminal."""
+    """Whether standard error, where bars are drawn, is a terminal."""
     return sys.stderr.isatty()
 
 
 def progress_bar(steps: Iterable[Any] | None = None, hidden: bool = False, **options: Any) -> tqdm:
-    """A tqdm bar over some steps or with the options given; hidden: whatever it is drawn on."""
-    return tqdm(steps, mininterval=SECONDS_BETWEEN_DRAWINGS, disable=True if hidden else None, **options)
+    """A tqdm bar, over `steps` where they are given.
+
+    hidden: draw nothing, even on a terminal; options: tqdm's own.
+    """
+    disable = True if hidden else None  # None: tqdm looks whether it draws on a terminal
+    return tqdm(steps, mininterval=MIN_INTERVAL_SECONDS, disable=disable, **options)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from motret.data import features
+from motret.data import geometry
 from motret.skeleton import SMPL, Skeleton
 
 SIGN = {"left": 1.0, "right": -1.0}
@@ -159,8 +159,8 @@ class Bodies:
 def smooth_bodies(room: np.ndarray, fps: float, half_window: float, skeleton: Skeleton = SMPL) -> Bodies:
     """Bodies from positions (M, T, persons, 22, 3) in metres, y up, smoothed over twice `half_window` seconds."""
     room = smooth(room, max(1, round(half_window * fps)))
-    heading, pelvis = features.heading(room, skeleton), skeleton.joint("pelvis")
-    own = features.turn_about_vertical(room - room[..., [pelvis], :] * (1, 0, 1), heading[..., None])
+    heading, pelvis = geometry.heading(room, skeleton), skeleton.joint("pelvis")
+    own = geometry.turn_about_vertical(room - room[..., [pelvis], :] * (1, 0, 1), heading[..., None])
     own[..., 1] -= room[..., 1].min(axis=(1, 3))[:, None, :, None]
     return Bodies(room, own, heading, fps, skeleton)
 
@@ -204,7 +204,7 @@ def leg_signals(bodies: Bodies, side: str) -> Signals:
     hip, knee, ankle = (bodies.joint(f"{side}_{name}") for name in ("hip", "knee", "ankle"))
     thigh = np.degrees(np.arctan2((knee - hip)[..., 2], (hip - knee)[..., 1]))
     bent, lift = flexion(hip, knee, ankle), ankle[..., 1] - ankle[..., 1].min(axis=1, keepdims=True)
-    step = features.turn_about_vertical(change(bodies.place(f"{side}_ankle")), bodies.heading)
+    step = geometry.turn_about_vertical(change(bodies.place(f"{side}_ankle")), bodies.heading)
     return {
         "thigh": thigh,  # degrees forward from hanging
         "knee": bent,  # degrees
@@ -222,8 +222,8 @@ def leg_signals(bodies: Bodies, side: str) -> Signals:
 def torso_signals(bodies: Bodies) -> Signals:
     """What the trunk and the whole body do over time, each (M, T, persons)."""
     feet = (bodies.place("left_ankle") + bodies.place("right_ankle")) / 2
-    way = features.turn_about_vertical(change(feet), bodies.heading)
-    step = features.turn_about_vertical(change(bodies.place("pelvis")), bodies.heading)
+    way = geometry.turn_about_vertical(change(feet), bodies.heading)
+    step = geometry.turn_about_vertical(change(bodies.place("pelvis")), bodies.heading)
     steady = smooth(step, max(1, round(0.4 * bodies.fps)))
     spine = bodies.joint("neck") - bodies.joint("pelvis")
     hips, shoulders = (bodies.joint(f"left_{name}") - bodies.joint(f"right_{name}") for name in ("hip", "shoulder"))

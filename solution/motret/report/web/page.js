@@ -1,229 +1,242 @@
-// Lists the queries, opens one, and draws its candidates: people of lines on a round floor, all at one time, from one camera.
+// Lists the queries, opens one, and animates its candidates: stick figures on a round floor, all at
+// the same time and seen by the same camera.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const at = (id) => document.getElementById(id);
+const $ = (id) => document.getElementById(id);
 const queries = data.queries;
 const single = queries.length === 1;
-const known = queries.some((query) => query.rank !== null);
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const best = Math.max(...queries.flatMap((query) => query.candidates.map((candidate) => candidate.score)), 1e-9);
+const hasTruth = queries.some((query) => query.rank !== null);
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+const maxScore = Math.max(...queries.flatMap((query) => query.candidates.map((candidate) => candidate.score)), 1e-9);
 
-function make(tag, className, text) {
+function createElement(tag, className, text) {
   const element = document.createElement(tag);
   if (className) element.className = className;
   if (text !== undefined) element.textContent = text;
   return element;
 }
 
-// ---- the list
+// ---- the list of queries
 
 const collator = new Intl.Collator("en", { numeric: true });
-const byId = (a, b) => collator.compare(a.id, b.id);
-const byWords = (a, b) => collator.compare(a.captions[0], b.captions[0]);
-const worst = (query) => query.rank ?? query.gallery + 1;
-const top = (query) => query.candidates[0].score;
-const lead = ({ candidates: [first, second] }) => (second ? first.score - second.score : Infinity);
-const ORDERS = known
+const compareIds = (a, b) => collator.compare(a.id, b.id);
+const compareCaptions = (a, b) => collator.compare(a.captions[0], b.captions[0]);
+const rankOf = (query) => query.rank ?? query.gallery + 1;
+const topScore = (query) => query.candidates[0].score;
+const marginOf = ({ candidates: [first, second] }) => (second ? first.score - second.score : Infinity);
+const ORDERS = hasTruth
   ? {
-      "hardest first": { by: (a, b) => worst(b) - worst(a) || byId(a, b) },
-      "easiest first": { by: (a, b) => worst(a) - worst(b) || byId(a, b) },
-      "by id": { by: byId },
-      "by caption": { by: byWords },
+      "hardest first": { compare: (a, b) => rankOf(b) - rankOf(a) || compareIds(a, b) },
+      "easiest first": { compare: (a, b) => rankOf(a) - rankOf(b) || compareIds(a, b) },
+      "by id": { compare: compareIds },
+      "by caption": { compare: compareCaptions },
     }
   : {
-      "by id": { by: byId },
-      "by caption": { by: byWords },
-      "lowest best score": { by: (a, b) => top(a) - top(b) },
-      "highest best score": { by: (a, b) => top(b) - top(a) },
+      "by id": { compare: compareIds },
+      "by caption": { compare: compareCaptions },
+      "lowest top score": { compare: (a, b) => topScore(a) - topScore(b) },
+      "highest top score": { compare: (a, b) => topScore(b) - topScore(a) },
     };
-ORDERS["smallest lead first"] = {
-  by: (a, b) => lead(a) - lead(b) || byId(a, b),
-  value: (query) => (query.candidates.length > 1 ? `lead ${lead(query).toFixed(2)}` : "no second candidate"),
-  means: "Lead: the score of the first candidate minus that of the second.",
+ORDERS["smallest margin first"] = {
+  compare: (a, b) => marginOf(a) - marginOf(b) || compareIds(a, b),
+  value: (query) => (query.candidates.length > 1 ? `margin ${marginOf(query).toFixed(2)}` : "one candidate"),
+  help: "Margin: the score of the first candidate minus that of the second.",
 };
 if (queries.some((query) => query.disagreement !== null)) {
   ORDERS["most disagreement first"] = {
-    by: (a, b) => b.disagreement - a.disagreement || byId(a, b),
+    compare: (a, b) => b.disagreement - a.disagreement || compareIds(a, b),
     value: (query) => `disagreement ${query.disagreement.toFixed(2)}`,
-    means:
-      "Disagreement: how differently the members of the ensemble rank the candidates; 1 minus Spearman's rank correlation, " +
-      "the mean over all pairs of members. 0: the same order; 1: unrelated.",
+    help:
+      "Disagreement: how differently the members of the ensemble rank the candidates. It is 1 minus Spearman's rank " +
+      "correlation, averaged over all pairs of members. 0: the same order; 1: unrelated orders.",
   };
 }
-const haystacks = queries.map((query) => [query.id, ...query.captions].join("\n").toLowerCase());
-let listed = []; // numbers of the queries in the list, as they stand there
-let open = null; // number of the query that is shown
-let stays = false; // whether the focus stays in the list when the next one is shown
+const searchTexts = queries.map((query) => [query.id, ...query.captions].join("\n").toLowerCase());
+let listed = []; // indices of the queries in the list, in its order
+let current = null; // index of the open query
+let keepFocus = false; // whether the focus stays in the list when the next query opens
 
-function standing(query) {
+function rankText(query) {
   return query.rank === null ? `best of ${query.gallery}: ${query.candidates[0].motion}` : `rank ${query.rank} of ${query.gallery}`;
 }
 
-function entry(number) {
-  const query = queries[number];
-  const link = make("a");
-  link.href = `#query-${number}`;
-  link.dataset.number = number;
-  const mark = make("span", query.rank === null ? "" : `mark ${query.rank === 1 ? "first" : query.rank <= 10 ? "near" : ""}`);
+function listItem(index) {
+  const query = queries[index];
+  const link = createElement("a");
+  link.href = `#query-${index}`;
+  const mark = createElement("span", query.rank === null ? "" : `mark ${query.rank === 1 ? "first" : query.rank <= 10 ? "near" : ""}`);
   mark.setAttribute("aria-hidden", "true");
-  link.append(mark, make("span", "words", query.captions.join(" / ")), make("span", "under"));
-  const item = make("li");
+  link.append(mark, createElement("span", "text", query.captions.join(" / ")), createElement("span", "details"));
+  const item = createElement("li");
   item.append(link);
   return item;
 }
 
-const entries = single ? [] : queries.map((_, number) => entry(number));
+const listItems = single ? [] : queries.map((_, index) => listItem(index));
 
-function list() {
-  const words = at("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const { by, value, means } = ORDERS[at("sort").value];
-  listed = queries.map((_, number) => number).filter((number) => words.every((word) => haystacks[number].includes(word)));
-  listed.sort((a, b) => by(queries[a], queries[b]));
-  for (const number of listed) {
-    const query = queries[number];
-    linkOf(number).lastChild.textContent = [query.id, standing(query), ...(value ? [value(query)] : [])].join(" · ");
+function updateList() {
+  const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const { compare, value, help } = ORDERS[$("sort").value];
+  listed = queries.map((_, index) => index).filter((index) => words.every((word) => searchTexts[index].includes(word)));
+  listed.sort((a, b) => compare(queries[a], queries[b]));
+  for (const index of listed) {
+    const query = queries[index];
+    linkOf(index).lastChild.textContent = [query.id, rankText(query), ...(value ? [value(query)] : [])].join(" · ");
   }
-  at("means").textContent = means ?? "";
-  at("means").hidden = !means;
-  at("queries").replaceChildren(...listed.map((number) => entries[number]));
-  at("count").textContent = words.length ? `${listed.length} of ${queries.length} queries` : `${queries.length} queries`;
-  if (open !== null) placeOf();
+  $("sort-help").textContent = help ?? "";
+  $("sort-help").hidden = !help;
+  $("queries").replaceChildren(...listed.map((index) => listItems[index]));
+  $("count").textContent = words.length ? `${listed.length} of ${queries.length} queries` : `${queries.length} queries`;
+  if (current !== null) updatePosition();
 }
 
-function linkOf(number) {
-  return entries[number].firstChild;
+function linkOf(index) {
+  return listItems[index].firstChild;
 }
 
-// ---- a query
+// ---- one query
 
-function say(text) {
-  at("said").textContent = text;
+function announce(text) {
+  $("announcement").textContent = text;
 }
 
-function placeOf() {
-  const place = listed.indexOf(open);
-  at("place").textContent = place < 0 ? "not in the list" : `${place + 1} of ${listed.length}`;
-  at("previous").disabled = place === 0 || !listed.length;
-  at("next").disabled = place === listed.length - 1 || !listed.length;
+function updatePosition() {
+  const position = listed.indexOf(current);
+  $("position").textContent = position < 0 ? "not in the list" : `${position + 1} of ${listed.length}`;
+  $("previous").disabled = position === 0 || !listed.length;
+  $("next").disabled = position === listed.length - 1 || !listed.length;
 }
 
-function step(by) {
-  const place = open === null ? -1 : listed.indexOf(open);
-  const next = listed[place < 0 ? 0 : place + by];
-  if (next === undefined || next === open) return;
-  stays = at("list").contains(document.activeElement);
-  if (stays && document.activeElement !== at("search")) linkOf(next).focus();
-  location.hash = `query-${next}`;
+function openNeighbour(offset) {
+  const position = current === null ? -1 : listed.indexOf(current);
+  const index = listed[position < 0 ? 0 : position + offset];
+  if (index === undefined || index === current) return;
+  keepFocus = $("list").contains(document.activeElement);
+  if (keepFocus && document.activeElement !== $("search")) linkOf(index).focus();
+  location.hash = `query-${index}`;
 }
 
-function searchKey(event) {
-  // Enter goes to the first query that is found; the arrows open one after the other, while the search can go on.
-  const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-  if (event.isComposing || !listed.length || (event.key !== "Enter" && !by)) return;
+function onSearchKey(event) {
+  // Enter opens the first result; the arrows open one after the other, and typing can go on.
+  const offset = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (event.isComposing || !listed.length || (event.key !== "Enter" && !offset)) return;
   event.preventDefault();
-  if (by) step(by);
-  else if (open === listed[0]) at("caption").focus();
+  if (offset) openNeighbour(offset);
+  else if (current === listed[0]) $("caption").focus();
   else {
-    stays = false;
+    keepFocus = false;
     location.hash = `query-${listed[0]}`;
   }
 }
 
-function card(candidate) {
-  const motion = data.motions[candidate.at];
-  const item = make("li", candidate.right ? "right" : "");
+function createCard(candidate) {
+  const motion = data.motions[candidate.motionIndex];
+  const item = createElement("li", candidate.match ? "match" : "");
   item.tabIndex = -1;
-  const figure = make("figure");
-  const canvas = make("canvas");
+  const figure = createElement("figure");
+  const canvas = createElement("canvas");
   canvas.setAttribute("role", "img");
-  const people = motion.persons === 2 ? "two persons" : "one person";
-  const right = candidate.right ? ", the right motion" : "";
-  canvas.setAttribute("aria-label", `Rank ${candidate.rank}${right}: ${candidate.motion}, ${people} as stick figures, ${motion.seconds.toFixed(1)} seconds`);
-  const caption = make("figcaption");
-  const who = make("div", "who");
-  who.append(make("span", "rank", `${candidate.rank}.`), make("span", "name", candidate.motion));
-  if (candidate.right) who.append(make("span", "badge", "✓ match"));
-  const kept = motion.frames / data.fps;
-  who.append(make("span", "long", kept < motion.seconds - 0.2 ? `${kept.toFixed(0)} of ${motion.seconds.toFixed(1)} s` : `${motion.seconds.toFixed(1)} s`));
-  const score = make("div", "score");
-  const bar = make("span", "bar");
-  const filled = make("i");
-  filled.style.width = `${Math.max(0, Math.min(1, candidate.score / best)) * 100}%`;
-  bar.append(filled);
-  bar.setAttribute("aria-hidden", "true");
-  const value = make("span");
-  value.append(make("span", "unseen", "score "), candidate.score.toFixed(2));
-  score.append(bar, value);
-  caption.append(who, score);
+  const persons = motion.persons === 2 ? "two persons" : "one person";
+  const match = candidate.match ? ", matching motion" : "";
+  canvas.setAttribute("aria-label", `Rank ${candidate.rank}${match}: ${candidate.motion}, ${persons} as stick figures, ${motion.seconds.toFixed(1)} seconds`);
+  const caption = createElement("figcaption");
+  caption.append(cardTitle(candidate, motion), scoreBar(candidate.score));
   if (candidate.captions.length) {
-    const own = make("ul", "own");
-    own.setAttribute("aria-label", "Its captions");
-    own.append(...candidate.captions.map((text) => make("li", "", text)));
-    caption.append(own);
+    const captions = createElement("ul", "motion-captions");
+    captions.setAttribute("aria-label", "Captions of this motion");
+    captions.append(...candidate.captions.map((text) => createElement("li", "", text)));
+    caption.append(captions);
   }
   figure.append(canvas, caption);
   item.append(figure);
-  return { item, canvas, motion, at: candidate.at, seen: false, numbers: null };
+  return { item, canvas, motion, motionIndex: candidate.motionIndex, visible: false, coordinates: null };
 }
 
-function show(number) {
-  const query = queries[number];
-  if (open !== null && !single) linkOf(open).removeAttribute("aria-current");
-  open = number;
+function cardTitle(candidate, motion) {
+  const title = createElement("div", "card-title");
+  title.append(createElement("span", "rank", `${candidate.rank}.`), createElement("span", "name", candidate.motion));
+  if (candidate.match) title.append(createElement("span", "badge", "✓ match"));
+  const packed = motion.frames / data.fps;
+  const total = `${motion.seconds.toFixed(1)} s`;
+  title.append(createElement("span", "duration", packed < motion.seconds - 0.2 ? `${packed.toFixed(0)} of ${total}` : total));
+  return title;
+}
+
+function scoreBar(score) {
+  const bar = createElement("span", "bar");
+  const filled = createElement("i");
+  filled.style.width = `${Math.max(0, Math.min(1, score / maxScore)) * 100}%`;
+  bar.append(filled);
+  bar.setAttribute("aria-hidden", "true");
+  const value = createElement("span");
+  value.append(createElement("span", "visually-hidden", "score "), score.toFixed(2));
+  const row = createElement("div", "score");
+  row.append(bar, value);
+  return row;
+}
+
+function showQuery(index) {
+  const query = queries[index];
+  if (current !== null && !single) linkOf(current).removeAttribute("aria-current");
+  current = index;
   document.body.dataset.view = "query";
-  at("overview").hidden = !single;
-  at("query").hidden = false;
-  at("caption").textContent = query.captions[0];
-  at("captions").hidden = query.captions.length < 2;
-  at("captions").replaceChildren(...query.captions.slice(1).map((text) => make("li", "", text)));
-  at("show").hidden = query.rank === null;
-  const answer = query.rank === null ? `${query.gallery} motions ranked` : `the right motion is ranked ${query.rank} of ${query.gallery}`;
-  at("about").textContent = single ? answer : `${query.id}: ${answer}`;
-  watcher.disconnect();
-  sizes.disconnect();
-  cards = query.candidates.map(card);
-  at("candidates").replaceChildren(...cards.map((own) => own.item));
-  for (const own of cards) {
-    watcher.observe(own.canvas);
-    sizes.observe(own.canvas);
-    unpack(own.at).then((numbers) => {
-      own.numbers = numbers;
-      ask();
+  $("overview").hidden = !single;
+  $("query").hidden = false;
+  $("caption").textContent = query.captions[0];
+  $("captions").hidden = query.captions.length < 2;
+  $("captions").replaceChildren(...query.captions.slice(1).map((text) => createElement("li", "", text)));
+  $("show-match").hidden = query.rank === null;
+  const result = query.rank === null ? `${query.gallery} motions ranked` : `matching motion ranked ${query.rank} of ${query.gallery}`;
+  $("result").textContent = single ? result : `${query.id}: ${result}`;
+  showCards(query.candidates.map(createCard));
+  if (single) return;
+  updatePosition();
+  linkOf(index).setAttribute("aria-current", "true");
+  linkOf(index).scrollIntoView({ block: "nearest" });
+  scrollTo(0, 0);
+  if (!keepFocus) $("caption").focus({ preventScroll: true });
+  keepFocus = false;
+  announce(`Query ${$("position").textContent}: ${query.captions[0]}; ${result}`);
+}
+
+function showCards(newCards) {
+  visibility.disconnect();
+  resizing.disconnect();
+  cards = newCards;
+  $("candidates").replaceChildren(...cards.map((card) => card.item));
+  for (const card of cards) {
+    visibility.observe(card.canvas);
+    resizing.observe(card.canvas);
+    unpack(card.motionIndex).then((coordinates) => {
+      card.coordinates = coordinates;
+      requestDraw();
     });
   }
-  at("legend").hidden = !cards.some((own) => own.motion.persons === 2);
+  $("legend").hidden = !cards.some((card) => card.motion.persons === 2);
   for (const name of ["radius", "reach"]) {
-    const sizes = cards.map((own) => own.motion[name]).sort((a, b) => a - b);
-    usual[name] = Math.min(2.5, Math.max(1, sizes[sizes.length >> 1]));
+    const values = cards.map((card) => card.motion[name]).sort((a, b) => a - b);
+    typical[name] = Math.min(2.5, Math.max(1, values[values.length >> 1]));
   }
-  duration = Math.max(...cards.map((own) => (own.motion.frames - 1) / data.fps), 0.1);
-  at("scrub").max = duration.toFixed(1);
+  duration = Math.max(...cards.map((card) => (card.motion.frames - 1) / data.fps), 0.1);
+  $("scrub").max = duration.toFixed(1);
   camera = { ...START };
   seek(0);
   play(playing);
-  if (single) return;
-  placeOf();
-  linkOf(number).setAttribute("aria-current", "true");
-  linkOf(number).scrollIntoView({ block: "nearest" });
-  scrollTo(0, 0);
-  if (!stays) at("caption").focus({ preventScroll: true });
-  stays = false;
-  say(`Query ${at("place").textContent}: ${query.captions[0]}; ${answer}`);
 }
 
 function showOverview() {
-  if (open !== null) linkOf(open).removeAttribute("aria-current");
-  open = null;
+  if (current !== null) linkOf(current).removeAttribute("aria-current");
+  current = null;
   cards = [];
   document.body.dataset.view = "overview";
-  at("overview").hidden = false;
-  at("query").hidden = true;
+  $("overview").hidden = false;
+  $("query").hidden = true;
 }
 
 function route() {
-  const found = /^#query-(\d+)$/.exec(location.hash);
+  const match = /^#query-(\d+)$/.exec(location.hash);
   if (single) return;
-  if (found && Number(found[1]) < queries.length) show(Number(found[1]));
+  if (match && Number(match[1]) < queries.length) showQuery(Number(match[1]));
   else if (!location.hash) showOverview();
 }
 
@@ -231,10 +244,10 @@ function route() {
 
 const unpacked = new Map();
 
-function unpack(number) {
-  // Undoes poses.pack: base64, zlib, the bytes of int16 differences in two planes, their running sum.
-  if (!unpacked.has(number)) unpacked.set(number, inflate(data.motions[number]));
-  return unpacked.get(number);
+function unpack(index) {
+  // The inverse of pose_codec.pack_motion: base64, zlib, int16 differences in two byte planes, running sum.
+  if (!unpacked.has(index)) unpacked.set(index, inflate(data.motions[index]));
+  return unpacked.get(index);
 }
 
 async function inflate(motion) {
@@ -244,12 +257,12 @@ async function inflate(motion) {
   const planes = new Uint8Array(await new Response(stream).arrayBuffer());
   const count = planes.length / 2;
   const width = count / motion.frames;
-  const numbers = new Int16Array(count);
-  for (let place = 0; place < count; place++) {
-    const before = place < width ? 0 : numbers[place - width];
-    numbers[place] = before + (planes[place] | (planes[count + place] << 8));
+  const coordinates = new Int16Array(count);
+  for (let i = 0; i < count; i++) {
+    const previous = i < width ? 0 : coordinates[i - width];
+    coordinates[i] = previous + (planes[i] | (planes[count + i] << 8));
   }
-  return numbers;
+  return coordinates;
 }
 
 // ---- the player: one clock and one camera for all candidates
@@ -257,315 +270,329 @@ async function inflate(motion) {
 const START = { yaw: -0.35, pitch: 0.26 };
 let cards = [];
 let camera = { ...START };
-let follows = false; // whether the camera goes along with the persons
-let usual = { radius: 1.5, reach: 1.5 }; // metres around the middle that most candidates of this query need, standing and going along
+let following = false; // whether the camera follows the persons
+let typical = { radius: 1.5, reach: 1.5 }; // metres around the centre that most candidates need, with a fixed or following camera
 let duration = 1;
 let time = 0;
 let playing = false;
-let asked = false;
-let last = 0;
+let drawRequested = false;
+let lastFrame = 0;
 
-function ask() {
-  if (!asked) requestAnimationFrame(frame);
-  asked = true;
+function requestDraw() {
+  if (!drawRequested) requestAnimationFrame(onFrame);
+  drawRequested = true;
 }
 
-function frame(now) {
-  asked = false;
+function onFrame(now) {
+  drawRequested = false;
   if (playing && cards.length) {
-    time += Math.min(0.1, Math.max(0, now - last) / 1000) * Number(at("speed").value);
-    if (time > duration + 0.4) time = 0; // the last pose stays for a moment
-    tell();
-    ask();
+    time += Math.min(0.1, Math.max(0, now - lastFrame) / 1000) * Number($("speed").value);
+    if (time > duration + 0.4) time = 0; // the last pose is held for a moment
+    updateTime();
+    requestDraw();
   }
-  last = now;
-  for (const own of cards) if (own.seen && own.numbers) draw(own);
+  lastFrame = now;
+  for (const card of cards) if (card.visible && card.coordinates) draw(card);
 }
 
-function tell() {
-  const shown = Math.min(time, duration);
-  at("scrub").value = shown;
-  at("time").textContent = `${shown.toFixed(1)} of ${duration.toFixed(1)} s`;
+function updateTime() {
+  const seconds = Math.min(time, duration);
+  $("scrub").value = seconds;
+  $("time").textContent = `${seconds.toFixed(1)} of ${duration.toFixed(1)} s`;
 }
 
-function seek(to) {
-  time = to;
-  tell();
-  ask();
+function seek(seconds) {
+  time = seconds;
+  updateTime();
+  requestDraw();
 }
 
 function play(on) {
   playing = on;
-  at("play").textContent = on ? "Pause" : "Play";
+  $("play").textContent = on ? "Pause" : "Play";
   if (on && time >= duration) time = 0;
-  last = performance.now();
-  ask();
+  lastFrame = performance.now();
+  requestDraw();
 }
 
-function turn(yaw, pitch) {
+function turnCamera(yaw, pitch) {
   camera.yaw += yaw;
   camera.pitch = Math.min(1.5, Math.max(0.02, camera.pitch + pitch));
-  ask();
+  requestDraw();
 }
 
-const watcher = new IntersectionObserver((changes) => {
+const visibility = new IntersectionObserver((changes) => {
   for (const change of changes) {
-    const own = cards.find((other) => other.canvas === change.target);
-    if (own) own.seen = change.isIntersecting;
+    const card = cards.find(({ canvas }) => canvas === change.target);
+    if (card) card.visible = change.isIntersecting;
   }
-  ask();
+  requestDraw();
 }, { rootMargin: "50px" });
 
-const sizes = new ResizeObserver((changes) => {
+const resizing = new ResizeObserver((changes) => {
   for (const { target, contentRect } of changes) {
     const density = Math.min(devicePixelRatio || 1, 2);
     target.width = Math.round(contentRect.width * density);
     target.height = Math.round(contentRect.height * density);
   }
-  ask();
+  requestDraw();
 });
 
+const COLOURS = ["person1", "person2", "card", "floor", "ink"];
 let colours = {};
 function readColours() {
-  // custom properties hold both schemes; the colour of an element is the one in force
-  const probe = make("span");
+  // a custom property holds both colour schemes; the computed colour of an element is the one in use
+  const probe = createElement("span");
   document.body.append(probe);
-  for (const name of ["one", "two", "card", "floor", "ink"]) {
+  for (const name of COLOURS) {
     probe.style.color = `var(--${name})`;
     colours[name] = getComputedStyle(probe).color;
   }
   probe.remove();
-  ask();
+  requestDraw();
 }
 
 // ---- drawing
 
-function pose(own) {
-  // Joints of both persons now, [x y z ...] in metres: between two frames on the straight line, after the last the last.
-  const width = own.numbers.length / own.motion.frames;
-  const exact = Math.min(time * data.fps, own.motion.frames - 1);
-  const first = Math.floor(exact);
-  const share = exact - first;
-  const here = first * width;
-  const there = Math.min(first + 1, own.motion.frames - 1) * width;
+function currentPose(card) {
+  // Joints of all persons at the current time, [x y z ...] in metres: interpolated between frames, the last one held.
+  const width = card.coordinates.length / card.motion.frames;
+  const position = Math.min(time * data.fps, card.motion.frames - 1);
+  const frame = Math.floor(position);
+  const fraction = position - frame;
+  const start = frame * width;
+  const end = Math.min(frame + 1, card.motion.frames - 1) * width;
   const joints = new Float32Array(width);
-  for (let place = 0; place < width; place++) {
-    joints[place] = ((1 - share) * own.numbers[here + place] + share * own.numbers[there + place]) * data.step;
+  for (let i = 0; i < width; i++) {
+    joints[i] = ((1 - fraction) * card.coordinates[start + i] + fraction * card.coordinates[end + i]) * data.metresPerStep;
   }
   return joints;
 }
 
-function whereabouts(joints) {
-  // The middle [x, z] between the pelvises.
+function pelvisCentre(joints) {
+  // The middle [x, z] of the persons' pelvises.
   const sum = [0, 0];
-  const width = data.count * 3;
-  for (let place = 0; place < joints.length; place += width) {
-    sum[0] += joints[place];
-    sum[1] += joints[place + 2];
+  const width = data.nJoints * 3;
+  for (let i = 0; i < joints.length; i += width) {
+    sum[0] += joints[i];
+    sum[1] += joints[i + 2];
   }
-  return sum.map((part) => (part * width) / joints.length);
+  return sum.map((value) => (value * width) / joints.length);
 }
 
-function lens(canvas, radius, [centreX, centreZ]) {
-  // World metres to pixels [x, y, pixels a metre, nearness], seen from a circle around the middle at hip height.
-  const far = 2.5 * radius + 3;
-  const wide = ((canvas.width / 2) * (far - 0.4 * radius)) / (radius + 0.1);
-  const high = ((canvas.height / 2) * (far - 0.4 * radius)) / (1 + 0.2 * radius);
-  const focus = Math.min(wide, high);
+function makeProjection(canvas, radius, [centreX, centreZ]) {
+  // Metres to [x, y, pixels per metre, depth]; depth grows towards the camera, which circles the centre at hip height.
+  const distance = 2.5 * radius + 3;
+  const focalWidth = ((canvas.width / 2) * (distance - 0.4 * radius)) / (radius + 0.1);
+  const focalHeight = ((canvas.height / 2) * (distance - 0.4 * radius)) / (1 + 0.2 * radius);
+  const focal = Math.min(focalWidth, focalHeight);
   const [sinYaw, cosYaw, sinPitch, cosPitch] = [Math.sin(camera.yaw), Math.cos(camera.yaw), Math.sin(camera.pitch), Math.cos(camera.pitch)];
   return (x, y, z) => {
     const across = cosYaw * (x - centreX) + sinYaw * (z - centreZ);
-    const deep = cosYaw * (z - centreZ) - sinYaw * (x - centreX);
-    const up = (y - 0.9) * cosPitch - deep * sinPitch;
-    const near = (y - 0.9) * sinPitch + deep * cosPitch;
-    const scale = focus / Math.max(far - near, 0.3);
-    return [canvas.width / 2 + across * scale, canvas.height / 2 - up * scale, scale, near];
+    const towards = cosYaw * (z - centreZ) - sinYaw * (x - centreX);
+    const up = (y - 0.9) * cosPitch - towards * sinPitch;
+    const depth = (y - 0.9) * sinPitch + towards * cosPitch;
+    const scale = focal / Math.max(distance - depth, 0.3);
+    return [canvas.width / 2 + across * scale, canvas.height / 2 - up * scale, scale, depth];
   };
 }
 
-function trace(pen, points) {
-  pen.beginPath();
-  points.forEach(([x, y], place) => (place ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+function tracePath(context, points) {
+  context.beginPath();
+  points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
 }
 
-function draw(own) {
-  const pen = own.canvas.getContext("2d");
-  const joints = pose(own);
-  const need = follows ? "reach" : "radius";
-  const radius = Math.max(usual[need], own.motion[need]);
-  const middle = follows ? whereabouts(joints) : [0, 0];
-  const project = lens(own.canvas, radius, middle);
-  pen.clearRect(0, 0, own.canvas.width, own.canvas.height);
-  pen.lineCap = pen.lineJoin = "round";
-  floor(pen, project, radius, middle);
+function draw(card) {
+  const { canvas, motion } = card;
+  const context = canvas.getContext("2d");
+  const joints = currentPose(card);
+  const extent = following ? "reach" : "radius";
+  const radius = Math.max(typical[extent], motion[extent]);
+  const centre = following ? pelvisCentre(joints) : [0, 0];
+  const project = makeProjection(canvas, radius, centre);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.lineCap = context.lineJoin = "round";
+  drawFloor(context, project, radius, centre);
   const shapes = [];
-  for (let person = 0; person < own.motion.persons; person++) shapes.push(...body(pen, joints, person, project));
-  shapes.sort((a, b) => a.near - b.near);
-  for (const shape of shapes) stroke(pen, shape);
+  for (let person = 0; person < motion.persons; person++) {
+    drawShadow(context, joints, person, project);
+    shapes.push(...bodyShapes(joints, person, project));
+  }
+  shapes.sort((a, b) => a.depth - b.depth);
+  for (const shape of shapes) drawShape(context, shape);
 }
 
-function floor(pen, project, radius, middle) {
-  // A round piece of floor, its lines half a metre apart and at rest when the camera moves.
-  const reach = Math.ceil(2 * radius + 0.4) / 2;
-  pen.strokeStyle = colours.floor;
-  pen.lineWidth = Math.max(1, pen.canvas.width / 420);
-  pen.beginPath();
+function drawFloor(context, project, radius, centre) {
+  // A disc with a grid of half a metre, which stays in place when the camera moves.
+  const floorRadius = Math.ceil(2 * radius + 0.4) / 2;
+  context.strokeStyle = colours.floor;
+  context.lineWidth = Math.max(1, context.canvas.width / 420);
+  context.beginPath();
   for (const axis of [0, 1]) {
-    for (let line = Math.ceil(2 * (middle[axis] - reach)) / 2; line < middle[axis] + reach; line += 0.5) {
-      const half = Math.sqrt(Math.max(0, reach * reach - (line - middle[axis]) ** 2));
-      const ends = [middle[1 - axis] - half, middle[1 - axis] + half].map((end) => (axis ? project(end, 0, line) : project(line, 0, end)));
-      pen.moveTo(ends[0][0], ends[0][1]);
-      pen.lineTo(ends[1][0], ends[1][1]);
+    for (let line = Math.ceil(2 * (centre[axis] - floorRadius)) / 2; line < centre[axis] + floorRadius; line += 0.5) {
+      const half = Math.sqrt(Math.max(0, floorRadius * floorRadius - (line - centre[axis]) ** 2));
+      const ends = [centre[1 - axis] - half, centre[1 - axis] + half].map((end) => (axis ? project(end, 0, line) : project(line, 0, end)));
+      context.moveTo(ends[0][0], ends[0][1]);
+      context.lineTo(ends[1][0], ends[1][1]);
     }
   }
-  for (let part = 0; part <= 48; part++) {
-    const angle = (part * Math.PI) / 24;
-    const [x, y] = project(middle[0] + reach * Math.cos(angle), 0, middle[1] + reach * Math.sin(angle));
-    if (part) pen.lineTo(x, y);
-    else pen.moveTo(x, y);
+  for (let step = 0; step <= 48; step++) {
+    const angle = (step * Math.PI) / 24;
+    const [x, y] = project(centre[0] + floorRadius * Math.cos(angle), 0, centre[1] + floorRadius * Math.sin(angle));
+    if (step) context.lineTo(x, y);
+    else context.moveTo(x, y);
   }
-  pen.stroke();
+  context.stroke();
 }
 
-function body(pen, joints, person, project) {
-  // The shapes of a person, to be stroked from far to near; the shadow on the floor is drawn at once.
-  const offset = person * data.count * 3;
-  const world = (joint) => [0, 1, 2].map((axis) => joints[offset + 3 * joint + axis]);
-  const look = person ? "two" : "one";
-  pen.strokeStyle = colours.ink;
-  pen.globalAlpha = 0.13;
+function jointPosition(joints, person, joint) {
+  const start = (person * data.nJoints + joint) * 3;
+  return [joints[start], joints[start + 1], joints[start + 2]];
+}
+
+function drawShadow(context, joints, person, project) {
+  context.strokeStyle = colours.ink;
+  context.globalAlpha = 0.13;
   for (const chain of data.chains) {
-    const flat = chain.map(world).map(([x, , z]) => project(x, 0, z));
-    trace(pen, flat);
-    pen.lineWidth = 0.09 * flat[0][2];
-    pen.stroke();
+    const points = chain.map((joint) => jointPosition(joints, person, joint)).map(([x, , z]) => project(x, 0, z));
+    tracePath(context, points);
+    context.lineWidth = 0.09 * points[0][2];
+    context.stroke();
   }
-  pen.globalAlpha = 1;
+  context.globalAlpha = 1;
+}
+
+function bodyShapes(joints, person, project) {
+  // The limbs and the head of a person, to be drawn from far to near.
   const shapes = data.chains.map((chain) => {
-    const points = chain.map((joint) => project(...world(joint)));
-    return { look, points, near: points.reduce((sum, point) => sum + point[3], 0) / points.length };
+    const points = chain.map((joint) => project(...jointPosition(joints, person, joint)));
+    return { person, points, depth: points.reduce((sum, point) => sum + point[3], 0) / points.length };
   });
-  const { head, neck, left_shoulder: left, right_shoulder: right } = data.joint;
-  const [[hx, hy, hz], [nx, ny, nz], [lx, , lz], [rx, , rz]] = [head, neck, left, right].map(world);
-  const long = Math.hypot(hx - nx, hy - ny, hz - nz) || 1;
-  const middle = [hx + (0.06 * (hx - nx)) / long, hy + (0.06 * (hy - ny)) / long, hz + (0.06 * (hz - nz)) / long];
-  const broad = Math.hypot(lx - rx, lz - rz) || 1; // forward is across x up
-  const nose = project(middle[0] - (0.2 * (lz - rz)) / broad, middle[1], middle[2] + (0.2 * (lx - rx)) / broad);
-  const centre = project(...middle);
-  shapes.push({ look, points: [centre, nose], near: centre[3] + 0.01, head: 0.11 * centre[2] });
+  const { head, neck, left_shoulder: left, right_shoulder: right } = data.joints;
+  const [[headX, headY, headZ], [neckX, neckY, neckZ], [leftX, , leftZ], [rightX, , rightZ]] = [head, neck, left, right].map((joint) => jointPosition(joints, person, joint));
+  const length = Math.hypot(headX - neckX, headY - neckY, headZ - neckZ) || 1;
+  const centre = [headX + (0.06 * (headX - neckX)) / length, headY + (0.06 * (headY - neckY)) / length, headZ + (0.06 * (headZ - neckZ)) / length];
+  const shoulders = Math.hypot(leftX - rightX, leftZ - rightZ) || 1; // forward = (left - right) x up
+  const nose = project(centre[0] - (0.2 * (leftZ - rightZ)) / shoulders, centre[1], centre[2] + (0.2 * (leftX - rightX)) / shoulders);
+  const headCentre = project(...centre);
+  shapes.push({ person, points: [headCentre, nose], depth: headCentre[3] + 0.01, headRadius: 0.11 * headCentre[2] });
   return shapes;
 }
 
-function stroke(pen, { look, points, head }) {
-  // Person 1 is solid; person 2 is hollow: the same line with the ground inside. A rim of ground parts what overlaps.
+function drawShape(context, { person, points, headRadius }) {
+  // Person 1 is solid; person 2 is hollow: the same line with background inside. A rim of background separates what overlaps.
   const scale = points[0][2];
-  const limb = Math.max(0.09 * scale, pen.canvas.width / 75);
-  const wide = head ? 0.6 * limb : limb;
+  const limb = Math.max(0.09 * scale, context.canvas.width / 75);
+  const width = headRadius ? 0.6 * limb : limb;
   const rim = 0.35 * limb;
-  const lines = [[colours.card, rim, rim], [colours[look], 0, 0]];
-  if (look === "two") lines.push([colours.card, -0.55 * limb, -0.4 * limb]);
-  for (const [colour, grown, ball] of lines) {
-    pen.strokeStyle = pen.fillStyle = colour;
-    if (!(head && grown < 0)) {
-      trace(pen, points);
-      pen.lineWidth = wide + grown;
-      pen.stroke();
+  const layers = [
+    { colour: colours.card, widen: rim, grow: rim },
+    { colour: colours[`person${person + 1}`], widen: 0, grow: 0 },
+  ];
+  if (person === 1) layers.push({ colour: colours.card, widen: -0.55 * limb, grow: -0.4 * limb });
+  for (const { colour, widen, grow } of layers) {
+    context.strokeStyle = context.fillStyle = colour;
+    if (!(headRadius && widen < 0)) {
+      tracePath(context, points);
+      context.lineWidth = width + widen;
+      context.stroke();
     }
-    if (head) {
-      pen.beginPath();
-      pen.arc(points[0][0], points[0][1], head + ball, 0, 2 * Math.PI);
-      pen.fill();
+    if (headRadius) {
+      context.beginPath();
+      context.arc(points[0][0], points[0][1], headRadius + grow, 0, 2 * Math.PI);
+      context.fill();
     }
   }
 }
 
-// ---- what people do
+// ---- events
 
-at("search").addEventListener("input", list);
-at("search").addEventListener("keydown", searchKey);
-at("sort").append(...Object.keys(ORDERS).map((name) => make("option", "", name)));
-at("sort").addEventListener("change", list);
-at("play").addEventListener("click", () => play(!playing));
-at("scrub").addEventListener("input", () => {
+$("search").addEventListener("input", updateList);
+$("search").addEventListener("keydown", onSearchKey);
+$("sort").append(...Object.keys(ORDERS).map((name) => createElement("option", "", name)));
+$("sort").addEventListener("change", updateList);
+$("play").addEventListener("click", () => play(!playing));
+$("scrub").addEventListener("input", () => {
   play(false);
-  seek(Number(at("scrub").value));
+  seek(Number($("scrub").value));
 });
-at("previous").addEventListener("click", () => step(-1));
-at("next").addEventListener("click", () => step(1));
-at("left").addEventListener("click", () => turn(-Math.PI / 8, 0));
-at("right").addEventListener("click", () => turn(Math.PI / 8, 0));
-at("reset").addEventListener("click", () => {
+$("previous").addEventListener("click", () => openNeighbour(-1));
+$("next").addEventListener("click", () => openNeighbour(1));
+$("turn-left").addEventListener("click", () => turnCamera(-Math.PI / 8, 0));
+$("turn-right").addEventListener("click", () => turnCamera(Math.PI / 8, 0));
+$("reset").addEventListener("click", () => {
   camera = { ...START };
-  ask();
+  requestDraw();
 });
-at("follow").addEventListener("click", () => {
-  follows = !follows;
-  at("follow").setAttribute("aria-pressed", follows);
-  ask();
+$("follow").addEventListener("click", () => {
+  following = !following;
+  $("follow").setAttribute("aria-pressed", following);
+  requestDraw();
 });
-at("show").addEventListener("click", () => {
-  const right = document.querySelector("#candidates > .right");
-  right.scrollIntoView({ block: "start", behavior: calm.matches ? "auto" : "smooth" });
-  right.focus({ preventScroll: true });
+$("show-match").addEventListener("click", () => {
+  const match = document.querySelector("#candidates > .match");
+  match.scrollIntoView({ block: "start", behavior: reducedMotion.matches ? "auto" : "smooth" });
+  match.focus({ preventScroll: true });
 });
 
-at("candidates").addEventListener("pointerdown", (event) => {
+$("candidates").addEventListener("pointerdown", (event) => {
   if (event.target.tagName === "CANVAS") event.target.setPointerCapture(event.pointerId);
 });
-at("candidates").addEventListener("pointermove", (event) => {
-  if (event.target.tagName === "CANVAS" && event.target.hasPointerCapture(event.pointerId)) turn(event.movementX / 120, event.movementY / 160);
+$("candidates").addEventListener("pointermove", (event) => {
+  const dragging = event.target.tagName === "CANVAS" && event.target.hasPointerCapture(event.pointerId);
+  if (dragging) turnCamera(event.movementX / 120, event.movementY / 160);
 });
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const tag = event.target.tagName;
-  const writing = tag === "SELECT" || (tag === "INPUT" && event.target.type === "search");
+  const typing = tag === "SELECT" || (tag === "INPUT" && event.target.type === "search");
   if (event.key === "Escape" && !single) {
-    if (writing) event.target.blur();
+    if (typing) event.target.blur();
     else location.hash = "";
   }
-  if (writing || single && event.key !== " ") return;
-  const inList = at("list").contains(event.target);
-  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: inList ? -1 : 0, ArrowDown: inList ? 1 : 0 }[event.key];
+  if (typing || (single && event.key !== " ")) return;
+  const inList = $("list").contains(event.target);
+  const offset = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: inList ? -1 : 0, ArrowDown: inList ? 1 : 0 }[event.key];
   if (event.key === " " && tag !== "BUTTON" && cards.length) play(!playing);
-  else if (by && tag !== "INPUT") step(by);
-  else if (event.key === "/") at("search").focus();
+  else if (offset && tag !== "INPUT") openNeighbour(offset);
+  else if (event.key === "/") $("search").focus();
   else return;
   event.preventDefault();
 });
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const THEME = "motret-theme";
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+const THEME_KEY = "motret-theme";
 
-function theme() {
-  const chosen = document.documentElement.dataset.theme;
-  at("theme").textContent = (chosen ? chosen === "dark" : dark.matches) ? "Light" : "Dark";
-  at("theme").setAttribute("aria-label", `${at("theme").textContent} colours`);
+function updateTheme() {
+  const theme = document.documentElement.dataset.theme;
+  $("theme").textContent = (theme ? theme === "dark" : prefersDark.matches) ? "Light" : "Dark";
+  $("theme").setAttribute("aria-label", `${$("theme").textContent} colours`);
   readColours();
 }
 
-function remembered(value) {
-  // A browser may refuse a file its storage: then the choice lasts as long as the page.
+function storedTheme(theme) {
+  // A browser may refuse storage to a file: then the choice lasts as long as the page.
   try {
-    if (value) localStorage.setItem(THEME, value);
-    return localStorage.getItem(THEME);
+    if (theme) localStorage.setItem(THEME_KEY, theme);
+    return localStorage.getItem(THEME_KEY);
   } catch {
     return null;
   }
 }
 
-at("theme").addEventListener("click", () => {
-  document.documentElement.dataset.theme = at("theme").textContent.toLowerCase();
-  remembered(document.documentElement.dataset.theme);
-  theme();
+$("theme").addEventListener("click", () => {
+  document.documentElement.dataset.theme = $("theme").textContent.toLowerCase();
+  storedTheme(document.documentElement.dataset.theme);
+  updateTheme();
 });
-dark.addEventListener("change", theme);
+prefersDark.addEventListener("change", updateTheme);
 
-const chosen = remembered();
-if (chosen) document.documentElement.dataset.theme = chosen;
-theme();
-play(!calm.matches);
-if (single) show(0);
-else list();
+const theme = storedTheme();
+if (theme) document.documentElement.dataset.theme = theme;
+updateTheme();
+play(!reducedMotion.matches);
+if (single) showQuery(0);
+else updateList();
 addEventListener("hashchange", route);
 route();

@@ -1,4 +1,4 @@
-"""docs/own_model.md does what it says."""
+"""docs/add_motion_tower.md does what it says."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ import sample
 import train
 from motret.config import presets
 
-PAGE = Path(__file__).parents[2] / "docs" / "own_model.md"
+PAGE = Path(__file__).parents[2] / "docs" / "add_motion_tower.md"
 
 
 def blocks() -> list[str]:
@@ -19,23 +19,26 @@ def blocks() -> list[str]:
 
 
 def test_the_file_and_the_line_of_the_page_train_a_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     file, line = blocks()
     (tmp_path / "my_tower.py").write_text(file, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     ((name, values),) = eval("{" + line + "}").items()
     monkeypatch.setitem(presets.VARIANTS, name, values)
-    assert sample.main(["--out", str(tmp_path / "data"), "--motions", "16", "--queries", "1", "--candidates", "4"]) == 0
-    places = [f"--{name}={tmp_path / name}" for name in ("data_dir", "work_dir", "folds_dir", "out_dir")]
-    places[0] = f"--data_dir={tmp_path / 'data'}"
-    small = ["--text_weights=none", "--text_width=64", "--text_layers=1", "--epochs=1", "--folds=2", "--fold=0", "--jobs=1"]
-    assert train.main(["bag", *places, *small, "--run_name", "bag"]) == 0
+    sizes = ["--motions", "16", "--queries", "1", "--candidates", "4"]
+    assert sample.main(["--out", str(tmp_path / "data"), *sizes]) == 0
+    folders = [f"--{name}_dir={tmp_path / name}" for name in ("data", "work", "folds", "out")]
+    small = ["--text_weights=none", "--text_width=64", "--text_layers=1", "--epochs=1", "--jobs=1"]
+    assert train.main([name, *folders, *small, "--folds=2", "--fold=0", "--run_name", "bag"]) == 0
     assert "bag: score" in capsys.readouterr().out
-    kept = torch.load(next((tmp_path / "out_dir/bag/fold0").glob("best_epoch*.pt")), weights_only=True)["model"]
-    assert {name for name in kept if name.startswith("motion_tower.")} == {
-        f"motion_tower.frame.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")
-    }
+    (checkpoint,) = (tmp_path / "out" / "bag" / "fold0").glob("best_epoch*.pt")
+    weights = torch.load(checkpoint, weights_only=True)["model"]
+    tower = {name for name in weights if name.startswith("motion_tower.")}
+    layers = [f"motion_tower.frame.{layer}" for layer in (0, 2)]
+    assert tower == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
 
 
 TOWER = """
