@@ -217,7 +217,8 @@ def perfect_scores(
     )
     size = (draws, *tied_sc.shape)
     tied_in_pool = rng.hypergeometric(tied_sc, others - tied_sc, min(pool - 1, others), size=size)
-    return metrics.tied_score(tied_in_pool).mean(axis=(0, 2))
+    scores: np.ndarray = metrics.tied_score(tied_in_pool).mean(axis=(0, 2))
+    return scores
 
 
 def perfect_test_score(queries: Sequence[tuple[Caption, Sequence[Scene]]]) -> float:

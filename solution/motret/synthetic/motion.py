@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, join_columns
+
+FloatArray = NDArray[np.float64]
 
 REST_OFFSETS = np.array([
     (0, 0, 0), (0.09, -0.08, 0), (-0.09, -0.08, 0), (0, 0.11, 0), (0, -0.39, 0), (0, -0.39, 0),
@@ -58,14 +61,14 @@ class Drive:
     of turning about the vertical.
     """
 
-    angles: np.ndarray
-    lift: np.ndarray | float = 0.0
-    yaw: np.ndarray | float = 0.0
+    angles: FloatArray
+    lift: FloatArray | float = 0.0
+    yaw: FloatArray | float = 0.0
 
 
-DriveFunction = Callable[[np.ndarray, int], Drive]
+DriveFunction = Callable[[FloatArray, int], Drive]
 """The drive of an action at the times u (T,) in [0, 1], made of a number of beats."""
-Curve = Callable[[np.ndarray, int], np.ndarray]
+Curve = Callable[[FloatArray, int], FloatArray]
 """A curve (T,) at the times u (T,), made of a number of beats."""
 
 
@@ -84,12 +87,12 @@ class Action:
     counted: bool = False
 
 
-def mirror_angles(angles: np.ndarray) -> np.ndarray:
+def mirror_angles(angles: FloatArray) -> FloatArray:
     """Joint angles (..., 22, 3) in the mirror, left and right swapped."""
     return angles[..., MIRROR, :] * (1.0, -1.0, -1.0)
 
 
-def pose(**degrees: tuple[float, float, float]) -> np.ndarray:
+def pose(**degrees: tuple[float, float, float]) -> FloatArray:
     """(22, 3) radians from degrees by joint; `both_knee` sets the left knee, the right mirrored."""
     angles = np.zeros((N_JOINTS, 3))
     for name, value in degrees.items():
@@ -102,46 +105,46 @@ def pose(**degrees: tuple[float, float, float]) -> np.ndarray:
 STILL = pose()
 
 
-def ease(u: np.ndarray) -> np.ndarray:
+def ease(u: FloatArray) -> FloatArray:
     """Rises smoothly from 0 at 0 to 1 at 1."""
     u = np.clip(u, 0.0, 1.0)
     return u * u * (3.0 - 2.0 * u)
 
 
-def plateau(u: np.ndarray, ramp: float = 0.25) -> np.ndarray:
+def plateau(u: FloatArray, ramp: float = 0.25) -> FloatArray:
     """Rises from 0 to 1 within `ramp`, stays there, and falls back to 0 at the end."""
     return ease(u / ramp) * ease((1.0 - u) / ramp)
 
 
-def hump(u: np.ndarray, begin: float = 0.0, end: float = 1.0) -> np.ndarray:
+def hump(u: FloatArray, begin: float = 0.0, end: float = 1.0) -> FloatArray:
     """One smooth rise to 1 and fall to 0 between begin and end."""
     return np.sin(np.pi * np.clip((u - begin) / (end - begin), 0.0, 1.0)) ** 2
 
 
-def humps(u: np.ndarray, beats: int) -> np.ndarray:
+def humps(u: FloatArray, beats: int) -> FloatArray:
     """`beats` humps one after the other."""
     return np.sin(np.pi * beats * u) ** 2
 
 
-def oscillate(u: np.ndarray, beats: int) -> np.ndarray:
+def oscillate(u: FloatArray, beats: int) -> FloatArray:
     """`beats` full swings between -1 and 1."""
     return np.sin(2 * np.pi * beats * u) * plateau(u, 0.15)
 
 
-def modulate(curve: np.ndarray, angles: np.ndarray) -> np.ndarray:
+def modulate(curve: FloatArray, angles: FloatArray) -> FloatArray:
     """(T, 22, 3): a pose's angles (22, 3) times a curve (T,)."""
     return curve[:, None, None] * angles
 
 
-def hold_pose(ready: np.ndarray, beat: np.ndarray = STILL, curve: Curve = humps) -> DriveFunction:
+def hold_pose(ready: FloatArray, beat: FloatArray = STILL, curve: Curve = humps) -> DriveFunction:
     """An action that takes up the pose `ready` and adds the pose `beat` to it by the curve."""
     return lambda u, beats: Drive(modulate(plateau(u), ready) + modulate(curve(u, beats), beat))
 
 
-def alternating(step: np.ndarray) -> DriveFunction:
+def alternating(step: FloatArray) -> DriveFunction:
     """An action that does the pose `step` with the left side and then the right, once per beat."""
 
-    def drive(u: np.ndarray, beats: int) -> Drive:
+    def drive(u: FloatArray, beats: int) -> Drive:
         wave = np.sin(2 * np.pi * beats * u)
         return Drive(
             modulate(np.maximum(wave, 0) ** 2, step)
@@ -151,7 +154,7 @@ def alternating(step: np.ndarray) -> DriveFunction:
     return drive
 
 
-def walk(u: np.ndarray, beats: int, direction: int = 1) -> Drive:
+def walk(u: FloatArray, beats: int, direction: int = 1) -> Drive:
     """Two steps per beat; backwards (direction -1) is the same in reverse."""
     phase, amount = direction * 2 * np.pi * beats * u, plateau(u, 0.12)
     angles = np.zeros((len(u), N_JOINTS, 3))
@@ -166,7 +169,7 @@ def walk(u: np.ndarray, beats: int, direction: int = 1) -> Drive:
     return Drive(angles)
 
 
-def sidestep(u: np.ndarray, beats: int) -> Drive:
+def sidestep(u: FloatArray, beats: int) -> Drive:
     """To the left: the legs open with the left foot lifted, and close with the right."""
     wave = np.sin(2 * np.pi * beats * u)
     lifted = pose(left_hip=(-28, 0, 0), left_knee=(56, 0, 0), left_ankle=(-28, 0, 0))
@@ -178,7 +181,7 @@ def sidestep(u: np.ndarray, beats: int) -> Drive:
     )
 
 
-def turn(u: np.ndarray, beats: int) -> Drive:
+def turn(u: FloatArray, beats: int) -> Drive:
     """Half a turn to the left, with steps in place."""
     steps = alternating(pose(left_hip=(-22, 0, 0), left_knee=(44, 0, 0), left_ankle=(-22, 0, 0)))(
         u, beats
@@ -186,7 +189,7 @@ def turn(u: np.ndarray, beats: int) -> Drive:
     return Drive(steps.angles, yaw=np.pi * ease(u))
 
 
-def circles(u: np.ndarray, beats: int) -> Drive:
+def circles(u: FloatArray, beats: int) -> Drive:
     """Both arms go round, forward and up first."""
     angles = modulate(plateau(u), pose(both_shoulder=(0, 0, 12), both_elbow=(8, 0, 0)))
     turned = 2 * np.pi * beats * (u - np.sin(2 * np.pi * u) / (2 * np.pi))
@@ -194,7 +197,7 @@ def circles(u: np.ndarray, beats: int) -> Drive:
     return Drive(angles)
 
 
-def jump(u: np.ndarray, beats: int) -> Drive:
+def jump(u: FloatArray, beats: int) -> Drive:
     """Crouch, flight with the arms up, landing."""
     phase = (u * beats) % 1.0
     crouch = hump(phase, 0, 0.4) + 0.6 * hump(phase, 0.7, 1)
@@ -296,7 +299,7 @@ def duration(act: Act) -> float:
     return spec.seconds * (act.count or spec.beats) / SPEEDS[act.speed]
 
 
-def rotation_matrices(angles: np.ndarray) -> np.ndarray:
+def rotation_matrices(angles: FloatArray) -> FloatArray:
     """Matrices (..., 3, 3) of angles (..., 3) in radians about x, y, z: Rz @ Rx @ Ry.
 
     So y twists an arm or a leg about itself.
@@ -314,8 +317,8 @@ def rotation_matrices(angles: np.ndarray) -> np.ndarray:
 
 
 def forward_kinematics(
-    rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray
-) -> np.ndarray:
+    rotations: FloatArray, offsets: FloatArray, pelvis: FloatArray
+) -> FloatArray:
     """Joint positions (T, 22, 3) in metres of a body posed by its local rotations.
 
     rotations: (T, 22, 3, 3), the pelvis's in the world, each other joint's relative to its parent;
@@ -330,14 +333,15 @@ def forward_kinematics(
     return positions
 
 
-def draw_body(rng: np.random.Generator) -> np.ndarray:
+def draw_body(rng: np.random.Generator) -> FloatArray:
     """(22, 3) rest offsets of a person: random size (about 5 %) and bones (3 %, sides alike)."""
     bones = rng.normal(1.0, 0.03, N_JOINTS)
-    size = np.clip(rng.normal(1.0, 0.05), 0.88, 1.12)
-    return REST_OFFSETS * (size * np.clip((bones + bones[MIRROR]) / 2, 0.92, 1.08))[:, None]
+    size = float(np.clip(rng.normal(1.0, 0.05), 0.88, 1.12))
+    scale: FloatArray = size * np.clip((bones + bones[MIRROR]) / 2, 0.92, 1.08)
+    return REST_OFFSETS * scale[:, None]
 
 
-def draw_sway(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_sway(seconds: FloatArray, rng: np.random.Generator) -> FloatArray:
     """(T, 22, 3) radians of a living body at rest, at the times `seconds` (T,).
 
     The arms hang loosely, all joints move slightly and slowly, those of the legs hardly at all.
@@ -359,7 +363,7 @@ def draw_sway(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def drive_actor(
-    acts: tuple[Act, ...], seconds: np.ndarray, start: float, rng: np.random.Generator
+    acts: tuple[Act, ...], seconds: FloatArray, start: float, rng: np.random.Generator
 ) -> Drive:
     """All that a person does in a scene, from the second `start` on, at the times `seconds` (T,).
 
@@ -380,7 +384,7 @@ def drive_actor(
     return Drive(angles, lift, yaw)
 
 
-def pelvis_path(at_origin: np.ndarray, lift: np.ndarray, size: float) -> np.ndarray:
+def pelvis_path(at_origin: FloatArray, lift: FloatArray, size: float) -> FloatArray:
     """(T, 3) path of the pelvis that keeps the lower foot where it is on the floor.
 
     at_origin: (T, 22, 3) positions with the pelvis at the origin; lift: (T,) metres of the lower
@@ -399,7 +403,7 @@ def pelvis_path(at_origin: np.ndarray, lift: np.ndarray, size: float) -> np.ndar
     return np.stack([path[:, 0], lift - lowest, path[:, 1]], axis=1)
 
 
-def perform(drive: Drive, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def perform(drive: Drive, offsets: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Positions (T, 22, 3) and local rotations (T, 22, 3, 3), pelvis first, of a person.
 
     The person starts at the origin, facing +z. offsets: (22, 3) of the body at rest.
@@ -414,14 +418,14 @@ def perform(drive: Drive, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return at_origin + pelvis_path(at_origin, np.asarray(drive.lift), size)[:, None], local
 
 
-def turn_and_move(positions: np.ndarray, yaw: float, x: float, z: float) -> np.ndarray:
+def turn_and_move(positions: FloatArray, yaw: float, x: float, z: float) -> FloatArray:
     """Positions (T, 22, 3) turned by `yaw` radians about the vertical and moved by (x, z)."""
     return positions @ rotation_matrices(np.array([0.0, yaw, 0.0])).T + (x, 0.0, z)
 
 
 def arrange_persons(
-    first: np.ndarray, second: np.ndarray, relation: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    first: FloatArray, second: FloatArray, relation: str, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
     """The two persons (T, 22, 3) in one room, in their relation at the start.
 
     They never come nearer than `MIN_DISTANCE`.
