@@ -11,6 +11,7 @@ import pytest
 from motret.config.scripts import SceneConfig
 from motret.errors import DataError
 from motret.synthetic.challenge import make_sample
+from motret.utils.logs import show_logs
 
 hypothesis.settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same_every_time")
@@ -48,3 +49,9 @@ def expect_error() -> Callable[..., DataError]:
         return caught.value
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def shown_logs() -> None:
+    """What the package logs is on standard output, as scripts show it."""
+    show_logs()
