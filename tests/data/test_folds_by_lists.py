@@ -57,7 +57,8 @@ def test_gar_val_is_the_validation_set_unless_a_number_of_folds_is_given(
     for flag, message in (
         (
             [],
-            "gar_val.json is the validation set; --folds K makes K folds instead\n1 fold of 4 motions, 8 to learn from",
+            "gar_val.json is the validation set; --folds K makes K folds instead\n"
+            "1 fold of 4 motions, 8 to learn from",
         ),
         (["--folds", "3"], "3 folds of 4, 4, 4 motions in 12 groups"),
         (

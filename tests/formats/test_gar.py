@@ -123,7 +123,8 @@ def test_of_one_id_the_first_entry_counts(tmp_path: Path) -> None:
 def test_of_one_key_the_first_value_counts(tmp_path: Path) -> None:
     texts = read(
         tmp_path,
-        '{"1": {"part_descriptions": {"torso": "first", "torso": "again"}}, "1": {"part_descriptions": {"torso": "second"}}}',
+        '{"1": {"part_descriptions": {"torso": "first", "torso": "again"}}, '
+        '"1": {"part_descriptions": {"torso": "second"}}}',
     )
     assert texts.parts["00001"]["torso"] == "first"
     assert note(texts).startswith("2 keys twice")

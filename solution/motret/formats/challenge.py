@@ -27,7 +27,10 @@ TOP_K = 10
 POOL_SIZE = 32
 """Candidates per query in the competition."""
 
-NO_DATA_FIX = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
+NO_DATA_FIX = (
+    "put the competition's data there or give --data_dir; "
+    "`python solution/sample.py` makes a generated one"
+)
 
 Text = TypeVar("Text")
 """Whatever the captions of an id are read from: a file, or an id in a larger file."""
@@ -272,7 +275,10 @@ def _empty_dataset_error(
     )
     first = f"; first problem: {problems[0].path}: {problems[0].problem}" if problems else ""
     problem = f"empty dataset, no id has both a motion and a text: {examples}{first}"
-    fix = "give motion, text and train.txt the same ids; leading zeros of numbers do not matter, --id_width sets their digits"
+    fix = (
+        "give motion, text and train.txt the same ids; leading zeros of numbers do not matter, "
+        "--id_width sets their digits"
+    )
     return DataError(root, problem, fix)
 
 

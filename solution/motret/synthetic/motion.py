@@ -12,7 +12,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, join_columns
+from motret.skeleton import (
+    JOINT,
+    JOINTS,
+    MIRROR,
+    N_JOINTS,
+    PARENTS,
+    forward_kinematics,
+    join_columns,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -316,21 +324,18 @@ def rotation_matrices(angles: FloatArray) -> FloatArray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def forward_kinematics(
-    rotations: FloatArray, offsets: FloatArray, pelvis: FloatArray
-) -> FloatArray:
+def pose_joints(rotations: FloatArray, offsets: FloatArray, pelvis: FloatArray) -> FloatArray:
     """Joint positions (T, 22, 3) in metres of a body posed by its local rotations.
 
-    rotations: (T, 22, 3, 3), the pelvis's in the world, each other joint's relative to its parent;
+    rotations: (T, 22, 3, 3), the pelvis's in the room, each other joint's relative to its parent;
     offsets: (22, 3) metres from the parent at rest; pelvis: (T, 3) metres.
-    With G the rotations in the world, G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
+    With G the rotations in the room, G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
     """
-    world, positions = np.empty_like(rotations), np.empty(rotations.shape[:-1])
-    world[:, 0], positions[:, 0] = rotations[:, 0], pelvis
+    world, bones = rotations.copy(), rotations.copy()
     for joint, parent in list(enumerate(PARENTS))[1:]:
+        bones[:, joint] = world[:, parent]
         world[:, joint] = world[:, parent] @ rotations[:, joint]
-        positions[:, joint] = positions[:, parent] + world[:, parent] @ offsets[joint]
-    return positions
+    return forward_kinematics(bones, offsets, pelvis)
 
 
 def draw_body(rng: np.random.Generator) -> FloatArray:
@@ -412,7 +417,7 @@ def perform(drive: Drive, offsets: FloatArray) -> tuple[FloatArray, FloatArray]:
     heading = np.zeros((len(local), 3))
     heading[:, 1] = drive.yaw
     local[:, 0] = rotation_matrices(heading) @ local[:, 0]
-    at_origin = forward_kinematics(local, offsets, np.zeros((len(local), 3)))
+    at_origin = pose_joints(local, offsets, np.zeros((len(local), 3)))
     ankle = JOINT["left_ankle"]
     size = offsets[ankle, 1] / REST_OFFSETS[ankle, 1]
     return at_origin + pelvis_path(at_origin, np.asarray(drive.lift), size)[:, None], local
