@@ -130,6 +130,7 @@ def test_of_a_flag_given_twice_the_last_counts_for_all_that_follows_from_it(
         (["--heads", "3"], None, "--heads: 3 heads do not divide a width of 256"),
         (["--width", "66"], None, "--heads: 4 heads do not divide a width of 66"),
         (["--token_drop", "1"], None, "--token_drop: 1.0 is no fraction below 1"),
+        (["--mirror", "1.5"], None, "--mirror: 1.5 is no fraction (give a number from 0 to 1)"),
         (["--cross_person_layers", "9"], None, "--cross_person_layers: 9 of 4 layers"),
         (["--tau", "0"], None, "--tau: 0.0 is no temperature"),
         (["--jobs", "0"], None, "--jobs: 0 processes"),
@@ -334,8 +335,8 @@ def test_help_shows_the_defaults_of_the_variant_and_the_preset(
 
 @pytest.mark.parametrize("flag", ["--joint_layers", "--joint-layers"])
 def test_flags_may_have_their_former_names(flag: str) -> None:
-    seen = []
-    main = cli.command(lambda argv: seen.append(cli.parse_train(argv, None)[0]) or 0)
+    configs = []
+    main = cli.command(lambda argv: configs.append(cli.parse_train(argv, None)[0]) or 0)
     assert main([flag, "0"]) == main([f"{flag}=0", "--save_halves"]) == 0
-    assert [config.motion.cross_person_layers for config in seen] == [0, 0]
-    assert [config.checkpoint.save_towers for config in seen] == [False, True]
+    assert [config.motion.cross_person_layers for config in configs] == [0, 0]
+    assert [config.checkpoint.save_towers for config in configs] == [False, True]

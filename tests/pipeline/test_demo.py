@@ -115,12 +115,12 @@ def test_with_runs_nothing_is_trained(empty: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("empty")
 def test_flags_of_the_script_hold_for_the_training_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(demo, "make_plan", lambda args: seen.append(args) or make_plan(args))
+    plans = []
+    monkeypatch.setattr(demo, "make_plan", lambda args: plans.append(args) or make_plan(args))
     monkeypatch.setattr(steps, "run_steps", lambda *_: steps.StepsResult(0))
     args = ["--out_dir", "other", "--device", "cpu", "--debug", "--verbose", "--seed", "3"]
     demo.make_missing(cli.parse(OofConfig, args, None), needs_runs=True)
-    assert seen == [["--out_dir=other", "--device=cpu", "--debug"]]
+    assert plans == [["--out_dir=other", "--device=cpu", "--debug"]]
 
 
 def test_a_wrong_flag_makes_nothing(empty: Path) -> None:

@@ -1,4 +1,4 @@
-"""Script calls as processes: in order, side by side, and what is said of those that fail."""
+"""Script calls as processes: in order, in parallel, and after a failure."""
 
 import sys
 from pathlib import Path

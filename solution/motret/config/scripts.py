@@ -64,8 +64,7 @@ class TuneConfig:
     """Optuna storage URL of the study, such as postgresql://... By default a journal file in the
     folder of the results."""
     jobs: int = 1
-    """Trials run in parallel, each in its own process with its part of the threads. -1: one per
-    core."""
+    """Trials run in parallel, each in its own process; they share the threads. -1: one per core."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders. Results go to tune/<variant>/ in it."""
     debug: bool = False

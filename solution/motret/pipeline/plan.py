@@ -12,7 +12,7 @@ from motret.config.presets import Preset
 from motret.data import folds
 from motret.errors import ConfigError, DataError
 from motret.formats import challenge
-from motret.pipeline import outcome, preflight
+from motret.pipeline import preflight, summary
 from motret.pipeline.steps import Step, available_cores, run_steps
 from motret.utils import files
 
@@ -151,7 +151,7 @@ def run_plan(plan: Plan) -> int:
         return result.code
     logger.info(f"\nall done in {files.format_duration(time.perf_counter() - start)}")
     has_report = not any(step.script == "report" for step in result.failed)
-    lines = outcome.summary_lines(
+    lines = summary.summary_lines(
         plan.folders, plan.submission(), plan.run_names(), has_report, plan.generated
     )
     logger.info("\n".join(lines))
@@ -239,8 +239,8 @@ def _takes(script: str, kind: type, flag: str) -> bool:
 
 
 def _unknown_flag_error(name: str, script_kinds: Mapping[str, type]) -> ConfigError:
-    known = PLAN_FLAGS.union(*(base.flag_defaults(kind) for kind in script_kinds.values()))
-    similar = difflib.get_close_matches(name, sorted(known), n=3)
+    all_flags = PLAN_FLAGS.union(*(base.flag_defaults(kind) for kind in script_kinds.values()))
+    similar = difflib.get_close_matches(name, sorted(all_flags), n=3)
     if similar:
         fix = f"did you mean {', '.join('--' + flag for flag in similar)}?"
     else:
