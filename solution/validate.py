@@ -53,7 +53,7 @@ def with_command(args: list[str]) -> list[str]:
 def score_runs(config: OofConfig) -> None:
     # torch imports slowly, and the other commands need none of it
     from motret.evaluation import local_score, run_table
-    from motret.runs.run import select_runs
+    from motret.runs.selection import select_runs
 
     data = dataset.load_training(config.data, config.machine.jobs)
     split = folds.read_folds(data, config.data.folds_dir)
