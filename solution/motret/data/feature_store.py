@@ -241,8 +241,7 @@ def _build_store(
         for result in _pack_sources(folder / "features.npy", sources, persons, config, rules, jobs):
             if isinstance(result, DataError):
                 _skip_or_raise(result, rules.strict, skipped)
-                result = None
-            results.append(result)
+            results.append(None if isinstance(result, DataError) else result)
             bar.update(1)
     packed = [(index, result) for index, result in enumerate(results) if result is not None]
     if not packed:
@@ -379,7 +378,7 @@ def _pack_chunk(
         with target.open("r+b") as file:
             for offset, start, length in zip(offsets, starts, lengths, strict=True):
                 file.seek(offset)
-                file.write(features[start : start + length])
+                file.write(features[start : start + length].data)
     return results
 
 

@@ -180,7 +180,7 @@ def _is_visible(bodies: Bodies, side: str, limb: str) -> np.ndarray:
     names = [f"{side}_{name}" for name in BONES[limb]] if limb else ["pelvis", "neck"]
     joints = [bodies.skeleton.joint(name) for name in names]
     bones = distance(bodies.room[..., joints[1:], :], bodies.room[..., joints[:-1], :])
-    return (bones > phrases.LIMITS.bone).all(axis=(1, 3))
+    return np.all(bones > phrases.LIMITS.bone, axis=(1, 3))
 
 
 def _join_persons(part: str, texts: list[str | None]) -> str | None:

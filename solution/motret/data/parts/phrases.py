@@ -293,8 +293,8 @@ def _step_on_the_spot(leg: SignalStatsByName) -> str:
 def _bend_knee(leg: SignalStatsByName) -> str:
     knee = leg["knee"]
     deep = " deeply" if knee.high > LIMITS.deep_knee else ""
-    held = f"stays bent{deep}" if knee.low > LIMITS.bent_knee else ""
-    return _rise_and_fall(knee, f"bends{deep}", "straightens") or held
+    lasting = f"stays bent{deep}" if knee.low > LIMITS.bent_knee else ""
+    return _rise_and_fall(knee, f"bends{deep}", "straightens") or lasting
 
 
 # ---- torso
@@ -377,8 +377,8 @@ def _bend(torso: SignalStatsByName) -> str:
     if pitch.high < LIMITS.bend:
         return ""
     deep = " deeply" if pitch.high > LIMITS.deep_bend else ""
-    held = f"stays bent forward{deep}"
-    return _rise_and_fall(pitch, f"bends forward{deep}", "straightens up") or held
+    lasting = f"stays bent forward{deep}"
+    return _rise_and_fall(pitch, f"bends forward{deep}", "straightens up") or lasting
 
 
 def _lean(torso: SignalStatsByName) -> str:

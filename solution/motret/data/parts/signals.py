@@ -59,7 +59,7 @@ def smooth(values: np.ndarray, half: int) -> np.ndarray:
     """Mean over 2 half + 1 frames (axis 1); beyond its ends a motion stays as it is there."""
     frames = np.arange(values.shape[1])
     neighbours = (np.clip(frames + shift, 0, len(frames) - 1) for shift in range(-half, half + 1))
-    return sum(values[:, frame_idx] for frame_idx in neighbours) / (2 * half + 1)
+    return np.asarray(sum(values[:, frame_idx] for frame_idx in neighbours)) / (2 * half + 1)
 
 
 def change(values: np.ndarray) -> np.ndarray:
@@ -147,10 +147,10 @@ def summarise(
     return [[_stats_by_name(names, person) for person in motion] for motion in table.tolist()]
 
 
-def _stats_by_name(names: list[str], rows: list[list[float]]) -> SignalStatsByName:
+def _stats_by_name(names: list[str], values: list[list[float]]) -> SignalStatsByName:
     return {
-        name: SignalStats(*extremes, int(rises), int(falls))
-        for name, (*extremes, rises, falls) in zip(names, rows, strict=True)
+        name: SignalStats(low, high, first, last, int(rises), int(falls))
+        for name, (low, high, first, last, rises, falls) in zip(names, values, strict=True)
     }
 
 
