@@ -14,7 +14,8 @@ from motret.config import base, training
 from motret.config.training import TrainConfig
 from motret.errors import ConfigError, RunError
 from motret.runs import checkpoints, history
-from motret.runs.run import Run, changed_settings_error, no_run_error, open_run, run_dir_of, settings_hash
+from motret.runs.resolve import changed_settings_error, no_run_error, run_dir_of
+from motret.runs.run import Run, open_run, settings_hash
 from motret.utils import files
 
 LENGTH = ("epochs", "max_minutes")
@@ -33,7 +34,7 @@ class Checkpoint:
 def resumed_run_dir(config: TrainConfig) -> Path | None:
     """Folder of the run that `--resume` names: by folder, by a file in it, or auto by its --run_name. None where a new run begins.
 
-    auto without a name, and `same`, look for a run with the same settings, which takes all of them (`run.resolve_run`). RunError for a
+    auto without a name, and `same`, look for a run with the same settings, which takes all of them (`resolve.resolve_run`). RunError for a
     folder that is no run.
     """
     if config.resume in (None, "same") or (config.resume == "auto" and config.run_name is None):

@@ -17,7 +17,8 @@ from motret.evaluation import local_score
 from motret.evaluation.metrics import Score
 from motret.models import embed, pretrained, registry, text_tower
 from motret.runs import history, provenance
-from motret.runs.run import Run, create_run_dir, open_run, resolve_run
+from motret.runs.resolve import resolve_run
+from motret.runs.run import Run, create_run_dir, open_run
 from motret.skeleton import SMPL
 from motret.training import context, fit, objective, resume
 from motret.training.context import FoldContext, TrainContext
