@@ -1,4 +1,5 @@
-"""Captions in the mirror: a caption changes as a whole, comes back when mirrored twice, or is not mirrored at all."""
+"""Captions in the mirror: a caption changes as a whole, comes back when mirrored twice, or is not
+mirrored at all."""
 
 import json
 import re
@@ -27,8 +28,14 @@ SIDE = re.compile(r"\b(left|right)\b", re.I)
         ("steps left and right", "steps right and left"),
         ("steps right then left", "steps left then right"),
         ("turns her head right then left", "turns her head left then right"),
-        ("crosses left leg in front of right then lowers", "crosses right leg in front of left then lowers"),
-        ("crosses their arms right over left then the opposite", "crosses their arms left over right then the opposite"),
+        (
+            "crosses left leg in front of right then lowers",
+            "crosses right leg in front of left then lowers",
+        ),
+        (
+            "crosses their arms right over left then the opposite",
+            "crosses their arms left over right then the opposite",
+        ),
         ("puts the right leg behind left and lowers", "puts the left leg behind right and lowers"),
         ("raises the left arm, then right again", "raises the right arm, then left again"),
         ("waves left/right, goes left right left", "waves right/left, goes right left right"),
@@ -111,16 +118,26 @@ def test_what_is_not_certain_is_not_mirrored(said: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "mirrored"),
-    [("counterclockwise", "clockwise"), ("counter-clockwise", "clock-wise"), ("counter clockwise", "clock wise")],
+    [
+        ("counterclockwise", "clockwise"),
+        ("counter-clockwise", "clock-wise"),
+        ("counter clockwise", "clock wise"),
+    ],
 )
-def test_a_spelling_of_counterclockwise_has_one_of_clockwise_and_comes_back(said: str, mirrored: str) -> None:
+def test_a_spelling_of_counterclockwise_has_one_of_clockwise_and_comes_back(
+    said: str, mirrored: str
+) -> None:
     for one, other in ((said, mirrored), (mirrored, said)):
         assert caption_mirror.mirror_caption(f"turns {one}") == f"turns {other}"
-        assert caption_mirror.mirror_caption(f"{one.capitalize()} turns") == f"{other.capitalize()} turns"
+        assert (
+            caption_mirror.mirror_caption(f"{one.capitalize()} turns")
+            == f"{other.capitalize()} turns"
+        )
 
 
-WORDS = """left right Left RIGHT and or then to the his of before after behind back up at in front angle way hand foot is has person he
-turns steps clockwise counter-clockwise , . away upright lefts @ over"""
+WORDS = """left right Left RIGHT and or then to the his of before after behind back up at in front
+angle way hand foot is has person he turns steps clockwise counter-clockwise , . away upright lefts
+@ over"""
 
 
 @hypothesis.given(strategies.lists(strategies.sampled_from(WORDS.split()), max_size=12))
@@ -133,13 +150,29 @@ def test_whatever_is_mirrored_comes_back(words: list[str]) -> None:
 def test_of_sentences_of_people_few_are_not_mirrored_and_all_others_come_back() -> None:
     if not HUMAN.is_file():
         pytest.skip("the sentences are not here")
-    said = [caption for own in json.loads(HUMAN.read_text(encoding="utf-8")).values() for caption in own if SIDE.search(caption)]
+    said = [
+        caption
+        for own in json.loads(HUMAN.read_text(encoding="utf-8")).values()
+        for caption in own
+        if SIDE.search(caption)
+    ]
     mirrored = [caption_mirror.mirror_caption(caption) for caption in said]
-    back = [None if caption is None else caption_mirror.mirror_caption(caption) for caption in mirrored]
-    assert sum(one is not None and one != caption for one, caption in zip(back, said, strict=True)) == 0
+    back = [
+        None if caption is None else caption_mirror.mirror_caption(caption) for caption in mirrored
+    ]
+    assert (
+        sum(one is not None and one != caption for one, caption in zip(back, said, strict=True))
+        == 0
+    )
     assert sum(caption is None for caption in mirrored) <= len(said) / 100
-    kept = [caption for caption, other in zip(said, mirrored, strict=True) if other is not None and _keeps_a_side(caption, other)]
-    reasons = re.compile(r"right (?:angle|back|before|after|at the end)|up right|is left in|while left his", re.I)
+    kept = [
+        caption
+        for caption, other in zip(said, mirrored, strict=True)
+        if other is not None and _keeps_a_side(caption, other)
+    ]
+    reasons = re.compile(
+        r"right (?:angle|back|before|after|at the end)|up right|is left in|while left his", re.I
+    )
     assert len(kept) < 25 and all(reasons.search(caption) for caption in kept)
 
 
@@ -154,7 +187,11 @@ def test_the_work_grows_with_the_text_and_no_faster() -> None:
         real = side_words.meaning_of
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                side_words, "meaning_of", lambda word, context: seen.append(len(context.before + context.after)) or real(word, context)
+                side_words,
+                "meaning_of",
+                lambda word, context: (
+                    seen.append(len(context.before + context.after)) or real(word, context)
+                ),
             )
             caption_mirror.mirror_caption.__wrapped__("the left foot and " * count)
         return sum(seen)
@@ -167,30 +204,51 @@ def test_the_digest_of_the_rules_is_a_short_word() -> None:
 
 
 def test_captions_and_part_texts_of_a_challenge_come_back(generated) -> None:
-    said = {line for file in (generated / "texts").glob("*.txt") for line in file.read_text().splitlines()}
+    said = {
+        line
+        for file in (generated / "texts").glob("*.txt")
+        for line in file.read_text().splitlines()
+    }
     parts = gar.read_gar(generated / "texts" / "gar_train.json").parts.values()
     said |= {text for own in parts for text in own.values() if text is not None}
     mirror = caption_mirror.mirror_captions(said)
-    assert mirror.keys() == said and {text for text in said if caption_mirror.mirror_caption(mirror[text]) != text} == set()
+    assert (
+        mirror.keys() == said
+        and {text for text in said if caption_mirror.mirror_caption(mirror[text]) != text} == set()
+    )
     assert sum(mirror[text] != text for text in said) > len(said) / 10
     assert all(part_texts.mirror_parts(part_texts.mirror_parts(own)) == own for own in parts)
 
 
 def test_part_texts_change_their_slots() -> None:
-    own = dict.fromkeys(PARTS) | {"left_arm": "waves the left hand", "torso": "leans right", "right_leg": "stays"}
+    own = dict.fromkeys(PARTS) | {
+        "left_arm": "waves the left hand",
+        "torso": "leans right",
+        "right_leg": "stays",
+    }
     wanted = {"right_arm": "waves the right hand", "torso": "leans left", "left_leg": "stays"}
     assert part_texts.mirror_parts(own) == dict.fromkeys(PARTS) | wanted
 
 
 def test_part_texts_of_which_one_cannot_be_mirrored_are_not_mirrored() -> None:
-    assert part_texts.mirror_parts(dict.fromkeys(PARTS) | {"torso": "leans rigth", "left_leg": "stays"}) is None
+    assert (
+        part_texts.mirror_parts(
+            dict.fromkeys(PARTS) | {"torso": "leans rigth", "left_leg": "stays"}
+        )
+        is None
+    )
 
 
-@pytest.mark.parametrize("said", ["The first person waves", "the second sits", "person 2 bows", "the former walks", "Person A"])
+@pytest.mark.parametrize(
+    "said",
+    ["The first person waves", "the second sits", "person 2 bows", "the former walks", "Person A"],
+)
 def test_a_caption_may_tell_the_persons_by_their_order(said: str) -> None:
     assert captions.mentions_person_order(said)
 
 
-@pytest.mark.parametrize("said", ["one person waves while the other sits", "two people dance", "someone takes two steps"])
+@pytest.mark.parametrize(
+    "said", ["one person waves while the other sits", "two people dance", "someone takes two steps"]
+)
 def test_most_captions_do_not(said: str) -> None:
     assert not captions.mentions_person_order(said)
