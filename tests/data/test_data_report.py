@@ -77,9 +77,12 @@ def plain_distance(a: np.ndarray, b: np.ndarray, store: FeatureStore) -> float:
         for person in range(store.persons):
             for name, width in (("position", 66), ("relation", 3)):
                 start = store.columns[name].start
-                place = slice(start, start + width)
+                columns = slice(start, start + width)
                 squares += (
-                    ((a[frame_a, person, place] - b[frame_b, person, place]).reshape(-1, 3) ** 2)
+                    (
+                        (a[frame_a, person, columns] - b[frame_b, person, columns]).reshape(-1, 3)
+                        ** 2
+                    )
                     .sum(axis=1)
                     .tolist()
                 )
@@ -87,16 +90,16 @@ def plain_distance(a: np.ndarray, b: np.ndarray, store: FeatureStore) -> float:
 
 
 def plain_near_duplicates(store: FeatureStore, other: FeatureStore) -> dict[tuple[int, int], float]:
-    found = {}
-    for row in range(len(store.ids)):
-        for column in range(len(other.ids)):
-            a, b = store.motion(row), other.motion(column)
+    distances = {}
+    for index in range(len(store.ids)):
+        for other_index in range(len(other.ids)):
+            a, b = store.motion(index), other.motion(other_index)
             distance = min(plain_distance(a, b, store), plain_distance(a[:, ::-1], b, store))
             if distance < duplicates.MAX_DISTANCE and max(
                 len(a), len(b)
             ) < duplicates.MAX_LENGTH_RATIO * min(len(a), len(b)):
-                found[row, column] = distance
-    return found
+                distances[index, other_index] = distance
+    return distances
 
 
 def relatives() -> dict[str, np.ndarray]:
@@ -142,8 +145,8 @@ def test_near_duplicates_are_those_of_the_plain_twin(
     }  # as long as one another
     for block in (1024, 5):
         monkeypatch.setattr(duplicates, "CHUNK_SIZE", block)
-        found = {(a, b): distance for a, b, distance in duplicates.near_duplicates(store)}
-        assert found == pytest.approx(expected, abs=1e-4)
+        distances = {(a, b): distance for a, b, distance in duplicates.near_duplicates(store)}
+        assert distances == pytest.approx(expected, abs=1e-4)
         across = {(a, b): distance for a, b, distance in duplicates.near_duplicates(store, store)}
         assert across == pytest.approx(plain_near_duplicates(store, store), abs=1e-4)
 
@@ -184,11 +187,11 @@ def test_mirrored_twins_are_found_within_a_set_and_in_another(tmp_path: Path, pe
         (2, 6),
     ]
     assert duplicates.near_duplicates(data.store) == []
-    plain, other = (
-        load(write_data(tmp_path / name, own)).store
-        for name, own in (("plain", motions), ("other", turned))
+    plain, mirrored = (
+        load(write_data(tmp_path / name, motions_)).store
+        for name, motions_ in (("plain", motions), ("other", turned))
     )
-    assert [(a, b) for a, b, _ in duplicates.near_duplicates(plain, other, mirrored=True)] == [
+    assert [(a, b) for a, b, _ in duplicates.near_duplicates(plain, mirrored, mirrored=True)] == [
         (0, 0),
         (1, 1),
         (2, 2),
@@ -256,14 +259,14 @@ def test_the_reports_numbers_are_those_counted_by_hand(counted: Path) -> None:
         "groups": None,
     }
     text = "\n".join(report.lines)
-    for said in (
+    for phrase in (
         "4 of 2 person(s)",
         "20 shortest, 25 median, 40 longest",
         "6, 4 distinct, 1 of several motions",
         "1 pairs equal",
         "1 = 4",
     ):
-        assert said in text
+        assert phrase in text
     assert (
         "left out    1 training files" in text
         and "5.npy: 100 columns" in text
@@ -357,11 +360,11 @@ def test_a_long_list_of_files_left_out_is_cut_on_the_screen_and_whole_in_the_fac
 def test_prepare_reports_packs_once_and_keeps_the_report(
     own_challenge: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = []
+    outputs = []
     for _ in range(2):
         assert prepare.main(data_flags(own_challenge)) == 0
-        said.append(capsys.readouterr().out.splitlines())
-    (*report, packed), (*again, reused) = said
+        outputs.append(capsys.readouterr().out.splitlines())
+    (*report, packed), (*again, reused) = outputs
     assert (
         report == again
         and packed.startswith("features packed in")
@@ -371,11 +374,11 @@ def test_prepare_reports_packs_once_and_keeps_the_report(
         report[0].startswith("motions     24 of 2 person(s)")
         and "test        3 queries x 12 candidates, 36 different files" in report
     )
-    kept = json.loads((own_challenge.parent / "work" / "report.json").read_text())
+    content = json.loads((own_challenge.parent / "work" / "report.json").read_text())
     assert (
-        kept["motions"] == 24
-        and kept["data"] == load(own_challenge).fingerprint
-        and kept["test_near_training"] == []
+        content["motions"] == 24
+        and content["data"] == load(own_challenge).fingerprint
+        and content["test_near_training"] == []
     )
 
 

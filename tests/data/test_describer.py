@@ -281,10 +281,10 @@ def test_a_motion_is_told_the_same_alone_and_among_others() -> None:
     motions = scenes(describer.CHUNK + 3)
     together = describer.describe_parts(*laid_end_to_end(motions), FPS)
     assert together == describer.describe_parts(*laid_end_to_end(motions), FPS)
-    for row in (0, 1, 50, len(motions) - 1):
-        assert together[row] == described(motions[row], FPS)
-        held = np.concatenate([motions[row], np.repeat(motions[row][-1:], FPS, axis=0)])
-        assert together[row] == described(held, FPS)
+    for index in (0, 1, 50, len(motions) - 1):
+        assert together[index] == described(motions[index], FPS)
+        padded = np.concatenate([motions[index], np.repeat(motions[index][-1:], FPS, axis=0)])
+        assert together[index] == described(padded, FPS)
     assert len({parts["right_arm"] for parts in together}) > 20
 
 
@@ -341,9 +341,9 @@ def test_swings_are_counted_as_by_hand() -> None:
     values = np.random.default_rng(1).normal(size=(3, 80, 2, 4)).cumsum(axis=1)
     amplitude = np.array([0.5, 1.0, 3.0, np.inf])
     rises, falls = count_swings(values, amplitude)
-    for at in np.ndindex(3, 2, 4):
-        series = values[at[0], :, at[1], at[2]].tolist()
-        assert (rises[at], falls[at]) == swings_of(series, amplitude[at[2]])
+    for index in np.ndindex(3, 2, 4):
+        series = values[index[0], :, index[1], index[2]].tolist()
+        assert (rises[index], falls[index]) == swings_of(series, amplitude[index[2]])
     assert rises[..., 0].min() > 0
 
 
@@ -380,9 +380,9 @@ def test_what_a_person_edited_is_kept_and_told_where_training_looks_for_it(
     )
     ours = file.read_bytes()
     assert prepare.main(command) == 0 and file.read_bytes() == ours  # nobody touched it
-    rows = json.loads(ours)
-    rows[0]["part_descriptions"]["torso"] = "the body sways like a reed"
-    file.write_text(json.dumps(rows))
+    entries = json.loads(ours)
+    entries[0]["part_descriptions"]["torso"] = "the body sways like a reed"
+    file.write_text(json.dumps(entries))
     edited = file.read_bytes()
     capsys.readouterr()
     assert prepare.main(command) == 1 and file.read_bytes() == edited

@@ -46,11 +46,11 @@ def pack(
 
 def stores(root: Path) -> set[str]:
     """What in the work folder can be taken for a store."""
-    return {found.parent.name for found in (root.parent / "work").rglob("store.json")}
+    return {marker.parent.name for marker in (root.parent / "work").rglob("store.json")}
 
 
 def leftovers(root: Path) -> list[str]:
-    return [left.name for left in (root.parent / "work").iterdir() if left.name.startswith(".")]
+    return [path.name for path in (root.parent / "work").iterdir() if path.name.startswith(".")]
 
 
 def no_reading(*_, **__):
@@ -63,10 +63,10 @@ def no_reading(*_, **__):
 def test_every_motion_has_its_own_features(root: Path) -> None:
     packed, _ = pack(root)
     assert packed.ids == IDS and packed.persons == 2 and packed.features.dtype == np.float16
-    for row, path in enumerate(paths_of(root)):
+    for index, path in enumerate(paths_of(root)):
         raw = np.load(path)
         expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
-        np.testing.assert_allclose(packed.motion(row), expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(packed.motion(index), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
@@ -130,16 +130,16 @@ def test_the_up_axis_of_a_data_folder_is_found_in_spite_of_broken_files(
 def test_a_packed_store_opens_again_without_a_file_being_read(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, reused = pack(root)
+    first, reused = pack(root)
     assert not reused
     for name in ("parse_motion", "read_motion", "motion_shape"):
         monkeypatch.setattr(motion_files, name, no_reading)
     monkeypatch.setattr(Path, "read_bytes", no_reading)
     again, reused = pack(root)
-    assert reused and again.folder == made.folder and again.config == made.config
-    assert (again.ids, again.digests, again.skipped) == (made.ids, made.digests, made.skipped)
+    assert reused and again.folder == first.folder and again.config == first.config
+    assert (again.ids, again.digests, again.skipped) == (first.ids, first.digests, first.skipped)
     for name in ("offsets", "lengths", "features"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
 
 
 def test_changed_content_gets_a_new_key_even_at_the_same_size(root: Path) -> None:
@@ -170,13 +170,13 @@ def test_the_same_data_elsewhere_has_the_same_key(root: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [{"fps": 25.0}, {"rotations": False}, {"up": "+z"}])
-def test_other_feature_settings_have_another_key(root: Path, other: dict) -> None:
+def test_other_feature_settings_have_another_key(root: Path, changes: dict) -> None:
     before, _ = pack(root)
-    after, _ = pack(root, FeatureConfig(**other))
+    after, _ = pack(root, FeatureConfig(**changes))
     assert (
         after.folder != before.folder
         and after.config
-        == FeatureConfig(**other)
+        == FeatureConfig(**changes)
         == feature_store.open_feature_store(after.folder).config
     )
 
@@ -287,16 +287,16 @@ SPOILT = {
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_bad_training_file_is_left_out_and_listed(root: Path, how: str) -> None:
     whole = load(root)
-    kept = {row: whole.store.motion(row).copy() for row in (0, 2, 3, 4)}
+    usable = {index: whole.store.motion(index).copy() for index in (0, 2, 3, 4)}
     spoil(paths_of(root)[1], how)
     for data in (load(root), load(root)):  # packed, and as packed before
-        assert data.training.ids == data.store.ids == tuple(IDS[row] for row in kept)
+        assert data.training.ids == data.store.ids == tuple(IDS[index] for index in usable)
         assert [path.stem for path in data.training.paths] == list(data.training.ids)
         assert data.training.captions == tuple((f"scene {name}",) for name in data.training.ids)
         (skip,) = data.training.skipped
         assert skip.file == str(paths_of(root)[1]) and SPOILT[how] in skip.problem
-        for row, features_before in enumerate(kept.values()):
-            np.testing.assert_array_equal(data.store.motion(row), features_before)
+        for index, features_before in enumerate(usable.values()):
+            np.testing.assert_array_equal(data.store.motion(index), features_before)
     assert data.cache_hit and data.fingerprint != whole.fingerprint
 
 
@@ -351,8 +351,8 @@ def test_many_bad_files_are_all_listed_whoever_reads_them(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feature_store, "CHUNK", 1)
-    for row, how in ((0, "truncated"), (1, "NaN"), (3, "short")):
-        spoil(paths_of(root)[row], how)
+    for index, how in ((0, "truncated"), (1, "NaN"), (3, "short")):
+        spoil(paths_of(root)[index], how)
     data = load(root)
     assert data.training.ids == ("00003", "00005")
     assert {Path(skip.file).stem for skip in data.training.skipped} == {"00001", "00002", "00004"}
@@ -411,13 +411,13 @@ def test_hard_links_share_a_row_and_copies_do_not(root: Path, link: bool) -> Non
     a, b, c = paths_of(root)[:3]
     folder = write_queries(root / "test", {"1": [a, b], "2": [c, a, b]}, link)
     test = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
-    assert [rows.tolist() for rows in test.candidate_idx] == (
+    assert [indices.tolist() for indices in test.candidate_idx] == (
         [[0, 1], [2, 0, 1]] if link else [[0, 1], [2, 3, 4]]
     )
     training = pack(root)[0]
-    for rows, sources in zip(test.candidate_idx, ([0, 1], [2, 0, 1]), strict=True):
-        for row, source in zip(rows, sources, strict=True):
-            np.testing.assert_array_equal(test.store.motion(row), training.motion(source))
+    for indices, sources in zip(test.candidate_idx, ([0, 1], [2, 0, 1]), strict=True):
+        for index, source in zip(indices, sources, strict=True):
+            np.testing.assert_array_equal(test.store.motion(index), training.motion(source))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -445,25 +445,27 @@ def test_a_bad_candidate_is_repaired_or_has_no_row(
     spoil(bad, how)
     for _ in range(2):  # packed, and as packed before
         test = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
-        told = [line for line in capsys.readouterr().out.splitlines() if line]
+        lines = [line for line in capsys.readouterr().out.splitlines() if line]
         assert (
-            told[0].startswith(f"{bad}: ")
-            and SPOILT[how].partition(",")[0] in told[0]
-            and "--strict stops" in told[1]
-            and len(told) == 2
+            lines[0].startswith(f"{bad}: ")
+            and SPOILT[how].partition(",")[0] in lines[0]
+            and "--strict stops" in lines[1]
+            and len(lines) == 2
         )
         if how in ("NaN", "short"):
             assert (
                 test.candidate_idx[0].tolist() == [0, 1, 2, 3, 4]
-                and "1 candidate motions were repaired, 0 cannot" in told[1]
+                and "1 candidate motions were repaired, 0 cannot" in lines[1]
             )
         else:
-            assert test.candidate_idx[0].tolist() == [0, -1, 1, 2, 3] and told[0].endswith(
+            assert test.candidate_idx[0].tolist() == [0, -1, 1, 2, 3] and lines[0].endswith(
                 ": ranked last"
             )
-        for row, place in zip(test.candidate_idx[0], range(5), strict=True):
-            if place != 1:
-                np.testing.assert_array_equal(test.store.motion(row), whole.store.motion(place))
+        for index, position in zip(test.candidate_idx[0], range(5), strict=True):
+            if position != 1:
+                np.testing.assert_array_equal(
+                    test.store.motion(index), whole.store.motion(position)
+                )
 
 
 def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
@@ -472,13 +474,13 @@ def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
     stream = io.BytesIO()
     np.save(stream, raw)
     repairs: list[str] = []
-    found = motion_files.parse_motion(stream.getvalue(), Path("a.npy"), 10, repairs)
+    motion_ = motion_files.parse_motion(stream.getvalue(), Path("a.npy"), 10, repairs)
     assert (
-        found[:8, 5].tolist() == [1, 1, 2, 3, 4, 5, 6, 6]
-        and found[:8, 9].tolist() == list(range(8))
-        and found.shape == (10, 192)
+        motion_[:8, 5].tolist() == [1, 1, 2, 3, 4, 5, 6, 6]
+        and motion_[:8, 9].tolist() == list(range(8))
+        and motion_.shape == (10, 192)
     )
-    assert (found[8:] == found[7]).all()
+    assert (motion_[8:] == motion_[7]).all()
     assert repairs == [
         "nan at frame 0, column 5 (from 0), 5 frames interpolated from their neighbours",
         "8 frames, the last one repeated up to 10",

@@ -67,7 +67,7 @@ def write_toy(
                 "PART_JOINTS": parts,
             }
             (folder / "meta.json").write_text(json.dumps(about | dict(meta)))
-    rows = [
+    entries = [
         {
             "id": name,
             "caption": f"scene {name}",
@@ -76,7 +76,7 @@ def write_toy(
         for name in bodies
     ]
     (root / "texts").mkdir()
-    (root / "texts" / "gar_train.json").write_text(json.dumps(rows))
+    (root / "texts" / "gar_train.json").write_text(json.dumps(entries))
     return root
 
 
@@ -94,16 +94,16 @@ def test_the_toys_data_train_the_part_model_and_end_in_an_out_of_fold_score(
 ) -> None:
     runs_dir = ["--out_dir", str(toy.parent / "runs")]
     assert prepare.main([*data_flags(toy), "--describe_parts"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "12 of 1 person(s)" in told
-        and "12.5 frames a second" in told
-        and "left out    0 training files" in told
+        "12 of 1 person(s)" in output
+        and "12.5 frames a second" in output
+        and "left out    0 training files" in output
     )
     assert (
-        "21 joints (kit21), in millimetres by their size" in told
-        and "left_arm 4, " in told
-        and "torso 7" in told
+        "21 joints (kit21), in millimetres by their size" in output
+        and "left_arm 4, " in output
+        and "torso 7" in output
     )
     described = gar.read_gar(toy.parent / "work" / "gar_described.json").parts
     assert len(described) == len(IDS)
@@ -124,10 +124,10 @@ def test_the_toys_data_train_the_part_model_and_end_in_an_out_of_fold_score(
         "--part_encoders",
     ]
     assert train.main(["sgar", *call]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "60 of 60 parts are described" in told
-        and "bodies: 21 joints (kit21), in millimetres by their size" in told
+        "60 of 60 parts are described" in output
+        and "bodies: 21 joints (kit21), in millimetres by their size" in output
     )
     assert len(list((toy.parent / "runs" / "toy" / "fold0").glob("*_probe_attn_*.png"))) >= 6
     assert validate.main(["oof", *data_flags(toy), *runs_dir]) == 0
@@ -204,8 +204,8 @@ def test_a_test_of_kit_bodies_is_ranked_to_a_submission(
         "motion_5.npy: 66 columns where most motions have 63: ranked last"
         in capsys.readouterr().out
     )
-    (row,) = (toy.parent / "submissions" / "submission.csv").read_text().splitlines()[1:]
-    assert row.startswith("1,") and row.count(",") == 10 and "5" not in row.split(",")[1:]
+    (line,) = (toy.parent / "submissions" / "submission.csv").read_text().splitlines()[1:]
+    assert line.startswith("1,") and line.count(",") == 10 and "5" not in line.split(",")[1:]
 
 
 # ---- what is read
@@ -223,25 +223,28 @@ def test_the_features_of_kit_joints_in_millimetres_are_those_of_the_same_joints_
         12.5,
     )
     positions = np.load(toy / "split_joints" / IDS[0] / "holistic.npy")
-    row = data.training.ids.index(IDS[0])
-    found = data.store.motion(row)
-    assert found.shape == (20, 1, 2 * 63 + 5)
+    index = data.training.ids.index(IDS[0])
+    frames = data.store.motion(index)
+    assert frames.shape == (20, 1, 2 * 63 + 5)
     same = body(20, persons=1, seed=0)
     np.testing.assert_allclose(
-        found[..., data.store.columns["position"]].reshape(20, 21, 3)[:, [0, 4, 7, 13]],
+        frames[..., data.store.columns["position"]].reshape(20, 21, 3)[:, [0, 4, 7, 13]],
         features.make_features(
             same, np.empty((20, 1, 0, 6)), np.array([0]), FeatureConfig(rotations=False)
         )[..., :66].reshape(20, 22, 3)[:, [0, 15, 20, 7]],
         atol=0.01,
     )
-    np.testing.assert_allclose(np.load(data.training.paths[row]), positions)
+    np.testing.assert_allclose(np.load(data.training.paths[index]), positions)
 
 
 def test_bodies_stored_in_the_mirror_are_turned_back(tmp_path: Path) -> None:
     bodies = {name: kit(24, seed) for seed, name in enumerate(IDS[:4])}
     plain = load(write_toy(tmp_path / "a" / "data", bodies))
     turned = load(
-        write_toy(tmp_path / "b" / "data", {name: own * (-1, 1, 1) for name, own in bodies.items()})
+        write_toy(
+            tmp_path / "b" / "data",
+            {name: positions * (-1, 1, 1) for name, positions in bodies.items()},
+        )
     )
     assert (plain.store.config.reflected, turned.store.config.reflected) == (False, True)
     np.testing.assert_array_equal(plain.store.motion(1), turned.store.motion(1))
@@ -257,7 +260,7 @@ def test_part_files_without_meta_are_told_by_their_coordinates(
         ),
         strict=True,
     )
-    assert {part: list(own) for part, own in data.store.config.body.parts.items()} == {
+    assert {part: list(positions) for part, positions in data.store.config.body.parts.items()} == {
         part: list(parts[part]) for part in PARTS
     }
     assert data.store.config.skeleton == (
@@ -289,9 +292,9 @@ def test_the_mirror_of_kit_features_is_that_of_the_mirrored_body() -> None:
     config = FeatureConfig(rotations=False, skeleton="kit21")
     positions = kit(20, 3)[:, None] / 1000
 
-    def featured(own: np.ndarray) -> np.ndarray:
+    def featured(positions: np.ndarray) -> np.ndarray:
         return features.make_features(
-            own.astype(np.float32), np.empty((20, 1, 0, 6), np.float32), np.array([0]), config
+            positions.astype(np.float32), np.empty((20, 1, 0, 6), np.float32), np.array([0]), config
         )
 
     mirror = augment.make_mirror(features.feature_layout(1, config))
@@ -365,18 +368,18 @@ def test_any_number_of_joints_is_read_by_a_table(
     form = FOUR if given else {key: value for key, value in FOUR.items() if key != "left_right"}
     root = eight(tmp_path / "data", form)
     data = load(root, strict=True)
-    own = data.store.config.body
+    body_ = data.store.config.body
     assert (
-        own.name == "skeleton.json"
-        and own.mirror.tolist() == [0, 1, 3, 2, 5, 4, 7, 6]
-        and own.parents[2] == 1
+        body_.name == "skeleton.json"
+        and body_.mirror.tolist() == [0, 1, 3, 2, 5, 4, 7, 6]
+        and body_.parents[2] == 1
     )
     assert data.store.features.shape[-1] == 2 * 24 + 5
     again = feature_store.open_feature_store(data.store.folder).config.body
     assert (again.joints, again.parents, dict(again.parts)) == (
-        own.joints,
-        own.parents,
-        dict(own.parts),
+        body_.joints,
+        body_.parents,
+        dict(body_.parts),
     )
     small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"} | {
         "mirror": 0.5,

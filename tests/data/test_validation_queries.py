@@ -57,14 +57,14 @@ def test_queries_are_of_held_out_motions_and_their_truth_is_right(
     )
     assert ("share candidates" in capsys.readouterr().out) == (not disjoint)
     data, val = load(own_challenge), own_challenge / "val"
-    found = folds.read_folds(data, own_challenge.parent / "folds")
-    assert found.count == 5
+    split = folds.read_folds(data, own_challenge.parent / "folds")
+    assert split.count == 5
     id_of = {
         path.read_bytes(): name
         for path, name in zip(data.training.paths, data.training.ids, strict=True)
     }
     captions = dict(zip(data.training.ids, data.training.captions, strict=True))
-    held = {data.training.ids[row] for row in found.val_idx(1)}
+    val_ids = {data.training.ids[index] for index in split.val_idx(1)}
     truth = submission.read_ground_truth(val / "gt.csv")
     drawn = read_queries(val)
     assert (
@@ -72,18 +72,18 @@ def test_queries_are_of_held_out_motions_and_their_truth_is_right(
         == [str(number) for number in range(1, queries + 1)]
         == list(truth)
     )
-    seen = []
+    ids_used = []
     for query in drawn:
         ids = [id_of[path.read_bytes()] for path in query.paths]
         assert (
             query.candidates == tuple(range(1, candidates + 1))
             and len(set(ids)) == candidates
-            and set(ids) <= held
+            and set(ids) <= val_ids
         )
         (caption,) = query.captions
         assert caption in captions[ids[truth[query.id] - 1]]
-        seen += ids
-    assert (len(set(seen)) == len(seen)) == disjoint
+        ids_used += ids
+    assert (len(set(ids_used)) == len(ids_used)) == disjoint
 
 
 def test_the_right_candidate_stands_anywhere_and_any_caption_may_be_asked(
@@ -95,15 +95,15 @@ def test_the_right_candidate_stands_anywhere_and_any_caption_may_be_asked(
     assert shares.min() >= 6  # 15 each in the mean
     data = load(own_challenge)
     first = {captions[0] for captions in data.training.captions}
-    asked = {query.captions[0] for query in read_queries(own_challenge / "val")}
-    assert asked & first and asked - first
+    captions = {query.captions[0] for query in read_queries(own_challenge / "val")}
+    assert captions & first and captions - first
 
 
 def test_the_same_seed_draws_the_same_queries_and_another_seed_or_fold_others(
     own_challenge: Path, tmp_path: Path
 ) -> None:
-    made = []
-    for place, flags in enumerate(
+    outputs = []
+    for index, flags in enumerate(
         (["--seed", "0"], ["--seed", "0"], ["--seed", "1"], ["--fold", "1"])
     ):
         assert (
@@ -115,18 +115,18 @@ def test_the_same_seed_draws_the_same_queries_and_another_seed_or_fold_others(
                 "--candidates",
                 "2",
                 "--out",
-                str(tmp_path / str(place)),
+                str(tmp_path / str(index)),
             )
             == 0
         )
-        made.append(
+        outputs.append(
             {
                 name: data
-                for name, data in contents(tmp_path / str(place)).items()
+                for name, data in contents(tmp_path / str(index)).items()
                 if name != "val.json"
             }
         )
-    assert made[0] == made[1] and made[0] != made[2] and made[0] != made[3]
+    assert outputs[0] == outputs[1] and outputs[0] != outputs[2] and outputs[0] != outputs[3]
 
 
 def test_older_queries_are_replaced_and_what_they_are_of_is_written_down(
@@ -137,14 +137,14 @@ def test_older_queries_are_replaced_and_what_they_are_of_is_written_down(
     val = own_challenge / "val"
     assert sorted(path.name for path in val.iterdir()) == ["1", "gt.csv", "val.json"]
     data = load(own_challenge)
-    found = folds.read_folds(data, own_challenge.parent / "folds")
+    split = folds.read_folds(data, own_challenge.parent / "folds")
     about = {
         "fold": 0,
         "queries": 1,
         "candidates": 3,
         "seed": 0,
         "data": data.fingerprint,
-        "folds": found.hash,
+        "folds": split.hash,
     }
     assert json.loads((val / "val.json").read_text()) == about
 
@@ -245,8 +245,8 @@ def test_numbers_that_cannot_be_drawn_are_refused(
     own_challenge: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert draw(own_challenge, *flags) == 1
-    held = len(folds.read_folds(load(own_challenge), own_challenge.parent / "folds").val_idx(0))
-    assert error_line(capsys) == "error: " + said.format(held=held)
+    count = len(folds.read_folds(load(own_challenge), own_challenge.parent / "folds").val_idx(0))
+    assert error_line(capsys) == "error: " + said.format(held=count)
     assert not (own_challenge / "val").exists()
 
 
@@ -280,11 +280,11 @@ def test_dashes_in_the_name_of_the_command_are_underscores(own_challenge: Path) 
 def write_answers(root: Path, shift: int = 0) -> Path:
     """A submission that puts the right candidate of every query at rank 1 + shift."""
     truth = submission.read_ground_truth(root / "test" / "gt.csv")
-    rows = {}
+    rankings = {}
     for query, right in truth.items():
         others = [number for number in range(1, 13) if number != right]
-        rows[query] = [*others[:shift], right, *others[shift:]]
-    submission.write_submission(root.parent / "answers.csv", rows)
+        rankings[query] = [*others[:shift], right, *others[shift:]]
+    submission.write_submission(root.parent / "answers.csv", rankings)
     return root.parent / "answers.csv"
 
 
@@ -374,9 +374,9 @@ def test_a_submission_of_the_wrong_form_is_one_line_and_gets_no_score(
     own_challenge: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_answers(own_challenge)
-    rows = list(csv.reader(file.read_text().splitlines()))
-    rows[2][4] = rows[2][3]
-    file.write_text("".join(",".join(row) + "\n" for row in rows))
+    table = list(csv.reader(file.read_text().splitlines()))
+    table[2][4] = table[2][3]
+    file.write_text("".join(",".join(cells) + "\n" for cells in table))
     assert validate.main(["submission", str(file), "--data_dir", str(own_challenge)]) == 1
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.splitlines()[-1].startswith(
@@ -413,15 +413,15 @@ def test_our_own_warnings_are_one_line(
     ],
 )
 def test_a_wrong_command_line_exits_with_2(args: list[str]) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         validate.main(args)
-    assert left.value.code == 2
+    assert exit_info.value.code == 2
 
 
 @pytest.mark.parametrize(
     "command", [[], ["submission"], ["make_batches"], ["make-batches"], ["oof"]]
 )
 def test_help_exits_with_0(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         validate.main([*command, "--help"])
-    assert left.value.code == 0 and "usage" in capsys.readouterr().out.lower()
+    assert exit_info.value.code == 0 and "usage" in capsys.readouterr().out.lower()
