@@ -206,7 +206,8 @@ def reported_models(run: Run, config: ReportConfig) -> list[int | None]:
 def read_history(path: Path, selected_epoch: int | None) -> History:
     """Reads a metrics.csv. RunError where it cannot be read."""
     epochs = history.read_metrics(path)
-    columns = {item.name: np.array([float(getattr(stats, item.name)) for stats in epochs]) for item in fields(EpochStats)}
+    names = [item.name for item in fields(EpochStats) if item.name != "loss_terms"]
+    columns = {name: np.array([float(getattr(stats, name)) for stats in epochs]) for name in names}
     return History(columns, selected_epoch)
 
 
@@ -248,8 +249,7 @@ def _write_fold_analysis(folder: Path, context: ReportContext, fold: int, epoch:
     run, data, folds = context.run, context.data, context.folds
     out = oof.load_out_of_fold(run, fold)
     if len(out.ids) < qualitative.MIN_PAIRS:
-        reason = f"since it holds out {len(out.ids)} motions"
-        logger.info(f"{run.fold_dir(fold)}: no qualitative analysis, {reason}")
+        logger.info(f"{run.fold_dir(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions")
         return
     analysis = qualitative.gather_inputs(run, data, folds, fold, epoch, out, context.tools, context.config.pairs)
     points = qualitative.write_analysis(folder / f"qualitative_epoch{epoch}", analysis)
