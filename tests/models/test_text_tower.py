@@ -4,15 +4,14 @@ import json
 import os
 import socket
 
-import numpy as np
 import pytest
 import torch
 
-from helpers import CAPTIONS, CLOSE, WORDS, open_clip_tower, saved_bert
+from helpers import CAPTIONS, CLOSE, open_clip_tower, saved_bert
 from motret.config import base
 from motret.config.training import TextConfig
 from motret.errors import WeightsError
-from motret.models import embed, registry, text_tower
+from motret.models import registry, text_tower
 from motret.models.clip_tower import ClipTower
 from motret.models.hf_tower import HfTower
 
@@ -143,15 +142,15 @@ def test_a_local_open_clip_checkpoint_is_read(tmp_path, monkeypatch):
 
 def test_a_local_encoder_gives_the_mean_over_its_real_tokens(bert):
     assert isinstance(bert, HfTower) and bert.dim == 32
-    made = bert.tokenizer(CAPTIONS, padding=True, return_tensors="pt")
+    encoded = bert.tokenizer(CAPTIONS, padding=True, return_tensors="pt")
     ids, lengths = bert.tokenize(CAPTIONS)
-    assert torch.equal(ids, made["input_ids"]) and lengths.tolist() == [4, 17, 4, 4]
+    assert torch.equal(ids, encoded["input_ids"]) and lengths.tolist() == [4, 17, 4, 4]
     with torch.inference_mode():
-        found = bert.eval()(ids, lengths)
-        hidden = bert.encoder(**made).last_hidden_state
+        vectors = bert.eval()(ids, lengths)
+        hidden = bert.encoder(**encoded).last_hidden_state
     for row, length in enumerate(lengths.tolist()):
         torch.testing.assert_close(
-            found[row], sum(hidden[row, place] for place in range(length)) / length, **CLOSE
+            vectors[row], sum(hidden[row, place] for place in range(length)) / length, **CLOSE
         )
 
 
@@ -176,112 +175,16 @@ def test_a_text_longer_than_the_encoder_takes_is_cut(bert):
 
 @pytest.mark.parametrize("which", ["clip", "hf"])
 def test_attention_is_torchs_own_fused_function(monkeypatch, bert, which):
-    seen = []
+    calls = []
     real = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
         torch.nn.functional,
         "scaled_dot_product_attention",
-        lambda *a, **kw: seen.append(1) or real(*a, **kw),
+        lambda *a, **kw: calls.append(1) or real(*a, **kw),
     )
     tower = bert if which == "hf" else ClipTower(*open_clip_tower())
     tower.train()(*tower.tokenize(CAPTIONS)).sum().backward()
-    assert len(seen) == 2  # layers
-
-
-# ---- the bank
-
-
-class Counted(torch.nn.Module):
-    """A tower that counts the captions it is asked for; its vector is the length, weighed."""
-
-    def __init__(self, weight=1.0):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor([weight, -weight]))
-        self.dim, self.seen, self.tokenized = 2, 0, 0
-
-    def tokenize(self, captions):
-        self.tokenized += len(captions)
-        return torch.zeros(len(captions), 30, dtype=torch.long), torch.tensor(
-            [len(caption) for caption in captions]
-        )
-
-    def forward(self, ids, lengths):
-        self.seen += len(ids)
-        assert ids.shape[1] == 30 or ids.shape[1] == int(lengths.max())
-        return lengths[:, None] * self.weight
-
-
-def test_frozen_vectors_are_made_once_and_kept(tmp_path):
-    tower = Counted()
-    captions = ["bbb", "a", "bbb", "cc"]
-    banks = [embed.make_caption_bank(captions, tower, True, tmp_path, CPU) for _ in range(2)]
-    assert tower.seen == 3 and tower.tokenized == 2 * 3  # the tokens are part of the key
-    for bank in banks:
-        assert bank.ids is None and len(bank.index) == 3
-        assert bank.vectors[bank.indices(captions)].tolist() == [[3, -3], [1, -1], [3, -3], [2, -2]]
-    assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
-
-
-def test_other_weights_or_captions_are_not_answered_from_the_cache(tmp_path):
-    class Swapped(Counted):
-        """Sums of its weights are those of Counted."""
-
-        def __init__(self):
-            super().__init__()
-            self.weight.data = self.weight.data.flip(0)
-
-    Swapped.__name__ = "Counted"
-    first = embed.make_caption_bank(["a"], Counted(), True, tmp_path, CPU)
-    for tower, captions in ((Counted(2.0), ["a"]), (Counted(), ["bb"]), (Swapped(), ["a"])):
-        bank = embed.make_caption_bank(captions, tower, True, tmp_path, CPU)
-        assert tower.seen == 1
-        assert not torch.equal(bank.vectors, first.vectors)
-
-
-def test_other_tokens_of_the_same_captions_are_not_answered_from_the_cache(
-    tmp_path, bert, bert_folder
-):
-    before = embed.make_caption_bank(CAPTIONS, bert, True, tmp_path, CPU)
-    other = registry.make_text_tower(config(text_tower=f"hf:{bert_folder}"))
-    other.tokenizer = bert.tokenizer.__class__(
-        vocab={word: at for at, word in enumerate(WORDS[:5] + WORDS[:4:-1])}
-    )
-    assert not torch.equal(other.tokenize(CAPTIONS)[0], bert.tokenize(CAPTIONS)[0])
-    assert not torch.allclose(
-        embed.make_caption_bank(CAPTIONS, other, True, tmp_path, CPU).vectors, before.vectors
-    )
-
-
-def test_a_tower_that_trains_gets_tokens_instead(tmp_path):
-    tower = Counted()
-    bank = embed.make_caption_bank(["bbb", "a"], tower, False, tmp_path, CPU)
-    assert tower.seen == 0 and not list(tmp_path.iterdir())
-    assert bank.vectors is None and bank.ids.shape == (2, 30)
-    assert bank.lengths[bank.indices(["bbb", "a"])].tolist() == [3, 1]
-
-
-def test_embedding_keeps_the_order_of_the_captions_whatever_batches_they_went_in(monkeypatch, bert):
-    monkeypatch.setattr(embed, "computes_in_bfloat16", lambda device: False)
-    whole = embed.embed_frozen(bert, *bert.tokenize(CAPTIONS), CPU)
-    monkeypatch.setattr(embed, "EMBED_BATCH_SIZE", 2)
-    np.testing.assert_allclose(
-        embed.embed_frozen(bert, *bert.tokenize(CAPTIONS), CPU), whole, **CLOSE
-    )
-    ids, lengths = bert.tokenize(CAPTIONS)
-    with torch.inference_mode():
-        np.testing.assert_allclose(whole, bert(ids, lengths).numpy(), **CLOSE)
-
-
-def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_their_own(
-    monkeypatch, tmp_path, bert
-):
-    found = {}
-    for halved in (False, True):
-        monkeypatch.setattr(embed, "computes_in_bfloat16", lambda device, halved=halved: halved)
-        found[halved] = embed.make_caption_bank(CAPTIONS, bert, True, tmp_path, CPU).vectors
-    assert len(list(tmp_path.iterdir())) == 2
-    assert not torch.equal(found[True], found[False])
-    assert torch.nn.functional.cosine_similarity(found[True], found[False]).min() > 0.999
+    assert len(calls) == 2  # layers
 
 
 # ---- weights that cannot be had
@@ -291,10 +194,10 @@ def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_the
     "tower", ["hf:nobody/has-this-encoder", "hf:/nowhere/encoder", "hf:two words"]
 )
 def test_without_network_a_hub_encoder_is_a_fault_that_names_the_flag(no_network, tower):
-    with pytest.raises(WeightsError) as fault:
+    with pytest.raises(WeightsError) as error:
         registry.make_text_tower(config(text_tower=tower))
-    assert fault.value.path == tower
-    assert "--text_tower hf:FOLDER" in fault.value.fix and "\n" not in str(fault.value)
+    assert error.value.path == tower
+    assert "--text_tower hf:FOLDER" in error.value.fix and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -319,9 +222,9 @@ def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    with pytest.raises(WeightsError) as fault:
+    with pytest.raises(WeightsError) as error:
         registry.make_text_tower(config(**values))
-    assert "--text_weights none" in fault.value.fix and not waits
+    assert "--text_weights none" in error.value.fix and not waits
 
 
 def test_without_network_open_clip_weights_are_a_fault_that_names_the_flag(no_network, monkeypatch):
@@ -334,10 +237,10 @@ def test_without_network_open_clip_weights_are_a_fault_that_names_the_flag(no_ne
         raise LocalEntryNotFoundError("outgoing traffic has been disabled\nand more lines")
 
     monkeypatch.setattr(open_clip, "create_model", nothing_cached)
-    with pytest.raises(WeightsError) as fault:
+    with pytest.raises(WeightsError) as error:
         registry.make_text_tower(config(text_tower="ViT-B-32", text_weights="laion2b_s34b_b79k"))
-    assert "ViT-B-32 laion2b_s34b_b79k" in fault.value.path and "traffic" in fault.value.problem
-    assert "--text_weights" in fault.value.fix and "\n" not in str(fault.value)
+    assert "ViT-B-32 laion2b_s34b_b79k" in error.value.path and "traffic" in error.value.problem
+    assert "--text_weights" in error.value.fix and "\n" not in str(error.value)
 
 
 def test_a_folder_with_broken_weights_is_a_fault(tmp_path):
@@ -385,7 +288,7 @@ def test_pickled_weights_are_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"text_tower": "ViT-Z-99"}, r"--text_tower: open_clip has no model 'ViT-Z-99' .*ViT-B-32"),
         (
@@ -402,8 +305,8 @@ def test_pickled_weights_are_not_opened(tmp_path):
         ),
     ],
 )
-def test_names_that_nobody_knows_are_faults_of_their_flag(no_network, values, said):
-    with pytest.raises(WeightsError, match=said):
+def test_names_that_nobody_knows_are_faults_of_their_flag(no_network, values, message):
+    with pytest.raises(WeightsError, match=message):
         registry.make_text_tower(config(**values))
 
 
