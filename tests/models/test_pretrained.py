@@ -432,12 +432,12 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
         for name in ("whole", "killed")
     ]
     torch.testing.assert_close(last[0]["model"], last[1]["model"], rtol=0, atol=0)
-    torch.testing.assert_close(last[0]["optimiser"], last[1]["optimiser"], rtol=0, atol=0)
+    torch.testing.assert_close(last[0]["optimizer"], last[1]["optimizer"], rtol=0, atol=0)
     layer = "motion_tower.backbone.blocks.0.mlp.0.weight"
     assert torch.equal(
         last[0]["model"][layer], mdm()["seqTransDecoder.layers.0.linear1.weight"]
     ) == bool(extra_flags)
-    assert len({group["base_lr"] for group in last[0]["optimiser"]["param_groups"]}) == (
+    assert len({group["base_lr"] for group in last[0]["optimizer"]["param_groups"]}) == (
         1 if extra_flags else 2
     )
     out = tmp_path / "submissions"

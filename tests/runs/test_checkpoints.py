@@ -100,8 +100,10 @@ def with_former_names(path: Path) -> None:
     for state in ("model", "ema"):
         if state in content:
             content[state] = {rename(name): value for name, value in content[state].items()}
-    for group in content.get("optimiser", {}).get("param_groups", []):
-        group["highest"] = group.pop("base_lr")
+    if "optimizer" in content:
+        content["optimiser"] = content.pop("optimizer")
+        for group in content["optimiser"]["param_groups"]:
+            group["highest"] = group.pop("base_lr")
     torch.save(content, path)
 
 

@@ -1,11 +1,13 @@
-"""Members made elsewhere: a ranking in the form of a submission, or similarities in the form that is kept with each submission.
+"""Members made elsewhere: rankings like a submission, or similarities as kept with one.
 
 FILE.csv    a submission with any number of candidates a query: its ranks are what counts
-FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers, one entry for each candidate of each query
+FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers,
+            one entry for each candidate of each query
 
-For a weight by score an .npz also holds, for each fold k, `oof<k>`: (captions, motions) similarities of the motions that fold k holds
-out, by a model that was not trained on them, motions in the order of folds.csv and their captions in the order of their files; and
-`folds`, the hash in folds.json.
+For a weight by score an .npz also holds, for each fold k, `oof<k>`: (captions, motions)
+similarities of the motions that fold k holds out, by a model that was not trained on them, motions
+in the order of folds.csv and their captions in the order of their files; and `folds`, the hash in
+folds.json.
 """
 
 import re
@@ -42,7 +44,10 @@ class ExternalPredictions:
 
 @dataclass(frozen=True)
 class ExternalMember:
-    """A member made elsewhere whose weight is fitted on its out-of-fold predictions. It has no models: no views, no query bank."""
+    """A member made elsewhere whose weight is fitted on its out-of-fold predictions.
+
+    It has no models, so no views and no query bank.
+    """
 
     predictions: ExternalPredictions
 
@@ -60,13 +65,16 @@ class ExternalMember:
 
     def standardized_similarities(self) -> list[np.ndarray]:
         """Of each query to its candidates, on the mean scale of the held-out galleries."""
-        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).similarity()) for fold in self.folds])
+        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).scores) for fold in self.folds])
         return [scale(similarity) for similarity in self.predictions.similarities]
 
 
 @dataclass(frozen=True)
 class FixedWeightMember:
-    """A member made elsewhere without out-of-fold predictions: it cannot be scored, so its weight is given."""
+    """A member made elsewhere without out-of-fold predictions.
+
+    It cannot be scored, so its weight is given.
+    """
 
     predictions: ExternalPredictions
     weight: float
@@ -76,25 +84,35 @@ class FixedWeightMember:
         return self.predictions.name
 
     def standardized_similarities(self) -> list[np.ndarray]:
-        """Of each query to its candidates, by mean and standard deviation over all pairs of the file."""
+        """Of each query to its candidates, standardized over all pairs of the file."""
         scale = ZScore.of(np.concatenate(self.predictions.similarities))
         return [scale(similarity) for similarity in self.predictions.similarities]
 
 
 def read_external_members(
-    paths: Sequence[Path], weights: Sequence[float], queries: Sequence[Query], data: TrainingData, folds: Folds
+    paths: Sequence[Path],
+    weights: Sequence[float],
+    queries: Sequence[Query],
+    data: TrainingData,
+    folds: Folds,
 ) -> tuple[list[ExternalMember], list[FixedWeightMember]]:
-    """The members made elsewhere: those whose weights can be fitted, and the others with the weights that are given.
+    """The members made elsewhere: those to be weighed, and those with a given weight.
 
-    ConfigError where there is not one weight for each of the others; DataError as in `read_external`.
+    ConfigError where there is not one weight for each of the others; DataError as in
+    `read_external`.
     """
     predictions = [read_external(path, queries, data, folds) for path in paths]
     scored = [ExternalMember(file) for file in predictions if file.out_of_fold]
     unscored = [file for file in predictions if not file.out_of_fold]
     if len(unscored) != len(weights):
         names = ", ".join(file.name for file in unscored) or "none of --members"
-        problem = f"{len(weights)} weights for {len(unscored)} members without out-of-fold predictions ({names})"
-        raise ConfigError("--member_weight", problem, "no weight can be fitted for those: give each a fraction of the mean, as 0.2")
+        without = f"{len(unscored)} members without out-of-fold predictions ({names})"
+        problem = f"{len(weights)} weights for {without}"
+        raise ConfigError(
+            "--member_weight",
+            problem,
+            "no weight can be fitted for those: give each a fraction of the mean, as 0.2",
+        )
     return scored, [FixedWeightMember(file, weight) for file, weight in zip(unscored, weights, strict=True)]
 
 
@@ -111,12 +129,18 @@ def read_external(path: Path, queries: Sequence[Query], data: TrainingData, fold
 
 
 def read_saved_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """What `save_similarities` wrote, of each query to its candidates; DataError where one is missing."""
+    """The similarities of each query to its candidates that `save_similarities` wrote.
+
+    DataError where one is missing.
+    """
     return _from_similarities(path, _read_arrays(path), queries)
 
 
 def read_saved_members(path: Path, queries: Sequence[Query]) -> tuple[tuple[np.ndarray, ...], ...]:
-    """What `save_similarities` wrote of each member, in its order; nothing where an earlier version wrote the file."""
+    """The similarities of each member that `save_similarities` wrote, in its order.
+
+    None where an earlier version wrote the file.
+    """
     arrays = _read_arrays(path)
     members = arrays.get("alone", ())
     return tuple(_from_similarities(path, arrays | {"similarity": similarity}, queries) for similarity in members)
@@ -128,9 +152,10 @@ def save_similarities(
     similarities: Sequence[np.ndarray],
     members: Sequence[tuple[str, Sequence[np.ndarray]]] = (),
 ) -> None:
-    """Writes similarities of each query to its candidates: query (N,) text, candidate (N,), similarity (N,) float32, N pairs.
+    """Writes similarities of each query to its candidates, N pairs in all.
 
-    members: name and similarities of each of M members, written as members (M,) text and alone (M, N) float32.
+    The arrays are query (N,) text, candidate (N,), similarity (N,) float32; members: name and
+    similarities of each of M members, written as members (M,) text and alone (M, N) float32.
     """
     counts = [len(query.candidates) for query in queries]
     arrays = {
@@ -152,7 +177,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _from_ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """-rank of each candidate; those that are not listed share the mean of the ranks after the last."""
+    """-rank of each candidate; unlisted ones share the mean of the ranks after the last."""
     answers = submission.read_submission(path, queries, submission.submission_columns(path))
     similarities = []
     for query in queries:
@@ -193,16 +218,23 @@ def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Se
 
 
 def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds) -> dict[int, np.ndarray]:
-    """Fold -> (captions, motions) similarities. DataError where they are of other folds or of another shape."""
+    """Fold -> (captions, motions) similarities, where the file has them.
+
+    DataError where they are of other folds or of another shape.
+    """
     out_of_fold = {int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))}
     if out_of_fold and str(arrays.get("folds")) != folds.hash:
         problem = f"its oof arrays belong to other folds ({arrays.get('folds')}, now {folds.hash})"
         raise DataError(path, problem, "make them again for folds.csv as it is")
     for fold, similarity in out_of_fold.items():
         val_idx = folds.val_idx(fold)
-        shape = (sum(len(data.training.captions[motion_idx]) for motion_idx in val_idx), len(val_idx))
+        shape = (
+            sum(len(data.training.captions[motion_idx]) for motion_idx in val_idx),
+            len(val_idx),
+        )
         if similarity.shape != shape or similarity.dtype.kind not in "fiu" or not np.isfinite(similarity).all():
+            expected = f"{shape} finite numbers, captions x held-out motions"
             actual = f"{similarity.dtype} {similarity.shape}"
-            problem = f"oof{fold} must be {shape} finite numbers, captions x held-out motions; it is {actual}"
+            problem = f"oof{fold} must be {expected}; it is {actual}"
             raise DataError(path, problem, "order motions as folds.csv does, captions as their files do")
     return out_of_fold

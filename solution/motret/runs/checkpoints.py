@@ -22,8 +22,8 @@ from motret.utils import files
 
 FORMER_PARAMETERS = {"to_qkv": "qkv", "from_heads": "proj", "summary": "cls_token"}
 """Modules and parameters of a motion tower by the names that earlier checkpoints give them."""
-FORMER_KEYS = {"highest": "base_lr"}
-"""Values of a parameter group of the optimizer by the names that earlier checkpoints give them."""
+FORMER_KEYS = {"optimiser": "optimizer", "highest": "base_lr"}
+"""Keys of a checkpoint and of its optimizer's parameter groups by the names of earlier ones."""
 BACKBONE_POSITIONS = ("backbone.positions", "backbone.sequence_embedding")
 """Parameters that only the motion towers with a backbone have."""
 

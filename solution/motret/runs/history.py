@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ class EpochStats:
     score, error: local score and its standard error; t2m: each caption ranks the motions of the
     fold; m2t: each motion ranks its captions, of which the best counts; r1, r5, r10: recalls;
     meanr, medr: mean and median of the ranks, from 1; spread, text_spread: mean cosine distance
-    between motions and between captions.
+    between motions and between captions. loss_terms: mean of each term of the training loss, not
+    weighted, by name; in the columns loss_<name>; a run has those of its objective.
     """
 
     epoch: int
@@ -45,7 +46,11 @@ class EpochStats:
     m2t_medr: float = math.nan
     spread: float = math.nan
     text_spread: float = math.nan
+    loss_terms: dict[str, float] = field(default_factory=dict)
 
+
+LOSS_PREFIX = "loss_"
+"""Prefix of the columns of loss terms."""
 
 RENAMED_COLUMNS = {"r1": "t2m_r1", "r5": "t2m_r5", "r10": "t2m_r10"}
 """Columns by the names they had before both directions were measured."""
@@ -82,6 +87,9 @@ def describe_epoch(stats: EpochStats) -> str:
         f"epoch {stats.epoch}: {stats.seconds:.1f} s, lr {stats.lr:.2e}, tau {stats.tau:.4f}, "
         f"train loss {stats.train_loss:.4f}"
     )
+    if len(stats.loss_terms) > 1:
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in stats.loss_terms.items())
+        message = f"{message} ({terms})"
     if not math.isfinite(stats.score):
         return message
     return (
@@ -107,8 +115,16 @@ def should_stop_early(history: Sequence[EpochStats], config: CheckpointConfig) -
 
 
 def write_metrics(path: Path, history: Sequence[EpochStats]) -> None:
-    """Writes metrics.csv, one row an epoch."""
-    files.write_csv(path, [asdict(stats) for stats in history])
+    """Writes metrics.csv, one row an epoch; a loss term that an epoch lacks is NaN."""
+    terms = dict.fromkeys(name for stats in history for name in stats.loss_terms)
+    rows = []
+    for stats in history:
+        row = asdict(stats)
+        del row["loss_terms"]
+        rows.append(
+            row | {LOSS_PREFIX + name: stats.loss_terms.get(name, math.nan) for name in terms}
+        )
+    files.write_csv(path, rows)
 
 
 def read_metrics(path: Path) -> list[EpochStats]:
@@ -127,9 +143,14 @@ def read_metrics(path: Path) -> list[EpochStats]:
 
 
 def _parse_row(row: Mapping[str, str]) -> EpochStats:
-    columns = {item.name for item in fields(EpochStats)}
+    columns = {item.name for item in fields(EpochStats)} - {"loss_terms"}
     renamed = {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
     values: dict[str, Any] = {
         name: float(value) for name, value in renamed.items() if name in columns
     }
-    return EpochStats(**values | {"epoch": int(values["epoch"])})
+    terms = {
+        name.removeprefix(LOSS_PREFIX): float(value)
+        for name, value in renamed.items()
+        if name and name.startswith(LOSS_PREFIX) and not math.isnan(float(value))
+    }
+    return EpochStats(**values | {"epoch": int(values["epoch"]), "loss_terms": terms})
