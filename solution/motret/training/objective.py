@@ -46,7 +46,7 @@ class MotionEmbeddings:
 
     @classmethod
     def concat(cls, chunks: Sequence[Self]) -> Self:
-        """The embeddings of a batch from those of its chunks; fields that a chunk lacks are None."""
+        """The embeddings of a batch from its chunks; a field that a chunk lacks is None."""
         starts = accumulate((len(chunk.motion) for chunk in chunks[:-1]), initial=0)
         shifted = [chunk._shift_donors(start) for chunk, start in zip(chunks, starts, strict=True)]
         values: dict[str, Any] = {

@@ -238,9 +238,9 @@ def _train_folds(
         logger.info(tower.note)
     if config.loss.negative_threshold:
         fraction = objective.excluded_negative_fraction(context, config)
-        logger.info(
-            f"{fraction:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same"
-        )
+        reason = "a caption of that motion says the same"
+        pairs = f"{fraction:.2%} of the pairs of a caption and another motion"
+        logger.info(f"{pairs} are no negatives: {reason}")
     jobs = min(len(unfinished), joblib.effective_n_jobs(config.fold_jobs))
     workers = _make_workers(config, jobs) if jobs > 1 else None
     if (run.folder / "args.json").is_file():

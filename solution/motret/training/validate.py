@@ -102,16 +102,13 @@ def check_collapse(
         ("captions", stats.text_spread, previous.text_spread if previous else math.inf),
     ):
         if distance < COLLAPSE_THRESHOLD and distance <= earlier:
-            problem = f"the embeddings of {name} have collapsed in epoch {stats.epoch}: their mean cosine is {1 - distance:.3f}"
-            fine_tuned = text_tower.is_fine_tuned(config.text)
-            slower = (
-                "lower --text_lr_mult or --lr, raise --freeze_text_epochs"
-                if fine_tuned
-                else "lower --lr"
-            )
-            raise RunError(
-                fold_dir, problem, f"{slower}, or raise --warmup_epochs, --tau or --batch_size"
-            )
+            problem = f"the embeddings of {name} have collapsed in epoch {stats.epoch}"
+            problem = f"{problem}: their mean cosine is {1 - distance:.3f}"
+            slower = "lower --lr"
+            if text_tower.is_fine_tuned(config.text):
+                slower = "lower --text_lr_mult or --lr, raise --freeze_text_epochs"
+            fix = f"{slower}, or raise --warmup_epochs, --tau or --batch_size"
+            raise RunError(fold_dir, problem, fix)
 
 
 def mean_cosine_distance(embeddings: np.ndarray) -> float:
