@@ -107,12 +107,9 @@ class FoldGallery:
 
     def standardized_similarity(self, member_idx: int, kinds: Views = ()) -> np.ndarray:
         """(C, M) similarities of a member, with mean 0 and deviation 1 over the gallery."""
-        gallery = self.members[member_idx]
-        if isinstance(gallery, ExternalGallery):
-            similarity = gallery.scores
-        else:
-            similarity = gallery.similarity(kinds)
-        return ZScore.of(similarity)(similarity)
+        member = self.members[member_idx]
+        scores = member.scores if isinstance(member, ExternalGallery) else member.similarity(kinds)
+        return ZScore.of(scores)(scores)
 
     def mixture_ranks(
         self, mixtures: Collection[Mixture], kinds: Views = ()
