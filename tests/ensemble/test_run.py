@@ -127,7 +127,7 @@ def test_similarities_of_each_member_are_saved_and_the_page_shows_where_members_
     ) == 3
     scores = html.split('<dl class="facts scores">')[1].split("</dl>")[0]
     assert scores.index("Local score, expected on held-out motions") < scores.index(
-        "True score, on these queries"
+        "True score on these queries"
     )
     assert "{mean:.3f} ± {error:.3f}".format(**settings["local_score"]) in scores
 
