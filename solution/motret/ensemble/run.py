@@ -69,15 +69,19 @@ class EnsembleResult:
         return lines
 
     def _headline(self) -> str:
-        ensemble, file, kept = self.scored.ensemble, self.written.file, self.written.kept
+        ensemble, file, dated_copy = (
+            self.scored.ensemble,
+            self.written.file,
+            self.written.dated_copy,
+        )
         names = ", ".join(row.name for row in self.scored.summary.rows if row.weight)
         views = f"views {', '.join(ensemble.views)}" if ensemble.views else "no further views"
         bank = "no query-bank normalisation"
         if ensemble.beta is not None:
             bank = f"query-bank normalisation with beta {ensemble.beta:g}"
-        copy = f" (kept as {kept.name})" if kept != file else ""
+        copy = f" (kept as {dated_copy.name})" if dated_copy != file else ""
         if self.written.is_repeat:
-            copy = f" (the same as {kept.name}, logged before)"
+            copy = f" (the same as {dated_copy.name}, logged before)"
         return f"{self.n_queries} queries ranked by {names}, {views}, {bank}: {file}{copy}"
 
 

@@ -33,12 +33,12 @@ from motret.utils import files
 class WrittenSubmission:
     """Where a submission is.
 
-    file: the file to upload; kept: its dated copy, the same file for validation queries. is_repeat:
-    whether the same submission was kept and logged before.
+    file: the file to upload; dated_copy: its dated copy, the same file for validation queries.
+    is_repeat: whether the same submission was kept and logged before.
     """
 
     file: Path
-    kept: Path
+    dated_copy: Path
     is_repeat: bool = False
 
 
@@ -126,7 +126,7 @@ def write_submission_files(
     )[:6]
     log = config.submissions_dir / "log.csv"
     if is_validation := (test_dir / MARKER).is_file():
-        file = kept = config.out or test_dir / "ranked.csv"
+        file = dated_copy = config.out or test_dir / "ranked.csv"
     else:
         file = config.out or config.submissions_dir / "submission.csv"
         label = (
@@ -135,18 +135,22 @@ def write_submission_files(
             else f"ensemble-of-{len(names)}"
         )
         score = "unscored" if scored.fixed else f"cv{local.score.mean:.4f}"
-        kept = config.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_{score}_{content}.csv"
+        dated_copy = (
+            config.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_{score}_{content}.csv"
+        )
     earlier = None if is_validation else submission_log.find_submission(log, content)
-    for path in dict.fromkeys((file, kept)):
+    for path in dict.fromkeys((file, dated_copy)):
         submission.write_submission(path, ranking, config.candidate_format, config.top_k)
         submission.read_submission(path, queries, config.top_k)
         if path == file and earlier is not None and earlier.read_bytes() == file.read_bytes():
             submission_log.move_latest(log, earlier.name)
             return WrittenSubmission(file, earlier, is_repeat=True)
     by_member = list(zip(names, similarities.members, strict=True))
-    external.save_similarities(kept.with_suffix(".npz"), queries, similarities.ensemble, by_member)
+    external.save_similarities(
+        dated_copy.with_suffix(".npz"), queries, similarities.ensemble, by_member
+    )
     settings = scored.to_json(config)
-    files.write_json(kept.with_suffix(".json"), settings)
+    files.write_json(dated_copy.with_suffix(".json"), settings)
     if not is_validation:
         scores = (
             ("", "") if scored.fixed else (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
@@ -154,7 +158,7 @@ def write_submission_files(
         members = " ".join(names)
         row = (
             f"{now:%Y-%m-%d %H:%M:%S}",
-            kept.name,
+            dated_copy.name,
             *scores,
             members,
             content,
@@ -162,4 +166,4 @@ def write_submission_files(
             "",
         )
         submission_log.append_submission(log, row)
-    return WrittenSubmission(file, kept)
+    return WrittenSubmission(file, dated_copy)

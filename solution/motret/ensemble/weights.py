@@ -176,9 +176,9 @@ def improves(
     ranks, baseline_ranks = (
         [
             gallery_pairs.ranks(of_gallery)
-            for gallery_pairs, of_gallery in zip(pairs, chosen, strict=True)
+            for gallery_pairs, of_gallery in zip(pairs, by_gallery, strict=True)
         ]
-        for chosen in (weights, baseline)
+        for by_gallery in (weights, baseline)
     )
     gains = gallery_ranks.motion_values(ranks) - gallery_ranks.motion_values(baseline_ranks)
     gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups(ranks))
