@@ -1,4 +1,4 @@
-"""The page in a real browser: what people see, press and hear of it. Skipped where no Chromium or Chrome is installed."""
+"""The page in a real browser. Skipped where no Chromium or Chrome is installed."""
 
 import os
 import shutil
@@ -15,9 +15,18 @@ from motret.report.page import CandidateView, MemberRow, Overview, PageContent, 
 from motret.skeleton import join_columns
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -r tests/requirements.txt")
-expect = playwright.expect  # waits until it is so
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: install chromium, or run bash tests/run.sh --install_browser")
+expect = playwright.expect  # waits until the condition holds
+BROWSER = next(
+    filter(
+        None,
+        map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")),
+    ),
+    None,
+)
+pytestmark = pytest.mark.skipif(
+    BROWSER is None,
+    reason="no browser: install chromium, or run bash tests/run.sh --install_browser",
+)
 
 ARGS = (
     "--no-sandbox",
@@ -33,20 +42,20 @@ WORDS = ("two people wave", "they bow to each other", NASTY, "one of them squats
 TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 CANVAS = "#candidates li:nth-child({}) canvas"
 
-WHERE = """s => {
-    const canvas = document.querySelector(s), found = [[0, 0], [0, 0]];
+FIGURE_POSITIONS = """s => {
+    const canvas = document.querySelector(s), expected = [[0, 0], [0, 0]];
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     for (let at = 0; at < data.length; at += 4) {
         const warm = data[at] - data[at + 2];
         if (data[at + 3] === 255 && Math.abs(warm) > 80) {
-            const person = found[warm > 0 ? 0 : 1];
+            const person = expected[warm > 0 ? 0 : 1];
             person[0] += (at / 4) % canvas.width / canvas.width;
             person[1] += 1;
         }
     }
-    return found.map(([sum, count]) => count && sum / count);
+    return expected.map(([sum, count]) => count && sum / count);
 }"""
-"""Where the figures of a canvas are from left (0) to right (1), by the two colours of the persons; both are far from grey."""
+"""Horizontal position of each person's figure, 0 (left) to 1, by its colour."""
 
 
 def walk(seed: int, persons: int = 2) -> np.ndarray:
@@ -56,34 +65,56 @@ def walk(seed: int, persons: int = 2) -> np.ndarray:
     return join_columns(np.stack(bodies, axis=1), sixes(60, persons)).astype(np.float32)
 
 
-def report(folder: Path, persons: int = 2, queries: int = 4, truth: bool = True, lead: bool = False) -> PageContent:
+def report(folder: Path, persons: int = 2, queries: int = 4, truth: bool = True, margins: bool = False) -> PageContent:
     paths = [folder / f"{persons}-{number}.npy" for number in range(3)]
     for number, path in enumerate(paths):
         np.save(path, walk(number, persons))
-    asked = []
+    views = []
     for number in range(queries):
         candidates = tuple(
-            CandidateView(f"m{(place + number) % 3}", paths[(place + number) % 3], place + 1, score, (WORDS[number], "and so on"))
-            for place, score in enumerate((2.0, (1.5, 1.0, 1.9, 1.4)[number] if lead else 1.5, 1.0))
+            CandidateView(
+                f"m{(position + number) % 3}",
+                paths[(position + number) % 3],
+                position + 1,
+                score,
+                (WORDS[number], "and so on"),
+            )
+            for position, score in enumerate((2.0, (1.5, 1.0, 1.9, 1.4)[number] if margins else 1.5, 1.0))
         )
         right = candidates[(0, 2, 1, 0)[number]].motion if truth else None
         disagreement = (0.25, 0.1, 1.5, 0.75)[number] if truth else None
-        asked.append(QueryView(f"q{number + 1}", (WORDS[number], "said otherwise"), candidates, 32, right, disagreement))
+        views.append(
+            QueryView(
+                f"q{number + 1}",
+                (WORDS[number], "in other words"),
+                candidates,
+                32,
+                right,
+                disagreement,
+            )
+        )
     overview = Overview(
-        (("Score", "0.700 ± 0.010"),), (0.5, 0.75, 1.0), (0.1, 0.2, 0.3), (MemberRow("one", 0.6), MemberRow(NASTY, 0.4)), "A note."
+        (("Score", "0.700 ± 0.010"),),
+        (0.5, 0.75, 1.0),
+        (0.1, 0.2, 0.3),
+        (MemberRow("one", 0.6), MemberRow(NASTY, 0.4)),
+        "A note.",
     )
-    return PageContent("errors of a test", overview, tuple(asked))
+    return PageContent("errors of a test", overview, tuple(views))
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of four queries, one without answers, one of single persons, one of a search."""
+    """Pages: four queries, without ground truth, with margins, of one person, of a search."""
     folder = tmp_path_factory.mktemp("pages")
     page.write_page(folder / "errors.html", report(folder))
     page.write_page(folder / "unknown.html", report(folder, truth=False))
-    page.write_page(folder / "leads.html", report(folder, lead=True))
+    page.write_page(folder / "margins.html", report(folder, margins=True))
     page.write_page(folder / "alone.html", report(folder, persons=1))
-    page.write_page(folder / "search.html", replace(report(folder, queries=1, truth=False), overview=Overview((("Model", "one"),))))
+    page.write_page(
+        folder / "search.html",
+        replace(report(folder, queries=1, truth=False), overview=Overview((("Model", "one"),))),
+    )
     return folder
 
 
@@ -106,19 +137,19 @@ def tab(browser: "playwright.Browser") -> "playwright.Page":
 
 @pytest.fixture
 def show(tab: "playwright.Page", pages: Path) -> Iterator[Callable[..., "playwright.Page"]]:
-    """Opens a page by its file's name; afterwards it must have asked for nothing and complained of nothing."""
-    asked, complaints = [], []
+    """Opens a page by its file name; checks that it had no errors and requested only itself."""
+    requests, errors = [], []
     listeners = {
-        "request": lambda request: asked.append(request.url),
-        "console": lambda message: complaints.append(message.text) if message.type == "error" else None,
-        "pageerror": lambda error: complaints.append(str(error)),
+        "request": lambda request: requests.append(request.url),
+        "console": lambda message: errors.append(message.text) if message.type == "error" else None,
+        "pageerror": lambda error: errors.append(str(error)),
     }
 
     def opened(name: str = "errors", scheme: str = "light", calm: bool = True, width: int = 1280) -> "playwright.Page":
         tab.emulate_media(color_scheme=scheme, reduced_motion="reduce" if calm else "no-preference")
         tab.set_viewport_size({"width": width, "height": 900})
-        file, sign, place = name.partition("#")
-        tab.goto((pages / f"{file}.html").as_uri() + sign + place)
+        file, sign, position = name.partition("#")
+        tab.goto((pages / f"{file}.html").as_uri() + sign + position)
         return tab
 
     for event, listener in listeners.items():
@@ -128,36 +159,45 @@ def show(tab: "playwright.Page", pages: Path) -> Iterator[Callable[..., "playwri
         tab.remove_listener(event, listener)
     tab.evaluate("localStorage.clear()")
     tab.goto("about:blank")
-    assert complaints == []
-    assert asked and all(url.startswith(("file:", "data:")) and url.partition("#")[0].endswith((".html", "data:,")) for url in asked)
+    assert errors == []
+    assert requests and all(url.startswith(("file:", "data:")) and url.partition("#")[0].endswith((".html", "data:,")) for url in requests)
 
 
-def listed(view: "playwright.Page") -> list[str]:
+def listed_ids(view: "playwright.Page") -> list[str]:
     """Ids in the list of queries, as they stand there."""
-    return [under.split(" ")[0] for under in view.locator("#queries .under").all_inner_texts()]
+    return [under.split(" ")[0] for under in view.locator("#queries .details").all_inner_texts()]
 
 
-def painted(view: "playwright.Page", place: int = 1) -> str:
-    return view.locator(CANVAS.format(place)).evaluate("canvas => canvas.toDataURL()")
+def painted(view: "playwright.Page", position: int = 1) -> str:
+    return view.locator(CANVAS.format(position)).evaluate("canvas => canvas.toDataURL()")
 
 
-def until_painted(view: "playwright.Page", place: int = 1) -> str:
+def until_painted(view: "playwright.Page", position: int = 1) -> str:
     """The picture of a candidate, once there is one."""
     has_ink = """s => {
         const canvas = document.querySelector(s);
-        return canvas && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value);
+        if (!canvas) return false;
+        const context = canvas.getContext("2d");
+        const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+        return data.some((value) => value);
     }"""
-    view.wait_for_function(has_ink, arg=CANVAS.format(place))
-    return painted(view, place)
+    view.wait_for_function(has_ink, arg=CANVAS.format(position))
+    return painted(view, position)
 
 
-def until_other(view: "playwright.Page", before: str, place: int = 1) -> str:
-    view.wait_for_function("([s, old]) => document.querySelector(s).toDataURL() !== old", arg=[CANVAS.format(place), before])
-    return painted(view, place)
+def until_other(view: "playwright.Page", before: str, position: int = 1) -> str:
+    view.wait_for_function(
+        "([s, old]) => document.querySelector(s).toDataURL() !== old",
+        arg=[CANVAS.format(position), before],
+    )
+    return painted(view, position)
 
 
 def scrub(view: "playwright.Page", seconds: float) -> None:
-    view.locator("#scrub").evaluate("(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", seconds)
+    view.locator("#scrub").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }",
+        seconds,
+    )
 
 
 def focused(view: "playwright.Page") -> str:
@@ -167,7 +207,7 @@ def focused(view: "playwright.Page") -> str:
 # ---- overview and list
 
 
-def test_the_overview_tells_score_recall_and_members(show) -> None:
+def test_the_overview_shows_score_recall_and_members(show) -> None:
     view = show()
     assert view.title() == view.locator("h1").inner_text() == "errors of a test"
     assert "0.700 ± 0.010" in view.locator(".facts").inner_text()
@@ -176,88 +216,108 @@ def test_the_overview_tells_score_recall_and_members(show) -> None:
     assert view.locator("#query").is_hidden()
 
 
-def test_the_list_has_every_query_with_the_rank_of_its_right_motion(show) -> None:
+def test_the_list_has_every_query_with_the_rank_of_its_matching_motion(show) -> None:
     view = show()
-    assert listed(view) == ["q2", "q3", "q1", "q4"]  # hardest first
-    assert view.locator("#queries .under").first.inner_text() == "q2 · rank 3 of 32"
+    assert listed_ids(view) == ["q2", "q3", "q1", "q4"]  # hardest first
+    assert view.locator("#queries .details").first.inner_text() == "q2 · rank 3 of 32"
     assert view.locator("#count").inner_text() == "4 queries"
 
 
-def test_searching_leaves_the_queries_that_have_all_words(show) -> None:
+def test_a_search_lists_the_queries_with_all_words(show) -> None:
     view = show()
-    for words, found in (("people WAVE", ["q1"]), ("q3", ["q3"]), ("otherwise t", ["q2", "q3", "q1", "q4"]), ("dance", [])):
+    for words, expected in (
+        ("people WAVE", ["q1"]),
+        ("q3", ["q3"]),
+        ("other t", ["q2", "q3", "q1", "q4"]),
+        ("dance", []),
+    ):
         view.get_by_label("Search").fill(words)
-        assert listed(view) == found
-        assert view.locator("#count").inner_text() == f"{len(found)} of 4 queries"
+        assert listed_ids(view) == expected
+        assert view.locator("#count").inner_text() == f"{len(expected)} of 4 queries"
     view.get_by_label("Search").fill("")
-    assert len(listed(view)) == 4
+    assert len(listed_ids(view)) == 4
 
 
-def test_the_list_is_sorted_as_asked(show) -> None:
+def test_the_list_can_be_sorted(show) -> None:
     view = show()
-    for order, found in (("easiest first", "q1 q4 q3 q2"), ("by id", "q1 q2 q3 q4"), ("by caption", "q3 q4 q2 q1")):
+    for order, expected in (
+        ("easiest first", "q1 q4 q3 q2"),
+        ("by id", "q1 q2 q3 q4"),
+        ("by caption", "q3 q4 q2 q1"),
+    ):
         view.get_by_label("Sort").select_option(order)
-        assert listed(view) == found.split()
+        assert listed_ids(view) == expected.split()
 
 
 @pytest.mark.parametrize(
-    ("order", "found", "value", "meaning"),
+    ("order", "expected", "value", "meaning"),
     [
-        ("smallest lead first", "q3 q1 q4 q2", "lead 0.10", "Lead: the score of the first candidate minus that of the second."),
-        ("most disagreement first", "q3 q4 q1 q2", "disagreement 1.50", "1 minus Spearman's rank correlation, the mean over all pairs"),
+        (
+            "smallest margin first",
+            "q3 q1 q4 q2",
+            "margin 0.10",
+            "Margin: the score of the first candidate minus that of the second.",
+        ),
+        (
+            "most disagreement first",
+            "q3 q4 q1 q2",
+            "disagreement 1.50",
+            "1 minus Spearman's rank correlation, averaged over all pairs",
+        ),
     ],
 )
-def test_the_list_is_sorted_by_what_the_ensemble_is_unsure_of_and_says_what_that_is(
-    show, order: str, found: str, value: str, meaning: str
-) -> None:
-    view = show("leads")
-    assert view.locator("#means").is_hidden()
+def test_the_list_can_be_sorted_by_uncertainty_and_explains_it(show, order: str, expected: str, value: str, meaning: str) -> None:
+    view = show("margins")
+    assert view.locator("#sort-help").is_hidden()
     view.get_by_label("Sort").select_option(order)
-    assert listed(view) == found.split()
-    assert view.locator("#queries .under").first.inner_text() == f"q3 · rank 2 of 32 · {value}"
-    assert meaning in view.locator("#means").inner_text()
+    assert listed_ids(view) == expected.split()
+    assert view.locator("#queries .details").first.inner_text() == f"q3 · rank 2 of 32 · {value}"
+    assert meaning in view.locator("#sort-help").inner_text()
     view.get_by_label("Sort").select_option("by id")
-    assert view.locator("#means").is_hidden() and view.locator("#queries .under").first.inner_text() == "q1 · rank 1 of 32"
+    assert view.locator("#sort-help").is_hidden() and view.locator("#queries .details").first.inner_text() == "q1 · rank 1 of 32"
 
 
-def test_without_members_nothing_is_sorted_by_their_disagreement(show) -> None:
+def test_without_members_there_is_no_order_by_disagreement(show) -> None:
     orders = show("unknown").locator("#sort option").all_inner_texts()
-    assert "smallest lead first" in orders and "most disagreement first" not in orders
+    assert "smallest margin first" in orders and "most disagreement first" not in orders
 
 
-def test_without_answers_the_list_tells_the_best_motion(show) -> None:
+def test_without_ground_truth_the_list_shows_the_best_motion(show) -> None:
     view = show("unknown")
-    assert view.locator("#queries .under").first.inner_text() == "q1 · best of 32: m0"
+    assert view.locator("#queries .details").first.inner_text() == "q1 · best of 32: m0"
     view.locator("#queries a").first.click()
-    assert view.locator("#about").inner_text() == "q1: 32 motions ranked"
-    assert view.locator("#show").is_hidden() and view.locator(".badge").count() == 0
+    assert view.locator("#result").inner_text() == "q1: 32 motions ranked"
+    assert view.locator("#show-match").is_hidden() and view.locator(".badge").count() == 0
 
 
 # ---- a query
 
 
-def test_a_query_shows_its_candidates_best_first_and_marks_the_right_one_in_words(show) -> None:
+def test_a_query_shows_its_candidates_best_first_and_marks_the_match_in_words(show) -> None:
     view = show()
     view.get_by_role("link", name="they bow to each other").click()
     assert view.locator("#caption").inner_text() == "they bow to each other" and focused(view) == "caption"
-    assert view.locator("#captions").inner_text() == "said otherwise"
-    assert view.locator("#about").inner_text() == "q2: the right motion is ranked 3 of 32"
+    assert view.locator("#captions").inner_text() == "in other words"
+    assert view.locator("#result").inner_text() == "q2: matching motion ranked 3 of 32"
     assert view.locator("#candidates .rank").all_inner_texts() == ["1.", "2.", "3."]
     assert view.locator("#candidates .name").all_inner_texts() == ["m1", "m2", "m0"]
     assert [card.inner_text().count("✓ match") for card in view.locator("#candidates > li").all()] == [0, 0, 1]
-    assert view.get_by_role("img", name="Rank 3, the right motion: m0, two persons as stick figures, 2.0 seconds").count() == 1
-    assert view.locator("#candidates .own").first.inner_text().split("\n") == ["they bow to each other", "and so on"]
+    assert view.get_by_role("img", name="Rank 3, matching motion: m0, two persons as stick figures, 2.0 seconds").count() == 1
+    assert view.locator("#candidates .motion-captions").first.inner_text().split("\n") == [
+        "they bow to each other",
+        "and so on",
+    ]
     widths = [bar.evaluate("bar => bar.getBoundingClientRect().width / bar.parentNode.clientWidth") for bar in view.locator(".bar i").all()]
     assert widths == pytest.approx([1, 0.75, 0.5], abs=0.01)
     assert view.locator("#queries a[aria-current]").inner_text().startswith("they bow")
-    view.get_by_role("button", name="Show it").click()
-    assert view.evaluate("document.activeElement.className") == "right"
+    view.get_by_role("button", name="Show match").click()
+    assert view.evaluate("document.activeElement.className") == "match"
 
 
-def test_captions_with_html_in_them_are_read_as_text(show) -> None:
+def test_html_in_captions_is_shown_as_text(show) -> None:
     view = show("errors#query-2")
     assert view.locator("#caption").inner_text() == NASTY
-    assert view.locator("#candidates .own li").first.inner_text() == NASTY
+    assert view.locator("#candidates .motion-captions li").first.inner_text() == NASTY
     assert NASTY in view.locator("#queries").inner_text()
     view.get_by_role("link", name="Overview").click()
     assert NASTY in view.locator(".members").inner_text()
@@ -286,7 +346,7 @@ def test_playing_moves_the_figures_and_pausing_holds_them(show) -> None:
     assert painted(view) == held
 
 
-def test_who_asked_for_less_motion_gets_none_until_it_is_played(show) -> None:
+def test_with_reduced_motion_nothing_moves_until_it_is_played(show) -> None:
     view = show("errors#query-0")
     first = until_painted(view)
     assert view.locator("#play").inner_text() == "Play" and view.locator("#time").inner_text() == "0.0 of 1.9 s"
@@ -296,22 +356,22 @@ def test_who_asked_for_less_motion_gets_none_until_it_is_played(show) -> None:
 
 def test_one_clock_moves_all_figures(show) -> None:
     view = show("errors#query-0")
-    before = [until_painted(view, place) for place in (1, 2, 3)]
+    before = [until_painted(view, position) for position in (1, 2, 3)]
     scrub(view, 1.0)
     assert view.locator("#time").inner_text() == "1.0 of 1.9 s"
-    for place, old in enumerate(before, start=1):
-        until_other(view, old, place)
+    for position, old in enumerate(before, start=1):
+        until_other(view, old, position)
 
 
 @pytest.mark.parametrize(("name", "colours"), [("errors", 2), ("alone", 1)])
 def test_a_walk_to_the_right_goes_to_the_right(show, name: str, colours: int) -> None:
     view = show(f"{name}#query-0")
     old = until_painted(view)
-    start = view.evaluate(WHERE, CANVAS.format(1))
+    start = view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))
     scrub(view, 1.9)
     until_other(view, old)
-    end = view.evaluate(WHERE, CANVAS.format(1))
-    assert len([place for place in start if place]) == colours
+    end = view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))
+    assert len([position for position in start if position]) == colours
     assert np.mean([start[:colours], end[:colours]]) == pytest.approx(0.5, abs=0.03)  # the middle of the way is that of the picture
     assert all(after - before > 0.1 for before, after in zip(start[:colours], end[:colours], strict=True))
     if colours == 2:
@@ -321,16 +381,16 @@ def test_a_walk_to_the_right_goes_to_the_right(show, name: str, colours: int) ->
 
 def test_dragging_one_figure_turns_all_of_them_and_the_view_can_be_reset(show) -> None:
     view = show("errors#query-0")
-    first = [until_painted(view, place) for place in (1, 2)]
+    first = [until_painted(view, position) for position in (1, 2)]
     box = view.locator(CANVAS.format(1)).bounding_box()
     view.mouse.move(box["x"] + 80, box["y"] + 80)
     view.mouse.down()
     view.mouse.move(box["x"] + 150, box["y"] + 90)
     view.mouse.up()
-    turned = [until_other(view, old, place) for place, old in enumerate(first, start=1)]
+    turned = [until_other(view, old, position) for position, old in enumerate(first, start=1)]
     view.mouse.move(box["x"] + 20, box["y"] + 20)  # no button is down any more
     view.get_by_role("button", name="Reset view").click()
-    assert [until_other(view, old, place) for place, old in enumerate(turned, start=1)] == first
+    assert [until_other(view, old, position) for position, old in enumerate(turned, start=1)] == first
     view.get_by_role("button", name="Turn the view left").click()
     until_other(view, first[0])
 
@@ -341,10 +401,10 @@ def test_a_camera_that_follows_keeps_a_walk_in_the_middle(show) -> None:
     view.get_by_role("button", name="Follow").click()
     assert view.get_by_role("button", name="Follow").get_attribute("aria-pressed") == "true"
     followed = until_other(view, old)
-    start = view.evaluate(WHERE, CANVAS.format(1))[0]
+    start = view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))[0]
     scrub(view, 1.9)
     until_other(view, followed)
-    assert view.evaluate(WHERE, CANVAS.format(1))[0] == pytest.approx(start, abs=0.02)
+    assert view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))[0] == pytest.approx(start, abs=0.02)
 
 
 # ---- keyboard, colours, sizes
@@ -353,13 +413,13 @@ def test_a_camera_that_follows_keeps_a_walk_in_the_middle(show) -> None:
 def test_arrows_go_through_the_list_and_space_plays(show) -> None:
     view = show()
     view.keyboard.press("ArrowRight")
-    expect(view.locator("#place")).to_have_text("1 of 4")
+    expect(view.locator("#position")).to_have_text("1 of 4")
     assert view.locator("#previous").is_disabled()
     view.keyboard.press("ArrowRight")
     expect(view.locator("#caption")).to_have_text(NASTY)
-    assert view.locator("#said").inner_text().startswith("Query 2 of 4: </script>")
+    assert view.locator("#announcement").inner_text().startswith("Query 2 of 4: </script>")
     view.keyboard.press("ArrowLeft")
-    expect(view.locator("#place")).to_have_text("1 of 4")
+    expect(view.locator("#position")).to_have_text("1 of 4")
     view.keyboard.press("ArrowLeft")  # there is none before the first
     assert view.locator("#caption").inner_text() == "they bow to each other"
     view.keyboard.press(" ")
@@ -367,7 +427,7 @@ def test_arrows_go_through_the_list_and_space_plays(show) -> None:
     view.keyboard.press(" ")
     assert view.locator("#play").inner_text() == "Play"
     view.get_by_role("button", name="Next").click()
-    expect(view.locator("#place")).to_have_text("2 of 4")
+    expect(view.locator("#position")).to_have_text("2 of 4")
     view.keyboard.press("Escape")
     view.locator("#overview").wait_for()
 
@@ -391,7 +451,7 @@ def test_keys_are_letters_while_somebody_writes(show) -> None:
     view.keyboard.press("ArrowLeft")
     assert view.get_by_label("Search").input_value() == "two p"
     assert view.locator("#caption").inner_text() == "two people wave" and view.locator("#play").inner_text() == "Play"
-    assert listed(view) == ["q1"]
+    assert listed_ids(view) == ["q1"]
 
 
 def test_enter_in_the_search_opens_the_first_that_is_found(show) -> None:
@@ -413,13 +473,17 @@ def test_enter_in_the_search_opens_the_first_that_is_found(show) -> None:
 def test_arrows_in_the_search_go_through_what_is_found_while_one_can_write_on(show) -> None:
     view = show()
     view.keyboard.press("/")
-    view.keyboard.type("the")  # they bow to each other, said otherwise; all have the latter
-    for key, caption in (("ArrowDown", "they bow to each other"), ("ArrowDown", NASTY), ("ArrowUp", "they bow to each other")):
+    view.keyboard.type("the")  # they bow to each other, in other words; all have the latter
+    for key, caption in (
+        ("ArrowDown", "they bow to each other"),
+        ("ArrowDown", NASTY),
+        ("ArrowUp", "they bow to each other"),
+    ):
         view.keyboard.press(key)
         expect(view.locator("#caption")).to_have_text(caption)
         assert focused(view) == "search"
     view.keyboard.type("m squats")
-    assert listed(view) == ["q4"]
+    assert listed_ids(view) == ["q4"]
     view.keyboard.press("ArrowDown")
     expect(view.locator("#caption")).to_have_text("one of them squats")
     assert view.locator("#queries a[aria-current]").count() == 1
@@ -429,7 +493,8 @@ def test_arrows_in_the_search_go_through_what_is_found_while_one_can_write_on(sh
 def test_the_colours_follow_the_system_until_they_are_chosen(show, scheme: str) -> None:
     view = show("errors#query-0", scheme=scheme)
     until_painted(view)
-    lightness = "getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0)"
+    lightness = """getComputedStyle(document.body).backgroundColor
+        .match(/[0-9.]+/g).slice(0, 3).reduce((sum, value) => sum + Number(value), 0)"""
     before, picture = view.evaluate(lightness), painted(view)
     assert (before > 380) == (scheme == "light")
     view.get_by_role("button", name="Dark colours" if scheme == "light" else "Light colours").click()
@@ -447,5 +512,6 @@ def test_a_phone_shows_it_without_scrolling_sideways(show, name: str) -> None:
 def test_every_control_has_a_name(show) -> None:
     view = show("errors#query-0")
     nameless = """[...document.querySelectorAll("button, input, select, canvas, a")].filter(
-        (element) => !(element.getAttribute("aria-label") || element.labels?.length || element.textContent.trim())).length"""
+        (element) => !(element.getAttribute("aria-label") || element.labels?.length
+            || element.textContent.trim())).length"""
     assert view.evaluate(nameless) == 0

@@ -8,7 +8,7 @@ import math
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -30,7 +30,7 @@ class NpyHeader(NamedTuple):
     """The header of an .npy file; offset: of its first number, in bytes."""
 
     shape: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     dtype: np.dtype
     offset: int
 
@@ -64,9 +64,7 @@ def read_npy_header(stream: BinaryIO, size: int, path: Path, fix: str) -> NpyHea
 
 
 @lru_cache(maxsize=4096)
-def _parse_npy_header(
-    version: tuple[int, int], header: bytes
-) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _parse_npy_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran order, and type; cached, as files of one shape share a header."""
     # version 3 differs from 2 only in the encoding of field names, which no motion has
     parse = {
@@ -97,9 +95,7 @@ def read_motion(path: Path, min_frames: int = 1, repairs: list[str] | None = Non
     return np.array(parse_motion(read_bytes(path), path, min_frames, repairs))
 
 
-def parse_motion(
-    data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None
-) -> np.ndarray:
+def parse_motion(data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
     """The raw motion in the bytes of an .npy file: (frames, 192 | 384) float32, contiguous.
 
     A `BODY_FILE` gives (frames, 3 * joints). path: names the file in errors.
@@ -135,8 +131,8 @@ def _first_bad_value(raw: np.ndarray, finite: np.ndarray) -> str:
     """Describes the first value of a motion that is no finite float32."""
     frame, column = np.argwhere(~finite)[0]
     value = raw[frame, column]
-    what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
-    return f"{what} at frame {frame}, column {column} (from 0)"
+    text = f"{value} is beyond float32" if np.isfinite(value) else str(value)
+    return f"{text} at frame {frame}, column {column} (from 0)"
 
 
 def interpolate_gaps(motion: np.ndarray, finite: np.ndarray) -> np.ndarray:
@@ -176,9 +172,7 @@ def _check_motion_shape(shape: tuple[int, ...], path: Path) -> None:
         problem = f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns"
         raise DataError(path, problem, RESAVE_FIX)
     elif shape[1] not in PERSONS_BY_COLUMNS:
-        expected = " or ".join(
-            f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items()
-        )
+        expected = " or ".join(f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items())
         raise DataError(path, f"{shape[1]} columns, expected {expected}", RESAVE_FIX)
     if shape[0] < 1:
         raise DataError(path, "no frames", RESAVE_FIX)

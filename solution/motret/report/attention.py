@@ -54,9 +54,7 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
     """
     tower = model.motion_tower
     assert isinstance(tower, MotionTransformer)
-    blocks = [
-        module for module in tower.backbone.modules() if isinstance(module, Block | LinearBlock)
-    ]
+    blocks = [module for module in tower.backbone.modules() if isinstance(module, Block | LinearBlock)]
     if not -len(blocks) <= layer < len(blocks):
         problem = f"there is no layer {layer}: the model has {len(blocks)}"
         raise ConfigError("--attn_layer", problem, "count from 0, or -1 for the last")
@@ -66,9 +64,7 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
     block = blocks[layer]
     compute_weights, modules = _attention_of_block(block)
     with ExitStack() as hooks:
-        hooks.enter_context(
-            block.register_forward_pre_hook(lambda _, inputs: packings.append(inputs[1]))
-        )
+        hooks.enter_context(block.register_forward_pre_hook(lambda _, inputs: packings.append(inputs[1])))
         for module in modules:
             hooks.enter_context(_capture_outputs(module, projections))
         model.encode_motions(MotionBatch(motion.frames, motion.lengths))
@@ -105,12 +101,13 @@ def token_edges(n_frames: int, config: MotionConfig, fps: float) -> np.ndarray:
         edges *= (n_frames - 1) / max(1, used - 1) if used < n_frames else 1
     else:
         edges += (n_frames - used) // 2
-    return np.minimum(edges, n_frames) / fps
+    return np.asarray(np.minimum(edges, n_frames) / fps)
 
 
 def softmax_weights(query: Tensor, key: Tensor) -> Tensor:
     """(B, heads, N, N) weights of softmax attention, from (B, heads, N, d)."""
-    return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
+    logits: Tensor = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    return logits.softmax(dim=-1)
 
 
 def linear_weights(query: Tensor, key: Tensor) -> Tensor:
@@ -139,10 +136,7 @@ def _attention_of_block(
     attention = block.sa_block
 
     def from_query_and_key(outputs: Sequence[Tensor]) -> Tensor:
-        query, key = (
-            output.float().unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-            for output in outputs
-        )
+        query, key = (output.float().unflatten(-1, (attention.heads, -1)).transpose(1, 2) for output in outputs)
         return linear_weights(query, key)
 
     return from_query_and_key, [attention.query, attention.key]

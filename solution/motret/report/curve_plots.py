@@ -94,9 +94,7 @@ def plot_curves(
     with style():
         figure = Figure(figsize=(WIDTH, 6.2))
         # margins by hand: a layout that computes them takes as long as the drawing
-        figure.subplots_adjust(
-            left=0.085, right=0.985, bottom=0.085, top=0.87, wspace=0.36, hspace=0.4
-        )
+        figure.subplots_adjust(left=0.085, right=0.985, bottom=0.085, top=0.87, wspace=0.36, hspace=0.4)
         figure.suptitle(title, x=0.006, ha="left", y=0.985, va="top")
         for ax, panel in zip(figure.subplots(2, 3).flat, panels, strict=True):
             _draw_panel(ax, panel, histories)
@@ -192,9 +190,7 @@ def _draw_score_context(ax: Axes, histories: Sequence[History], pool: int) -> No
     if selected is not None:
         epochs, values = scores[0]
         ring: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "color": INK}
-        ax.plot(
-            selected, values[epochs == selected], "o", **ring, linestyle="", label="selected epoch"
-        )
+        ax.plot(selected, values[epochs == selected], "o", **ring, linestyle="", label="selected epoch")
     bands = list(zip((values for _, values in scores), errors, strict=True))
     low = min(float((values - error).min()) for values, error in bands)
     high = max(float((values + error).max()) for values, error in bands)

@@ -55,7 +55,8 @@ STYLE: dict[str, Any] = {
 
 def style(**changes: Any) -> AbstractContextManager[None]:
     """The style, with some changes, for the figures that are drawn in a `with` block."""
-    return mpl.rc_context(STYLE | changes)
+    settings: Any = STYLE | changes  # its type lists every key of matplotlib
+    return mpl.rc_context(settings)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

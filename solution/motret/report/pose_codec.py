@@ -41,9 +41,7 @@ class PackedMotion:
     data: str
 
 
-def pack_motion(
-    positions: np.ndarray, fps: float, up: str = "+y", skeleton: Skeleton = SMPL
-) -> PackedMotion:
+def pack_motion(positions: np.ndarray, fps: float, up: str = "+y", skeleton: Skeleton = SMPL) -> PackedMotion:
     """Packs positions (T, persons, J, 3), in metres, up axis `up`, `fps` frames a second."""
     scene = center_and_resample(geometry.to_y_up(positions, up), fps, skeleton)
     steps = np.clip(np.rint(scene / STEP), -32768, 32767).astype(np.int32)
@@ -76,7 +74,7 @@ def center_and_resample(positions: np.ndarray, fps: float, skeleton: Skeleton = 
     times = np.arange(0, min(len(positions) / fps, MAX_SECONDS), 1 / FPS)
     frames = np.minimum(np.rint(times * fps).astype(int), len(positions) - 1)
     scene = positions[frames].astype(np.float64)
-    scene = geometry.turn_about_vertical(scene, _view_angle(scene, skeleton))
+    scene = geometry.turn_about_vertical(scene, np.asarray(_view_angle(scene, skeleton)))
     scene -= _floor_center(scene[:, :, skeleton.joint("pelvis")])
     scene[..., 1] -= np.percentile(scene[..., 1].min(axis=(1, 2)), 5)
     return scene
@@ -85,7 +83,7 @@ def center_and_resample(positions: np.ndarray, fps: float, skeleton: Skeleton = 
 def _floor_center(pelvis: np.ndarray) -> np.ndarray:
     """Middle (3,) of the floor area that pelvises (F, persons, 3) cover."""
     low, high = pelvis.min(axis=(0, 1)), pelvis.max(axis=(0, 1))
-    return (low + high) / 2 * (1, 0, 1)
+    return np.asarray((low + high) / 2 * (1, 0, 1))
 
 
 def _view_angle(scene: np.ndarray, skeleton: Skeleton) -> float:

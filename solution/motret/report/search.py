@@ -15,7 +15,8 @@ from motret.errors import DataError, RunError
 from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import oof
-from motret.runs.run import Run, check_run_matches, list_runs, open_named_run, with_output_dir
+from motret.runs.run import Run, list_runs, open_named_run, with_output_dir
+from motret.runs.selection import check_run_matches
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,7 @@ def search(config: SearchConfig) -> tuple[Run, SearchResult]:
     model = SearchModel(run, encoder, config.text)
     if config.gallery == "train":
         return run, _search_training(model, config)
-    gallery = (
-        _test_gallery(run, config) if config.gallery == "test" else _folder_gallery(run, config)
-    )
+    gallery = _test_gallery(run, config) if config.gallery == "test" else _folder_gallery(run, config)
     return run, _mean_over_models(model, gallery)
 
 
@@ -153,26 +152,17 @@ def _folder_gallery(run: Run, config: SearchConfig) -> Gallery:
     if not folder.is_dir():
         fix = "--gallery takes train, test or a folder of .npy motions"
         raise DataError(folder, "no such folder", fix)
-    files = sorted(
-        path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != "."
-    )
+    files = sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != ".")
     if not files:
         raise DataError(folder, "holds no .npy file", "give the folder that the motions lie in")
     names = [path.stem for path in files]
-    store, _ = feature_store.build_feature_cache(
-        names,
-        files,
-        run.features,
-        config.data.work_dir,
-        min_frames=config.data.min_frames,
-        strict=config.data.strict,
-        jobs=config.machine.jobs,
-    )
+    store, _ = feature_store.build_feature_cache(names, files, run.features, config.data, jobs=config.machine.jobs)
     path_of = dict(zip(names, files, strict=True))
     note = ""
     if store.skipped:
         example = store.skipped[0]
-        note = f"Left out: {len(store.skipped)} files, such as {example.file}: {example.problem}."
+        count = f"{len(store.skipped)} file{'s' if len(store.skipped) > 1 else ''}"
+        note = f"Left out: {count}, such as {example.file}: {example.problem}."
     paths = tuple(path_of[name] for name in store.ids)
     return Gallery(store, paths, f"{len(store.ids)} motions of {folder}", note)
 
@@ -184,10 +174,7 @@ def _mean_over_models(model: SearchModel, gallery: Gallery) -> SearchResult:
     """
     run, store = model.run, gallery.store
     dataset.check_persons(store, run.persons, gallery.paths[0].parent)
-    scales = {
-        fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity())
-        for fold in run.finished_folds()
-    }
+    scales = {fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity()) for fold in run.finished_folds()}
     mean_scale = ZScore.mean_of(list(scales.values()))
     models: list[int | None] = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
     similarities = []

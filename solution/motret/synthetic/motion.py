@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, join_columns
+from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, forward_kinematics, join_columns
 
 REST_OFFSETS = np.array([
     (0, 0, 0), (0.09, -0.08, 0), (-0.09, -0.08, 0), (0, 0.11, 0), (0, -0.39, 0), (0, -0.39, 0),
@@ -63,15 +63,21 @@ class Drive:
     yaw: np.ndarray | float = 0.0
 
 
+DriveFunction = Callable[[np.ndarray, int], Drive]
+"""The drive of an action at the times u (T,) in [0, 1], made of a number of beats."""
+Curve = Callable[[np.ndarray, int], np.ndarray]
+"""A curve (T,) at the times u (T,), made of a number of beats."""
+
+
 @dataclass(frozen=True)
 class Action:
     """How an action is done: `beats` repetitions of `seconds` each.
 
-    drive: gives the drive at the times u (T,) in [0, 1] for a number of beats; sided: it is done
-    with one side; counted: it is done a number of times that captions may mention.
+    sided: it is done with one side; counted: it is done a number of times that captions may
+    mention.
     """
 
-    drive: Callable[[np.ndarray, int], Drive]
+    drive: DriveFunction
     seconds: float
     beats: int = 1
     sided: bool = False
@@ -127,22 +133,17 @@ def modulate(curve: np.ndarray, angles: np.ndarray) -> np.ndarray:
     return curve[:, None, None] * angles
 
 
-def hold_pose(
-    ready: np.ndarray, beat: np.ndarray = STILL, curve: Callable = humps
-) -> Callable[[np.ndarray, int], Drive]:
+def hold_pose(ready: np.ndarray, beat: np.ndarray = STILL, curve: Curve = humps) -> DriveFunction:
     """An action that takes up the pose `ready` and adds the pose `beat` to it by the curve."""
     return lambda u, beats: Drive(modulate(plateau(u), ready) + modulate(curve(u, beats), beat))
 
 
-def alternating(step: np.ndarray) -> Callable[[np.ndarray, int], Drive]:
+def alternating(step: np.ndarray) -> DriveFunction:
     """An action that does the pose `step` with the left side and then the right, once per beat."""
 
     def drive(u: np.ndarray, beats: int) -> Drive:
         wave = np.sin(2 * np.pi * beats * u)
-        return Drive(
-            modulate(np.maximum(wave, 0) ** 2, step)
-            + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(step))
-        )
+        return Drive(modulate(np.maximum(wave, 0) ** 2, step) + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(step)))
 
     return drive
 
@@ -166,19 +167,13 @@ def sidestep(u: np.ndarray, beats: int) -> Drive:
     """To the left: the legs open with the left foot lifted, and close with the right."""
     wave = np.sin(2 * np.pi * beats * u)
     lifted = pose(left_hip=(-28, 0, 0), left_knee=(56, 0, 0), left_ankle=(-28, 0, 0))
-    steps = modulate(np.maximum(wave, 0) ** 2, lifted) + modulate(
-        np.maximum(-wave, 0) ** 2, mirror_angles(lifted)
-    )
-    return Drive(
-        steps + modulate(humps(u, beats), pose(both_hip=(0, 0, 15), both_ankle=(0, 0, -15)))
-    )
+    steps = modulate(np.maximum(wave, 0) ** 2, lifted) + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(lifted))
+    return Drive(steps + modulate(humps(u, beats), pose(both_hip=(0, 0, 15), both_ankle=(0, 0, -15))))
 
 
 def turn(u: np.ndarray, beats: int) -> Drive:
     """Half a turn to the left, with steps in place."""
-    steps = alternating(pose(left_hip=(-22, 0, 0), left_knee=(44, 0, 0), left_ankle=(-22, 0, 0)))(
-        u, beats
-    )
+    steps = alternating(pose(left_hip=(-22, 0, 0), left_knee=(44, 0, 0), left_ankle=(-22, 0, 0)))(u, beats)
     return Drive(steps.angles, yaw=np.pi * ease(u))
 
 
@@ -209,9 +204,7 @@ CROUCH = pose(
     spine2=(12, 0, 0),
 )
 GUARD = pose(both_shoulder=(-25, -20, 10), both_elbow=(-105, 0, 0))
-JAB = pose(
-    left_shoulder=(-62, 15, 0), left_elbow=(100, 0, 0), spine1=(0, -14, 0), spine2=(0, -14, 0)
-)
+JAB = pose(left_shoulder=(-62, 15, 0), left_elbow=(100, 0, 0), spine1=(0, -14, 0), spine2=(0, -14, 0))
 HAND_UP = pose(left_shoulder=(0, 80, 100), left_elbow=(-70, 0, 0))
 OPEN_HANDS = pose(both_shoulder=(-60, 15, 22), both_elbow=(-38, 0, 0))
 ON_HEAD = pose(both_shoulder=(-30, 65, 120), both_elbow=(-138, 0, 0))
@@ -219,9 +212,7 @@ ON_HIPS = pose(both_shoulder=(22, -75, 42), both_elbow=(-88, 0, 0))
 ARMS_UP = pose(both_shoulder=(0, 0, 162), spine2=(-8, 0, 0), head=(-15, 0, 0))
 KICK = pose(left_hip=(-84, 0, 0), left_knee=(8, 0, 0), spine1=(-8, 0, 0), both_shoulder=(0, 0, 12))
 KNEE_UP = pose(left_hip=(-92, 0, 0), left_knee=(98, 0, 0), both_shoulder=(0, 0, 8))
-MARCH_STEP = pose(
-    left_hip=(-70, 0, 0), left_knee=(85, 0, 0), right_shoulder=(-48, 0, 0), left_shoulder=(30, 0, 0)
-)
+MARCH_STEP = pose(left_hip=(-70, 0, 0), left_knee=(85, 0, 0), right_shoulder=(-48, 0, 0), left_shoulder=(30, 0, 0))
 BOW = pose(
     spine1=(26, 0, 0),
     spine2=(26, 0, 0),
@@ -234,15 +225,9 @@ LOOSE_ARMS = pose(both_shoulder=(0, 0, 24), both_elbow=(-40, 0, 0))
 TWIST = pose(spine1=(0, 24, 0), spine2=(0, 20, 0), spine3=(0, 12, 0))
 
 ACTIONS = {
-    "wave": Action(
-        hold_pose(HAND_UP, pose(left_elbow=(-32, 0, 0)), oscillate), 0.55, 4, sided=True
-    ),
-    "raise": Action(
-        hold_pose(pose(left_shoulder=(-172, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True
-    ),
-    "point": Action(
-        hold_pose(pose(left_shoulder=(-86, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True
-    ),
+    "wave": Action(hold_pose(HAND_UP, pose(left_elbow=(-32, 0, 0)), oscillate), 0.55, 4, sided=True),
+    "raise": Action(hold_pose(pose(left_shoulder=(-172, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True),
+    "point": Action(hold_pose(pose(left_shoulder=(-86, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True),
     "punch": Action(hold_pose(GUARD, JAB), 0.8, sided=True, counted=True),
     "clap": Action(hold_pose(OPEN_HANDS, pose(both_shoulder=(0, -52, -26))), 0.36, 6),
     "circles": Action(circles, 0.8, 3),
@@ -309,21 +294,18 @@ def rotation_matrices(angles: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def forward_kinematics(
-    rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray
-) -> np.ndarray:
+def pose_joints(rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
     """Joint positions (T, 22, 3) in metres of a body posed by its local rotations.
 
     rotations: (T, 22, 3, 3), the pelvis's in the world, each other joint's relative to its parent;
     offsets: (22, 3) metres from the parent at rest; pelvis: (T, 3) metres.
     With G the rotations in the world, G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
     """
-    world, positions = np.empty_like(rotations), np.empty(rotations.shape[:-1])
-    world[:, 0], positions[:, 0] = rotations[:, 0], pelvis
+    world, bones = rotations.copy(), rotations.copy()
     for joint, parent in list(enumerate(PARENTS))[1:]:
+        bones[:, joint] = world[:, parent]
         world[:, joint] = world[:, parent] @ rotations[:, joint]
-        positions[:, joint] = positions[:, parent] + world[:, parent] @ offsets[joint]
-    return positions
+    return forward_kinematics(bones, offsets, pelvis)
 
 
 def draw_body(rng: np.random.Generator) -> np.ndarray:
@@ -354,9 +336,7 @@ def draw_sway(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return amount * waves + stance
 
 
-def drive_actor(
-    acts: tuple[Act, ...], seconds: np.ndarray, start: float, rng: np.random.Generator
-) -> Drive:
+def drive_actor(acts: tuple[Act, ...], seconds: np.ndarray, start: float, rng: np.random.Generator) -> Drive:
     """All that a person does in a scene, from the second `start` on, at the times `seconds` (T,).
 
     Each act is a little larger or smaller at random.
@@ -382,9 +362,7 @@ def pelvis_path(at_origin: np.ndarray, lift: np.ndarray, size: float) -> np.ndar
     at_origin: (T, 22, 3) positions with the pelvis at the origin; lift: (T,) metres of the lower
     foot above the floor; size: of the body, 1 at 1.70 m.
     """
-    ankles, feet = (
-        at_origin[:, [JOINT[f"left_{name}"], JOINT[f"right_{name}"]]] for name in ("ankle", "foot")
-    )
+    ankles, feet = (at_origin[:, [JOINT[f"left_{name}"], JOINT[f"right_{name}"]]] for name in ("ankle", "foot"))
     soles = np.minimum(ankles[..., 1] - SOLE["ankle"] * size, feet[..., 1] - SOLE["foot"] * size)
     lowest = soles.min(axis=1)
     weight = np.exp(-(soles - lowest[:, None]) / 0.008)
@@ -404,7 +382,7 @@ def perform(drive: Drive, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     heading = np.zeros((len(local), 3))
     heading[:, 1] = drive.yaw
     local[:, 0] = rotation_matrices(heading) @ local[:, 0]
-    at_origin = forward_kinematics(local, offsets, np.zeros((len(local), 3)))
+    at_origin = pose_joints(local, offsets, np.zeros((len(local), 3)))
     ankle = JOINT["left_ankle"]
     size = offsets[ankle, 1] / REST_OFFSETS[ankle, 1]
     return at_origin + pelvis_path(at_origin, np.asarray(drive.lift), size)[:, None], local
@@ -415,9 +393,7 @@ def turn_and_move(positions: np.ndarray, yaw: float, x: float, z: float) -> np.n
     return positions @ rotation_matrices(np.array([0.0, yaw, 0.0])).T + (x, 0.0, z)
 
 
-def arrange_persons(
-    first: np.ndarray, second: np.ndarray, relation: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def arrange_persons(first: np.ndarray, second: np.ndarray, relation: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The two persons (T, 22, 3) in one room, in their relation at the start.
 
     They never come nearer than `MIN_DISTANCE`.
@@ -451,9 +427,7 @@ def act_out(scene: Scene, fps: float, rng: np.random.Generator) -> np.ndarray:
     ends = [start + sum(duration(act) + PAUSE for act in acts) for start, acts in timed]
     frames = int(np.ceil(fps * max(MIN_SECONDS, max(ends) + rng.uniform(0.0, TAIL))))
     drives = [drive_actor(acts, np.arange(frames) / fps, start, rng) for start, acts in timed]
-    (first, first_local), (second, second_local) = (
-        perform(drive, draw_body(rng)) for drive in drives
-    )
+    (first, first_local), (second, second_local) = (perform(drive, draw_body(rng)) for drive in drives)
     both = np.stack(arrange_persons(first, second, scene.relation, rng), axis=1)
     yaw, (x, z) = rng.uniform(-np.pi, np.pi), rng.uniform(-2.0, 2.0, 2)
     room = turn_and_move(both.reshape(frames, -1, 3), yaw, x, z).reshape(both.shape)

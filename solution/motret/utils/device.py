@@ -23,8 +23,8 @@ def choose_device(name: str) -> torch.device:
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies matrices in bfloat16; of a CPU known from torch 2.12 on."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

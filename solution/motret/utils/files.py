@@ -107,7 +107,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequenc
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays by name, uncompressed. path: must end in .npz."""
-    atomic_write(path, lambda tmp_path: np.savez(tmp_path, **arrays))
+    # numpy's stub takes any keyword for its `allow_pickle`
+    atomic_write(path, lambda tmp_path: np.savez(tmp_path, **arrays))  # type: ignore[arg-type]
 
 
 @contextmanager
