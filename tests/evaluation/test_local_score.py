@@ -14,7 +14,7 @@ from motret.formats import submission
 from motret.formats.queries import Query
 from motret.runs import oof
 from motret.runs.oof import OutOfFold
-from motret.runs.run import select_runs
+from motret.runs.selection import select_runs
 
 
 def select(folder, *names, data=DATA, folds=FOLDS):

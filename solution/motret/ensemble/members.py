@@ -17,9 +17,9 @@ from motret.ensemble.tta import TtaView
 from motret.errors import RunError
 from motret.evaluation import local_score
 from motret.evaluation.z_score import ZScore
-from motret.runs import oof
-from motret.runs import run as run_module
-from motret.runs.run import Run, list_runs, same_configuration, select_runs, with_output_dir
+from motret.runs import oof, selection
+from motret.runs.run import Run, list_runs, same_configuration, with_output_dir
+from motret.runs.selection import select_runs
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
 def common_folds(members: Sequence[Member | ExternalMember], count: int) -> list[int]:
     """Folds that all members have out-of-fold predictions of. RunError where there is none."""
     names = [member.name for member in members]
-    return run_module.common_folds(names, [member.folds for member in members], range(count))
+    return selection.common_folds(names, [member.folds for member in members], range(count))
 
 
 def _report_left_out(runs: Sequence[Run], data: TrainingData, folds: Folds) -> None:

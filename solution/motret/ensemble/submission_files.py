@@ -25,7 +25,8 @@ from motret.ensemble.summary import EnsembleSummary
 from motret.evaluation import gallery_ranks, submission_score
 from motret.formats import submission, submission_log
 from motret.formats.queries import Query
-from motret.runs.run import git_commit, settings_hash
+from motret.runs.environment import git_commit
+from motret.runs.run import settings_hash
 from motret.utils import files
 
 

@@ -16,7 +16,8 @@ from motret.evaluation.metrics import Score
 from motret.evaluation.z_score import ZScore
 from motret.runs import oof
 from motret.runs.oof import OutOfFold
-from motret.runs.run import Run, folds_of_runs
+from motret.runs.run import Run
+from motret.runs.selection import folds_of_runs
 
 PART_WEIGHTS = (0.1, 0.2, 0.4, 0.8)
 """What `--part_weight auto` tries besides 0."""
