@@ -65,6 +65,16 @@ def test_columns_that_were_not_measured_are_not_drawn(
     assert not recwarn.list
 
 
+def test_the_loss_curve_has_the_terms_where_there_are_several(tmp_path: Path) -> None:
+    loss = history()
+    for name in ("global", "part"):
+        loss.columns[f"loss_{name}"] = 1 / loss.columns["epoch"]
+        curve_plots.plot_loss_curve(tmp_path / f"{name}.png", "loss", loss, "training")
+    assert not has(check(tmp_path / "global.png"), plot_style.GREEN)
+    picture = check(tmp_path / "part.png")
+    assert has(picture, plot_style.GREEN) and has(picture, plot_style.PINK)
+
+
 def test_the_mean_of_folds_covers_the_epochs_they_share() -> None:
     ax = Figure().subplots()
     short, long = history(3, 1), history(6, 2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from motret.evaluation import metrics
-from motret.report.plot_style import BLUE, GREEN, GREY, INK, ORANGE, WIDTH, save_figure, style
+from motret.report.plot_style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PINK,
+    WIDTH,
+    YELLOW,
+    save_figure,
+    style,
+)
 
 DASHES, COLOURS = ("-", "--", ":"), (BLUE, ORANGE, GREEN)
+TERM_PREFIX = "loss_"
+"""Of the columns of single loss terms."""
+TERM_STYLES = ((GREEN, ":"), (PINK, "-."), (YELLOW, (0, (4, 1, 1, 1, 1, 1))), (GREY, (0, (1, 3))))
+"""Colour and dash of each loss term; from the first again where there are more."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Curve:
     column: str
     label: str
     colour: str = BLUE
-    dash: str = "-"
+    dash: Any = "-"
     factor: float = 1.0
 
 
@@ -106,12 +122,15 @@ def plot_curves(
 
 
 def plot_loss_curve(path: Path, title: str, history: History, train_label: str) -> None:
-    """Draws the training and validation loss of one fold."""
+    """Draws the training and validation loss of one fold, and the terms of the training loss.
+
+    A single term is the loss, and is not drawn.
+    """
     with style():
         figure = Figure(figsize=(WIDTH, 4.5))
         ax = figure.add_axes((0.085, 0.125, 0.89, 0.79))
         ax.set_title(title)
-        for curve in _loss_curves(train_label):
+        for curve in (*_loss_curves(train_label), *_term_curves(history)):
             draw_curve(ax, curve, [history])
         if history.selected_epoch is not None and len(history.series("val_loss")[0]):
             ax.axvline(history.selected_epoch, color=GREY, linestyle=":", label="selected epoch")
@@ -125,6 +144,16 @@ def plot_loss_curve(path: Path, title: str, history: History, train_label: str) 
 def _loss_curves(train_label: str) -> tuple[Curve, ...]:
     validation = Curve("val_loss", "validation", ORANGE, "--")
     return Curve("train_loss", train_label), validation
+
+
+def _term_curves(history: History) -> list[Curve]:
+    names = [name for name in history.columns if name.startswith(TERM_PREFIX)]
+    if len(names) < 2:
+        return []
+    return [
+        Curve(name, f"{name.removeprefix(TERM_PREFIX)} term, not weighted", colour, dash)
+        for name, (colour, dash) in zip(names, cycle(TERM_STYLES), strict=False)
+    ]
 
 
 def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:

@@ -10,7 +10,7 @@ The folders of single folds are those of the first finished fold, of the one of 
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -218,12 +218,21 @@ def reported_models(run: Run, config: ReportConfig) -> list[int | None]:
 
 def read_history(path: Path, selected_epoch: int | None) -> History:
     """Reads a metrics.csv. RunError where it cannot be read."""
-    epochs = history.read_metrics(path)
-    columns = {
-        item.name: np.array([float(getattr(stats, item.name)) for stats in epochs])
-        for item in fields(EpochStats)
-    }
+    rows = [_history_row(stats) for stats in history.read_metrics(path)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
     return History(columns, selected_epoch)
+
+
+def _history_row(stats: EpochStats) -> dict[str, float]:
+    """The values of an epoch by column; a loss term has the column loss_<name>."""
+    row: dict[str, float] = {}
+    for name, value in asdict(stats).items():
+        if isinstance(value, dict):
+            row |= {curve_plots.TERM_PREFIX + term: float(loss) for term, loss in value.items()}
+        else:
+            row[name] = float(value)
+    return row
 
 
 def lr_groups(config: TrainConfig, model: DualEncoder) -> dict[str, float]:
