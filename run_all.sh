@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From data to submissions/submission.csv in one command; `bash run_all.sh --help` explains more.
+# From data to submissions/submission.csv in one command. `bash run_all.sh --help` lists examples.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$repository/solution/environment.sh"

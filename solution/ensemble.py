@@ -1,8 +1,12 @@
-"""Weighs runs and writes the submission: `python solution/ensemble.py`, or with `--runs NAME ...`.
+"""Ensembles runs and writes the submission.
 
-Weights and query-bank normalisation are chosen on motions that the models had not seen, and the local score is told by folds that
-had no part in the choice. The submission goes to submissions/submission.csv, with a dated copy, its similarities (.npz), a JSON that
-says what went in, and a row in submissions/log.csv.
+    python solution/ensemble.py
+    python solution/ensemble.py --runs NAME NAME
+
+Weights and query-bank normalisation are fitted on held-out motions. The local score of each fold
+comes from weights fitted on the other folds. The submission goes to submissions/submission.csv,
+with a dated copy, its similarities (.npz), its members and scores (.json), and a row in
+submissions/log.csv.
 """
 
 import sys
@@ -16,20 +20,21 @@ from motret.pipeline import demo
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    args = demo.with_data(argv)
+    args, is_demo = demo.with_demo_data(argv)
     config = cli.parse(EnsembleConfig, args, __doc__)
-    demo.make_missing(args, argv, runs=True)
+    if is_demo:
+        demo.make_missing(config, needs_runs=True)
     from motret.data import dataset, folds
-    from motret.ensemble import run  # torch is slow to import: --help and a wrong flag answer without it
+    from motret.ensemble import run  # torch imports slowly, and --help needs none of it
 
     test_dir = config.test_dir or config.data.data_dir / "test"
     if config.data.data_dir.is_dir() and not test_dir.is_dir():
-        raise DataError(
-            test_dir, "no test folder, so there is nothing to rank", "local scores: `python solution/validate.py oof`; --test_dir DIR"
-        )
+        fix = "local scores: `python solution/validate.py oof`; or give --test_dir DIR"
+        raise DataError(test_dir, "no test folder, so there is nothing to rank", fix)
     data = dataset.load_training(config.data, config.machine.jobs)
-    made = run.run_ensemble(config, data, folds.read_folds(data, config.data.folds_dir), test_dir)
-    print("\n".join(made.lines()))
+    fold_split = folds.read_folds(data, config.data.folds_dir)
+    result = run.run_ensemble(config, data, fold_split, test_dir)
+    print("\n".join(result.lines()))
     return 0
 
 

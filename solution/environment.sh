@@ -1,14 +1,15 @@
-# Sourced by run_all.sh and tests/run.sh: sets PYTHON to an interpreter that has what the requirement files named hold.
-#   environment FILE [FILE ...]   makes .venv/ beside the first file from it, anew when it changes, and adds the others to it.
-# PYTHON=/path/to/python in the surroundings is used as it is (Kaggle kernels, conda).
+# Sourced by run_all.sh and tests/run.sh. Sets PYTHON to an interpreter with the packages of the requirement files.
+#   environment FILE [FILE ...]   makes .venv/ next to the first file from it, and installs the other files into it.
+#                                 .venv/ is made again when the first file changes.
+# If the environment variable PYTHON is set (Kaggle kernels, conda), that interpreter is used unchanged.
 
 environment() {
     if [ -n "${PYTHON:-}" ]; then
         if ! command -v "$PYTHON" >/dev/null; then
-            echo "error: $PYTHON: no such program (PYTHON names an interpreter that has the packages; without it run_all.sh makes .venv/)" >&2
+            echo "error: $PYTHON: no such program (set PYTHON to an interpreter that has the packages, or unset it: then .venv/ is made)" >&2
             return 1
         fi
-        echo "using $PYTHON as it is"
+        echo "using $PYTHON unchanged"
         return
     fi
     local file first=$1 base
@@ -52,6 +53,6 @@ _base_python() {
             return
         fi
     done
-    echo "error: python: no Python 3.11 or newer with venv found (install one, or give PYTHON=/path/to/python)" >&2
+    echo "error: python: no Python 3.11 or newer with venv found (install one, or set PYTHON=/path/to/python)" >&2
     return 1
 }

@@ -1,8 +1,11 @@
-"""Splits the training motions into folds: `python solution/make_folds.py --data_dir data --folds 5`.
+"""Splits the training motions into folds.
 
-Motions that belong together (groups.csv; else the same captions, or nearly the same motion) share a fold, and folds are alike in
-motion length; with --prefer_txt_split the data's own lists are the one split, and so is gar_val.json where the data has it and no --folds
-is given. Writes folds/folds.csv (id,fold,group) and folds/folds.json, which says of which data they are.
+    python solution/make_folds.py --data_dir data --folds 5
+
+Related motions (groups.csv; else motions with equal captions or nearly equal poses) are in the same
+fold, and folds are alike in motion length. With --prefer_txt_split the data's own lists are the one
+split, and so is gar_val.json if the data has it and --folds is not given. Writes folds/folds.csv
+(id,fold,group) and folds/folds.json, which names the data they belong to.
 """
 
 import sys
@@ -18,25 +21,32 @@ from motret.pipeline import demo
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    args = demo.with_data(argv)
+    args, is_demo = demo.with_demo_data(argv)
     config = cli.parse(FoldConfig, args, __doc__)
-    demo.make_missing(args, argv)
+    if is_demo:
+        demo.make_missing(config)
+    data_dir, folds_dir = config.data.data_dir, config.data.folds_dir
     data = dataset.load_training(config.data, config.machine.jobs)
-    before = folds.folds_hash(config.data.folds_dir)
-    lists = folds.choose_split_lists(config.data.data_dir, config.prefer_txt_split, config.folds is not None)
-    made = folds.make_folds(data, config.folds or 5, config.fold_seed, config.data.folds_dir, lists)
-    held = [made.val_idx(fold) for fold in range(made.count)]
-    sizes = ", ".join(str(len(rows)) for rows in held)
-    learned = f", {len(made.train_idx(0))} to learn from" if lists else ""
-    file = config.data.folds_dir / "folds.csv"
+    hash_before = folds.folds_hash(folds_dir)
+    lists = folds.choose_split_lists(data_dir, config.prefer_txt_split, config.folds is not None)
+    split = folds.make_folds(data, config.folds or 5, config.fold_seed, folds_dir, lists)
     if lists:
-        print(f"{lists[1].name} is the validation set" + ("" if config.prefer_txt_split else "; --folds K makes K folds instead"))
-    print(f"{made.count} fold{'s' if made.count > 1 else ''} of {sizes} motions{learned} in {len(np.unique(made.group))} groups: {file}")
-    if torn := set(made.group[held[0]]) & set(made.group[made.train_idx(0)]):
-        print(f"{len(torn)} groups of motions are on both sides of the split: what they tell makes its score too good")
-    if before is not None and before != made.hash:
-        print("they replace other folds: runs trained on those stay, but are not ensembled with new ones")
+        hint = "" if config.prefer_txt_split else "; --folds K makes K folds instead"
+        print(f"{lists[1].name} is the validation set{hint}")
+    print(_describe(split, has_lists=bool(lists)), folds_dir / "folds.csv")
+    val_groups = set(split.group[split.val_idx(0)])
+    if shared := val_groups & set(split.group[split.train_idx(0)]):
+        print(f"{len(shared)} groups of motions are on both sides: the local score is too high")
+    if hash_before is not None and hash_before != split.hash:
+        print("they replace other folds: runs trained on those are not ensembled with new ones")
     return 0
+
+
+def _describe(split: folds.Folds, has_lists: bool) -> str:
+    sizes = ", ".join(str(len(split.val_idx(fold))) for fold in range(split.count))
+    training = f", {len(split.train_idx(0))} to learn from" if has_lists else ""
+    many, groups = "s" if split.count > 1 else "", len(np.unique(split.group))
+    return f"{split.count} fold{many} of {sizes} motions{training} in {groups} groups:"
 
 
 if __name__ == "__main__":

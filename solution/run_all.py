@@ -1,13 +1,14 @@
-"""The whole way: check, fold, tune, train, rank, validate, report. `bash run_all.sh` calls this inside the environment it makes.
+"""Everything: check the data, split, tune, train, rank, validate, report.
 
-    bash run_all.sh                                   # data/ with the full preset; a generated challenge where there is none
+    bash run_all.sh                                   # data/, full preset; without data: a demo
     bash run_all.sh --data_dir DIR --preset fast      # another folder, quickly
-    bash run_all.sh --variants holistic sgar          # these models alone
-    bash run_all.sh --seeds 0 1 2                     # each model with three seeds; all of them are ensembled
-    bash run_all.sh --dry_run                         # check everything and print the commands, without running them
+    bash run_all.sh --variants holistic sgar          # only these models
+    bash run_all.sh --seeds 0 1 2                     # each model with three seeds, all ensembled
+    bash run_all.sh --dry_run                         # check everything and print the commands
 
-Any flag of the scripts is handed on to those that know it: --lr 3e-4, --text_tower hf:FOLDER, --max_minutes 10, --seed 1, ...
-What is finished and valid is reused by a second run.
+run_all.sh calls this script in the environment that it makes. Without a data folder it runs on a
+generated challenge. Any flag of the scripts goes to those that know it: --lr 3e-4,
+--text_tower hf:FOLDER, --max_minutes 10, --seed 1, ... A second run reuses what is finished.
 """
 
 import sys
@@ -22,7 +23,7 @@ DRY_RUN = ("--dry_run", "--dry-run")
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = cli.arguments(argv)
     if {"-h", "--help"} & set(args):
         print(__doc__)
         return 0

@@ -1,6 +1,9 @@
-"""Writes a generated challenge in the competition's layout, with its right answers, so that everything runs with no download.
+"""Writes a generated challenge in the competition's layout, with its ground truth.
 
-In work/sample: `python solution/sample.py`; a small one: `python solution/sample.py --out work/small --motions 60 --queries 10`.
+    python solution/sample.py
+    python solution/sample.py --out work/small --motions 60 --queries 10
+
+With it everything runs without a download. By default it is written to work/sample.
 """
 
 import sys

@@ -1,7 +1,11 @@
-"""Looks for motions by what happens in them: `python solution/search.py "two people shake hands"`.
+"""Searches for motions by a text.
 
-Prints the best of them and writes a page that shows how they move. The gallery is the training motions, each ranked by a model that
-has not seen it; with `--gallery test` all candidates of the test; with `--gallery DIR` the .npy motions of a folder.
+    python solution/search.py "two people shake hands"
+    python solution/search.py "two people shake hands" --gallery test
+
+Prints the best motions and writes a web page that shows them moving. The gallery is the training
+motions, each scored by a model that was not trained on it. --gallery test searches all candidates
+of the test, --gallery DIR the .npy motions of a folder.
 """
 
 import sys
@@ -14,18 +18,17 @@ from motret.pipeline import demo
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    args = demo.with_data(argv)
+    args, is_demo = demo.with_demo_data(argv)
     config = cli.parse(SearchConfig, args, __doc__)
-    demo.make_missing(args, argv, runs=True)
-    from motret.report import (
-        browser,
-        page,
-        search,  # torch is slow to import: --help and a wrong flag answer without it
-    )
+    if is_demo:
+        demo.make_missing(config, needs_runs=True)
+    # torch imports slowly, and --help needs none of it
+    from motret.report import browser, page, search
 
-    run, found = search.search(config)
-    report = browser.page_of_search(config.text, found, config.top)
-    print(f"{found.gallery}, ranked by {found.model}{'. ' + found.note if found.note else ''}")
+    run, result = search.search(config)
+    report = browser.page_of_search(config.text, result, config.top)
+    note = f". {result.note}" if result.note else ""
+    print(f"{result.gallery}, ranked by {result.model}{note}")
     for candidate in report.queries[0].candidates:
         captions = f"  {' / '.join(candidate.captions)}" if candidate.captions else ""
         print(f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}")

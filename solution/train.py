@@ -1,12 +1,18 @@
-"""Trains a variant over folds: `python solution/train.py holistic --data_dir data --fold 0`.
+"""Trains a variant over folds.
 
-Makes packed features and folds first where they are missing. Each fold ends in runs/<name>/fold<k>/ with its best checkpoint,
-metrics.csv, train_log.txt and the out-of-fold embeddings that validate.py and ensemble.py use. A stopped run goes on with
-`--resume runs/NAME`, which takes its settings from args.json; `--resume runs/NAME --epochs N` trains a finished one further.
+    python solution/train.py holistic --data_dir data --fold 0
+    python solution/train.py --resume runs/NAME
+    python solution/train.py --resume runs/NAME --epochs 30
+
+Packs features and makes folds first if they are missing. Each fold ends in runs/<name>/fold<k>/
+with its best checkpoint, metrics.csv, train_log.txt and the out-of-fold embeddings that validate.py
+and ensemble.py use. --resume continues a stopped run with the settings of its args.json; with more
+--epochs it trains a finished run further.
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from motret.config import cli
 from motret.config.training import TrainConfig
@@ -17,26 +23,34 @@ from motret.tuning import tuned_values
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     config, sources = cli.parse_train(argv, __doc__)
-    from motret.training import resume, train  # torch is slow to import: --help and a wrong flag answer without it
+    from motret.training import resume, train  # torch imports slowly, and --help needs none of it
 
-    if begun := resume.resumed_run_dir(config):
-        config, sources = resume.resumed_settings(begun, config, sources)
+    if run_dir := resume.resumed_run_dir(config):
+        config, sources = resume.resumed_settings(run_dir, config, sources)
     else:
-        args = demo.with_data(argv, takes_preset=True)
-        config, sources = cli.parse_train(args, __doc__)
-        demo.make_missing(args, argv)
-        if (found := tuned_values.find_tuned_values(config)).message:
-            print(found.message)
-            config, sources = cli.parse_train(args, __doc__, found.values, found.source)
-    train.train_run(config, sources, _plots(config))
+        config, sources = new_settings(argv)
+    train.train_run(config, sources, plot_callback(config))
     return 0
 
 
-def _plots(config: TrainConfig) -> Callable | None:
-    """What draws while folds train, where --save_attention or --run_qualitative asks for it; matplotlib is slow to import."""
+def new_settings(argv: Sequence[str] | None) -> tuple[TrainConfig, dict[str, str]]:
+    """Settings of a new run and their sources: with the demo's data and tuned values, if any."""
+    args, is_demo = demo.with_demo_data(argv, takes_preset=True)
+    config, sources = cli.parse_train(args, __doc__)
+    if is_demo:
+        demo.make_missing(config)
+    tuned = tuned_values.find_tuned_values(config)
+    if tuned.message:
+        print(tuned.message)
+        config, sources = cli.parse_train(args, __doc__, tuned.values, tuned.source)
+    return config, sources
+
+
+def plot_callback(config: TrainConfig) -> Callable[..., Any] | None:
+    """Draws figures during the training if --save_attention or --run_qualitative asks for them."""
     if not (config.snapshots.save_attention or config.snapshots.run_qualitative):
         return None
-    from motret.report import snapshots
+    from motret.report import snapshots  # matplotlib imports slowly
 
     return snapshots.make_plot_callback
 

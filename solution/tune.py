@@ -1,10 +1,16 @@
-"""Tunes variants: `python solution/tune.py [holistic ...] --preset full`; without a name every variant of the preset.
+"""Tunes variants: searches for better temperatures, learning rates, loss weights and more.
 
-A trial trains some folds for a few epochs with other temperatures, rates, loss weights, ... and is judged by the local score on
-what they hold out. The first trial is the default configuration; the best few are confirmed on other folds before values are
-adopted. Running the same command again goes on where it stopped; the same command on another machine, with one --storage, helps.
-Flags of train.py are taken too, and what they give is not searched.
-Results: runs/tune/<variant>/{best.json,trials.csv,history.png,importance.png,parallel.png}; train.py --tuned auto takes best.json.
+    python solution/tune.py --preset full
+    python solution/tune.py holistic --trials 50
+
+Without a name it tunes every variant of the preset. A trial trains some folds for a few epochs with
+other settings; its score is the local score on their held-out motions. The first trial has the
+default settings. The best trials are confirmed on other folds before their values are adopted. The
+same command again continues a stopped search; on another machine with the same --storage it joins
+the search. Flags of train.py are taken too; the settings they give are not searched.
+
+Results: runs/tune/<variant>/{best.json,trials.csv,history.png,importance.png,parallel.png}.
+train.py --tuned auto uses best.json.
 """
 
 import sys
@@ -16,15 +22,16 @@ from motret.pipeline import demo
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
-    args = demo.with_data(argv, takes_preset=True)
-    asked, flags = cli.parse_tune(args, __doc__)
-    variants = asked.variants or presets.PRESETS[asked.preset or "full"].variants
-    defaults = [cli.parse_train([variant, *flags], None) for variant in variants]
-    demo.make_missing(args, argv)
-    from motret.tuning import tune  # torch is slow to import: --help and a wrong flag answer without it
+    args, is_demo = demo.with_demo_data(argv, takes_preset=True)
+    config, flags = cli.parse_tune(args, __doc__)
+    variants = config.variants or presets.PRESETS[config.preset or "full"].variants
+    defaults = [cli.train_settings(flags | {"variant": variant}) for variant in variants]
+    if is_demo:
+        demo.make_missing(config)
+    from motret.tuning import tune  # torch imports slowly, and --help needs none of it
 
-    for config, sources in defaults:
-        print(tune.tune(config, sources, asked, time_fraction=1 / len(variants)))
+    for train_config, sources in defaults:
+        print(tune.tune(train_config, sources, config, time_fraction=1 / len(variants)))
     return 0
 
 

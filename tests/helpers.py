@@ -27,12 +27,13 @@ from motret.data.features import feature_width as features_width
 from motret.data.folds import Folds
 from motret.data.inputs import CaptionBank, MotionBatch
 from motret.formats.challenge import TrainingSet
+from motret.formats.split_joints import SMPL_STREAMS
 from motret.models.motion_tower import MotionTransformer
 from motret.runs import checkpoints, oof
 from motret.runs.history import EpochStats
 from motret.runs.oof import OutOfFold
 from motret.runs.run import Run, create_run_dir, resolve_run
-from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, join_columns, split_columns
+from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, PARTS, join_columns, split_columns
 from motret.synthetic.motion import REST_OFFSETS
 from motret.training import fit
 from motret.training import validate as validate_module
@@ -581,3 +582,27 @@ class MeanOfFrames(torch.nn.Module):
 
     def forward(self, batch: MotionBatch) -> Tensor:
         return batch.frames.mean(dim=(1, 2))
+
+
+def write_split_joints(root: Path, ids: Sequence[str], entries: Sequence[object] | None = None, held_out: Sequence[object] = ()) -> Path:
+    """A data folder in the layout of the SGAR description, with a body of 20 frames and more for each id.
+
+    entries, held_out: the ids as gar_train.json and gar_val.json write them.
+    """
+    for seed, name in enumerate(ids):
+        positions = body(20 + seed, persons=1, seed=seed)[:, 0]
+        (root / "split_joints" / name).mkdir(parents=True)
+        for stream, joints in SMPL_STREAMS.items():
+            np.save(root / "split_joints" / name / f"{stream}.npy", positions[:, joints])
+    write_gar_json(root / "texts/gar_train.json", ids if entries is None else entries)
+    if held_out:
+        write_gar_json(root / "texts/gar_val.json", held_out)
+    return root
+
+
+def write_gar_json(path: Path, ids: Sequence[object]) -> None:
+    """A GAR file with a caption and all five part texts for each id."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = {name: dict.fromkeys(PARTS, f"moves like {name}") for name in ids}
+    entries = [{"id": name, "caption": f"scene {name}", "part_descriptions": parts[name]} for name in ids]
+    path.write_text(json.dumps(entries))

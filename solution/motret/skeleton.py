@@ -255,3 +255,16 @@ def join_columns(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     frames, persons = positions.shape[:2]
     body = np.concatenate([positions.reshape(frames, persons, -1), rotations.reshape(frames, persons, -1)], axis=-1)
     return body.reshape(frames, -1)
+
+
+def forward_kinematics(bones: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
+    """Joint positions (T, 22, 3) in metres: p_joint = p_parent + bones_joint @ offset_joint.
+
+    bones: (T, 22, 3, 3) orientation in the room of the bone that leads to each joint; offsets:
+    (22, 3) metres from the parent at rest; pelvis: (T, 3) metres.
+    """
+    positions = np.empty(bones.shape[:-1])
+    positions[:, 0] = pelvis
+    for joint, parent in list(enumerate(PARENTS))[1:]:
+        positions[:, joint] = positions[:, parent] + bones[:, joint] @ offsets[joint]
+    return positions

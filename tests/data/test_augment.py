@@ -22,7 +22,6 @@ from motret.models import text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.skeleton import MIRROR, OTHER_SIDE, PARTS
 from motret.training import context, objective
-from motret.utils import logs
 
 FLIP = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
 COLUMNS = features.feature_columns(2)
@@ -178,7 +177,6 @@ def test_a_motion_of_which_one_text_cannot_be_mirrored_is_never_mirrored(monkeyp
     assert {int(row): bool(turned) for batch in made for row, turned in zip(batch.train_idx, batch.mirrored, strict=True)} == {
         row: row < 19 for row in range(20)
     }
-    logs.show_logs()
     monkeypatch.setattr(rotations, "find_convention_in_files", lambda *asked: CONTIGUOUS)
     parts = [dict.fromkeys(PARTS) | {"torso": "leans rigth" if row == 3 else "leans right"} for row in range(20)]
     for given, left_out in ((None, {19}), (parts, {3, 19})):

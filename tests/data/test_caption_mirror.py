@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from motret.data import caption_mirror, captions
+from motret.data import caption_mirror, captions, side_words
 from motret.data.parts import part_texts
 from motret.formats import gar
 from motret.skeleton import PARTS
@@ -151,10 +151,10 @@ def _keeps_a_side(caption: str, mirrored: str) -> bool:
 def test_the_work_grows_with_the_text_and_no_faster() -> None:
     def looked_at(count: int) -> int:
         seen = []
-        real = caption_mirror._sense
+        real = side_words.meaning_of
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                caption_mirror, "_sense", lambda word, context: seen.append(len(context.before + context.after)) or real(word, context)
+                side_words, "meaning_of", lambda word, context: seen.append(len(context.before + context.after)) or real(word, context)
             )
             caption_mirror.mirror_caption.__wrapped__("the left foot and " * count)
         return sum(seen)

@@ -21,17 +21,17 @@ from motret.synthetic.motion import (
     Act,
     Drive,
     act_out,
-    humps,
-    modulate,
     draw_scene,
     drive_actor,
     duration,
     ease,
+    humps,
+    modulate,
     perform,
-    turn_and_move,
     plateau,
     pose,
     rotation_matrices,
+    turn_and_move,
 )
 
 FPS = 30

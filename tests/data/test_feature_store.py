@@ -20,7 +20,7 @@ from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
 from motret.errors import DataError
 from motret.formats import motion_files
-from motret.utils import files, logs
+from motret.utils import files
 
 IDS = ("00001", "00002", "00003", "00004", "00005")
 SETTINGS = FeatureConfig()
@@ -386,7 +386,6 @@ def test_a_bad_candidate_is_fatal_under_strict(root: Path, how: str) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_bad_candidate_is_repaired_or_has_no_row(root: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.show_logs()
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     whole = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
     assert "candidate motions" not in capsys.readouterr().out
@@ -425,7 +424,6 @@ def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_candidate_that_is_a_link_to_nothing_has_no_row(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.show_logs()
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     lost = folder / "1" / "motion_2.npy"
     lost.unlink()

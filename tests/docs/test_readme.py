@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from motret.config import base, cli, presets, scripts, training
-from motret.pipeline.plan import PLANNED, make_plan
+from motret.pipeline.plan import PLAN_FLAGS, make_plan
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -80,6 +80,19 @@ def variants_added_by(page: Path) -> dict[str, dict]:
     return ast.literal_eval(f"{{{' '.join(entries)}}}")
 
 
+def flags_added_by(page: Path) -> set[str]:
+    """Settings that the example of a page defines."""
+    code = "\n".join(code_blocks(page, "python"))
+    return set(re.findall(r"^    (\w+): \w+ = ", code, re.M))
+
+
+def without_flags(args: list[str], names: set[str]) -> list[str]:
+    """The arguments without these flags and the value of each."""
+    flags = {f"--{name}" for name in names}
+    pairs = zip(["", *args], args, strict=False)
+    return [arg for before, arg in pairs if arg not in flags and before not in flags]
+
+
 def case(page: Path, words: list[str]) -> Any:
     return pytest.param(page, words, id=f"{page_name(page)}: {' '.join(words)}")
 
@@ -91,7 +104,7 @@ def test_a_command_of_the_pages_is_understood(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    script, args = Path(words[1]), words[2:]
+    script, args = Path(words[1]), without_flags(words[2:], flags_added_by(page))
     assert (ROOT / script).is_file()
     for name, values in variants_added_by(page).items():
         monkeypatch.setitem(presets.VARIANTS, name, values)
@@ -120,7 +133,7 @@ def known_flags() -> set[str]:
     kinds = [*CONFIGS.values(), *VALIDATE.values(), scripts.TuneConfig, training.TrainConfig]
     names = set().union(*(base.flag_defaults(kind) for kind in kinds))
     names |= {f"no_{name}" for name in names}
-    return names | PLANNED | {"dry_run", "help", "install_browser"}
+    return names | PLAN_FLAGS | {"dry_run", "help", "install_browser"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -128,12 +141,6 @@ def test_every_flag_that_a_page_names_exists(page: Path) -> None:
     ours = [code for code in inline_code(page) if not code.startswith(("pip ", "kaggle ", "git "))]
     flags = {flag for code in ours for flag in re.findall(r"(?<![\w-])--(\w+)", code)}
     assert flags <= known_flags() | flags_added_by(page)
-
-
-def flags_added_by(page: Path) -> set[str]:
-    """Settings that the example of a page defines."""
-    code = "\n".join(code_blocks(page, "python"))
-    return set(re.findall(r"^    (\w+): \w+ = ", code, re.M))
 
 
 def anchors(page: Path) -> set[str]:
@@ -214,4 +221,4 @@ def test_the_readme_fits_two_screens_and_links_every_page() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 110
     linked = text + (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    assert not [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in linked]
+    assert not [page.name for page in (ROOT / "docs").glob("*.md") if page.stem not in linked]

@@ -1,4 +1,4 @@
-"""What the scores say, each against a plain twin."""
+"""Scores of rankings, each against a plain twin."""
 
 import itertools
 
@@ -21,7 +21,9 @@ def readme_score(ranks, top=10):
 def test_a_submission_scores_what_the_readme_formula_says():
     truth = {"1": 5, "2": 7, "3": 1}
     ranked = {"1": (5, *range(10, 19)), "2": (1, 2, 7, *range(20, 27)), "3": tuple(range(2, 12))}
-    assert metrics.submission_scores(ranked, truth).mean() == pytest.approx(readme_score([0, 2, 10]))
+    assert metrics.submission_scores(ranked, truth).mean() == pytest.approx(
+        readme_score([0, 2, 10])
+    )
     assert metrics.recall_at(ranked, truth)[:3] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
 
 
@@ -63,41 +65,51 @@ def test_nan_never_wins():
     assert scores[4] == 1
 
 
-@pytest.mark.parametrize("block", [1, 7, 30, 512])
-def test_counting_in_blocks_is_counting_in_the_whole_matrix(block, monkeypatch):
-    """Whole numbers, so that products are exact and many similarities are equal; one query says NaN."""
-    monkeypatch.setattr(metrics, "CHUNK_SIZE", block)
+@pytest.mark.parametrize("chunk_size", [1, 7, 30, 512])
+def test_counting_in_chunks_is_counting_in_the_whole_matrix(chunk_size, monkeypatch):
+    """Whole numbers, so that products are exact and many are equal; one query is NaN."""
+    monkeypatch.setattr(metrics, "CHUNK_SIZE", chunk_size)
     rng = np.random.default_rng(0)
-    gallery, query = rng.integers(-2, 3, (12, 4)).astype(np.float32), rng.integers(-2, 3, (30, 4)).astype(np.float32)
+    gallery, query = (
+        rng.integers(-2, 3, (12, 4)).astype(np.float32),
+        rng.integers(-2, 3, (30, 4)).astype(np.float32),
+    )
     right = rng.integers(0, 12, 30)
     query[17, 2] = np.nan
     whole = metrics.count_better(query @ gallery.T, right)
     assert whole[1].any() and whole[0][17] == 11
-    for found, wanted in zip(metrics.count_better_chunked(query, gallery, right), whole, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for counts, expected in zip(
+        metrics.count_better_chunked(query, gallery, right), whole, strict=True
+    ):
+        np.testing.assert_array_equal(counts, expected)
 
 
-def dense_foreign(sim_qn, motion_idx):
-    """Captions of others above the best of a motion's own, ties half, motion by motion in the whole matrix."""
-    found = []
+def dense_motion_ranks(sim_qn, motion_idx):
+    """Ranks of each motion's best caption, ties half, motion by motion in the whole matrix."""
+    ranks = []
     for motion in range(sim_qn.shape[1]):
-        own, others = sim_qn[motion_idx == motion, motion], sim_qn[motion_idx != motion, motion]
-        best = np.nanmax(own, initial=-np.inf)
-        found.append((~(others <= best)).sum() + (others == best).sum() / 2)
-    return np.array(found)
+        right, others = sim_qn[motion_idx == motion, motion], sim_qn[motion_idx != motion, motion]
+        best = np.nanmax(right, initial=-np.inf)
+        ranks.append((~(others <= best)).sum() + (others == best).sum() / 2)
+    return np.array(ranks)
 
 
-@pytest.mark.parametrize("block", [1, 5, 12, 512])
-def test_the_other_direction_in_blocks_is_that_of_the_whole_matrix(block, monkeypatch):
-    """Whole numbers, so that products are exact and many are equal; a caption and a motion say NaN; captions in no order."""
-    monkeypatch.setattr(metrics, "CHUNK_SIZE", block)
+@pytest.mark.parametrize("chunk_size", [1, 5, 12, 512])
+def test_the_other_direction_in_chunks_is_that_of_the_whole_matrix(chunk_size, monkeypatch):
+    """Whole numbers, so that products are exact and many are equal; a caption and a motion are NaN;
+    captions in no order.
+    """
+    monkeypatch.setattr(metrics, "CHUNK_SIZE", chunk_size)
     rng = np.random.default_rng(0)
-    motion, text = rng.integers(-2, 3, (12, 4)).astype(np.float32), rng.integers(-2, 3, (30, 4)).astype(np.float32)
+    motion, text = (
+        rng.integers(-2, 3, (12, 4)).astype(np.float32),
+        rng.integers(-2, 3, (30, 4)).astype(np.float32),
+    )
     motion_idx = rng.permutation(np.concatenate([np.arange(12), rng.integers(0, 12, 18)]))
     text[17, 2], motion[3, 0] = np.nan, np.nan
-    wanted = dense_foreign(text @ motion.T, motion_idx)
-    assert (wanted % 1 > 0).any() and wanted[3] == (motion_idx != 3).sum()
-    np.testing.assert_array_equal(metrics.motion_to_text_ranks(text, motion, motion_idx), wanted)
+    expected = dense_motion_ranks(text @ motion.T, motion_idx)
+    assert (expected % 1 > 0).any() and expected[3] == (motion_idx != 3).sum()
+    np.testing.assert_array_equal(metrics.motion_to_text_ranks(text, motion, motion_idx), expected)
 
 
 @pytest.mark.parametrize("levels", [3, 1000])
@@ -142,31 +154,39 @@ def test_recalls_in_both_directions_against_brute_force():
     rng = np.random.default_rng(2)
     motion_idx = np.array([0, 0, 1, 2, 2, 2, 3])
     sim = rng.normal(size=(7, 4))
-    foreign = metrics.motion_to_text_ranks(sim, np.eye(4), motion_idx)
-    table = metrics.retrieval_table(*metrics.count_better(sim, motion_idx), foreign)
+    motion_ranks = metrics.motion_to_text_ranks(sim, np.eye(4), motion_idx)
+    table = metrics.retrieval_table(*metrics.count_better(sim, motion_idx), motion_ranks)
     forward = np.array([list(np.argsort(-sim[q])).index(motion_idx[q]) for q in range(7)])
     assert table["text_to_motion"] == pytest.approx(metrics.recalls(forward))
     backward = []
     for motion in range(4):
         order = np.argsort(-sim[:, motion])
-        first = next(place for place, caption in enumerate(order) if motion_idx[caption] == motion)
-        backward.append(first)  # captions above the best own one are all foreign
+        first = next(rank for rank, caption in enumerate(order) if motion_idx[caption] == motion)
+        backward.append(first)  # captions above the motion's best one are all of others
     assert table["motion_to_text"] == pytest.approx(metrics.recalls(np.array(backward)))
-    assert metrics.recalls(np.array([0, 1, 5, 20])) == {"R@1": 0.25, "R@5": 0.5, "R@10": 0.75, "MeanR": 7.5, "MedR": 4.0}
+    assert metrics.recalls(np.array([0, 1, 5, 20])) == {
+        "R@1": 0.25,
+        "R@5": 0.5,
+        "R@10": 0.75,
+        "MeanR": 7.5,
+        "MedR": 4.0,
+    }
 
 
 def test_expected_recall_is_the_mean_over_all_pools():
     gallery, pool, top = 7, 4, 3
     better, tied = np.array([0, 2, 1, 5]), np.array([0, 0, 2, 1])
-    found = metrics.expected_recall(better, tied, gallery, pool, top)
+    recall = metrics.expected_recall(better, tied, gallery, pool, top)
     for query, (above, equal) in enumerate(zip(better, tied, strict=True)):
         for k in range(1, top + 1):
             hits = [
                 sum(other < beaters for other in others) < k
-                for beaters in range(above, above + equal + 1)  # each place among those tied is as likely
+                for beaters in range(
+                    above, above + equal + 1
+                )  # each rank among those tied is as likely
                 for others in itertools.combinations(range(gallery - 1), pool - 1)
             ]
-            assert found[query, k - 1] == pytest.approx(np.mean(hits))
+            assert recall[query, k - 1] == pytest.approx(np.mean(hits))
 
 
 def test_the_expected_score_weighs_the_expected_recalls():

@@ -1,11 +1,11 @@
-"""Part descriptions are read in whatever form they come, written for people, and found in captions only where they are."""
+"""Part descriptions are read in whatever form they come, written for people, and found in captions
+only where they are."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from motret.data.parts import caption_parts
 from motret.errors import DataError
 from motret.formats import gar
 from motret.skeleton import PARTS
@@ -29,7 +29,7 @@ def note(texts: gar.PartTexts) -> str:
     return texts.notes[0]
 
 
-def test_a_list_and_an_object_by_id_say_the_same(tmp_path: Path) -> None:
+def test_a_list_and_an_object_by_id_are_read_alike(tmp_path: Path) -> None:
     rows = [entry("00001"), entry("00002", torso="undefined")]
     by_id = {row["id"]: {key: row[key] for key in ("caption", "part_descriptions")} for row in rows}
     texts = read(tmp_path, rows)
@@ -50,15 +50,20 @@ def test_without_a_width_the_widest_id_of_the_file_sets_it(tmp_path: Path) -> No
     assert list(read(tmp_path, [entry(1), entry("0012")], None).parts) == ["0001", "0012"]
 
 
-@pytest.mark.parametrize("value", ["undefined", "Undefined", " UNDEFINED. ", "undefined .", "", "  ", "."])
+@pytest.mark.parametrize(
+    "value", ["undefined", "Undefined", " UNDEFINED. ", "undefined .", "", "  ", "."]
+)
 def test_undefined_and_empty_are_no_text_and_nothing_odd(tmp_path: Path, value: str) -> None:
     texts = read(tmp_path, [entry(left_arm=value)])
     assert texts.parts["00001"]["left_arm"] is None
     assert texts.notes == ()
 
 
-def test_text_that_speaks_of_undefined_things_stays(tmp_path: Path) -> None:
-    assert read(tmp_path, [entry(torso="Twisting and\n turning,  undefined")]).parts["00001"]["torso"] == "Twisting and turning, undefined"
+def test_text_that_mentions_undefined_things_stays(tmp_path: Path) -> None:
+    assert (
+        read(tmp_path, [entry(torso="Twisting and\n turning,  undefined")]).parts["00001"]["torso"]
+        == "Twisting and turning, undefined"
+    )
 
 
 @pytest.mark.parametrize("value", [None, 3, 1.5, True, ["raises"], {"text": "raises"}])
@@ -73,9 +78,11 @@ def test_a_missing_part_is_undefined(tmp_path: Path) -> None:
     assert texts.parts["00001"] == dict.fromkeys(PARTS) | {"torso": "bends"}
 
 
-@pytest.mark.parametrize("given", [None, "raises", ["raises"]])
-def test_an_entry_without_part_descriptions_has_none_and_is_counted(tmp_path: Path, given: object) -> None:
-    texts = read(tmp_path, [{"id": 1, "caption": "x", "part_descriptions": given}])
+@pytest.mark.parametrize("content", [None, "raises", ["raises"]])
+def test_an_entry_without_part_descriptions_has_none_and_is_counted(
+    tmp_path: Path, content: object
+) -> None:
+    texts = read(tmp_path, [{"id": 1, "caption": "x", "part_descriptions": content}])
     assert texts.parts["00001"] == dict.fromkeys(PARTS)
     assert note(texts).startswith("1 entries without part descriptions")
 
@@ -88,7 +95,9 @@ def test_a_part_is_known_by_its_words(tmp_path: Path, name: str) -> None:
 
 
 def test_one_part_written_in_two_ways_has_the_first_text(tmp_path: Path) -> None:
-    texts = read(tmp_path, [{"id": 1, "part_descriptions": {"right arm": "waves", "right_arm": "hangs"}}])
+    texts = read(
+        tmp_path, [{"id": 1, "part_descriptions": {"right arm": "waves", "right_arm": "hangs"}}]
+    )
     assert texts.parts["00001"]["right_arm"] == "waves"
     assert "the first counts: 00001" in note(texts)
 
@@ -96,18 +105,26 @@ def test_one_part_written_in_two_ways_has_the_first_text(tmp_path: Path) -> None
 def test_what_is_unknown_is_ignored_and_counted(tmp_path: Path) -> None:
     texts = read(tmp_path, [entry("2") | {"source": "x", "split": 1}, entry("3", head="nods")])
     assert texts.parts["00003"] == TEXTS
-    assert texts.notes == ("2 unknown keys, ignored: 00002, 00002", "1 unknown parts, ignored: 00003")
+    assert texts.notes == (
+        "2 unknown keys, ignored: 00002, 00002",
+        "1 unknown parts, ignored: 00003",
+    )
 
 
 def test_of_one_id_the_first_entry_counts(tmp_path: Path) -> None:
-    texts = read(tmp_path, [entry("1", torso="first"), entry(1, torso="second"), entry("00001\n", torso="third")])
+    texts = read(
+        tmp_path,
+        [entry("1", torso="first"), entry(1, torso="second"), entry("00001\n", torso="third")],
+    )
     assert texts.parts["00001"]["torso"] == "first"
     assert note(texts) == "2 entries with the id of an earlier one, left out: 00001, 00001"
 
 
 def test_of_one_key_the_first_value_counts(tmp_path: Path) -> None:
     texts = read(
-        tmp_path, '{"1": {"part_descriptions": {"torso": "first", "torso": "again"}}, "1": {"part_descriptions": {"torso": "second"}}}'
+        tmp_path,
+        '{"1": {"part_descriptions": {"torso": "first", "torso": "again"}}, '
+        '"1": {"part_descriptions": {"torso": "second"}}}',
     )
     assert texts.parts["00001"]["torso"] == "first"
     assert note(texts).startswith("2 keys twice")
@@ -116,7 +133,17 @@ def test_of_one_key_the_first_value_counts(tmp_path: Path) -> None:
 def test_entries_that_cannot_be_placed_are_left_out_and_counted(tmp_path: Path) -> None:
     nameless = {"caption": "x", "part_descriptions": TEXTS}
     texts = read(
-        tmp_path, [entry("4"), "text", 5, None, nameless, nameless | {"id": None}, nameless | {"id": " "}, nameless | {"id": True}]
+        tmp_path,
+        [
+            entry("4"),
+            "text",
+            5,
+            None,
+            nameless,
+            nameless | {"id": None},
+            nameless | {"id": " "},
+            nameless | {"id": True},
+        ],
     )
     assert list(texts.parts) == ["00004"]
     assert [line.partition(":")[0] for line in texts.notes] == [
@@ -125,19 +152,23 @@ def test_entries_that_cannot_be_placed_are_left_out_and_counted(tmp_path: Path) 
     ]
 
 
-def test_text_that_no_file_can_hold_is_mended(tmp_path: Path) -> None:
-    text = read(tmp_path, '[{"id": 1, "part_descriptions": {"torso": "bends \\ud800 down"}}]').parts["00001"]["torso"]
+def test_text_that_utf_8_cannot_hold_is_repaired(tmp_path: Path) -> None:
+    text = read(
+        tmp_path, '[{"id": 1, "part_descriptions": {"torso": "bends \\ud800 down"}}]'
+    ).parts["00001"]["torso"]
     assert text == "bends ? down"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", "null", '"x"', "[1, 2]", '{"data": [1]}', "[" * 100_000])
-def test_a_file_without_entries_is_a_fault(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", "3", "null", '"x"', "[1, 2]", '{"data": [1]}', "[" * 100_000]
+)
+def test_a_file_without_entries_is_an_error(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError, match=r"not JSON|no entry") as caught:
         read(tmp_path, content)
     assert caught.value.path == str(tmp_path / "gar_train.json")
 
 
-def test_a_file_that_is_missing_or_no_utf_8_is_a_fault(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_utf_8_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         gar.read_gar(tmp_path / "none.json")
     (tmp_path / "latin.json").write_bytes('[{"id": 1, "caption": "é"}]'.encode("latin-1"))
@@ -151,7 +182,7 @@ def test_what_is_written_is_read_again_and_can_be_edited(tmp_path: Path) -> None
     file = tmp_path / "texts" / "gar.json"
     parts = {"00001": TEXTS | {"left_arm": "lève la main"}, "M2": dict.fromkeys(PARTS)}
     captions = {"00001": "someone waves", "M2": None}
-    gar.write_gar(file, [(name, captions[name], own) for name, own in parts.items()])
+    gar.write_gar(file, [(name, captions[name], texts) for name, texts in parts.items()])
     lines = file.read_text(encoding="utf-8").splitlines()
     assert '   "left_arm": "lève la main",' in lines
     assert lines.count('   "torso": "undefined"') == 1
@@ -172,7 +203,9 @@ def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["gar.json"]
 
 
-@pytest.mark.parametrize(("name", "number"), [("gar_train_full_mistral.json", 4886), ("gar_val_full_mistral.json", 300)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("gar_train_full_mistral.json", 4886), ("gar_val_full_mistral.json", 300)]
+)
 def test_real_files_are_read_without_a_remark(name: str, number: int) -> None:
     if not (REAL / name).is_file():
         pytest.skip("the real files are not here")
@@ -182,50 +215,3 @@ def test_real_files_are_read_without_a_remark(name: str, number: int) -> None:
     values = [value for parts in texts.parts.values() for value in parts.values()]
     assert not any(value.lower() == "undefined" for value in values if value)
     assert 0 < values.count(None) < len(values) / 10
-
-
-# ---- captions
-
-
-@pytest.mark.parametrize(
-    ("caption", "said"),
-    [
-        ("a person raises the right hand.", {"right_arm": "a person raises the right hand"}),
-        ("One kicks with the left leg while the other claps.", {"left_leg": "One kicks with the left leg"}),
-        ("waves the right arm and kicks the left foot", {"right_arm": "waves the right arm", "left_leg": "kicks the left foot"}),
-        (
-            "he lifts both arms, then bends forward",
-            {"right_arm": "he lifts both arms", "left_arm": "he lifts both arms", "torso": "bends forward"},
-        ),
-        ("moves the left arm and leg up and down", dict.fromkeys(("left_arm", "left_leg"), "moves the left arm and leg up and down")),
-        ("shakes the left and right hands", dict.fromkeys(("left_arm", "right_arm"), "shakes the left and right hands")),
-        ("two people clap their hands", dict.fromkeys(("left_arm", "right_arm"), "two people clap their hands")),
-        ("puts hands on the hips", dict.fromkeys(("left_arm", "right_arm"), "puts hands on the hips")),
-        ("jumps with both feet", dict.fromkeys(("left_leg", "right_leg"), "jumps with both feet")),
-        ("raises the right hand, lowers the right hand", {"right_arm": "raises the right hand, lowers the right hand"}),
-        ("hops on the LEFT leg", {"left_leg": "hops on the LEFT leg"}),
-        ("turns around to the left", {"torso": "turns around to the left"}),
-        ("twists the upper body", {"torso": "twists the upper body"}),
-        ("raises the right hand above the head", {"right_arm": "raises the right hand above the head"}),
-        ("brings the right elbow to the left knee", {"right_arm": "brings the right elbow to the left knee"}),
-        ("walks backwards, arms swinging", dict.fromkeys(("left_arm", "right_arm"), "arms swinging")),
-        ("lift their right arms", {"right_arm": "lift their right arms"}),
-        ("lift the left arms", {"left_arm": "lift the left arms"}),
-        ("raises the left-hand", {"left_arm": "raises the left-hand"}),
-    ],
-)
-def test_a_caption_that_names_a_part_gives_its_clause(caption: str, said: dict[str, str]) -> None:
-    assert caption_parts.parts_from_caption(caption) == dict.fromkeys(PARTS) | said
-
-
-@pytest.mark.parametrize(
-    "caption",
-    [
-        "starts to run right away", "stands upright", "she left the room", "someone left, hand in hand with a friend", "waves a hand",
-        "steps to the right hand side", "walks on the left-hand side", "walks to the left", "one person hands the other a bottle",
-        "stands two feet away", "walks on foot", "wipes a waist high surface", "handles a charm in the alarming farmhouse",
-        "the brightest", "kneels", "both people walk", "", "...",
-    ],
-)  # fmt: skip
-def test_words_that_only_look_like_a_part_name_none(caption: str) -> None:
-    assert caption_parts.parts_from_caption(caption) == dict.fromkeys(PARTS)

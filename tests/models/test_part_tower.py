@@ -270,7 +270,7 @@ def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
     write_gar(folder, [{"id": 77, "part_descriptions": {"torso": "bends"}}])
     with pytest.raises(
         DataError,
-        match=r"gar_train\.json: no part of any training motion is described \(mend its ids",
+        match=r"gar_train\.json: no part of any training motion is described \(correct its ids",
     ):
         part_texts.load_part_texts(chosen(folder), data)
     with pytest.raises(DataError, match=r"gar_train\.json"):
@@ -290,7 +290,7 @@ def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_ru
         lower = told_of(own_challenge, 30.0)
         assert any("above the head" in str(own) for own in first) and not any("above the head" in str(own) for own in lower)
     with monkeypatch.context() as patch:
-        patch.setitem(phrases.SWING, "up", 9.0)
+        patch.setitem(phrases.MIN_AMPLITUDE, "up", 9.0)
         assert told_of(own_challenge, 30.0) not in (first, lower)
     monkeypatch.setattr(describer, "describe_training", None)  # nobody is asked again
     assert told_of(own_challenge, 30.0) == first and told_of(own_challenge, 15.0) == slower

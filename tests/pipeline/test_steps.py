@@ -8,14 +8,18 @@ import pytest
 from motret.config import base
 from motret.pipeline import steps
 from motret.pipeline.steps import Step
+from motret.utils import logs
 
 
 @pytest.fixture(autouse=True)
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of two scripts: one that adds its argument to a file, one that fails."""
+    logs.show_logs()
     folder = tmp_path / "solution"
     folder.mkdir()
-    (folder / "note.py").write_text("import sys\nopen('notes', 'a').write(sys.argv[1])\nprint('noted', sys.argv[1])\n")
+    (folder / "note.py").write_text(
+        "import sys\nopen('notes', 'a').write(sys.argv[1])\nprint('noted', sys.argv[1])\n"
+    )
     (folder / "fail.py").write_text("import sys\nsys.exit('error: no')\n")
     monkeypatch.setattr(base, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -35,9 +39,11 @@ def notes(repository: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-def test_steps_run_in_order_and_the_first_that_fails_ends_them(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_steps_run_in_order_and_the_first_that_fails_ends_them(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     finished = []
-    assert steps.run_steps([note("a"), note("b")], after=finished.append) == steps.StepResult(0)
+    assert steps.run_steps([note("a"), note("b")], on_done=finished.append) == steps.StepsResult(0)
     assert notes(repository) == "ab" and [step.args for step in finished] == [("a",), ("b",)]
     assert steps.run_steps([note("c"), fail(), note("d")]).code == 1
     assert notes(repository) == "abc"
@@ -47,12 +53,17 @@ def test_steps_run_in_order_and_the_first_that_fails_ends_them(repository: Path,
 
 def test_the_failure_of_an_optional_step_ends_nothing(repository: Path) -> None:
     broken = fail(optional=True)
-    assert steps.run_steps([broken, note("a")]) == steps.StepResult(0, (broken,)) and notes(repository) == "a"
+    assert (
+        steps.run_steps([broken, note("a")]) == steps.StepsResult(0, (broken,))
+        and notes(repository) == "a"
+    )
 
 
-def test_chains_run_side_by_side_each_line_with_its_name(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_chains_run_in_parallel_each_line_with_its_name(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     chained = [note("a", "one"), note("b", "one"), note("c", "other")]
-    assert steps.run_steps([note("x"), *chained, note("y")], side_by_side=2).code == 0
+    assert steps.run_steps([note("x"), *chained, note("y")], n_parallel=2).code == 0
     written = notes(repository)
     assert written[0] == "x" and written[-1] == "y" and sorted(written[1:-1]) == ["a", "b", "c"]
     assert written.index("a") < written.index("b")
@@ -62,28 +73,38 @@ def test_chains_run_side_by_side_each_line_with_its_name(repository: Path, capfd
     assert any(line.startswith("2 of one, other at a time") for line in lines)
 
 
-def test_a_chain_that_fails_keeps_what_comes_after_from_beginning(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_step_starts_after_a_chain_has_failed(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     chained = [fail(chain="one"), note("a", "one")]
-    assert steps.run_steps([*chained, fail(chain="other"), note("y")], side_by_side=2).code == 1
+    assert steps.run_steps([*chained, fail(chain="other"), note("y")], n_parallel=2).code == 1
     assert notes(repository) == "" and "one   | error: no" in capfd.readouterr().out
 
 
-def test_one_chain_alone_runs_as_steps_do(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert steps.run_steps([note("a", "one"), note("b", "one")], side_by_side=2).code == 0
+def test_one_chain_alone_runs_as_steps_do(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert steps.run_steps([note("a", "one"), note("b", "one")], n_parallel=2).code == 0
     assert notes(repository) == "ab" and " | " not in capfd.readouterr().out
 
 
-def test_a_step_side_by_side_has_its_share_of_the_threads(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (repository / "solution" / "note.py").write_text("import os\nopen('notes', 'a').write(os.environ['OMP_NUM_THREADS'])\n")
-    monkeypatch.setattr(steps, "effective_processes", lambda: 6)
+def test_a_parallel_step_has_its_share_of_the_threads(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "solution" / "note.py").write_text(
+        "import os\nopen('notes', 'a').write(os.environ['OMP_NUM_THREADS'])\n"
+    )
+    monkeypatch.setattr(steps, "available_cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert steps.run_steps([note("a", "one"), note("b", "other")], side_by_side=6).code == 0
+    assert steps.run_steps([note("a", "one"), note("b", "other")], n_parallel=6).code == 0
     assert notes(repository) == "33"
 
 
-def test_a_command_names_the_interpreter_as_one_would_type_it(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
-    monkeypatch.setattr(steps.shutil, "which", lambda name: sys.executable)
+def test_a_command_names_the_interpreter_as_one_would_type_it(
+    monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    monkeypatch.setattr(steps.shutil, "which", lambda _: sys.executable)
     assert note("a").command() == "python solution/note.py a"
-    monkeypatch.setattr(steps.shutil, "which", lambda name: None)
+    monkeypatch.setattr(steps.shutil, "which", lambda _: None)
     monkeypatch.setattr(sys, "executable", str(repository / ".venv" / "bin" / "python"))
     assert note("a b").command() == ".venv/bin/python solution/note.py 'a b'"

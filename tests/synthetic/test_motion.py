@@ -33,7 +33,7 @@ def test_forward_kinematics_bends_the_knee_backwards_and_leaves_the_rest() -> No
     bent[0, JOINT["left_knee"]] = motion.rotation_matrices(np.radians([90.0, 0.0, 0.0]))
     pelvis = np.array([[1.0, 2.0, 3.0]])
     rest, knee = (
-        motion.forward_kinematics(rotations, motion.REST_OFFSETS, pelvis)[0]
+        motion.pose_joints(rotations, motion.REST_OFFSETS, pelvis)[0]
         for rotations in (straight, bent)
     )
     np.testing.assert_allclose(
@@ -67,7 +67,7 @@ def test_stored_rotations_give_the_stored_positions(generated: Path) -> None:
             np.testing.assert_allclose(np.stack(rebuilt, axis=1), p, atol=1e-4)
             all_local = np.concatenate([pelvis[:, None], local[:, person]], axis=1)
             np.testing.assert_allclose(
-                motion.forward_kinematics(all_local, np.array(bones), p[:, 0]), p, atol=1e-4
+                motion.pose_joints(all_local, np.array(bones), p[:, 0]), p, atol=1e-4
             )
 
 
@@ -151,7 +151,7 @@ def test_mirroring_swaps_the_sides_and_twice_changes_nothing() -> None:
     assert np.array_equal(motion.mirror_angles(motion.mirror_angles(angles)), angles)
     pelvis = np.zeros((4, 3))
     body, mirrored = (
-        motion.forward_kinematics(motion.rotation_matrices(a), motion.REST_OFFSETS, pelvis)
+        motion.pose_joints(motion.rotation_matrices(a), motion.REST_OFFSETS, pelvis)
         for a in (angles, motion.mirror_angles(angles))
     )
     np.testing.assert_allclose(mirrored, body[:, MIRROR] * (-1, 1, 1), atol=1e-12)

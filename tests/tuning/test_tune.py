@@ -520,10 +520,10 @@ def test_a_storage_that_cannot_be_had_is_a_fault_of_its_flag(tmp_path, capsys):
 
 
 def test_flags_of_training_go_through_and_the_preset_gives_the_rest(monkeypatch):
-    asked, rest = cli.parse_tune(["sgar", "holistic", "--preset", "fast", "--lr", "3e-4", "--max-minutes=2", "--no_learn_tau"], None)
+    asked, flags = cli.parse_tune(["sgar", "holistic", "--preset", "fast", "--lr", "3e-4", "--max-minutes=2", "--no_learn_tau"], None)
     assert asked.variants == ("sgar", "holistic") and asked.max_minutes == 2
     assert asked.trials == presets.PRESETS["fast"].tuning["trials"]
-    config, sources = cli.parse_train(["sgar", *rest], None)
+    config, sources = cli.train_settings({"variant": "sgar"} | flags)
     assert (config.preset, config.optim.lr, config.loss.learn_tau, config.fit.max_minutes) == ("fast", 3e-4, False, None)
     assert {name for name, source in sources.items() if source == "flag"} == {"preset", "lr", "learn_tau"}
 
@@ -581,7 +581,7 @@ def test_some_settings_alone_are_searched_where_they_are_named():
 
 def test_the_fast_preset_searches_temperature_and_learning_rates():
     asked, flags = cli.parse_tune(["holistic", "--preset", "fast"], None)
-    assert asked.search == "tau,lr,head_lr_mult" and asked.trials >= 8 and flags == ["--preset", "fast"]
+    assert asked.search == "tau,lr,head_lr_mult" and asked.trials >= 8 and flags == {"preset": "fast"}
 
 
 def test_what_means_nothing_to_a_configuration_is_not_searched():

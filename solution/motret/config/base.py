@@ -1,5 +1,7 @@
-"""config.base."""
+"""What every group of settings needs: default paths, checks, and groups taken apart and built
+again."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -10,15 +12,16 @@ from typing import Any, Literal
 from motret.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-"""The repository: paths in SETTINGS.json are relative to it, paths in flags to the current folder."""
-
+"""The repository. Paths in SETTINGS.json are relative to it, paths in flags to the current
+folder."""
 
 FORMER_NAMES = {
     "joint_layers": "cross_person_layers",
     "save_halves": "save_towers",
     "rival": "baseline_command",
 }
-"""Settings by the names they had before, which flags and the files of earlier runs may still use."""
+"""Former name of a setting -> its name. Flags and the files of earlier runs may still use the
+former names."""
 
 FORMER_MOTION_TOWERS = {
     "motret.motion:MotionTransformer": "transformer",
@@ -28,49 +31,53 @@ FORMER_MOTION_TOWERS = {
     "motret.models.part_tower:PartTransformer": "part",
     "motret.models.frame_tower:FrameTransformer": "frame",
 }
-"""Motion towers by the names they had before, which flags and the files of earlier runs may still
-use."""
+"""Former name of a motion tower -> its name, as for settings."""
 
 WRITTEN_FOLDERS = ("work_dir", "folds_dir", "out_dir", "submissions_dir")
 """Names of the folders that scripts write to."""
 
 
 def relative_path(path: Path) -> Path:
-    """A path as one would type it: relative to the current folder where it lies in it."""
+    """A path as one would type it: relative to the current folder where it is inside that
+    folder."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def default_path(name: str) -> Path:
     """A path that SETTINGS.json lists."""
-    return relative_path(ROOT / json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))[name])
+    settings = json.loads((ROOT / "SETTINGS.json").read_text(encoding="utf-8"))
+    return relative_path(ROOT / settings[name])
 
 
 def sample_dir() -> Path:
-    """Where the generated challenge is."""
+    """The folder of the generated challenge."""
     return default_path("work_dir") / "sample"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where things are, and how raw motions are read."""
+    """Folders, and how raw motions are read."""
 
     data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
-    """The competition's data: motions/, texts/, train.txt, test/; or split_joints/ and texts/gar_train.json."""
+    """The competition's data: motions/, texts/, train.txt and test/; or split_joints/ and
+    texts/gar_train.json."""
     work_dir: Path = field(default_factory=partial(default_path, "work_dir"))
-    """Packed features and text embeddings; may be deleted at any time."""
+    """Cache of packed features and text embeddings. It can be deleted at any time."""
     folds_dir: Path = field(default_factory=partial(default_path, "folds_dir"))
-    """Where folds.csv and folds.json are."""
+    """Folder of folds.csv and folds.json."""
     id_width: int | None = None
-    """Digits of numeric ids; read off the file names unless given."""
+    """Digits of numeric motion ids. By default read from the file names."""
     fps: float = 30.0
-    """Frames a second of the raw motions."""
+    """Frames per second of the raw motions."""
     min_frames: int = 6
-    """Shorter motions are left out of the training; in the test their last frame is held."""
+    """Shortest motion. Shorter ones are left out of the training; in the test their last frame is
+    repeated."""
     rotations: bool = True
-    """Whether joint rotations are among the features."""
+    """Include joint rotations in the features."""
     strict: bool = False
-    """Stop at the first fault in a file instead of leaving it out of the training, or repairing it or ranking it last in the test."""
+    """Stop at the first broken file. Otherwise a broken training motion is left out, and a broken
+    candidate of the test is repaired or ranked last."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "min_frames")
@@ -82,22 +89,24 @@ class MachineConfig:
     """What to run on."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU where there is one."""
+    """Device that computes. auto: a GPU if there is one."""
     seed: int = 0
-    """Every random choice follows from it, but for the folds (--fold_seed)."""
+    """Seed of everything random except the folds, which have --fold_seed."""
     jobs: int = -1
-    """Threads that pack motions, and processes that derive part texts from them; -1: one per core."""
+    """Threads that pack motions, and processes that derive part texts from motions. -1: one per
+    core."""
     debug: bool = False
     """Show the traceback of an error."""
 
     def __post_init__(self) -> None:
         check_process_count(self, "jobs")
         if not 0 <= self.seed < 2**32:
-            raise ConfigError("--seed", f"is {self.seed}", "give a whole number from 0 to 4294967295")
+            fix = "give a whole number from 0 to 4294967295"
+            raise ConfigError("--seed", f"is {self.seed}", fix)
 
 
 def flatten(config: Any) -> dict[str, Any]:
-    """Field name -> value of a settings object, groups opened. Names are unique over the groups."""
+    """Field name -> value of a config object, groups opened. Names are unique over the groups."""
     values: dict[str, Any] = {}
     for item in fields(config):
         value = getattr(config, item.name)
@@ -106,28 +115,31 @@ def flatten(config: Any) -> dict[str, Any]:
 
 
 def build_config(kind: type, values: Mapping[str, Any]) -> Any:
-    """A settings object of this kind with the values named; the others keep their defaults."""
-    blank = {item.name: _default_of(item) for item in fields(kind)}
-    given = {}
-    for name, value in blank.items():
-        if is_dataclass(value):
-            given[name] = build_config(type(value), values)
-        elif name in values:
-            given[name] = values[name]
-    return kind(**given)
+    """A config object of this kind with the named values; other fields keep their defaults."""
+    arguments = {}
+    for item in fields(kind):
+        default = field_default(item)
+        if is_dataclass(default):
+            arguments[item.name] = build_config(type(default), values)
+        elif item.name in values:
+            arguments[item.name] = values[item.name]
+    return kind(**arguments)
 
 
-def _default_of(item: Any) -> Any:
-    return item.default_factory() if callable(item.default_factory) else item.default
+def field_default(item: dataclasses.Field[Any]) -> Any:
+    """The default of a dataclass field; MISSING where it has none."""
+    factory = item.default_factory
+    return item.default if factory is dataclasses.MISSING else factory()
 
 
 def flag_defaults(kind: type) -> dict[str, Any]:
-    """Flag name -> default of a kind of settings (MISSING where it has none)."""
-    listed: dict[str, Any] = {}
+    """Flag name -> default of a kind of config, groups opened; MISSING where a flag has none."""
+    defaults: dict[str, Any] = {}
     for item in fields(kind):
-        value = _default_of(item)
-        listed.update(flatten(value) if is_dataclass(value) and not isinstance(value, type) else {item.name: value})
-    return listed
+        default = field_default(item)
+        is_group = is_dataclass(default) and not isinstance(default, type)
+        defaults.update(flatten(default) if is_group else {item.name: default})
+    return defaults
 
 
 def check_at_least(config: Any, low: int, *names: str) -> None:
@@ -138,14 +150,25 @@ def check_at_least(config: Any, low: int, *names: str) -> None:
 
 
 def check_positive(config: Any, *names: str) -> None:
-    """ConfigError where one of these settings is given and not above 0."""
+    """ConfigError where one of these settings is neither None nor above 0."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise ConfigError(f"--{name}", f"is {value:g}", "give a number above 0")
 
 
+def check_fraction(config: Any, *names: str, below_one: bool = False) -> None:
+    """ConfigError where one of these settings is not from 0 to 1; below_one: 1 is refused too."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= 1 or (below_one and value == 1):
+            problem = f"{value} is no fraction" + (" below 1" if below_one else "")
+            fix = f"give a number from 0 to {0.9 if below_one else 1}"
+            raise ConfigError(f"--{name}", problem, fix)
+
+
 def check_process_count(config: Any, name: str) -> None:
     """ConfigError where a number of processes is 0."""
     if getattr(config, name) == 0:
-        raise ConfigError(f"--{name}", "0 processes do nothing", "give 1 or more, or -1 for one per core")
+        fix = "give 1 or more, or -1 for one per core"
+        raise ConfigError(f"--{name}", "0 processes do nothing", fix)

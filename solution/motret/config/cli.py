@@ -1,174 +1,227 @@
-"""The command line: flags into settings, faults into one line, and where each value came from."""
+"""The command line: flags into settings, the source of each value, and errors in one line."""
 
+import contextlib
 import functools
+import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union
+from typing import Annotated, Any, TextIO, TypedDict, TypeVar, Union, get_type_hints
 
 import tyro
 
-from motret.config import base, presets, scripts, training
+from motret.config import base, presets
+from motret.config.scripts import TuneConfig
+from motret.config.training import TrainConfig
 from motret.errors import ConfigError, MotretError
 from motret.utils import logs
 
 ConfigT = TypeVar("ConfigT")
+Args = Sequence[str] | None
+"""Command-line arguments without the script; None: those of this process."""
+
 STOPS_QUIETLY = "MOTRET_STOPS_QUIETLY"
-"""Environment variable of scripts whose caller says that they were stopped."""
+"""Environment variable: set if the caller of a script reports Ctrl-C itself."""
 
 
-def parse(kind: type[ConfigT], argv: Sequence[str] | None, doc: str | None, defaults: dict[str, Any] | None = None) -> ConfigT:
-    """Settings of this kind from flags (snake_case, dashes accepted) over `defaults`. `--help` and wrong flags exit as tyro does (0, 2)."""
-    args = list(sys.argv[1:] if argv is None else argv)
+def parse(
+    kind: type[ConfigT], argv: Args, doc: str | None, defaults: Mapping[str, Any] | None = None
+) -> ConfigT:
+    """Settings of this kind from flags over `defaults`. Dashes in flags count as underscores.
+
+    `--help` exits with 0, a wrong flag with 2, as tyro does.
+    """
     over = {"default": base.build_config(kind, defaults)} if defaults else {}
-    return tyro.cli(kind, args=args, description=doc, use_underscores=True, **over)
+    config: ConfigT = _tyro(kind, arguments(argv), description=doc, **over)
+    return config
 
 
-def parse_one_of(kinds: dict[str, type], argv: Sequence[str] | None, doc: str | None) -> Any:
-    """Settings of the kind that the first argument names; dashes and underscores in the name are the same."""
-    args = list(sys.argv[1:] if argv is None else argv)
+def parse_one_of(kinds: Mapping[str, type], argv: Args, doc: str | None) -> Any:
+    """Settings of the kind that the first argument names; `make-batches` is `make_batches`."""
+    args = arguments(argv)
     if args and (name := args[0].replace("-", "_")) in kinds:
-        return tyro.cli(kinds[name], args=args[1:], prog=f"{Path(sys.argv[0]).name} {name}", use_underscores=True)
-    choice = Union[*(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())]
-    return tyro.cli(choice, args=args, description=doc, use_underscores=True)
+        prog = f"{Path(sys.argv[0]).name} {name}"
+        return _tyro(kinds[name], args[1:], prog=prog)
+    named = (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in kinds.items())
+    return _tyro(Union[*named], args, description=doc)
 
 
 def parse_train(
-    argv: Sequence[str] | None, doc: str | None, tuned: dict[str, Any] | None = None, tuned_source: str = "tuned"
-) -> tuple[training.TrainConfig, dict[str, str]]:
-    """Training settings and the source of each: flag > tuned > preset > variant > default.
+    argv: Args,
+    doc: str | None,
+    tuned: Mapping[str, Any] | None = None,
+    tuned_source: str = "tuned",
+) -> tuple[TrainConfig, dict[str, str]]:
+    """Settings of train.py and the source of each: flag > tuned > preset > variant > default.
 
-    Without a variant --use_gar means sgar, and --amp without a value is on, as in the SGAR description's own commands.
+    As in the SGAR description's commands, --use_gar without a variant means sgar, and --amp without
+    a value is on.
     """
-    args = _expand_bare_amp(sys.argv[1:] if argv is None else argv)
-    known = base.flag_defaults(training.TrainConfig)
-    plain = "sgar" if any(arg.replace("-", "_") == "__use_gar" for arg in args) else known["variant"]
-    variant = next((arg for arg in positional_words(args, known) if arg in presets.VARIANTS), plain)
+    args = _expand_bare_amp(arguments(argv))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            flags, _ = _given_flags(args, _flag_types(TrainConfig))
+    except SystemExit:  # `parse`, below, reports the wrong value with the help of its flag
+        flags = {}
+    values, sources = _layer_settings(flags, tuned or {}, tuned_source)
+    doc = f"{doc}\nVariants: {', '.join(presets.VARIANTS)}."
+    return parse(TrainConfig, args, doc, values), sources
+
+
+def parse_tune(argv: Args, doc: str | None) -> tuple[TuneConfig, dict[str, Any]]:
+    """Settings of tune.py, and the flags of train.py that it takes too, by name.
+
+    What no flag gives comes from the preset, by default the full one.
+    """
+    args = _expand_bare_amp(arguments(argv))
+    train_types = {name: of for name, of in _flag_types(TrainConfig).items() if name != "variant"}
+    flags, unknown = _given_flags(args, train_types | _flag_types(TuneConfig))
+    if unknown:
+        parse(TuneConfig, unknown, doc)  # --help, or a flag that is reported as wrong
+    preset = presets.find_preset(flags.get("preset", "full"))
+    config = base.build_config(TuneConfig, {**preset.tuning, **flags})
+    tune_only = base.flag_defaults(TuneConfig).keys() - {"preset", "out_dir"}
+    return config, {name: value for name, value in flags.items() if name not in tune_only}
+
+
+def train_settings(flags: Mapping[str, Any]) -> tuple[TrainConfig, dict[str, str]]:
+    """Settings of train.py from flags by name, as `parse_train` has them from arguments."""
+    values, sources = _layer_settings(flags, {}, "tuned")
+    return base.build_config(TrainConfig, {**values, **flags}), sources
+
+
+def arguments(argv: Args) -> list[str]:
+    """The arguments as a list; those of this process where they are None."""
+    return list(sys.argv[1:] if argv is None else argv)
+
+
+def flag_names(args: Sequence[str]) -> set[str]:
+    """Names of the flags among the arguments, dashes as underscores."""
+    flags = (arg.lstrip("-").partition("=")[0] for arg in args if arg.startswith("-"))
+    return {flag.replace("-", "_") for flag in flags}
+
+
+def _layer_settings(
+    flags: Mapping[str, Any], tuned: Mapping[str, Any], tuned_source: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings of train.py below its flags, and the source of each, flags included."""
+    defaults = base.flag_defaults(TrainConfig)
+    variant = flags.get("variant")
+    if variant not in presets.VARIANTS:
+        variant = "sgar" if flags.get("use_gar") else defaults["variant"]
     layers = {f"variant {variant}": presets.VARIANTS[variant] | {"variant": variant}}
-    if preset := _flag_value("preset", args):
-        if preset not in presets.PRESETS:
-            raise ConfigError("--preset", f"no preset is called {preset!r}", f"choose from {', '.join(presets.PRESETS)}")
-        layers[f"preset {preset}"] = presets.PRESETS[preset].values_of(variant)
-    layers[tuned_source] = tuned or {}
+    if preset := flags.get("preset"):
+        layers[f"preset {preset}"] = presets.find_preset(preset).values_of(variant)
+    layers[tuned_source] = dict(tuned)
     values: dict[str, Any] = {}
-    sources = dict.fromkeys(known, "default")
+    sources = dict.fromkeys(defaults, "default")
     for source, layer in layers.items():
-        if unknown := sorted(set(layer) - set(known)):
-            raise ConfigError(source, f"no setting is called {unknown[0]!r}", "see `python solution/train.py --help` for the names")
-        values.update(layer)
-        sources.update(dict.fromkeys(layer, source))
-    if variant == known["variant"] and variant not in positional_words(args, known):
+        if unknown := sorted(layer.keys() - defaults.keys()):
+            fix = "see `python solution/train.py --help` for the names"
+            raise ConfigError(source, f"no setting is called {unknown[0]!r}", fix)
+        values |= layer
+        sources |= dict.fromkeys(layer, source)
+    sources |= dict.fromkeys(flags.keys() - {"variant"}, "flag")
+    if "variant" not in flags and variant == defaults["variant"]:
         sources["variant"] = "default"
-    config = parse(training.TrainConfig, args, f"{doc}\nVariants: {', '.join(presets.VARIANTS)}.", values)
-    sources.update(dict.fromkeys(given_flags(args) & set(known), "flag"))
-    return config, sources
+    return values, sources
 
 
-def positional_words(args: Sequence[str], known: Mapping[str, Any]) -> list[str]:
-    """The words of an argument list that are no flag and no flag's value. known: flag -> its default; one that is a bool has no value."""
-    values = {place + 1 for place, arg in enumerate(args) if arg.startswith("--") and not _has_no_value(arg, known)}
-    return [arg for place, arg in enumerate(args) if not arg.startswith("-") and place not in values]
+def _given_flags(args: Sequence[str], types: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Flag -> value of the flags that the arguments give, and the arguments that are unknown.
+
+    types: flag -> type. A wrong value exits with 2 and a message.
+    """
+    # a dictionary with optional keys: without defaults, so only the given flags are in it
+    kind = TypedDict("Flags", types, total=False)  # type: ignore[misc] # computed keys
+    flags, unknown = _tyro(kind, args, add_help=False, return_unknown_args=True)
+    return flags, unknown
 
 
-def _has_no_value(flag: str, known: Mapping[str, Any]) -> bool:
-    """Whether the next word is none of the flag's."""
-    return "=" in flag or isinstance(known.get(flag[2:].replace("-", "_").removeprefix("no_")), bool)
+def _tyro(kind: Any, args: Sequence[str], **options: Any) -> Any:
+    """What tyro makes of the arguments. Its overloads do not know computed types, hence Any."""
+    return tyro.cli(kind, args=args, use_underscores=True, **options)
+
+
+@functools.cache
+def _flag_types(kind: type) -> dict[str, Any]:
+    """Flag name -> type, groups opened."""
+    hints = get_type_hints(kind, include_extras=True)
+    types: dict[str, Any] = {}
+    for item in fields(kind):
+        default = base.field_default(item)
+        is_group = is_dataclass(default) and not isinstance(default, type)
+        types |= _flag_types(default.__class__) if is_group else {item.name: hints[item.name]}
+    return types
 
 
 def _expand_bare_amp(args: Sequence[str]) -> list[str]:
-    """The arguments with `on` after an --amp that stands alone."""
+    """The arguments with `on` after an --amp that has no value."""
     words: list[str] = []
     for arg, following in zip_longest(args, args[1:], fillvalue="--"):
         words += [arg, "on"] if arg == "--amp" and following.startswith("--") else [arg]
     return words
 
 
-def parse_tune(argv: Sequence[str] | None, doc: str | None) -> tuple[scripts.TuneConfig, list[str]]:
-    """Settings of tune.py, and the other flags, which are train.py's. What is not given comes from the preset."""
-    args = ["--help" if arg == "-h" else arg for arg in (sys.argv[1:] if argv is None else argv)]
-    known = base.flag_defaults(scripts.TuneConfig) | {"help": False}
-    every = base.flag_defaults(training.TrainConfig) | known
-    own, rest = positional_words(args, every), []
-    first = next((place for place, arg in enumerate(args) if arg.startswith("-")), len(args))
-    for name, words in flag_groups(args[first:]):
-        words = words[: 1 if _has_no_value(words[0], every) else 2]
-        if name in known:
-            own += words
-        if name not in known or name in ("preset", "out_dir"):
-            rest += words
-    preset = presets.PRESETS.get(_flag_value("preset", args) or "full")
-    return parse(scripts.TuneConfig, own, doc, dict(preset.tuning) if preset else None), rest
+def command(main: Callable[[Args], int]) -> Callable[..., int]:
+    """Wraps a script's `main`: an error is one line on standard error and exit code 1.
 
-
-def flag_groups(args: Sequence[str], script: str = "command line") -> list[tuple[str, list[str]]]:
-    """An argument list as (flag name, its words): each flag with the values that follow it. ConfigError where it starts otherwise."""
-    groups: list[tuple[str, list[str]]] = []
-    for arg in args:
-        if arg.startswith("--"):
-            groups.append((arg[2:].split("=")[0].replace("-", "_"), [arg]))
-        elif groups:
-            groups[-1][1].append(arg)
-        else:
-            raise ConfigError(script, f"{arg!r} is no flag", "flags start with --; --help names them")
-    return groups
-
-
-def given_flags(args: Sequence[str]) -> set[str]:
-    """Names of the flags that stand in an argument list; `--no_x` counts as `x`, dashes as underscores."""
-    written = {arg[2:].split("=")[0].replace("-", "_") for arg in args if arg.startswith("--")}
-    return written | {name.removeprefix("no_") for name in written if name.startswith("no_")}
-
-
-def _flag_value(name: str, args: Sequence[str]) -> str | None:
-    value = None  # of the last of them, as for every flag
-    for place, arg in enumerate(args):
-        if arg == f"--{name}" and place + 1 < len(args):
-            value = args[place + 1]
-        elif arg.startswith(f"--{name}="):
-            value = arg.split("=", 1)[1]
-    return value
-
-
-def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
-    """Makes a script's `main` say a fault in one line and return 1 (2 for wrong flags), with the traceback only under --debug."""
+    --debug shows the traceback instead. Ctrl-C is exit code 130. Log messages are shown as lines.
+    """
 
     @functools.wraps(main)
-    def guarded(argv: Sequence[str] | None = None) -> int:
+    def wrapped(argv: Args = None) -> int:
         warnings.showwarning = _show_warning
-        # Threads that wait in a spin make a training beside another job four times as slow, and one alone hardly faster.
+        # Spinning threads make a training with another job next to it four times as slow, and one
+        # that runs alone hardly faster.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         logs.show_logs()
         try:
             return main(_with_current_names(argv))
-        except MotretError as fault:
-            if "--debug" in (sys.argv if argv is None else argv):
+        except MotretError as error:
+            if "--debug" in arguments(argv):
                 raise
-            print(f"error: {fault}", file=sys.stderr)
+            sys.stderr.write(f"error: {error}\n")
             return 1
         except KeyboardInterrupt:
             if not os.environ.get(STOPS_QUIETLY):
-                print("stopped; what was finished is kept (the same command goes on where it can)", file=sys.stderr)
+                sys.stderr.write(
+                    "stopped; finished work is kept, and the same command continues where it can\n"
+                )
             return 130
 
-    return guarded
+    return wrapped
 
 
-def _with_current_names(argv: Sequence[str] | None) -> Sequence[str] | None:
-    """The arguments with flags that had another name before under the name they have now."""
-    args = sys.argv[1:] if argv is None else argv
-    former = {f"--{name}": f"--{now}" for name, now in base.FORMER_NAMES.items()}
-    if not any(arg.split("=")[0].replace("-", "_").replace("__", "--", 1) in former for arg in args):
+def _with_current_names(argv: Args) -> Args:
+    """The arguments with each former name of a flag replaced by its name."""
+    args = arguments(argv)
+    if not flag_names(args) & base.FORMER_NAMES.keys():
         return argv
-    flags = [arg.partition("=") for arg in args]
-    return [former.get(flag.replace("-", "_").replace("__", "--", 1), flag) + sign + value for flag, sign, value in flags]
+    replaced = []
+    for arg in args:
+        flag, equals, value = arg.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        is_former = flag.startswith("--") and name in base.FORMER_NAMES
+        replaced.append(f"--{base.FORMER_NAMES[name]}{equals}{value}" if is_former else arg)
+    return replaced
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
-    """Our own warnings in one line; those of libraries as Python prints them."""
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows the package's own warnings in one line; those of libraries as Python prints them."""
     if category is UserWarning and "motret" in filename:
-        print(f"warning: {message}", file=sys.stderr)
+        text = f"warning: {message}\n"
     else:
-        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)

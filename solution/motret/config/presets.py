@@ -1,8 +1,10 @@
-"""config.presets."""
+"""Two tables of settings by name: variants (kinds of models) and presets (machine and data)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from motret.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -10,30 +12,46 @@ class Preset:
     """Defaults for a kind of machine and data."""
 
     variants: tuple[str, ...]
-    """What run_all.sh trains."""
+    """Variants that run_all.sh trains."""
     values: Mapping[str, Any]
-    """Settings by name."""
+    """Setting of train.py -> value, for every variant."""
     tuning: Mapping[str, Any]
-    """Settings of tune.py by name."""
+    """Setting of tune.py -> value."""
     by_variant: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Settings that hold for one variant alone, by its name."""
+    """Variant -> settings of train.py that hold for it alone."""
     ensemble: Mapping[str, str] = field(default_factory=dict)
-    """Flags of ensemble.py by name, which run_all.sh gives it."""
-    side_by_side: bool = False
-    """Whether run_all.sh trains models side by side, one for each core: small ones leave cores idle."""
+    """Flag -> value that run_all.sh passes to ensemble.py."""
+    parallel: bool = False
+    """Whether run_all.sh trains runs in parallel, one per core. Small models leave cores idle."""
     tuned_variants: int | None = None
-    """How many of the variants are tuned, the first ones; None: all."""
+    """Number of variants to tune, the first ones. None: all."""
 
     def values_of(self, variant: str) -> dict[str, Any]:
-        """Settings by name, for a variant."""
+        """Setting of train.py -> value, for a variant."""
         return {**self.values, **self.by_variant.get(variant, {})}
+
+
+def check_variants(names: Iterable[str], flag: str) -> None:
+    """ConfigError for the first name that is no variant. flag: the flag or script that takes it."""
+    for name in names:
+        if name not in VARIANTS:
+            fix = f"choose from {', '.join(VARIANTS)}"
+            raise ConfigError(flag, f"no variant is called {name!r}", fix)
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of this name. ConfigError where there is none."""
+    if name not in PRESETS:
+        fix = f"choose from {', '.join(PRESETS)}"
+        raise ConfigError("--preset", f"no preset is called {name!r}", fix)
+    return PRESETS[name]
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "holistic": {},
     "sgar": {"motion_tower": "part", "use_gar": True},
     "clip": {"unfreeze_text": True, "freeze_text_epochs": 1, "layer_decay": 0.8},
-    "clip_readme": {  # the challenge README's recipe, its defaults being those of the libraries it names
+    "clip_readme": {  # the challenge README's recipe, with the defaults of the libraries it names
         "mirror": 0.0,
         "speed": 1.0,
         "ema": 0.0,
@@ -64,7 +82,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "select": "last",
         "save_towers": True,
     },
-    "sgar_description": {  # the SGAR description's recipe; layers as MotionDiffuse publishes them, frames one by one
+    # the SGAR description's recipe: MotionDiffuse's published layers, one frame per token
+    "sgar_description": {
         "mirror": 0.0,
         "speed": 1.0,
         "ema": 0.0,
@@ -98,7 +117,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "select": "r1",
     },
 }
-"""Name -> the settings in which the variant differs from the defaults above. A model of one's own is one line here."""
+"""Variant -> the settings in which it differs from the defaults. Add your own model here."""
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
@@ -118,12 +137,28 @@ PRESETS: dict[str, Preset] = {
         },
         by_variant={
             "sgar": {"layers": 1},
-            "clip": {"text_layers": 2, "text_pool": "end", "text_activation": "quick_gelu", "patch": 8},
+            "clip": {
+                "text_layers": 2,
+                "text_pool": "end",
+                "text_activation": "quick_gelu",
+                "patch": 8,
+            },
         },
-        tuning={"trials": 10, "max_minutes": 2.5, "trial_epochs": 6, "confirm_folds": 1, "search": "tau,lr,head_lr_mult"},
+        tuning={
+            "trials": 10,
+            "max_minutes": 2.5,
+            "trial_epochs": 6,
+            "confirm_folds": 1,
+            "search": "tau,lr,head_lr_mult",
+        },
         ensemble={"views": "mirror"},
-        side_by_side=True,
+        parallel=True,
         tuned_variants=1,
     ),
-    "full": Preset(variants=("holistic", "sgar", "clip"), values={"folds": 5}, tuning={"trials": 20, "max_minutes": 30.0}),
+    "full": Preset(
+        variants=("holistic", "sgar", "clip"),
+        values={"folds": 5},
+        tuning={"trials": 20, "max_minutes": 30.0},
+    ),
 }
+"""Preset -> its tables. `Preset.values_of` gives the settings of a variant."""

@@ -109,8 +109,8 @@ def _report_captions(captions: Sequence[Sequence[str]]) -> DataReport:
     shared = sum(count > 1 for count in motions_by_caption.values())
     mean_words = float(np.mean(sizes))
     line = (
-        f"captions    {len(sizes)}, {len(motions_by_caption)} distinct, {shared} of several motions; "
-        f"{mean_words:.1f} words on average, {len(vocabulary)} different words"
+        f"captions    {len(sizes)}, {len(motions_by_caption)} distinct, {shared} of several motions"
+        f"; {mean_words:.1f} words on average, {len(vocabulary)} different words"
     )
     facts = {
         "captions": len(sizes),

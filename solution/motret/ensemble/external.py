@@ -1,11 +1,13 @@
-"""Members made elsewhere: a ranking in the form of a submission, or similarities in the form that is kept with each submission.
+"""Members made elsewhere: rankings like a submission, or similarities as kept with one.
 
 FILE.csv    a submission with any number of candidates a query: its ranks are what counts
-FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers, one entry for each candidate of each query
+FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers,
+            one entry for each candidate of each query
 
-For a weight by score an .npz also holds, for each fold k, `oof<k>`: (captions, motions) similarities of the motions that fold k holds
-out, by a model that was not trained on them, motions in the order of folds.csv and their captions in the order of their files; and
-`folds`, the hash in folds.json.
+For a weight by score an .npz also holds, for each fold k, `oof<k>`: (captions, motions)
+similarities of the motions that fold k holds out, by a model that was not trained on them, motions
+in the order of folds.csv and their captions in the order of their files; and `folds`, the hash in
+folds.json.
 """
 
 import re
@@ -42,7 +44,10 @@ class ExternalPredictions:
 
 @dataclass(frozen=True)
 class ExternalMember:
-    """A member made elsewhere whose weight is fitted on its out-of-fold predictions. It has no models: no views, no query bank."""
+    """A member made elsewhere whose weight is fitted on its out-of-fold predictions.
+
+    It has no models, so no views and no query bank.
+    """
 
     predictions: ExternalPredictions
 
@@ -60,13 +65,16 @@ class ExternalMember:
 
     def standardized_similarities(self) -> list[np.ndarray]:
         """Of each query to its candidates, on the mean scale of the held-out galleries."""
-        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).similarity()) for fold in self.folds])
+        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).scores) for fold in self.folds])
         return [scale(similarity) for similarity in self.predictions.similarities]
 
 
 @dataclass(frozen=True)
 class FixedWeightMember:
-    """A member made elsewhere without out-of-fold predictions: it cannot be scored, so its weight is given."""
+    """A member made elsewhere without out-of-fold predictions.
+
+    It cannot be scored, so its weight is given.
+    """
 
     predictions: ExternalPredictions
     weight: float
@@ -76,29 +84,43 @@ class FixedWeightMember:
         return self.predictions.name
 
     def standardized_similarities(self) -> list[np.ndarray]:
-        """Of each query to its candidates, by mean and standard deviation over all pairs of the file."""
+        """Of each query to its candidates, standardized over all pairs of the file."""
         scale = ZScore.of(np.concatenate(self.predictions.similarities))
         return [scale(similarity) for similarity in self.predictions.similarities]
 
 
 def read_external_members(
-    paths: Sequence[Path], weights: Sequence[float], queries: Sequence[Query], data: TrainingData, folds: Folds
+    paths: Sequence[Path],
+    weights: Sequence[float],
+    queries: Sequence[Query],
+    data: TrainingData,
+    folds: Folds,
 ) -> tuple[list[ExternalMember], list[FixedWeightMember]]:
-    """The members made elsewhere: those whose weights can be fitted, and the others with the weights that are given.
+    """The members made elsewhere: those to be weighed, and those with a given weight.
 
-    ConfigError where there is not one weight for each of the others; DataError as in `read_external`.
+    ConfigError where there is not one weight for each of the others; DataError as in
+    `read_external`.
     """
     predictions = [read_external(path, queries, data, folds) for path in paths]
     scored = [ExternalMember(file) for file in predictions if file.out_of_fold]
     unscored = [file for file in predictions if not file.out_of_fold]
     if len(unscored) != len(weights):
         names = ", ".join(file.name for file in unscored) or "none of --members"
-        problem = f"{len(weights)} weights for {len(unscored)} members without out-of-fold predictions ({names})"
-        raise ConfigError("--member_weight", problem, "no weight can be fitted for those: give each a fraction of the mean, as 0.2")
-    return scored, [FixedWeightMember(file, weight) for file, weight in zip(unscored, weights, strict=True)]
+        without = f"{len(unscored)} members without out-of-fold predictions ({names})"
+        problem = f"{len(weights)} weights for {without}"
+        raise ConfigError(
+            "--member_weight",
+            problem,
+            "no weight can be fitted for those: give each a fraction of the mean, as 0.2",
+        )
+    return scored, [
+        FixedWeightMember(file, weight) for file, weight in zip(unscored, weights, strict=True)
+    ]
 
 
-def read_external(path: Path, queries: Sequence[Query], data: TrainingData, folds: Folds) -> ExternalPredictions:
+def read_external(
+    path: Path, queries: Sequence[Query], data: TrainingData, folds: Folds
+) -> ExternalPredictions:
     """Predictions for these queries; DataError where the file lacks a candidate of a query."""
     if path.suffix == ".csv":
         return ExternalPredictions(path.name, _from_ranks(path, queries))
@@ -107,19 +129,30 @@ def read_external(path: Path, queries: Sequence[Query], data: TrainingData, fold
         raise DataError(path, "is neither .csv nor .npz", fix)
     arrays = _read_arrays(path)
     similarities = _from_similarities(path, arrays, queries)
-    return ExternalPredictions(path.name, similarities, _read_out_of_fold(path, arrays, data, folds))
+    return ExternalPredictions(
+        path.name, similarities, _read_out_of_fold(path, arrays, data, folds)
+    )
 
 
 def read_saved_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """What `save_similarities` wrote, of each query to its candidates; DataError where one is missing."""
+    """The similarities of each query to its candidates that `save_similarities` wrote.
+
+    DataError where one is missing.
+    """
     return _from_similarities(path, _read_arrays(path), queries)
 
 
 def read_saved_members(path: Path, queries: Sequence[Query]) -> tuple[tuple[np.ndarray, ...], ...]:
-    """What `save_similarities` wrote of each member, in its order; nothing where an earlier version wrote the file."""
+    """The similarities of each member that `save_similarities` wrote, in its order.
+
+    None where an earlier version wrote the file.
+    """
     arrays = _read_arrays(path)
     members = arrays.get("alone", ())
-    return tuple(_from_similarities(path, arrays | {"similarity": similarity}, queries) for similarity in members)
+    return tuple(
+        _from_similarities(path, arrays | {"similarity": similarity}, queries)
+        for similarity in members
+    )
 
 
 def save_similarities(
@@ -128,9 +161,10 @@ def save_similarities(
     similarities: Sequence[np.ndarray],
     members: Sequence[tuple[str, Sequence[np.ndarray]]] = (),
 ) -> None:
-    """Writes similarities of each query to its candidates: query (N,) text, candidate (N,), similarity (N,) float32, N pairs.
+    """Writes similarities of each query to its candidates, N pairs in all.
 
-    members: name and similarities of each of M members, written as members (M,) text and alone (M, N) float32.
+    The arrays are query (N,) text, candidate (N,), similarity (N,) float32; members: name and
+    similarities of each of M members, written as members (M,) text and alone (M, N) float32.
     """
     counts = [len(query.candidates) for query in queries]
     arrays = {
@@ -140,7 +174,9 @@ def save_similarities(
     }
     if members:
         arrays["members"] = np.array([name for name, _ in members])
-        arrays["alone"] = np.stack([np.concatenate(of_member) for _, of_member in members]).astype(np.float32)
+        arrays["alone"] = np.stack([np.concatenate(of_member) for _, of_member in members]).astype(
+            np.float32
+        )
     files.write_npz(path, arrays)
 
 
@@ -148,21 +184,27 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return files.read_npz(path)
     except (OSError, ValueError) as error:
-        raise DataError(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from error
+        raise DataError(
+            path, "cannot be read as .npz", "write it with numpy.savez, without objects"
+        ) from error
 
 
 def _from_ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
-    """-rank of each candidate; those that are not listed share the mean of the ranks after the last."""
+    """-rank of each candidate; unlisted ones share the mean of the ranks after the last."""
     answers = submission.read_submission(path, queries, submission.submission_columns(path))
     similarities = []
     for query in queries:
         ranks = {candidate: rank for rank, candidate in enumerate(answers[query_key(query.id)])}
         unlisted = (len(ranks) + len(query.candidates) - 1) / 2
-        similarities.append(-np.array([ranks.get(candidate, unlisted) for candidate in query.candidates]))
+        similarities.append(
+            -np.array([ranks.get(candidate, unlisted) for candidate in query.candidates])
+        )
     return tuple(similarities)
 
 
-def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
+def _from_similarities(
+    path: Path, arrays: Mapping[str, np.ndarray], queries: Sequence[Query]
+) -> tuple[np.ndarray, ...]:
     """Similarities of each query to its candidates, from one entry for each pair in any order."""
     names = ("query", "candidate", "similarity")
     if missing := [name for name in names if name not in arrays]:
@@ -173,7 +215,11 @@ def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Se
         shapes = ", ".join(f"{name} {arrays[name].shape}" for name in names)
         fix = "give each one entry for each candidate of each query"
         raise DataError(path, f"arrays of different shapes: {shapes}", fix)
-    if candidates.dtype.kind not in "iu" or similarities.dtype.kind not in "fiu" or not np.isfinite(similarities).all():
+    if (
+        candidates.dtype.kind not in "iu"
+        or similarities.dtype.kind not in "fiu"
+        or not np.isfinite(similarities).all()
+    ):
         problem = "candidates must be whole numbers, similarities finite numbers"
         raise DataError(path, problem, "look at the program that wrote it")
     by_pair: dict[tuple[str, int], float] = {}
@@ -189,20 +235,40 @@ def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Se
             if (query_key(query.id), candidate) not in by_pair:
                 problem = f"no similarity of candidate {candidate} of query {query_key(query.id)}"
                 raise DataError(path, problem, "rank the same test folder")
-    return tuple(np.array([by_pair[query_key(query.id), candidate] for candidate in query.candidates]) for query in queries)
+    return tuple(
+        np.array([by_pair[query_key(query.id), candidate] for candidate in query.candidates])
+        for query in queries
+    )
 
 
-def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds) -> dict[int, np.ndarray]:
-    """Fold -> (captions, motions) similarities. DataError where they are of other folds or of another shape."""
-    out_of_fold = {int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))}
+def _read_out_of_fold(
+    path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds
+) -> dict[int, np.ndarray]:
+    """Fold -> (captions, motions) similarities, where the file has them.
+
+    DataError where they are of other folds or of another shape.
+    """
+    out_of_fold = {
+        int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))
+    }
     if out_of_fold and str(arrays.get("folds")) != folds.hash:
         problem = f"its oof arrays belong to other folds ({arrays.get('folds')}, now {folds.hash})"
         raise DataError(path, problem, "make them again for folds.csv as it is")
     for fold, similarity in out_of_fold.items():
         val_idx = folds.val_idx(fold)
-        shape = (sum(len(data.training.captions[motion_idx]) for motion_idx in val_idx), len(val_idx))
-        if similarity.shape != shape or similarity.dtype.kind not in "fiu" or not np.isfinite(similarity).all():
+        shape = (
+            sum(len(data.training.captions[motion_idx]) for motion_idx in val_idx),
+            len(val_idx),
+        )
+        if (
+            similarity.shape != shape
+            or similarity.dtype.kind not in "fiu"
+            or not np.isfinite(similarity).all()
+        ):
+            expected = f"{shape} finite numbers, captions x held-out motions"
             actual = f"{similarity.dtype} {similarity.shape}"
-            problem = f"oof{fold} must be {shape} finite numbers, captions x held-out motions; it is {actual}"
-            raise DataError(path, problem, "order motions as folds.csv does, captions as their files do")
+            problem = f"oof{fold} must be {expected}; it is {actual}"
+            raise DataError(
+                path, problem, "order motions as folds.csv does, captions as their files do"
+            )
     return out_of_fold

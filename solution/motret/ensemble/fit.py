@@ -1,10 +1,11 @@
 """Fits an ensemble on held-out galleries in four steps: weights, views, query bank, nested score.
 
-A pure function of arrays: it reads no file and asks no model. Weights need only the embeddings that training kept, so they are fitted
-first and on their own: members that get no weight are then never asked for views or a query bank.
+A pure function of arrays: it reads no file and asks no model. Weights need only the embeddings that
+training kept, so they are fitted first and on their own: members that get no weight are then never
+asked for views or a query bank.
 
-Every choice is scored by nested cross-validation: each fold is scored by an ensemble fitted on the other folds. The ensemble that
-ranks the test is fitted on all of them.
+Every choice is scored by nested cross-validation: each fold is scored by an ensemble fitted on the
+other folds. The ensemble that ranks the test is fitted on all of them.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -31,16 +32,21 @@ Option = TypeVar("Option", bound=Hashable)
 
 @dataclass(frozen=True)
 class NestedFolds:
-    """fitted_on: scored fold -> the folds its ensemble is fitted on; final: those of the ensemble that ranks the test."""
+    """Which folds an ensemble is fitted on.
+
+    fitted_on: scored fold -> the folds of the fit that it scores; final: those of the ensemble that
+    ranks the test.
+    """
 
     fitted_on: dict[int, FoldSet]
     final: FoldSet
 
     @classmethod
     def of(cls, folds: Sequence[int], only: int | None) -> "NestedFolds":
-        """Each fold is scored by a fit on the others; with `only` that fold alone is scored, and takes no part in the final fit.
+        """The folds of each fit: a scored fold takes no part in it.
 
-        With one fold nothing can be fitted. ConfigError where `only` is none of the folds.
+        With `only` that fold alone is scored, and takes no part in the final fit either. With one
+        fold nothing can be fitted. ConfigError where `only` is none of the folds.
         """
         if only is not None and only not in folds:
             fix = f"give one of {', '.join(map(str, folds))}"
@@ -59,13 +65,14 @@ class NestedFolds:
 
 @dataclass(frozen=True, eq=False)
 class FittedWeights:
-    """Step 1. member_idx: the members that differ from those before them; contests: fold -> what their weights decide.
+    """Step 1: the members that differ from those before them, and their weights.
 
-    by_folds: folds fitted on -> the weights (members,), which sum to 1.
+    member_idx: these members; pairs: fold -> the pairs that the weights decide; by_folds: folds
+    fitted on -> the weights (members,), which sum to 1.
     """
 
     member_idx: tuple[int, ...]
-    contests: dict[int, ContestedPairs]
+    pairs: dict[int, ContestedPairs]
     nested: NestedFolds
     by_folds: dict[FoldSet, np.ndarray]
 
@@ -80,12 +87,16 @@ class FittedWeights:
 
     def ranks(self, fold_set: FoldSet, fold: int) -> GalleryRanks:
         """Ranks of a fold's right motions under the weights that are fitted on some folds."""
-        return self.contests[fold].ranks(self.by_folds[fold_set])
+        return self.pairs[fold].ranks(self.by_folds[fold_set])
 
 
 @dataclass(frozen=True, eq=False)
 class FittedViews:
-    """Step 2. by_folds: folds fitted on -> the views; ranks: (folds fitted on, fold) -> the ranks of its right motions in them."""
+    """Step 2: the views.
+
+    by_folds: folds fitted on -> the kinds; ranks: (folds fitted on, fold) -> ranks of its right
+    motions in them.
+    """
 
     by_folds: dict[FoldSet, Views]
     ranks: dict[tuple[FoldSet, int], GalleryRanks]
@@ -93,7 +104,10 @@ class FittedViews:
 
 @dataclass(frozen=True, eq=False)
 class FittedQueryBank:
-    """Step 3. by_folds: folds fitted on -> beta, None without normalisation; ranks: as in `FittedViews`."""
+    """Step 3: query-bank normalisation.
+
+    by_folds: folds fitted on -> beta, None without; ranks: as in `FittedViews`.
+    """
 
     by_folds: dict[FoldSet, float | None]
     ranks: dict[tuple[FoldSet, int], GalleryRanks]
@@ -103,9 +117,11 @@ class FittedQueryBank:
 class FittedEnsemble:
     """The ensemble that ranks the test, and its nested score.
 
-    names, weights: of the members; views, beta: of all members, beta None without query-bank normalisation. folds: those scored.
-    member_ranks: of each member alone without views, one gallery a fold; ensemble_ranks: of the ensembles fitted on the other folds;
-    best_member_tta_ranks: of the best member in the ensemble's views, None where there are no views or it has no weight.
+    names, weights: of the members; views, beta: of all members, beta None without query-bank
+    normalisation. folds: those scored. member_ranks: of each member alone without views, one
+    gallery a fold; ensemble_ranks: of the ensembles fitted on the other folds;
+    best_member_tta_ranks: of the best member in the ensemble's views, None where there are no views
+    or it has no weight.
     """
 
     names: tuple[str, ...]
@@ -120,7 +136,10 @@ class FittedEnsemble:
     @property
     def local(self) -> LocalScore:
         """The ensemble's nested score."""
-        by_fold = {fold: gallery_ranks.mean_score([ranks]) for fold, ranks in zip(self.folds, self.ensemble_ranks, strict=True)}
+        by_fold = {
+            fold: gallery_ranks.mean_score([ranks])
+            for fold, ranks in zip(self.folds, self.ensemble_ranks, strict=True)
+        }
         return LocalScore(gallery_ranks.mean_score(self.ensemble_ranks), by_fold, {})
 
     @property
@@ -137,34 +156,47 @@ class FittedEnsemble:
 def fit_weights(galleries: OofGalleries, config: EnsembleConfig) -> FittedWeights:
     """Step 1: the members' weights. Of members with equal similarities only the first is taken.
 
-    Weights are equal with `--weights equal`, and where there is one fold alone. ConfigError where a member lacks `--fold`.
+    Weights are equal with `--weights equal`, and where there is one fold alone. ConfigError where a
+    member lacks `--fold`.
     """
     nested = NestedFolds.of(list(galleries.folds), config.fold)
     members = range(len(galleries.names))
-    contests, equal = {}, np.ones((len(members), len(members)), dtype=bool)
+    pairs, equal = {}, np.ones((len(members), len(members)), dtype=bool)
     for fold, gallery in galleries.folds.items():
         similarities = [gallery.standardized_similarity(idx) for idx in members]
-        contests[fold] = ContestedPairs.of(similarities, gallery.motion_idx, gallery.group)
+        pairs[fold] = ContestedPairs.of(similarities, gallery.motion_idx, gallery.group)
         equal &= equal_similarities(similarities)
     distinct = tuple(idx for idx in members if not equal[idx, :idx].any())
-    contests = {fold: contest.only(distinct) for fold, contest in contests.items()}
-    search, equal_weights = WeightSearch(contests), np.full(len(distinct), 1 / len(distinct))
-    by_folds = {fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights for fold_set in nested.fold_sets}
-    return FittedWeights(distinct, contests, nested, by_folds)
+    pairs = {fold: gallery_pairs.only(distinct) for fold, gallery_pairs in pairs.items()}
+    search, equal_weights = WeightSearch(pairs), np.full(len(distinct), 1 / len(distinct))
+    by_folds = {
+        fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights
+        for fold_set in nested.fold_sets
+    }
+    return FittedWeights(distinct, pairs, nested, by_folds)
 
 
-def fit_ensemble(galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig) -> FittedEnsemble:
-    """Steps 2 to 4. galleries: of the distinct members (`FittedWeights.member_idx`), with their views and query bank."""
+def fit_ensemble(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> FittedEnsemble:
+    """Steps 2 to 4.
+
+    galleries: of the distinct members (`FittedWeights.member_idx`), with their views and query
+    bank.
+    """
     views = fit_views(galleries, weights, config)
     bank = fit_query_bank(galleries, weights, views, config)
     return nested_score(galleries, weights, views, bank)
 
 
-def fit_views(galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig) -> FittedViews:
+def fit_views(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> FittedViews:
     """Step 2: the views, those that are named or those that help."""
     options = _view_options(galleries, config)
     ranks: dict[tuple[FoldSet, int], dict[Views, GalleryRanks]] = {
-        (fold_set, fold): {(): weights.ranks(fold_set, fold)} for fold_set, fold in product(weights.by_folds, galleries.folds)
+        (fold_set, fold): {(): weights.ranks(fold_set, fold)}
+        for fold_set, fold in product(weights.by_folds, galleries.folds)
     }
     mixtures = {weights.mixture(fold_set) for fold_set in weights.by_folds}
     for kinds, (fold, gallery) in product(options, galleries.folds.items()):
@@ -172,40 +204,60 @@ def fit_views(galleries: OofGalleries, weights: FittedWeights, config: EnsembleC
         for fold_set in weights.by_folds:
             ranks[fold_set, fold][kinds] = by_mixture[weights.mixture(fold_set)]
     views = {
-        fold_set: options[0] if views_are_named(config) else select_if_significant([ranks[fold_set, fold] for fold in fold_set], ())
+        fold_set: options[0]
+        if views_are_named(config)
+        else select_if_significant([ranks[fold_set, fold] for fold in fold_set], ())
         for fold_set in weights.by_folds
     }
     return FittedViews(views, {key: by_views[views[key[0]]] for key, by_views in ranks.items()})
 
 
-def fit_query_bank(galleries: OofGalleries, weights: FittedWeights, views: FittedViews, config: EnsembleConfig) -> FittedQueryBank:
+def fit_query_bank(
+    galleries: OofGalleries, weights: FittedWeights, views: FittedViews, config: EnsembleConfig
+) -> FittedQueryBank:
     """Step 3: beta of query-bank normalisation, None where it does not help."""
     ranks: dict[tuple[FoldSet, int], dict[float | None, GalleryRanks]] = {
         key: {None: without_bank} for key, without_bank in views.ranks.items()
     }
     fold_sets = bank_fold_sets(galleries, weights, config)
-    for kinds, (fold, gallery) in product({views.by_folds[fold_set] for fold_set in fold_sets}, galleries.folds.items()):
-        mixtures = {fold_set: weights.mixture(fold_set) for fold_set in fold_sets if views.by_folds[fold_set] == kinds}
+    for kinds, (fold, gallery) in product(
+        {views.by_folds[fold_set] for fold_set in fold_sets}, galleries.folds.items()
+    ):
+        mixtures = {
+            fold_set: weights.mixture(fold_set)
+            for fold_set in fold_sets
+            if views.by_folds[fold_set] == kinds
+        }
         by_mixture = gallery.bank_ranks(set(mixtures.values()), kinds)
         for fold_set, mixture in mixtures.items():
-            ranks[fold_set, fold] |= by_mixture[mixture]
-    betas = {fold_set: select_if_significant([ranks[fold_set, fold] for fold in fold_set], None) for fold_set in weights.by_folds}
+            for beta, with_bank in by_mixture[mixture].items():
+                ranks[fold_set, fold][beta] = with_bank
+    betas = {
+        fold_set: select_if_significant([ranks[fold_set, fold] for fold in fold_set], None)
+        for fold_set in weights.by_folds
+    }
     return FittedQueryBank(betas, {key: by_beta[betas[key[0]]] for key, by_beta in ranks.items()})
 
 
-def nested_score(galleries: OofGalleries, weights: FittedWeights, views: FittedViews, bank: FittedQueryBank) -> FittedEnsemble:
-    """Step 4: the final ensemble, with the ranks of each fold by the ensemble that is fitted on the others.
+def nested_score(
+    galleries: OofGalleries, weights: FittedWeights, views: FittedViews, bank: FittedQueryBank
+) -> FittedEnsemble:
+    """Step 4: the final ensemble, and the ranks of each fold by the fit on the others.
 
-    An ensemble of one member as it is has that member's score, whatever the fits on fewer folds chose.
+    An ensemble of one member as it is has that member's score, whatever the fits on fewer folds
+    chose.
     """
     fitted_on, final = weights.nested.fitted_on, weights.nested.final
     single = np.eye(len(galleries.names))
-    member_ranks = tuple(tuple(weights.contests[fold].ranks(mixture) for fold in fitted_on) for mixture in single)
+    member_ranks = tuple(
+        tuple(weights.pairs[fold].ranks(mixture) for fold in fitted_on) for mixture in single
+    )
     best, tta_ranks = _best_member_idx(member_ranks), None
     if views.by_folds[final] and weights.by_folds[final][best]:
         mixture = tuple(single[best])
         tta_ranks = tuple(
-            galleries.folds[fold].mixture_ranks({mixture}, views.by_folds[fold_set])[mixture] for fold, fold_set in fitted_on.items()
+            galleries.folds[fold].mixture_ranks({mixture}, views.by_folds[fold_set])[mixture]
+            for fold, fold_set in fitted_on.items()
         )
     ensemble = FittedEnsemble(
         galleries.names,
@@ -217,7 +269,9 @@ def nested_score(galleries: OofGalleries, weights: FittedWeights, views: FittedV
         tuple(bank.ranks[fold_set, fold] for fold, fold_set in fitted_on.items()),
         tta_ranks,
     )
-    return replace(ensemble, ensemble_ranks=member_ranks[0]) if ensemble.is_plain_member else ensemble
+    return (
+        replace(ensemble, ensemble_ranks=member_ranks[0]) if ensemble.is_plain_member else ensemble
+    )
 
 
 def requested_view_kinds(config: EnsembleConfig) -> Views:
@@ -233,12 +287,22 @@ def views_are_named(config: EnsembleConfig) -> bool:
 
 
 def tries_views(weights: FittedWeights, config: EnsembleConfig) -> bool:
-    """Whether members are asked for views: those that are named, or with auto where there are folds enough to choose on."""
-    return views_are_named(config) or (config.views == "auto" and any(len(fold_set) > 1 for fold_set in weights.by_folds))
+    """Whether members are asked for views.
+
+    Named ones always are; with auto there must be folds enough to choose on.
+    """
+    return views_are_named(config) or (
+        config.views == "auto" and any(len(fold_set) > 1 for fold_set in weights.by_folds)
+    )
 
 
-def bank_fold_sets(galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig) -> list[FoldSet]:
-    """The fits that try query-bank normalisation: all of their members with a weight can embed the bank's captions."""
+def bank_fold_sets(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> list[FoldSet]:
+    """The fits that try query-bank normalisation.
+
+    All of their members with a weight must be models, which can embed the bank's captions.
+    """
     members = next(iter(galleries.folds.values())).members
     can_embed = np.array([isinstance(member, MemberGallery) for member in members])
     return [
@@ -248,33 +312,65 @@ def bank_fold_sets(galleries: OofGalleries, weights: FittedWeights, config: Ense
     ]
 
 
+def bank_members(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> np.ndarray:
+    """(members,) which have a weight in some fit that tries query-bank normalisation."""
+    members = np.zeros(len(galleries.names), dtype=bool)
+    for fold_set in bank_fold_sets(galleries, weights, config):
+        members |= weights.by_folds[fold_set] > 0
+    return members
+
+
 def equal_similarities(similarities: Sequence[np.ndarray]) -> np.ndarray:
     """(members, members): which of the standardized similarities (C, M) are equal."""
-    return np.array([[np.allclose(one, two, rtol=0, atol=SAME_TOLERANCE) for two in similarities] for one in similarities])
+    return np.array(
+        [
+            [np.allclose(one, two, rtol=0, atol=SAME_TOLERANCE) for two in similarities]
+            for one in similarities
+        ]
+    )
 
 
-def select_if_significant(tables: Sequence[Mapping[Option, GalleryRanks]], default: Option) -> Option:
+def select_if_significant(
+    tables: Sequence[Mapping[Option, GalleryRanks]], default: Option
+) -> Option:
     """The option with the best mean score over some galleries, or `default`, which is one of them.
 
-    tables: of each gallery, option -> ranks. An option is taken where cross-validation shows a gain: on each gallery the option that
-    is best on the others is compared with `default`, and the mean gain must exceed its standard error.
+    tables: of each gallery, option -> ranks. An option is taken where cross-validation shows a
+    gain: on each gallery the option that is best on the others is compared with `default`, and the
+    mean gain must exceed its standard error.
     """
     if len(tables) < 2 or len(tables[0]) < 2:
         return default
     scores = [{option: ranks.values() for option, ranks in table.items()} for table in tables]
     best = [_best_option(scores[:number] + scores[number + 1 :]) for number in range(len(scores))]
-    gains = np.concatenate([by_option[option] - by_option[default] for by_option, option in zip(scores, best, strict=True)])
-    gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups([table[default] for table in tables]))
+    gains = np.concatenate(
+        [
+            by_option[option] - by_option[default]
+            for by_option, option in zip(scores, best, strict=True)
+        ]
+    )
+    gain = metrics.cluster_robust_mean(
+        gains, gallery_ranks.motion_groups([table[default] for table in tables])
+    )
     return _best_option(scores) if gain.mean > gain.error else default
 
 
 def _view_options(galleries: OofGalleries, config: EnsembleConfig) -> list[Views]:
-    """The sets of views to choose from, besides none: the named ones, or with auto each set of the kinds that some member has."""
+    """The sets of views to choose from, besides none.
+
+    The named ones, or with auto each set of the kinds that some member has.
+    """
     requested = requested_view_kinds(config)
     if views_are_named(config):
         return [requested]
     members = next(iter(galleries.folds.values())).members
-    kinds = [kind for kind in requested if any(isinstance(member, MemberGallery) and kind in member.views for member in members)]
+    kinds = [
+        kind
+        for kind in requested
+        if any(isinstance(member, MemberGallery) and kind in member.views for member in members)
+    ]
     return [views for size in range(1, len(kinds) + 1) for views in combinations(kinds, size)]
 
 
@@ -283,4 +379,9 @@ def _best_member_idx(member_ranks: Sequence[Sequence[GalleryRanks]]) -> int:
 
 
 def _best_option(scores: Sequence[Mapping[Option, np.ndarray]]) -> Option:
-    return max(scores[0], key=lambda option: float(np.concatenate([by_option[option] for by_option in scores]).mean()))
+    return max(
+        scores[0],
+        key=lambda option: float(
+            np.concatenate([by_option[option] for by_option in scores]).mean()
+        ),
+    )

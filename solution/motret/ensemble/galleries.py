@@ -1,8 +1,9 @@
-"""Embeddings that an ensemble is fitted on and applied to, as plain arrays: no file and no model is opened here.
+"""Embeddings that an ensemble is fitted on and applied to, as plain arrays.
 
-A held-out gallery is what one fold holds out: C captions and M motions, embedded by models that were not trained on them. Embeddings
-are kept, not similarities: of 6,000 motions and 18,000 captions those of one fold and one member take a few megabytes. Similarities
-are formed one fold at a time.
+No file and no model is opened here. A held-out gallery is what one fold holds out: C captions and M
+motions, embedded by models that were not trained on them. Embeddings are kept, not similarities: of
+6,000 motions and 18,000 captions those of one fold and one member take a few megabytes.
+Similarities are formed one fold at a time.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,10 +24,11 @@ Mixture = tuple[float, ...]
 
 @dataclass(frozen=True, eq=False)
 class ViewEmbeddings:
-    """Embeddings of a held-out gallery in a test-time view, by the model that was not trained on it.
+    """Embeddings of a held-out gallery in a test-time view.
 
-    text: (C, d), zero for a caption that cannot be mirrored; motion: (M, d); their products are similarities. deviation: the standard
-    deviation of these, as a multiple of that of the plain ones. cache_key: changes with the model and the rules they come from.
+    text: (C, d), zero for a caption that cannot be mirrored; motion: (M, d); their products are
+    similarities. deviation: the standard deviation of these, as a multiple of that of the plain
+    ones. cache_key: changes with the model and the rules they come from.
     """
 
     text: np.ndarray
@@ -42,12 +44,17 @@ class BankEmbeddings:
     plain: np.ndarray
     views: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
+    def in_views(self, kinds: Views) -> list[np.ndarray]:
+        """The plain embeddings, then those in the views of some kinds."""
+        return [self.plain, *(text for kind in kinds for text in self.views.get(kind, ()))]
+
 
 @dataclass(frozen=True, eq=False)
 class MemberGallery:
-    """A held-out gallery as one member embeds it: text (C, d), motion (M, d); their products are similarities.
+    """A held-out gallery as one member embeds it.
 
-    views: kind -> its views; bank: of the captions the model was trained on, None where nothing needs it.
+    text: (C, d) and motion: (M, d), whose products are similarities; views: kind -> its views;
+    bank: of the captions the model was trained on, None where nothing needs it.
     """
 
     text: np.ndarray
@@ -56,21 +63,21 @@ class MemberGallery:
     bank: BankEmbeddings | None = None
 
     def embeddings(self, kinds: Views = ()) -> tuple[np.ndarray, np.ndarray]:
-        """(C, v) and (M, v) whose products are the sum of the plain similarities and those in views, on one scale."""
+        """(C, v) and (M, v) whose products are the plain similarities plus those in views."""
         views = self._views_of(kinds)
         return concat_views(self.text, self.motion, views) if views else (self.text, self.motion)
 
     def bank_embeddings(self, kinds: Views = ()) -> np.ndarray:
         """(B, v) of the query bank, to be compared with the motions of `embeddings`."""
         assert self.bank is not None
-        in_views = [text for kind in kinds for text in self.bank.views.get(kind, ())]
-        deviations = [view.deviation for view in self._views_of(kinds)]
-        return scale_views([self.bank.plain, *in_views], deviations)
+        return scale_views(
+            self.bank.in_views(kinds), [view.deviation for view in self._views_of(kinds)]
+        )
 
     def similarity(self, kinds: Views = ()) -> np.ndarray:
         """(C, M) similarities on the member's own scale."""
         text, motion = self.embeddings(kinds)
-        return text @ motion.T
+        return np.asarray(text @ motion.T)
 
     def _views_of(self, kinds: Views) -> list[ViewEmbeddings]:
         return [view for kind in kinds for view in self.views.get(kind, ())]
@@ -78,20 +85,20 @@ class MemberGallery:
 
 @dataclass(frozen=True, eq=False)
 class ExternalGallery:
-    """A held-out gallery as a member made elsewhere scores it: similarities (C, M). It has no views and no query bank."""
+    """A held-out gallery as a member made elsewhere scores it.
+
+    scores: (C, M) similarities. It has no views and no query bank.
+    """
 
     scores: np.ndarray
-
-    def similarity(self, kinds: Views = ()) -> np.ndarray:
-        """(C, M) similarities on the member's own scale, the same whatever the views."""
-        return self.scores
 
 
 @dataclass(frozen=True, eq=False)
 class FoldGallery:
     """What one fold holds out, as every member sees it.
 
-    motion_idx: (C,) motion of each caption; group: (M,) groups of the motions, for standard errors; members: one gallery each.
+    motion_idx: (C,) motion of each caption; group: (M,) groups of the motions, for standard errors;
+    members: one gallery each.
     """
 
     motion_idx: np.ndarray
@@ -99,27 +106,44 @@ class FoldGallery:
     members: tuple[MemberGallery | ExternalGallery, ...]
 
     def standardized_similarity(self, member_idx: int, kinds: Views = ()) -> np.ndarray:
-        """(C, M) similarities of a member, with mean 0 and standard deviation 1 over the gallery."""
-        similarity = self.members[member_idx].similarity(kinds)
+        """(C, M) similarities of a member, with mean 0 and deviation 1 over the gallery."""
+        gallery = self.members[member_idx]
+        if isinstance(gallery, ExternalGallery):
+            similarity = gallery.scores
+        else:
+            similarity = gallery.similarity(kinds)
         return ZScore.of(similarity)(similarity)
 
-    def mixture_ranks(self, mixtures: Collection[Mixture], kinds: Views = ()) -> dict[Mixture, GalleryRanks]:
+    def mixture_ranks(
+        self, mixtures: Collection[Mixture], kinds: Views = ()
+    ) -> dict[Mixture, GalleryRanks]:
         """Ranks of the right motions under each mixture of the members in these views."""
         scores = {idx: self.standardized_similarity(idx, kinds) for idx in self._used(mixtures)}
         return {mixture: self._ranks(mix(mixture, scores)) for mixture in mixtures}
 
-    def bank_ranks(self, mixtures: Collection[Mixture], kinds: Views = ()) -> dict[Mixture, dict[float, GalleryRanks]]:
+    def bank_ranks(
+        self, mixtures: Collection[Mixture], kinds: Views = ()
+    ) -> dict[Mixture, dict[float, GalleryRanks]]:
         """Ranks of the right motions under each mixture and each beta of query-bank normalisation.
 
-        The similarities of the bank are formed for a chunk of motions at a time. Each member with a weight must have a bank.
+        The similarities of the bank are formed for a chunk of motions at a time. Each member with a
+        weight must have a bank.
         """
-        galleries = {idx: gallery for idx in self._used(mixtures) if isinstance(gallery := self.members[idx], MemberGallery)}
+        galleries = {
+            idx: gallery
+            for idx in self._used(mixtures)
+            if isinstance(gallery := self.members[idx], MemberGallery)
+        }
         embeddings = {idx: gallery.embeddings(kinds) for idx, gallery in galleries.items()}
         scales = {idx: ZScore.of(text @ motion.T) for idx, (text, motion) in embeddings.items()}
         banks = {idx: gallery.bank_embeddings(kinds) for idx, gallery in galleries.items()}
 
         def mixed(texts: Mapping[int, np.ndarray], mixture: Mixture, motions: slice) -> np.ndarray:
-            scores = {idx: scales[idx](texts[idx] @ embeddings[idx][1][motions].T) for idx in embeddings if mixture[idx]}
+            scores = {
+                idx: scales[idx](texts[idx] @ embeddings[idx][1][motions].T)
+                for idx in embeddings
+                if mixture[idx]
+            }
             return mix(mixture, scores)
 
         texts = {idx: text for idx, (text, _) in embeddings.items()}
@@ -127,12 +151,16 @@ class FoldGallery:
         for mixture in mixtures:
             bank = query_bank.build_query_bank(partial(mixed, banks, mixture), len(self.group))
             similarity = mixed(texts, mixture, slice(None))
-            ranks[mixture] = {beta: self._ranks(bank.normalise(similarity, beta)) for beta in bank.offset}
+            ranks[mixture] = {
+                beta: self._ranks(bank.normalise(similarity, beta)) for beta in bank.offset
+            }
         return ranks
 
     def _used(self, mixtures: Collection[Mixture]) -> list[int]:
         """Members with a weight in some mixture."""
-        return [idx for idx in range(len(self.members)) if any(mixture[idx] for mixture in mixtures)]
+        return [
+            idx for idx in range(len(self.members)) if any(mixture[idx] for mixture in mixtures)
+        ]
 
     def _ranks(self, similarity: np.ndarray) -> GalleryRanks:
         return GalleryRanks.of(similarity, self.motion_idx, self.group)
@@ -150,15 +178,20 @@ class OofGalleries:
 
     def select(self, member_idx: Sequence[int]) -> "OofGalleries":
         """The same galleries of some of the members."""
-        folds = {fold: replace(gallery, members=tuple(gallery.members[idx] for idx in member_idx)) for fold, gallery in self.folds.items()}
+        folds = {
+            fold: replace(gallery, members=tuple(gallery.members[idx] for idx in member_idx))
+            for fold, gallery in self.folds.items()
+        }
         return OofGalleries(tuple(self.names[idx] for idx in member_idx), folds)
 
 
 @dataclass(frozen=True, eq=False)
 class GalleryEmbeddings:
-    """Embeddings of a test gallery by one model: motion (G, v), query (Q, v), the mean over each query's captions, and bank (B, v).
+    """Embeddings of a test gallery by one model.
 
-    scale: of its similarities; plain_scale, plain_query (Q, d): the same without views, d being the first columns of v.
+    motion: (G, v); query: (Q, v), the mean over each query's captions; bank: (B, v). scale: of its
+    similarities; plain_scale, plain_query (Q, d): the same without views, d being the first columns
+    of v.
     """
 
     scale: ZScore
@@ -171,14 +204,16 @@ class GalleryEmbeddings:
     def without_views(self) -> "GalleryEmbeddings":
         """The plain embeddings alone."""
         motion = self.motion[:, : self.plain_query.shape[1]]
-        return GalleryEmbeddings(self.plain_scale, self.plain_scale, motion, self.plain_query, self.plain_query)
+        return GalleryEmbeddings(
+            self.plain_scale, self.plain_scale, motion, self.plain_query, self.plain_query
+        )
 
     def query_similarity(self, motions: slice = slice(None)) -> np.ndarray:
-        """(Q, m) standardised similarities of the queries and some motions of the gallery."""
+        """(Q, m) standardized similarities of the queries and some motions of the gallery."""
         return self.scale(self.query @ self.motion[motions].T)
 
     def bank_similarity(self, motions: slice) -> np.ndarray:
-        """(B, m) standardised similarities of the query bank and some motions of the gallery."""
+        """(B, m) standardized similarities of the query bank and some motions of the gallery."""
         assert self.bank is not None
         return self.scale(self.bank @ self.motion[motions].T)
 
@@ -188,19 +223,27 @@ def mix(weights: Mixture | np.ndarray, scores: Mapping[int, np.ndarray]) -> np.n
     return reduce(np.add, (weights[idx] * array for idx, array in scores.items() if weights[idx]))
 
 
-def concat_views(text: np.ndarray, motion: np.ndarray, views: Sequence[ViewEmbeddings]) -> tuple[np.ndarray, np.ndarray]:
-    """(C, v) and (M, v) whose products are the sum of the plain similarities and those in views, in units of the plain ones."""
+def concat_views(
+    text: np.ndarray, motion: np.ndarray, views: Sequence[ViewEmbeddings]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(C, v) and (M, v) whose products are the plain similarities plus those in views.
+
+    Those in views are in units of the plain ones.
+    """
     texts = scale_views([text, *(view.text for view in views)], [view.deviation for view in views])
     return texts, np.concatenate([motion, *(view.motion for view in views)], axis=1)
 
 
 def scale_views(texts: Sequence[np.ndarray], deviations: Sequence[float]) -> np.ndarray:
-    """(C, v) caption embeddings, plain and in views, side by side; each view's divided by the deviation of its similarities.
+    """(C, v) caption embeddings, plain and in views, side by side.
 
-    A caption that cannot be mirrored has zeros in that view. Its plain similarity then counts once more, which keeps it on the scale
+    Each view's are divided by the deviation of its similarities. A caption that cannot be mirrored
+    has zeros in that view. Its plain similarity then counts once more, which keeps it on the scale
     of the other captions.
     """
     plain, *in_views = texts
-    n_absent = sum((~text.any(axis=1) for text in in_views), np.zeros(len(plain), dtype=int))
+    n_absent = np.zeros(len(plain), dtype=int)
+    for text in in_views:
+        n_absent += ~text.any(axis=1)
     blocks = [text / deviation for text, deviation in zip(in_views, deviations, strict=True)]
     return np.concatenate([plain * (1 + n_absent)[:, None].astype(plain.dtype), *blocks], axis=1)

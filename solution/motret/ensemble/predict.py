@@ -1,99 +1,163 @@
-"""The members' similarities of queries and candidates, one by one and blended as the ensemble was fitted."""
+"""Predictions of an ensemble's members, kept as arrays.
+
+Before the fit: the held-out galleries, plain as training kept them, then in views and with a query
+bank. After it: the test, in the views that the ensemble takes, with a query bank if it takes one.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
+from motret.config.scripts import EnsembleConfig
 from motret.data import dataset
-from motret.data.dataset import TestData
+from motret.data.dataset import TestData, TrainingData
 from motret.data.features import FeatureConfig
-from motret.ensemble import inference, query_bank
-from motret.ensemble.external import ExternalPredictions
-from motret.ensemble.fit import FittedEnsemble
-from motret.ensemble.inference import Encoder, GalleryEmbeddings
-from motret.ensemble.members import ExternalMember, Member
-from motret.evaluation.z_score import ZScore
+from motret.data.folds import Folds
+from motret.ensemble import fit, tta
+from motret.ensemble.external import ExternalMember
+from motret.ensemble.fit import FittedEnsemble, FittedWeights
+from motret.ensemble.galleries import FoldGallery, GalleryEmbeddings, OofGalleries
+from motret.ensemble.inference import Encoder, distinct_captions
+from motret.ensemble.members import Member, common_folds
+from motret.errors import ConfigError
 
-Similarities = list[np.ndarray]
-"""Of each query to its own candidates, (n_candidates,) each."""
-
-
-@dataclass(frozen=True)
-class TestPredictions:
-    """alone: of each member, and then of each file that was given its weight; networks: of each model of the best member, where it has
-    several; viewed: of the best member in the ensemble's views, None where the ensemble has none of it; together: of the ensemble."""
-
-    alone: tuple[Similarities, ...]
-    networks: tuple[Similarities, ...]
-    viewed: Similarities | None
-    together: Similarities
+AnyMember = Member | ExternalMember
+TestPrediction = list[GalleryEmbeddings] | ExternalMember
+"""The test by a member: embeddings by each of its models, or the similarities in its file."""
 
 
-def predict(
-    fusion: FittedEnsemble, fixed: Sequence[tuple[ExternalPredictions, float]], tests: Mapping[FeatureConfig, TestData], encoder: Encoder
-) -> TestPredictions:
-    """Asks all models. fixed: foreign members with the share of the mean each is given; tests: the queries, by the models' features."""
-    test = next(iter(tests.values()))
-    for member in fusion.members:
-        if isinstance(member, Member):
-            dataset.check_persons(test.store, member.models[0][0].persons, test.queries[0].paths[0].parent)
-    bank_too = fusion.beta is not None
-    told = [encoder.test(member, tests[member.features], bank_too) if isinstance(member, Member) else member for member in fusion.members]
-    plain = [inference.without_views(one, own) if isinstance(own, Member) else one for one, own in zip(told, fusion.members, strict=True)]
-    files = [_file_similarities(one.similarities) for one, _ in fixed]
-    own = (
-        _weighted_mean([_member_similarities(one, test) for one in told], fusion.weights)
-        if fusion.beta is None
-        else _bank_normalised(told, fusion, test)
+def load_galleries(members: Sequence[AnyMember], data: TrainingData, folds: Folds) -> OofGalleries:
+    """The held-out galleries of the folds that all members have, as training embedded them.
+
+    No model is asked.
+    """
+    galleries = {
+        fold: FoldGallery(
+            *held_out_captions(data, folds, fold), tuple(member.gallery(fold) for member in members)
+        )
+        for fold in common_folds(members, folds.count)
+    }
+    return OofGalleries(tuple(member.name for member in members), galleries)
+
+
+def held_out_captions(data: TrainingData, folds: Folds, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the motions that a fold holds out: (C,) motion of each caption, and (M,) groups."""
+    val_idx = folds.val_idx(fold)
+    counts = [len(data.training.captions[motion_idx]) for motion_idx in val_idx]
+    return np.repeat(np.arange(len(val_idx)), counts), folds.group[val_idx]
+
+
+def predict_out_of_fold(
+    members: Sequence[AnyMember],
+    galleries: OofGalleries,
+    weights: FittedWeights,
+    data: TrainingData,
+    folds: Folds,
+    config: EnsembleConfig,
+    encoder: Encoder,
+) -> tuple[list[AnyMember], OofGalleries]:
+    """The members and the galleries with those views and query banks that the fit may take.
+
+    galleries: plain, of these members. Members without a weight are not asked. The query bank of a
+    fold holds what its model was trained on: the captions of the other folds.
+    """
+    members, data_of = _ask_for_views(members, weights, data, config)
+    in_bank = fit.bank_members(galleries, weights, config)
+    by_fold = {fold: list(gallery.members) for fold, gallery in galleries.folds.items()}
+    for idx, member in enumerate(members):
+        if not isinstance(member, Member) or not (member.views or in_bank[idx]):
+            continue
+        features_data = data_of.get(member.features, data)
+        for fold in member.folds:
+            needs_bank = in_bank[idx] and fold in by_fold
+            captions = _training_captions(data, folds, fold) if needs_bank else None
+            bank = encoder.predict_held_out(member, fold, features_data, folds, captions)
+            if fold in by_fold:
+                by_fold[fold][idx] = replace(member.gallery(fold), bank=bank)
+    predicted = {
+        fold: replace(gallery, members=tuple(by_fold[fold]))
+        for fold, gallery in galleries.folds.items()
+    }
+    return members, replace(galleries, folds=predicted)
+
+
+def with_member_views(
+    members: Sequence[Member], data_of: Mapping[FeatureConfig, TrainingData], config: EnsembleConfig
+) -> list[Member]:
+    """The members with those of the requested views that they have.
+
+    data_of: the training motions by a member's features. ConfigError where a view is named that no
+    member has.
+    """
+    kinds, named = fit.requested_view_kinds(config), fit.views_are_named(config)
+    mirrors = {
+        features: tta.mirror_views(data, named) if "mirror" in kinds else ()
+        for features, data in data_of.items()
+    }
+    with_views = []
+    for member in members:
+        run = next(iter(member.folds.values()))
+        views = {
+            "mirror": mirrors[member.features],
+            "speed": tta.speed_views(),
+            "swap": tta.swap_views(run),
+        }
+        with_views.append(
+            replace(member, views={kind: views[kind] for kind in kinds if views[kind]})
+        )
+    available = {kind for member in with_views for kind in member.views}
+    if named and (missing := [kind for kind in kinds if kind not in available]):
+        raise ConfigError(tta.FLAG, f"no member has the view {missing[0]}", "leave it out")
+    return with_views
+
+
+def predict_test(
+    members: Sequence[AnyMember],
+    ensemble: FittedEnsemble,
+    tests: Mapping[FeatureConfig, TestData],
+    encoder: Encoder,
+) -> list[TestPrediction]:
+    """The test as each member of the fitted ensemble predicts it.
+
+    tests: the queries, by the features that models take. Members without a weight are asked
+    without views, for the table of scores.
+    """
+    predictions: list[TestPrediction] = []
+    for member, weight in zip(members, ensemble.weights, strict=True):
+        if isinstance(member, ExternalMember):
+            predictions.append(member)
+            continue
+        in_views = member.with_views(ensemble.views if weight else ())
+        with_bank = bool(weight) and ensemble.beta is not None
+        predictions.append(encoder.predict_test(in_views, tests[member.features], with_bank))
+    return predictions
+
+
+def _ask_for_views(
+    members: Sequence[AnyMember], weights: FittedWeights, data: TrainingData, config: EnsembleConfig
+) -> tuple[list[AnyMember], dict[FeatureConfig, TrainingData]]:
+    """The members with their views, if they are tried, and the training motions by features."""
+    if not fit.tries_views(weights, config):
+        return list(members), {}
+    used = {
+        idx: member
+        for idx, member in enumerate(members)
+        if weights.used[idx] and isinstance(member, Member)
+    }
+    jobs = config.machine.jobs
+    data_of = {
+        features: dataset.with_features(data, features, config.data, jobs)
+        for features in {member.features for member in used.values()}
+    }
+    with_views = dict(
+        zip(used, with_member_views(list(used.values()), data_of, config), strict=True)
     )
-    shares = [share for _, share in fixed]
-    together = _weighted_mean([own, *files], [1 - sum(shares), *shares])
-    best = plain[fusion.best()]
-    networks = () if isinstance(best, ExternalMember) or len(best) < 2 else tuple(_member_similarities([one], test) for one in best)
-    viewed = None if fusion.viewed is None else _member_similarities(told[fusion.best()], test)
-    alone = (*(_member_similarities(one, test) for one in plain), *files)
-    return TestPredictions(
-        tuple(_rank_unusable_last(one, test) for one in alone),
-        tuple(_rank_unusable_last(one, test) for one in networks),
-        None if viewed is None else _rank_unusable_last(viewed, test),
-        _rank_unusable_last(together, test),
+    return [with_views.get(idx, member) for idx, member in enumerate(members)], data_of
+
+
+def _training_captions(data: TrainingData, folds: Folds, fold: int) -> list[str]:
+    """The captions that a fold's model was trained on, each once."""
+    return distinct_captions(
+        [data.training.captions[motion_idx] for motion_idx in folds.train_idx(fold)]
     )
-
-
-def _rank_unusable_last(similarities: Similarities, test: TestData) -> Similarities:
-    """The similarities with candidates that cannot be used below all others of their query, whoever speaks of them."""
-    found = []
-    for own, rows in zip(similarities, test.candidate_idx, strict=True):
-        low = own[rows >= 0].min() if (rows >= 0).any() else 0.0
-        found.append(np.where(rows >= 0, own, low - 1))
-    return found
-
-
-def _weighted_mean(parts: Sequence[Similarities], weights: Sequence[float] | np.ndarray) -> Similarities:
-    return [sum(weight * one for weight, one in zip(weights, own, strict=True)) for own in zip(*parts[: len(weights)], strict=True)]
-
-
-def _member_similarities(told: list[GalleryEmbeddings] | ExternalMember, test: TestData) -> Similarities:
-    if isinstance(told, ExternalMember):
-        scale = ZScore.mean_of([ZScore.of(told.similarity(fold)) for fold in told.folds])
-        return [scale(similarity) for similarity in told.told.similarities]
-    whole = inference.mean_similarity(told, "query", slice(None))
-    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.candidate_idx, strict=True)]
-
-
-def _file_similarities(similarities: Sequence[np.ndarray]) -> Similarities:
-    """By mean and deviation over all pairs of the file, which has no gallery of held-out motions."""
-    scale = ZScore.of(np.concatenate(similarities))
-    return [scale(similarity) for similarity in similarities]
-
-
-def _bank_normalised(told: Sequence[list[GalleryEmbeddings]], fusion: FittedEnsemble, test: TestData) -> Similarities:
-    used = [(weight, own) for weight, own in zip(fusion.weights, told, strict=True) if weight]
-
-    def mixed(which: str, columns: slice) -> np.ndarray:
-        return sum(weight * inference.mean_similarity(own, which, columns) for weight, own in used)
-
-    said = query_bank.build_query_bank(lambda columns: mixed("bank", columns), len(test.store.ids), (fusion.beta,))
-    whole = said.normalise(mixed("query", slice(None)), fusion.beta)
-    return [own[rows].astype(np.float64) for own, rows in zip(whole, test.candidate_idx, strict=True)]

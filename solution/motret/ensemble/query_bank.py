@@ -1,8 +1,10 @@
-"""Query-bank normalisation against hubs, motions that are near to every caption (Bogolin et al. 2022, dynamic inverted softmax).
+"""Query-bank normalisation against hubs, motions that are near to every caption.
 
-The similarity of query q and candidate c becomes exp(beta s_qc) / sum_b exp(beta s_bc) over a bank of training captions b, for the
-queries whose top candidate in the whole gallery is some bank caption's top candidate there. It is kept as a logarithm divided by beta,
-which changes no ranking and keeps the unit of similarities: s_qc - log(sum_b exp(beta s_bc)) / beta.
+It is the dynamic inverted softmax of Bogolin et al. 2022. The similarity of query q and candidate c
+becomes exp(beta s_qc) / sum_b exp(beta s_bc) over a bank of training captions b, for the queries
+whose top candidate in the whole gallery is some bank caption's top candidate there. It is kept as a
+logarithm divided by beta, which changes no ranking and keeps the unit of similarities: s_qc -
+log(sum_b exp(beta s_bc)) / beta.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,22 +22,29 @@ CHUNK_SIZE = 1024
 class QueryBank:
     """Statistics of a bank B over a gallery of M motions.
 
-    offset: beta -> (M,) log(sum_b exp(beta s_bc)) / beta; hub: (M,) whether a motion is some bank caption's top candidate.
+    offset: beta -> (M,) log(sum_b exp(beta s_bc)) / beta; hub: (M,) whether a motion is some bank
+    caption's top candidate.
     """
 
     offset: dict[float, np.ndarray]
     hub: np.ndarray
 
     def normalise(self, sim_qm: np.ndarray, beta: float) -> np.ndarray:
-        """Similarities (Q, M) of queries and the whole gallery, normalised where a query's top motion is a hub."""
+        """Similarities (Q, M), normalised where a query's top motion is a hub.
+
+        sim_qm: of queries and the whole gallery.
+        """
         active = self.hub[sim_qm.argmax(axis=1)]
         return np.where(active[:, None], sim_qm - self.offset[beta].astype(sim_qm.dtype), sim_qm)
 
 
-def build_query_bank(bank_similarity: Callable[[slice], np.ndarray], n_motions: int, betas: Iterable[float] = BETAS) -> QueryBank:
+def build_query_bank(
+    bank_similarity: Callable[[slice], np.ndarray], n_motions: int, betas: Iterable[float] = BETAS
+) -> QueryBank:
     """The statistics of a bank, formed for a chunk of the gallery at a time.
 
-    bank_similarity: a slice of m motions of the gallery -> (B, m) similarities of the bank's captions and these.
+    bank_similarity: a slice of m motions of the gallery -> (B, m) similarities of the bank's
+    captions and these.
     """
     offset = {beta: np.empty(n_motions) for beta in betas}
     highest: np.ndarray | None = None

@@ -1,4 +1,4 @@
-"""What an ensemble is worth, in a few lines: each member's score and weight, the gain over the best one, the leaderboard to expect."""
+"""The result of an ensemble in a few lines: scores, weights, gains, leaderboard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,30 +6,34 @@ from typing import Any
 
 import numpy as np
 
+from motret.ensemble.external import FixedWeightMember
 from motret.ensemble.fit import FittedEnsemble
 from motret.evaluation import gallery_ranks, run_table, submission_score
 from motret.evaluation.gallery_ranks import LEADERBOARD_QUERIES, GalleryRanks
 from motret.evaluation.metrics import Score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TestScores:
-    """Scores (Q,) of the queries whose answers are known: by each member and by each file that was given its weight; by one network of
-    the best member, the mean over its networks (None where it has but one), and by that member in the ensemble's views (None without);
-    by the ensemble.
+    """Scores (Q,) of the queries whose answers are known.
 
-    Out of fold a motion meets one network of a member, here the mean of all of them: the gain over one network is what compares.
+    members: of each member, then of each with a given weight. network: of one network of the best
+    member, the mean over its networks, None where it has but one; best_member_tta: of the best
+    member in the ensemble's views, None without; ensemble: of the ensemble.
+
+    Out of fold each motion meets one network of a member, on the test the mean of all of them. The
+    gain over one network is therefore the one to compare with the local gain.
     """
 
-    alone: tuple[np.ndarray, ...]
+    members: tuple[np.ndarray, ...]
     network: np.ndarray | None
-    viewed: np.ndarray | None
-    together: np.ndarray
+    best_member_tta: np.ndarray | None
+    ensemble: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SummaryRow:
-    """A line of the table; true: (Q,) the score of each query, where the answers are known."""
+    """A line of the table; true: (Q,) scores of the queries whose answers are known."""
 
     name: str
     local: Score | None
@@ -45,105 +49,177 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much the ensemble is better than a member; local: None where a file that no score can weigh takes part; true: on the
-    queries, where the answers are known."""
+    """The score of the ensemble minus that of a baseline, with standard errors.
+
+    local: on held-out motions, None where a member has no out-of-fold predictions; true: on the
+    queries whose answers are known.
+    """
 
     over: str
     local: Score | None
     true: Score | None
 
-    def line(self) -> str:
-        """For people."""
-        told = [f"{self.local.mean:+.4f} +- {self.local.error:.4f}"] if self.local else []
-        told += [f"true {self.true.mean:+.4f} +- {self.true.error:.4f}"] if self.true else []
-        return f"gain over the best single, {self.over}: {'; '.join(told)}"
+    def summary(self) -> str:
+        """A line for a terminal."""
+        gains = [f"{self.local.mean:+.4f} +- {self.local.error:.4f}"] if self.local else []
+        gains += [f"true {self.true.mean:+.4f} +- {self.true.error:.4f}"] if self.true else []
+        return f"gain over the best single model, {self.over}: {'; '.join(gains)}"
 
-    def about(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The same for a JSON file."""
         mean, error = (self.local.mean, self.local.error) if self.local else (None, None)
-        told = {"over": self.over, "mean": mean, "error": error}
-        return told | ({"true": {"mean": self.true.mean, "error": self.true.error}} if self.true else {})
+        true = {"true": {"mean": self.true.mean, "error": self.true.error}} if self.true else {}
+        return {"over": self.over, "mean": mean, "error": error} | true
 
 
 @dataclass(frozen=True)
 class EnsembleSummary:
-    """rows: the members, the ensemble last; where it is one member as it is, that member alone.
+    """rows: the members, the ensemble last; of one member as it is that member alone.
 
-    gains: over the best member by local score, over one network of it where the answers are known, and over it in the ensemble's views
-    where it has any; band: of a leaderboard's score. A file that no score can weigh leaves the ensemble without local score and band.
+    gains: over the best member by local score, over one network of it where the answers are known,
+    and over it in the ensemble's views where there are any. leaderboard: between which scores a
+    leaderboard's ends. A member without out-of-fold predictions leaves the ensemble without local
+    score and leaderboard.
     """
 
     rows: tuple[SummaryRow, ...]
     gains: tuple[Gain, ...]
-    band: tuple[float, float] | None
+    leaderboard: tuple[float, float] | None
 
     def lines(self) -> list[str]:
         """The table and the lines under it."""
-        head = ["member", "local score", "weight", "true score"]
-        cells = [head, *(row.cells() for row in self.rows)]
-        table = run_table.align_columns(cells if self.rows[-1].true is not None else [line[:3] for line in cells])
-        said = [*table, *(gain.line() for gain in self.gains)]
-        alone = len([row for row in self.rows if row.weight is not None]) == 1
-        if alone and any(gain.local and gain.local.mean < 0 for gain in self.gains):
-            said.append("it is below its one member since views and normalisation are scored on folds that had no part in choosing them")
-        if self.band is None:
-            return said
-        low, high = self.band
-        expected = f"{self.rows[-1].local.mean:.3f} expected, {low:.3f} to {high:.3f} in 9 of 10 cases"
-        return [*said, f"a leaderboard of {LEADERBOARD_QUERIES} queries: {expected}"]
+        header = ["member", "local score", "weight", "true score"]
+        cells = [header, *(row.cells() for row in self.rows)]
+        if self.rows[-1].true is None:
+            cells = [row[:-1] for row in cells]
+        lines = [*run_table.align_columns(cells), *(gain.summary() for gain in self.gains)]
+        is_single = len([row for row in self.rows if row.weight is not None]) == 1
+        if is_single and any(gain.local and gain.local.mean < 0 for gain in self.gains):
+            lines.append(
+                "the gain is below 0: views and query bank are scored on folds that "
+                "did not choose them"
+            )
+        local = self.rows[-1].local
+        if self.leaderboard is None or local is None:
+            return lines
+        low, high = self.leaderboard
+        expected = f"{local.mean:.3f} expected, {low:.3f} to {high:.3f} in 9 of 10 cases"
+        return [*lines, f"a leaderboard of {LEADERBOARD_QUERIES} queries: {expected}"]
 
-    def about(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The same for a JSON file."""
-        return {"gains": [gain.about() for gain in self.gains], "leaderboard_band": self.band and list(self.band)}
+        return {
+            "gains": [gain.to_json() for gain in self.gains],
+            "leaderboard_band": self.leaderboard and list(self.leaderboard),
+        }
 
 
-def summarise(fusion: FittedEnsemble, fixed: Sequence[tuple[str, float]], true: TestScores | None, seed: int) -> EnsembleSummary:
-    """fixed: name and share of the members that no score weighs; true: None where the answers are not known."""
-    rows = _member_rows(fusion, fixed, true)
-    local = None if fixed else fusion.local.score
-    band = gallery_ranks.leaderboard_interval(fusion.together, local.error, np.random.default_rng(seed)) if local else None
-    if fusion.changes_nothing and not fixed:
-        return EnsembleSummary(rows, (), band)
-    rivals = _baselines(fusion, true)
-    rows += tuple(SummaryRow(name, gallery_ranks.mean_score(own), None, queries) for name, own, queries in rivals[1:])
-    rows += (SummaryRow(_name(fusion, fixed), local, None, true.together if true else None),)
+@dataclass(frozen=True, eq=False)
+class _Baseline:
+    """A model to compare with.
+
+    true: (Q,) scores of the queries whose answers are known.
+    """
+
+    name: str
+    ranks: tuple[GalleryRanks, ...]
+    true: np.ndarray | None
+
+
+def summarise(
+    ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true: TestScores | None, seed: int
+) -> EnsembleSummary:
+    """The summary of an ensemble.
+
+    fixed: members with a given weight; true: None where the answers are not known; seed: of the
+    bootstrap.
+    """
+    rows = _member_rows(ensemble, fixed, true)
+    local = None if fixed else ensemble.local.score
+    leaderboard = None
+    if local:
+        rng = np.random.default_rng(seed)
+        leaderboard = gallery_ranks.leaderboard_interval(ensemble.ensemble_ranks, local.error, rng)
+    if ensemble.is_plain_member and not fixed:
+        return EnsembleSummary(rows, (), leaderboard)
+    baselines = _baselines(ensemble, true)
+    rows += tuple(
+        SummaryRow(one.name, gallery_ranks.mean_score(one.ranks), None, one.true)
+        for one in baselines[1:]
+    )
+    rows += (
+        SummaryRow(_ensemble_name(ensemble, fixed), local, None, true.ensemble if true else None),
+    )
     if fixed and true is None:
-        return EnsembleSummary(rows, (), band)
-    together, groups = gallery_ranks.motion_values(fusion.together), gallery_ranks.motion_groups(fusion.together)
-    gains = []
-    for name, own, queries in rivals:
-        rng = np.random.default_rng(seed)  # the same draws for each, so that equal differences have equal errors
-        gain = None if fixed else gallery_ranks.bootstrap_difference(together - gallery_ranks.motion_values(own), groups, rng)
-        gains.append(
-            Gain(name, gain, gallery_ranks.bootstrap_difference(true.together - queries, np.arange(len(queries)), rng) if true else None)
+        return EnsembleSummary(rows, (), leaderboard)
+    gains = (_gain(ensemble, baseline, bool(local), true, seed) for baseline in baselines)
+    return EnsembleSummary(rows, tuple(gains), leaderboard)
+
+
+def _member_rows(
+    ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true: TestScores | None
+) -> tuple[SummaryRow, ...]:
+    """A row for each member, then for each with a given weight."""
+    fitted_weight = 1 - sum(member.weight for member in fixed)
+    scored = zip(ensemble.names, ensemble.member_ranks, ensemble.weights, strict=True)
+    entries: list[tuple[str, Score | None, float]] = [
+        (name, gallery_ranks.mean_score(ranks), weight * fitted_weight)
+        for name, ranks, weight in scored
+    ]
+    entries += [(member.name, None, member.weight) for member in fixed]
+    true_scores = true.members if true else [None] * len(entries)
+    return tuple(
+        SummaryRow(*entry, scores) for entry, scores in zip(entries, true_scores, strict=True)
+    )
+
+
+def _baselines(ensemble: FittedEnsemble, true: TestScores | None) -> list[_Baseline]:
+    """The best member, and variants of it where there are several members.
+
+    These are one network of it, and it in the ensemble's views.
+    """
+    best = ensemble.best_member_idx
+    name, ranks = ensemble.names[best], ensemble.member_ranks[best]
+    baselines = [_Baseline(name, ranks, true.members[best] if true else None)]
+    if len(ensemble.names) > 1 and true and true.network is not None:
+        baselines.append(_Baseline(f"{name}, one network", ranks, true.network))
+    if len(ensemble.names) > 1 and ensemble.best_member_tta_ranks is not None:
+        in_views = true.best_member_tta if true else None
+        baselines.append(
+            _Baseline(f"{name} in the same views", ensemble.best_member_tta_ranks, in_views)
         )
-    return EnsembleSummary(rows, tuple(gains), band)
+    return baselines
 
 
-def _member_rows(fusion: FittedEnsemble, fixed: Sequence[tuple[str, float]], true: TestScores | None) -> tuple[SummaryRow, ...]:
-    """A row for each member and each file that was given its weight."""
-    left = 1 - sum(share for _, share in fixed)
-    scored = zip(fusion.members, fusion.alone, fusion.weights, strict=True)
-    entries = [(member.name, gallery_ranks.mean_score(own), weight * left) for member, own, weight in scored]
-    entries += [(name, None, share) for name, share in fixed]
-    return tuple(SummaryRow(*entry, own) for entry, own in zip(entries, true.alone if true else [None] * len(entries), strict=True))
+def _gain(
+    ensemble: FittedEnsemble,
+    baseline: _Baseline,
+    has_local: bool,
+    true: TestScores | None,
+    seed: int,
+) -> Gain:
+    rng = np.random.default_rng(
+        seed
+    )  # the same draws for each baseline, so that equal differences have equal errors
+    local_gain = true_gain = None
+    if has_local:
+        differences = gallery_ranks.motion_values(
+            ensemble.ensemble_ranks
+        ) - gallery_ranks.motion_values(baseline.ranks)
+        groups = gallery_ranks.motion_groups(ensemble.ensemble_ranks)
+        local_gain = gallery_ranks.bootstrap_difference(differences, groups, rng)
+    if true and baseline.true is not None:
+        differences = true.ensemble - baseline.true
+        true_gain = gallery_ranks.bootstrap_difference(
+            differences, np.arange(len(differences)), rng
+        )
+    return Gain(baseline.name, local_gain, true_gain)
 
 
-def _baselines(fusion: FittedEnsemble, true: TestScores | None) -> list[tuple[str, tuple[GalleryRanks, ...], np.ndarray | None]]:
-    """What the ensemble is compared with: the best member, and where there are several members also one network of it, and it in views."""
-    best = fusion.best()
-    name, alone = fusion.members[best].name, fusion.alone[best]
-    rivals = [(name, alone, true.alone[best] if true else None)]
-    if len(fusion.members) > 1 and true and true.network is not None:
-        rivals.append((f"{name}, one network", alone, true.network))
-    if len(fusion.members) > 1 and fusion.viewed is not None:
-        rivals.append((f"{name} in the same views", fusion.viewed, true.viewed if true else None))
-    return rivals
-
-
-def _name(fusion: FittedEnsemble, fixed: Sequence[tuple[str, float]]) -> str:
-    """Of the last row: the ensemble, or what was made of its one member."""
-    if len(fusion.members) + len(fixed) > 1:
+def _ensemble_name(ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember]) -> str:
+    """Name of the last row: the ensemble, or its one member with what was added to it."""
+    if len(ensemble.names) + len(fixed) > 1:
         return "ensemble"
-    added = [f"views {', '.join(fusion.views)}"] if fusion.views else []
-    return f"{fusion.members[0].name} with {' and '.join([*added, *(['query bank'] if fusion.beta is not None else [])])}"
+    added = [f"views {', '.join(ensemble.views)}"] if ensemble.views else []
+    added += ["query bank"] if ensemble.beta is not None else []
+    return f"{ensemble.names[0]} with {' and '.join(added)}"

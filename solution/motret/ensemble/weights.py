@@ -1,7 +1,8 @@
-"""Weights of an ensemble's members, fitted on the closed-form score of motions that no member was trained on.
+"""Weights of an ensemble's members, fitted on their closed-form score out of fold.
 
-Greedy forward selection with replacement (Caruana et al. 2004) gives a start. Single weights are then moved on the simplex, members
-that add no more than the standard error are left out, and equal weights stay where the search gains no more than that.
+Greedy forward selection with replacement (Caruana et al. 2004) gives a start. Single weights are
+then moved on the simplex, members that add no more than the standard error are left out, and equal
+weights stay where the search gains no more than that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +25,13 @@ NAN_MARGIN = 1e6
 
 @dataclass(frozen=True, eq=False)
 class ContestedPairs:
-    """The pairs of a caption and a wrong motion that the weights decide, in one gallery of C captions and M motions.
+    """The pairs of a caption and a wrong motion that weights decide, in one gallery.
 
-    Weights are not negative: a wrong motion that all members score above the right one stays above it, one that all score below stays
-    below. Only the other pairs, P in all, are kept, by caption.
-    n_above: (C,) wrong motions above the right one in all members; offsets: (C + 1,) where each caption's pairs begin;
-    margin: (members, P) by how much the wrong motion scores above the right one; motion_idx: (C,) right motion of each caption;
+    The gallery has C captions and M motions. Weights are not negative: a wrong motion that all
+    members score above the right one stays above it, one that all score below stays below. Only the
+    other pairs, P in all, are kept, by caption. n_above: (C,) wrong motions above the right one in
+    all members; offsets: (C + 1,) where each caption's pairs begin; margin: (members, P) by how
+    much the wrong motion scores above the right one; motion_idx: (C,) right motion of each caption;
     group: (M,) groups of the motions, for standard errors.
     """
 
@@ -40,13 +42,20 @@ class ContestedPairs:
     group: np.ndarray
 
     @classmethod
-    def of(cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray) -> "ContestedPairs":
+    def of(
+        cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray
+    ) -> "ContestedPairs":
         """From each member's similarities (C, M), which are on one scale."""
         n_above, counts, margins = [], [], []
         for start in range(0, len(motion_idx), CHUNK_SIZE):
             right = motion_idx[start : start + CHUNK_SIZE]
             captions, index = slice(start, start + len(right)), np.arange(len(right))
-            margin = np.stack([scores[captions] - scores[captions][index, right][:, None] for scores in similarities])
+            margin = np.stack(
+                [
+                    scores[captions] - scores[captions][index, right][:, None]
+                    for scores in similarities
+                ]
+            )
             margin = margin.astype(np.float32)
             margin[~np.isfinite(margin)] = NAN_MARGIN
             margin[:, index, right] = -1  # the right motion does not compete with itself
@@ -54,13 +63,22 @@ class ContestedPairs:
             n_above.append(above.sum(axis=1))
             counts.append(contested.sum(axis=1))
             margins.append(margin[:, contested])
-        return cls(np.concatenate(n_above), _offsets(np.concatenate(counts)), np.concatenate(margins, axis=1), motion_idx, group)
+        return cls(
+            np.concatenate(n_above),
+            _offsets(np.concatenate(counts)),
+            np.concatenate(margins, axis=1),
+            motion_idx,
+            group,
+        )
 
     def ranks(self, weights: np.ndarray) -> GalleryRanks:
         """Ranks of the right motions under these weights (members,)."""
         margin = weights.astype(np.float32) @ self.margin
         return GalleryRanks(
-            self.n_above + self._count_by_caption(margin > 0), self._count_by_caption(margin == 0), self.motion_idx, self.group
+            self.n_above + self._count_by_caption(margin > 0),
+            self._count_by_caption(margin == 0),
+            self.motion_idx,
+            self.group,
         )
 
     def only(self, member_idx: Sequence[int] | np.ndarray) -> "ContestedPairs":
@@ -77,7 +95,10 @@ class ContestedPairs:
 
 
 def _split_pairs(margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two masks: pairs whose wrong motion all members (the first axis) score above, and pairs on which they differ."""
+    """Masks of pairs: the wrong motion above for all members; members that differ.
+
+    margin: (members, ...).
+    """
     above, below = margin[0] > 0, margin[0] < 0
     for of_member in margin[1:]:
         above &= of_member > 0
@@ -93,32 +114,36 @@ def _offsets(counts: np.ndarray) -> np.ndarray:
 class WeightSearch:
     """Fits weights on some of the galleries; searches are cached, since nested fits share them."""
 
-    def __init__(self, contests: Mapping[int, ContestedPairs]):
-        self.contests = contests
+    def __init__(self, pairs: Mapping[int, ContestedPairs]):
+        self.pairs = pairs
         self.cache: dict[tuple[int, ...], np.ndarray] = {}
 
     def fit(self, folds: Sequence[int]) -> np.ndarray:
         """Weights (members,) that sum to 1, fitted on the galleries of these folds.
 
-        Equal weights, of all members or of those that the search takes, stay where the search gains no more than the standard error.
-        The gain is measured on each gallery with the weights found on the others; with one gallery alone, on that gallery.
+        Equal weights, of all members or of those that the search takes, stay where the search gains
+        no more than the standard error. The gain is measured on each gallery with the weights found
+        on the others; with one gallery alone, on that gallery.
         """
         weights = self.search(tuple(folds))
         nested = {folds[0]: weights}
         if len(folds) > 1:
-            nested = {fold: self.search(tuple(other for other in folds if other != fold)) for fold in folds}
-        contests, searched = [self.contests[fold] for fold in nested], list(nested.values())
+            nested = {
+                fold: self.search(tuple(other for other in folds if other != fold))
+                for fold in folds
+            }
+        pairs, searched = [self.pairs[fold] for fold in nested], list(nested.values())
         equal = np.full(len(weights), 1 / len(weights))
-        if not improves(contests, searched, [equal] * len(nested)):
+        if not improves(pairs, searched, [equal] * len(nested)):
             return equal
-        if improves(contests, searched, [_equal_weights(of_fold) for of_fold in searched]):
+        if improves(pairs, searched, [_equal_weights(of_fold) for of_fold in searched]):
             return weights
         return _equal_weights(weights)
 
     def search(self, folds: tuple[int, ...]) -> np.ndarray:
         """The best weights that the search finds on some galleries."""
         if folds not in self.cache:
-            self.cache[folds] = search_weights([self.contests[fold] for fold in folds])
+            self.cache[folds] = search_weights([self.pairs[fold] for fold in folds])
         return self.cache[folds]
 
 
@@ -127,37 +152,57 @@ def _equal_weights(weights: np.ndarray) -> np.ndarray:
     return np.asarray((weights > 0) / np.count_nonzero(weights))
 
 
-def search_weights(contests: Sequence[ContestedPairs]) -> np.ndarray:
+def search_weights(pairs: Sequence[ContestedPairs]) -> np.ndarray:
     """The best weights (members,) that the search finds on these galleries."""
-    start = select_greedily(contests)
+    start = select_greedily(pairs)
     used = np.flatnonzero(start)
-    contests = [contest.only(used) for contest in contests]  # far fewer pairs without the useless members
+    pairs = [
+        gallery_pairs.only(used) for gallery_pairs in pairs
+    ]  # far fewer pairs without the useless members
     weights = np.zeros(len(start))
-    weights[used] = prune(contests, refine(contests, start[used]))
+    weights[used] = prune(pairs, refine(pairs, start[used]))
     return weights
 
 
-def improves(contests: Sequence[ContestedPairs], weights: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> bool:
-    """Whether the weights, one for each gallery, score above a baseline's by more than the standard error of the difference."""
+def improves(
+    pairs: Sequence[ContestedPairs],
+    weights: Sequence[np.ndarray],
+    baseline: Sequence[np.ndarray],
+) -> bool:
+    """Whether weights gain more over a baseline than the standard error of the gain.
+
+    weights, baseline: one (members,) for each gallery.
+    """
     ranks, baseline_ranks = (
-        [contest.ranks(of_gallery) for contest, of_gallery in zip(contests, chosen, strict=True)] for chosen in (weights, baseline)
+        [
+            gallery_pairs.ranks(of_gallery)
+            for gallery_pairs, of_gallery in zip(pairs, chosen, strict=True)
+        ]
+        for chosen in (weights, baseline)
     )
     gains = gallery_ranks.motion_values(ranks) - gallery_ranks.motion_values(baseline_ranks)
     gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups(ranks))
     return gain.mean > gain.error
 
 
-def mean_score(contests: Sequence[ContestedPairs], weights: np.ndarray) -> float:
+def mean_score(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> float:
     """The local score over these galleries under some weights, which the search maximises."""
-    return float(gallery_ranks.motion_values([contest.ranks(weights) for contest in contests]).mean())
+    return float(
+        gallery_ranks.motion_values(
+            [gallery_pairs.ranks(weights) for gallery_pairs in pairs]
+        ).mean()
+    )
 
 
-def select_greedily(contests: Sequence[ContestedPairs]) -> np.ndarray:
-    """Adds the member that helps most, again and again (one may be taken repeatedly); returns the best mixture on the way."""
-    n_members = len(contests[0].margin)
+def select_greedily(pairs: Sequence[ContestedPairs]) -> np.ndarray:
+    """Adds the member that helps most, again and again; the best mixture on the way.
+
+    One member may be taken repeatedly.
+    """
+    n_members = len(pairs[0].margin)
     counts, best, highest, rounds_below = np.zeros(n_members), np.zeros(n_members), -np.inf, 0
     for _ in range(GREEDY_ROUNDS):
-        scores = [mean_score(contests, counts + member) for member in np.eye(n_members)]
+        scores = [mean_score(pairs, counts + member) for member in np.eye(n_members)]
         counts[int(np.argmax(scores))] += 1
         rounds_below = 0 if max(scores) > highest else rounds_below + 1
         if not rounds_below:
@@ -167,9 +212,9 @@ def select_greedily(contests: Sequence[ContestedPairs]) -> np.ndarray:
     return best
 
 
-def refine(contests: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
+def refine(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
     """Moves single weights up and down on the simplex while the score rises."""
-    best, highest = weights, mean_score(contests, weights)
+    best, highest = weights, mean_score(pairs, weights)
     for size in STEP_SIZES:
         rises = len(weights) > 1
         while rises:
@@ -181,19 +226,26 @@ def refine(contests: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarra
                     if not moved.sum() or np.array_equal(moved, best):
                         continue
                     moved /= moved.sum()
-                    if (score := mean_score(contests, moved)) > highest:
+                    if (score := mean_score(pairs, moved)) > highest:
                         best, highest, rises = moved, score, True
     return best
 
 
-def prune(contests: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
-    """Leaves out members, the least useful first, while what each adds is within its standard error."""
+def prune(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
+    """Leaves out members while what each adds is within its standard error.
+
+    The least useful goes first.
+    """
     while np.count_nonzero(weights) > 1:
-        without_one = [weights * (np.arange(len(weights)) != idx) for idx in np.flatnonzero(weights)]
-        smaller = max(without_one, key=lambda candidate: mean_score(contests, candidate))
+        without_one = [
+            weights * (np.arange(len(weights)) != idx) for idx in np.flatnonzero(weights)
+        ]
+        smaller = max(without_one, key=lambda candidate: mean_score(pairs, candidate))
         used = np.flatnonzero(smaller)
-        smaller[used] = refine([contest.only(used) for contest in contests], smaller[used] / smaller.sum())
-        if improves(contests, [weights] * len(contests), [smaller] * len(contests)):
+        smaller[used] = refine(
+            [gallery_pairs.only(used) for gallery_pairs in pairs], smaller[used] / smaller.sum()
+        )
+        if improves(pairs, [weights] * len(pairs), [smaller] * len(pairs)):
             break
         weights = smaller
     return weights

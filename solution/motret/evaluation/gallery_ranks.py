@@ -1,4 +1,7 @@
-"""Where the right motions stand in a gallery of held-out motions, and what follows: scores, gains with errors, a leaderboard's band."""
+"""Ranks of the right motions in galleries of held-out motions, and what follows from them.
+
+That is the local score, gains with their standard errors, and the scores a leaderboard may show.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +18,13 @@ LEADERBOARD_QUERIES = 30
 """Queries of the competition's leaderboard."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GalleryRanks:
-    """better, tied: (C,) motions of the gallery scored above, and equal to, each caption's own; owner: (C,) its own; group: (M,)."""
+    """Ranks in a gallery of C captions and M motions.
+
+    better, tied: (C,) motions that score above each caption's right motion, and the same as it;
+    motion_idx: (C,) the right motion; group: (M,) groups of motions, for standard errors.
+    """
 
     better: np.ndarray
     tied: np.ndarray
@@ -30,16 +37,16 @@ class GalleryRanks:
         return cls(*metrics.count_better(sim_cm, motion_idx), motion_idx, group)
 
     def values(self) -> np.ndarray:
-        """Expected score (M,) of each motion, the mean over its captions: `metrics.caption_scores`, from ranks."""
+        """Expected score (M,) of each motion, the mean over its captions."""
         return metrics.motion_scores(self.better, self.tied, self.motion_idx, len(self.group))
 
 
 @dataclass(frozen=True)
 class LocalScore:
-    """What some members score together on motions they had not seen.
+    """The score of a model, or of several together, on motions that they were not trained on.
 
-    score: expected competition score; retrieval: recalls over a fold's whole gallery, weighted by captions, in both directions;
-    by_fold: the score of each fold.
+    score: expected competition score; by_fold: of each fold; retrieval: recalls over a fold's whole
+    gallery in both directions, the mean over folds weighted by captions.
     """
 
     score: Score
@@ -49,31 +56,44 @@ class LocalScore:
     def summary(self, name: str) -> str:
         """`name: score 0.7312 +- 0.0041 (...)`."""
         folds = f"{len(self.by_fold)} fold{'s' if len(self.by_fold) != 1 else ''}"
-        pools = sorted({min(challenge.POOL_SIZE, score.motions) for score in self.by_fold.values()})  # a smaller fold is its own pool
-        drawn = f"pools of {' to '.join(map(str, pools[:1] + pools[1:][-1:]))}"
-        return f"{name}: score {self.score} ({self.score.motions} motions in {self.score.groups} groups, {folds}, {drawn})"
+        counts = f"{self.score.motions} motions in {self.score.groups} groups, {folds}"
+        return f"{name}: score {self.score} ({counts}, pools of {pool_sizes([self])})"
 
 
-def motion_values(standings: Sequence[GalleryRanks]) -> np.ndarray:
+def pool_sizes(scores: Sequence[LocalScore]) -> str:
+    """`32`, or `20 to 32` where folds differ: a smaller fold is its own pool."""
+    sizes = {
+        min(challenge.POOL_SIZE, fold.motions)
+        for local in scores
+        for fold in local.by_fold.values()
+    }
+    return " to ".join(map(str, sorted({min(sizes), max(sizes)})))
+
+
+def motion_values(galleries: Sequence[GalleryRanks]) -> np.ndarray:
     """Expected scores of the motions of several galleries, one after the other."""
-    return np.concatenate([standing.values() for standing in standings])
+    return np.concatenate([gallery.values() for gallery in galleries])
 
 
-def motion_groups(standings: Sequence[GalleryRanks]) -> np.ndarray:
+def motion_groups(galleries: Sequence[GalleryRanks]) -> np.ndarray:
     """Groups of the motions of several galleries, in the same order."""
-    return np.concatenate([standing.group for standing in standings])
+    return np.concatenate([gallery.group for gallery in galleries])
 
 
-def mean_score(standings: Sequence[GalleryRanks]) -> Score:
+def mean_score(galleries: Sequence[GalleryRanks]) -> Score:
     """The local score over several galleries, each motion ranked within its own."""
-    return metrics.cluster_robust_mean(motion_values(standings), motion_groups(standings))
+    return metrics.cluster_robust_mean(motion_values(galleries), motion_groups(galleries))
 
 
-def bootstrap_difference(differences: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> Score:
-    """Mean of the paired differences (M,) of two models with its standard error by the bootstrap over groups of motions.
+def bootstrap_difference(
+    differences: np.ndarray, group: np.ndarray, rng: np.random.Generator
+) -> Score:
+    """Mean paired difference of two models, its standard error by a group bootstrap.
 
-    A draw takes as many groups as there are, with replacement; the spread of its means is widened by sqrt(G / (G - 1)), since few
-    groups vary less than many, and is never below the error of independent motions (as in `metrics.cluster_robust_mean`).
+    differences: (M,), of motions. group: (M,). A draw takes as many groups as there are, with
+    replacement. The standard deviation of its means is widened by sqrt(G / (G - 1)), since few
+    groups vary less than many. The error is never below that of independent motions (as in
+    `metrics.cluster_robust_mean`).
     """
     plain = metrics.cluster_robust_mean(differences, group)
     if plain.groups < 2:
@@ -82,31 +102,38 @@ def bootstrap_difference(differences: np.ndarray, group: np.ndarray, rng: np.ran
     sums, sizes = np.bincount(index, weights=differences), np.bincount(index)
     means = np.empty(N_BOOTSTRAP)
     for start in range(0, N_BOOTSTRAP, 250):  # of thousands of groups, not all draws fit at once
-        drawn = rng.integers(plain.groups, size=(250, plain.groups))
-        means[start : start + 250] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+        draws = rng.integers(plain.groups, size=(250, plain.groups))
+        means[start : start + 250] = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
     error = float(means.std(ddof=1)) * (plain.groups / (plain.groups - 1)) ** 0.5
-    alone = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    return Score(plain.mean, max(error, alone), plain.motions, plain.groups)
+    independent_error = float(differences.std(ddof=1)) / len(differences) ** 0.5
+    return Score(plain.mean, max(error, independent_error), plain.motions, plain.groups)
 
 
-def leaderboard_interval(standings: Sequence[GalleryRanks], error: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Between which scores a leaderboard of `LEADERBOARD_QUERIES` queries ends in nine cases of ten.
+def leaderboard_interval(
+    galleries: Sequence[GalleryRanks], error: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Between which scores a leaderboard ends in nine cases of ten.
 
-    Queries are drawn as the competition draws them: a motion, one of its captions, a pool from the gallery (the beaters in it are
-    hypergeometric), ties broken by chance. error: of the local score, which the band takes up.
+    It has `LEADERBOARD_QUERIES` queries. Queries are drawn as the competition draws them: a motion,
+    one of its captions, a pool from the gallery (the beaters in it are hypergeometric), ties in
+    random order. error: standard error of the local score, which widens the interval.
     """
     means = np.zeros(N_BOOTSTRAP)
-    sizes = np.array([len(standing.group) for standing in standings])
-    place = rng.choice(len(standings), size=(N_BOOTSTRAP, LEADERBOARD_QUERIES), p=sizes / sizes.sum())
-    for number, standing in enumerate(standings):
-        where = np.nonzero(place == number)
-        gallery = len(standing.group)
-        counts = np.bincount(standing.motion_idx, minlength=gallery)
-        order = np.argsort(standing.motion_idx, kind="stable")
-        motion = rng.integers(gallery, size=len(where[0]))
-        caption = order[(counts.cumsum() - counts)[motion] + rng.integers(counts[motion])]
-        beaters = standing.better[caption] + rng.integers(standing.tied[caption] + 1)
-        ahead = rng.hypergeometric(beaters, gallery - 1 - beaters, min(challenge.POOL_SIZE, gallery) - 1)
-        np.add.at(means, where[0], metrics.rank_value(ahead) / LEADERBOARD_QUERIES)
+    sizes = np.array([len(gallery.group) for gallery in galleries])
+    gallery_idx = rng.choice(
+        len(galleries), size=(N_BOOTSTRAP, LEADERBOARD_QUERIES), p=sizes / sizes.sum()
+    )
+    for idx, gallery in enumerate(galleries):
+        draw_idx = np.nonzero(gallery_idx == idx)[0]
+        size = len(gallery.group)
+        counts = np.bincount(gallery.motion_idx, minlength=size)
+        by_motion = np.argsort(gallery.motion_idx, kind="stable")
+        motion = rng.integers(size, size=len(draw_idx))
+        caption = by_motion[(counts.cumsum() - counts)[motion] + rng.integers(counts[motion])]
+        beaters = gallery.better[caption] + rng.integers(gallery.tied[caption] + 1)
+        in_pool = rng.hypergeometric(
+            beaters, size - 1 - beaters, min(challenge.POOL_SIZE, size) - 1
+        )
+        np.add.at(means, draw_idx, metrics.rank_value(in_pool) / LEADERBOARD_QUERIES)
     low, high = np.quantile(means + rng.normal(0, error, N_BOOTSTRAP), (0.05, 0.95))
     return max(0.0, float(low)), min(1.0, float(high))

@@ -231,14 +231,14 @@ def _unusable_ids(
     texts: Mapping[str, Text],
 ) -> Iterator[DataError]:
     """The problems of the lists: repeated ids, ids without a motion or a text."""
-    seen = set()
+    names: set[str] = set()
     for path, listed in lists.items():
         for raw, name in zip(listed, canonical_ids(listed, width), strict=True):
-            if name in seen:
+            if name in names:
                 problem = f"id {raw} is listed more than once"
                 yield DataError(path, problem, "keep one of its lines")
                 continue
-            seen.add(name)
+            names.add(name)
             files = (("motion", motions), ("text", texts))
             if missing := [kind for kind, by_id in files if name not in by_id]:
                 problem = f"id {raw} has no {' and no '.join(missing)}"

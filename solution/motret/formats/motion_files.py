@@ -8,7 +8,7 @@ import math
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -30,7 +30,7 @@ class NpyHeader(NamedTuple):
     """The header of an .npy file; offset: of its first number, in bytes."""
 
     shape: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     dtype: np.dtype
     offset: int
 
@@ -135,8 +135,8 @@ def _first_bad_value(raw: np.ndarray, finite: np.ndarray) -> str:
     """Describes the first value of a motion that is no finite float32."""
     frame, column = np.argwhere(~finite)[0]
     value = raw[frame, column]
-    what = f"{value} is beyond float32" if np.isfinite(value) else str(value)
-    return f"{what} at frame {frame}, column {column} (from 0)"
+    text = f"{value} is beyond float32" if np.isfinite(value) else str(value)
+    return f"{text} at frame {frame}, column {column} (from 0)"
 
 
 def interpolate_gaps(motion: np.ndarray, finite: np.ndarray) -> np.ndarray:

@@ -97,7 +97,7 @@ def _warn_of_unusual_pools(folder: Path, queries: Sequence[Query]) -> None:
     small = [name for name, size in sizes.items() if size < TOP_K]
     gaps = [query.id for query in queries if query.candidates[-1] != len(query.candidates)]
     for names, kind, fix in (
-        (unusual, f"not {POOL_SIZE} candidates", "ranked as they are"),
+        (unusual, f"other than {POOL_SIZE} candidates", "ranked as they are"),
         (
             small,
             f"fewer than {TOP_K} candidates",

@@ -120,9 +120,7 @@ def _find_skeleton(root: Path, body_paths: Sequence[Path]) -> tuple[Skeleton, fl
     parts = _parts_from_meta(meta, skeleton) or _parts_from_files(skeleton, probe)
     if parts is not None and parts != dict(skeleton.parts):
         skeleton = skeleton.with_parts(parts)
-    fps = meta.get("fps")
-    is_usable = isinstance(fps, int | float) and not isinstance(fps, bool) and fps > 0
-    return skeleton, float(fps) if is_usable else None
+    return skeleton, _fps_from_meta(meta)
 
 
 def _skeleton_of_bodies(root: Path, body_paths: Sequence[Path]) -> Skeleton:
@@ -159,6 +157,14 @@ def _read_meta(folders: Sequence[Path]) -> dict[str, Any]:
         if isinstance(meta, dict):
             return meta
     return {}
+
+
+def _fps_from_meta(meta: Mapping[str, Any]) -> float | None:
+    """Frames per second; None where meta.json has none, or no positive number."""
+    fps = meta.get("fps")
+    if isinstance(fps, int | float) and not isinstance(fps, bool) and fps > 0:
+        return float(fps)
+    return None
 
 
 def _parts_from_meta(

@@ -178,7 +178,7 @@ def _strict_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row; unlike `read_text`, a byte order mark is an error."""
     content = read_bytes(path)
     if content.startswith(b"\xef\xbb\xbf"):
-        problem = "line 1, column 1: a byte order mark before the header"
+        problem = "line 1, column 1: a byte order mark stands before the header"
         raise DataError(path, problem, "save it as UTF-8 without BOM")
     try:
         return csv_rows(path, content.decode("utf-8"))

@@ -1,10 +1,12 @@
 """submissions/log.csv: one row per submission, with its local score and the leaderboard's."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from motret.errors import ConfigError, DataError
+from motret.formats.text_files import read_text
 from motret.utils import files
 
 COLUMNS = (
@@ -23,9 +25,8 @@ def read_log(path: Path) -> list[dict[str, str]]:
     """The rows of the log, none without a log. DataError where its columns are not ours."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        rows = list(reader)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = list(reader)
     incomplete = any(None in row or None in row.values() for row in rows)
     if tuple(reader.fieldnames or ()) != COLUMNS or incomplete:
         problem = f"its columns are not {','.join(COLUMNS)}"

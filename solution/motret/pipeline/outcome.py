@@ -1,4 +1,4 @@
-"""What a run of the whole way came to: the summary that `run_all.sh` ends with."""
+"""The summary that run_all.sh ends with: scores, the file to upload, pages to open."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,73 +11,88 @@ from motret.formats import submission_log
 from motret.utils import files
 
 RULE = "-" * 78
+Row = tuple[str, str, str]
+"""What it is, its value, a note."""
 
 
 def summary_lines(
     folders: Mapping[str, Path],
     submission: str | None,
-    report_calls: Sequence[Sequence[str]],
-    drawn: bool,
+    run_names: Sequence[str],
+    has_report: bool,
     generated: bool,
 ) -> list[str]:
     """The lines of the summary.
 
-    folders: by flag, where the scripts wrote; submission: the file to upload, None without a test; report_calls: arguments of report.py's
-    calls; drawn: whether the report was; generated: whether the data are the generated challenge.
+    folders: flag -> folder that scripts wrote to; submission: the file to upload, None without a
+    test; run_names: the runs of the report; has_report: whether it was drawn; generated: whether
+    the data are the generated challenge.
     """
-    run_names = _run_names(report_calls[0])
-    reports = [base.relative_path(folders["out_dir"] / name / "report" / "index.html") for name in run_names]
-    look = [(str(reports[0]), "curves, attention, failures, each held-out query (one such page a run)")] if drawn else []
-    if submission:
-        kept = submission_log.latest_submission(folders["submissions_dir"])
-        about = files.read_json(kept.with_suffix(".json")) if kept else None
-        if about is None:
-            return [RULE, f"no summary: {folders['submissions_dir'] / 'log.csv'} names no submission that can be read", RULE]
-        page = base.relative_path(folders["submissions_dir"] / "report" / "index.html")
-        look = [(str(page), "each test query, its ranked candidates as moving figures")] * drawn + look
-        scores, upload = _scores(about), [("upload", submission, "")]
+    submissions_dir = folders["submissions_dir"]
+    pages = []
+    if has_report:
+        report = base.relative_path(folders["out_dir"] / run_names[0] / "report" / "index.html")
+        note = "curves, attention, failures, each held-out query (one such page per run)"
+        pages = [(str(report), note)]
+    if submission is None:
+        note = "no test folder, so there is nothing to submit"
+        rows: list[Row] = [("local scores", "in the table above", note)]
     else:
-        scores, upload = [("local scores", "those of the table above", "no test folder, so nothing to submit")], []
-    rows = [*scores, *upload, *(("open" if not number else "", *row) for number, row in enumerate(look))]
+        saved = submission_log.latest_submission(submissions_dir)
+        info = files.read_json(saved.with_suffix(".json")) if saved else None
+        if info is None:
+            problem = f"{submissions_dir / 'log.csv'} names no submission that can be read"
+            return [RULE, f"no summary: {problem}", RULE]
+        rows = [*_score_rows(info), ("upload", submission, "")]
+        if has_report:
+            page = base.relative_path(submissions_dir / "report" / "index.html")
+            pages.insert(0, (str(page), "each test query, its ranked candidates as moving figures"))
+    rows += [("" if index else "open", *page) for index, page in enumerate(pages)]
     if generated:
-        rows.append(("next", f"put the competition's data into {base.default_path('data_dir')}/", "and run the same command"))
+        data_dir = base.default_path("data_dir")
+        rows.append(
+            ("next", f"put the competition's data into {data_dir}/", "and run the same command")
+        )
     return [RULE, *_align_rows(rows), RULE]
 
 
-def _scores(about: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The rows on scores, from the JSON file beside a submission."""
-    local, true = about["local_score"], about["true_score"]
-    rows = []
-    if local:
-        rows.append(("local score", _with_error(local), f"on {local['motions']} motions, none ranked by a model that had seen it"))
+def _score_rows(info: Mapping[str, Any]) -> list[Row]:
+    """The rows on scores, from the JSON file of a submission."""
+    rows: list[Row] = []
+    if score := info["local_score"]:
+        note = f"on {score['motions']} motions, none ranked by a model trained on it"
+        rows.append(("local score", _with_error(score), note))
     else:
-        rows.append(("local score", "none", "a member has no out-of-fold part, so nothing tells what the mix is worth"))
-    if band := about.get("leaderboard_band"):
-        rows.append(("leaderboard", "{:.2f} to {:.2f}".format(*band), f"9 of 10 leaderboards of {LEADERBOARD_QUERIES} queries"))
-    if true:
-        rows.append(("true score", _with_error(true), "on the test, whose answers are known here"))
-    members = about["members"]
-    if len(members) > 1 and about.get("gains") and about["gains"][0]["mean"] is not None:
-        gain = about["gains"][0]
-        rows.append(("ensemble gain", f"{gain['mean']:+.4f} +- {gain['error']:.4f}", f"over {gain['over']}, the best single model"))
-    for number, member in enumerate(members):
-        score = f", local score {member['local_score']['mean']:.4f}" if member.get("local_score") else ""
-        rows.append(("members" if not number else "", f"weight {member['weight']:.3f}", f"{member['run']}{score}"))
+        note = "a member has no out-of-fold predictions, so the ensemble cannot be scored"
+        rows.append(("local score", "none", note))
+    if interval := info.get("leaderboard_band"):
+        note = f"9 of 10 leaderboards of {LEADERBOARD_QUERIES} queries"
+        rows.append(("leaderboard", "{:.2f} to {:.2f}".format(*interval), note))
+    if score := info["true_score"]:
+        note = "on the test, whose ground truth is known here"
+        rows.append(("true score", _with_error(score), note))
+    members = info["members"]
+    gains = info.get("gains")
+    if len(members) > 1 and gains and gains[0]["mean"] is not None:
+        note = f"over {gains[0]['over']}, the best single model"
+        gain = f"{gains[0]['mean']:+.4f} +- {gains[0]['error']:.4f}"
+        rows.append(("ensemble gain", gain, note))
+    for index, member in enumerate(members):
+        score = member.get("local_score")
+        note = member["run"] + (f", local score {score['mean']:.4f}" if score else "")
+        rows.append(("" if index else "members", f"weight {member['weight']:.3f}", note))
     return rows
 
 
 def _with_error(score: Mapping[str, float]) -> str:
-    return f"{score['mean']:.4f}" + (f" +- {score['error']:.4f}" if math.isfinite(score["error"]) else "")
+    error = f" +- {score['error']:.4f}" if math.isfinite(score["error"]) else ""
+    return f"{score['mean']:.4f}{error}"
 
 
-def _run_names(call: Sequence[str]) -> list[str]:
-    """The runs that a call of report.py names."""
-    words = call[call.index("--run") + 1 :]
-    return list(words[: next((place for place, word in enumerate(words) if word.startswith("--")), len(words))])
-
-
-def _align_rows(rows: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Three columns; a long second one pushes the third to the right."""
+def _align_rows(rows: Sequence[Row]) -> list[str]:
+    """Lines in three aligned columns; a long second cell pushes the third to the right."""
     first = max(len(row[0]) for row in rows)
     second = max(len(row[1]) for row in rows if len(row[1]) < 32)
-    return [f"{head.ljust(first)}  {value.ljust(second)}  {note}".rstrip() for head, value, note in rows]
+    return [
+        f"{name.ljust(first)}  {value.ljust(second)}  {note}".rstrip() for name, value, note in rows
+    ]

@@ -1,168 +1,257 @@
-"""The whole way from data to submission as a list of script calls: planned, checked, run one by one."""
+"""The pipeline from data to submission as a list of script calls: planned, checked and run."""
 
 import difflib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from motret.config import base, cli, presets, training
-from motret.config.presets import PRESETS, Preset
-from motret.config.scripts import EnsembleConfig, FoldConfig, OofConfig, PrepareConfig, ReportConfig, SubmissionConfig, TuneConfig
+from motret.config import base, cli, presets, scripts, training
+from motret.config.presets import Preset
 from motret.data import folds
 from motret.errors import ConfigError, DataError
 from motret.formats import challenge
 from motret.pipeline import outcome, preflight
-from motret.pipeline.steps import Step, effective_processes, run_steps
+from motret.pipeline.steps import Step, available_cores, run_steps
 from motret.utils import files
 
-SCRIPTS = {
-    "prepare": PrepareConfig,
-    "make_folds": FoldConfig,
-    "tune": TuneConfig,
+logger = logging.getLogger(__name__)
+
+SCRIPTS: dict[str, type] = {
+    "prepare": scripts.PrepareConfig,
+    "make_folds": scripts.FoldConfig,
+    "tune": scripts.TuneConfig,
     "train": training.TrainConfig,
-    "ensemble": EnsembleConfig,
-    "validate": SubmissionConfig,
-    "report": ReportConfig,
+    "ensemble": scripts.EnsembleConfig,
+    "validate": scripts.SubmissionConfig,
+    "report": scripts.ReportConfig,
 }
-"""The scripts of the way, in order, and the settings whose names are their flags."""
-WITHOUT_TEST = SCRIPTS | {"validate": OofConfig}
-"""The same where there is no test folder: the way ends with local scores."""
-NOT_TUNED = {"max_minutes", "jobs", "fold", "tuned", "variants", *base.flag_defaults(training.SnapshotConfig)}
-"""Flags of train.py that mean nothing to a trial, or that tune.py means otherwise."""
-PLANNED = {"data_dir", "preset", "variants", "seeds", "seed"}
+"""The scripts in order, and the settings whose names are their flags."""
+SCRIPTS_WITHOUT_TEST = SCRIPTS | {"validate": scripts.OofConfig}
+"""The same if there is no test folder: validate.py then gives local scores."""
+NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants"} | {
+    *base.flag_defaults(training.SnapshotConfig)
+}
+"""Flags of train.py that do not apply to a trial, or mean something else to tune.py."""
+PLAN_FLAGS = {"data_dir", "preset", "variants", "seeds", "seed"}
 """Flags that shape the plan itself."""
-RESERVED = {"variant", "run_name", "resume", "runs", "run"}
+RESERVED_FLAGS = {"variant", "run_name", "resume", "runs", "run"}
 """Flags of the scripts that the plan sets itself."""
+
+Words = Sequence[str]
+"""A flag and its values as they stand in the arguments."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps, what they work on, and what there is to say before they start."""
+    """The steps, what they work on, and notes to print before they start."""
 
     data_dir: Path
     test_dir: Path | None
     preset: str
     generated: bool
+    """Whether the data are the generated challenge."""
     notes: tuple[str, ...]
     steps: tuple[Step, ...]
     folders: Mapping[str, Path]
-    """By flag, where the scripts write: work_dir, folds_dir, out_dir, submissions_dir."""
-    side_by_side: int = 1
-    """Models that are trained at a time, each in a process of its own."""
+    """Flag -> folder that scripts write to: work_dir, folds_dir, out_dir, submissions_dir."""
+    n_parallel: int = 1
+    """Runs that are trained at a time, each in its own process."""
 
     def submission(self) -> str | None:
         """The file to upload; None where there is no test."""
-        ((what, file, *_),) = self.args_of("validate")
-        return file if what == "submission" else None
+        ((command, file, *_),) = self.args_of("validate")
+        return file if command == "submission" else None
+
+    def run_names(self) -> list[str]:
+        """Names of the runs that the plan trains."""
+        return [_value_after("--run_name", args) for args in self.args_of("train")]
 
     def args_of(self, script: str) -> list[tuple[str, ...]]:
         """The arguments of each call of a script."""
         return [step.args for step in self.steps if step.script == script]
 
 
+@dataclass(frozen=True)
+class Request:
+    """The flags of run_all.sh, read.
+
+    flags: name -> words of every flag; passed: of those that go to scripts as they are; routed:
+    script -> the words that it gets of these.
+    """
+
+    data_dir: Path
+    generated: bool
+    test_dir: Path | None
+    preset_name: str
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    tuned: str
+    flags: Mapping[str, Words]
+    passed: Mapping[str, Words]
+    routed: Mapping[str, Words]
+
+    @property
+    def preset(self) -> Preset:
+        return presets.PRESETS[self.preset_name]
+
+    @property
+    def data(self) -> tuple[str, str]:
+        """The words that name the data."""
+        return "--data_dir", str(self.data_dir)
+
+    def folders(self) -> dict[str, Path]:
+        """Flag -> folder that scripts write to."""
+        return {
+            name: Path(_value(self.flags, name) or base.default_path(name))
+            for name in base.WRITTEN_FOLDERS
+        }
+
+
 def make_plan(args: Sequence[str]) -> Plan:
-    """What `run_all.sh` with these flags does, worked out without doing it."""
-    flags = dict(cli.flag_groups(args, "run_all.sh"))  # of a flag that is given twice the last counts, as everywhere
-    if reserved := sorted(RESERVED & flags.keys()):
-        raise ConfigError(f"--{reserved[0]}", "run_all.sh sets it itself", "leave it out, or call the scripts one by one")
-    data_dir, generated = _data_dir(flags)
+    """The plan of `run_all.sh` with these flags. Nothing is run or written.
+
+    ConfigError for flags that no script knows or that cannot be used, DataError for a folder that
+    is missing.
+    """
+    request = _read_request(args)
+    train_steps = _train_steps(request)
+    run_names = [_value_after("--run_name", step.args) for step in train_steps]
+    steps = (
+        *_data_steps(request),
+        *_tune_steps(request),
+        *train_steps,
+        *_score_steps(request, run_names),
+    )
+    return Plan(
+        request.data_dir,
+        request.test_dir,
+        request.preset_name,
+        request.generated,
+        _notes(request),
+        steps,
+        request.folders(),
+        available_cores() if request.preset.parallel else 1,
+    )
+
+
+def run_plan(plan: Plan) -> int:
+    """Checks and runs the whole plan and logs its summary; returns the exit code."""
+    start = time.perf_counter()
+    train_calls, tune_calls = plan.args_of("train"), plan.args_of("tune")
+    preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, train_calls)
+
+    def log_forecast(step: Step) -> None:
+        if step.script == "make_folds":
+            logger.info(preflight.forecast(plan.data_dir, train_calls, tune_calls))
+
+    result = run_steps(plan.steps, plan.n_parallel, log_forecast)
+    if result.code:
+        return result.code
+    logger.info(f"\nall done in {files.format_duration(time.perf_counter() - start)}")
+    has_report = not any(step.script == "report" for step in result.failed)
+    lines = outcome.summary_lines(
+        plan.folders, plan.submission(), plan.run_names(), has_report, plan.generated
+    )
+    logger.info("\n".join(lines))
+    return 0
+
+
+# ---- the flags of run_all.sh
+
+
+def _read_request(args: Sequence[str]) -> Request:
+    flags = _group_flags(args)
+    if reserved := sorted(RESERVED_FLAGS & flags.keys()):
+        fix = "leave it out, or call the scripts one by one"
+        raise ConfigError(f"--{reserved[0]}", "run_all.sh sets it itself", fix)
+    data_dir, generated = _find_data(flags)
     preset_name = _value(flags, "preset") or ("fast" if generated else "full")
-    if preset_name not in PRESETS:
-        raise ConfigError("--preset", f"no preset is called {preset_name!r}", f"choose from {', '.join(PRESETS)}")
-    preset = PRESETS[preset_name]
+    preset = presets.find_preset(preset_name)
     if _value(flags, "fold") == "full":
-        problem = "full holds nothing out, so nothing gives a local score"
+        problem = "full holds nothing out, so there is no local score"
         raise ConfigError("--fold", problem, "run without it, then train.py --fold full")
     test_dir = Path(_value(flags, "test_dir") or data_dir / "test")
     has_test = generated or test_dir.is_dir()
     if "test_dir" in flags and not has_test:
-        raise DataError(test_dir, "no such folder", "give the folder that holds a folder for each query")
-    passed_on = {name: words for name, words in flags.items() if name not in PLANNED}
-    routed = route_flags(passed_on, SCRIPTS if has_test else WITHOUT_TEST)
-    seeds = _seeds(flags)
+        raise DataError(test_dir, "no such folder", "give the folder with a folder for each query")
+    passed = {name: words for name, words in flags.items() if name not in PLAN_FLAGS}
+    routed = _route_flags(passed, SCRIPTS if has_test else SCRIPTS_WITHOUT_TEST)
+    seeds = _find_seeds(flags)
     if "seed" in flags:
-        routed = {script: [*words, "--seed", str(seeds[0])] if script != "validate" else words for script, words in routed.items()}
-    data = ("--data_dir", str(data_dir))
-    notes = []
-    if generated:
-        notes.append(
-            f"no {base.default_path('data_dir')}/ here: running on a generated challenge in {data_dir} "
-            f"(put the competition's data into {base.default_path('data_dir')}/)"
-        )
-    if not has_test:
-        notes.append(f"no test folder in {data_dir}: this run ends with local scores and a report, there is nothing to submit")
-    variants = _variants(flags, preset)
-    plan = [Step("generate a challenge", "sample", ("--out", str(data_dir)))] if generated else []
-    by_lists = folds.choose_split_lists(data_dir, prefer_txt=False, count_given=False)
-    given = bool({"folds", "prefer_txt_split"} & flags.keys()) or by_lists
-    fold_count = () if given else ("--folds", str(preset.values["folds"]))
-    plan += [
-        Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
-        Step("split into folds", "make_folds", (*data, *fold_count, *routed["make_folds"])),
-    ]
-    tuned = _value(flags, "tuned") or "auto"
-    if tuned == "auto":
-        names = variants[: preset.tuned_variants] if preset.tuned_variants else variants
-        chain = names[0] if len(names) == 1 else None
-        plan.append(Step("tune", "tune", (*names, *data, "--preset", preset_name, *routed["tune"]), chain=chain))
-    train_flags = [word for name, words in passed_on.items() if name != "tuned" for word in words if _takes("train", name)]
-    train_steps = [
-        _train_step(variant, seed, [*data, "--preset", preset_name, *train_flags], tuned) for variant in variants for seed in seeds
-    ]
-    plan += train_steps
-    run_names = [step.args[step.args.index("--run_name") + 1] for step in train_steps]
-    folders = {name: Path(_value(flags, name) or base.default_path(name)) for name in base.WRITTEN_FOLDERS}
-    if has_test:
-        submission = _value(flags, "out") or str(folders["submissions_dir"] / "submission.csv")
-        chosen = [word for name, value in preset.ensemble.items() if name not in flags for word in (f"--{name}", value)]
-        plan.append(Step("rank the candidates", "ensemble", (*data, "--runs", *run_names, *chosen, *routed["ensemble"])))
-        plan.append(Step("check the submission", "validate", ("submission", submission, *data, *routed["validate"])))
-    else:
-        plan.append(Step("score the runs", "validate", ("oof", *data, "--runs", *run_names, *routed["validate"])))
-    plan.append(Step("draw what was learned", "report", (*data, "--run", *run_names, *routed["report"]), optional=True))
-    side_by_side = effective_processes() if preset.side_by_side else 1
-    return Plan(data_dir, test_dir if has_test else None, preset_name, generated, tuple(notes), tuple(plan), folders, side_by_side)
+        for script in routed.keys() - {"validate"}:
+            routed[script] += ["--seed", str(seeds[0])]
+    return Request(
+        data_dir=data_dir,
+        generated=generated,
+        test_dir=test_dir if has_test else None,
+        preset_name=preset_name,
+        variants=_find_variants(flags, preset),
+        seeds=seeds,
+        tuned=_value(flags, "tuned") or "auto",
+        flags=flags,
+        passed=passed,
+        routed=routed,
+    )
 
 
-def route_flags(flags: Mapping[str, Sequence[str]], scripts: Mapping[str, type] = SCRIPTS) -> dict[str, list[str]]:
-    """Hands each flag (name -> its words) on to the scripts that know it. ConfigError for a flag that none knows."""
-    routed: dict[str, list[str]] = {script: [] for script in scripts}
+def _group_flags(args: Sequence[str]) -> dict[str, list[str]]:
+    """Flag name -> its words: the flag and the values after it. Of equal flags the last counts.
+
+    ConfigError for a value before the first flag.
+    """
+    groups: dict[str, list[str]] = {}
+    words: list[str] | None = None
+    for arg in args:
+        if arg.startswith("--"):
+            words = groups[arg[2:].partition("=")[0].replace("-", "_")] = [arg]
+        elif words is None:
+            fix = "flags start with --; see --help"
+            raise ConfigError("run_all.sh", f"{arg!r} is no flag", fix)
+        else:
+            words.append(arg)
+    return groups
+
+
+def _route_flags(
+    flags: Mapping[str, Words], script_kinds: Mapping[str, type]
+) -> dict[str, list[str]]:
+    """Script -> the words of the flags that it knows. ConfigError for a flag that none knows."""
+    routed: dict[str, list[str]] = {script: [] for script in script_kinds}
     for name, words in flags.items():
-        takers = [script for script, kind in scripts.items() if _takes(script, name, kind)]
+        takers = [script for script, kind in script_kinds.items() if _takes(script, kind, name)]
         if not takers:
-            known = set().union(*(base.flag_defaults(kind) for kind in scripts.values()), PLANNED)
-            close = difflib.get_close_matches(name, sorted(known), n=3)
-            hint = f"did you mean {', '.join('--' + word for word in close)}?" if close else "see `python solution/train.py --help`"
-            raise ConfigError(f"--{name}", "no script knows this flag", hint)
+            raise _unknown_flag_error(name, script_kinds)
+        if name == "fold" and not _values(words)[0].isdecimal():
+            takers = ["train"]  # `all` means something to train.py alone
         for script in takers:
-            if name != "fold" or script == "train" or _word(words).isdecimal():  # all and full are train.py's words
-                routed[script] += words
+            routed[script] += words
     return routed
 
 
-def run_plan(plan: Plan) -> int:
-    """Runs the whole plan and prints its summary; returns the exit code."""
-    began = time.perf_counter()
-    preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
-
-    def forecast(step: Step) -> None:
-        if step.script == "make_folds":
-            print(preflight.forecast(plan.data_dir, plan.args_of("train"), plan.args_of("tune")), flush=True)
-
-    ended = run_steps(plan.steps, plan.side_by_side, forecast)
-    if ended.code:
-        return ended.code
-    print(f"\nall done in {files.format_duration(time.perf_counter() - began)}")
-    drawn = not any(step.script == "report" for step in ended.failed)
-    print("\n".join(outcome.summary_lines(plan.folders, plan.submission(), plan.args_of("report"), drawn, plan.generated)))
-    return 0
+def _takes(script: str, kind: type, flag: str) -> bool:
+    """Whether a script with settings of this kind knows a flag; `no_x` counts as `x`."""
+    names = set(base.flag_defaults(kind))
+    if script == "tune":
+        names = (names | set(base.flag_defaults(training.TrainConfig))) - NOT_FOR_TRIALS
+    return flag in names or flag.removeprefix("no_") in names
 
 
-def _data_dir(flags: Mapping[str, Sequence[str]]) -> tuple[Path, bool]:
+def _unknown_flag_error(name: str, script_kinds: Mapping[str, type]) -> ConfigError:
+    known = PLAN_FLAGS.union(*(base.flag_defaults(kind) for kind in script_kinds.values()))
+    similar = difflib.get_close_matches(name, sorted(known), n=3)
+    if similar:
+        fix = f"did you mean {', '.join('--' + flag for flag in similar)}?"
+    else:
+        fix = "see `python solution/train.py --help`"
+    return ConfigError(f"--{name}", "no script knows this flag", fix)
+
+
+def _find_data(flags: Mapping[str, Words]) -> tuple[Path, bool]:
     """The data folder, and whether it is the generated challenge."""
-    if "data_dir" in flags:
-        data_dir = Path(_word(flags["data_dir"]))
+    if folder := _value(flags, "data_dir"):
+        data_dir = Path(folder)
         if not data_dir.is_dir():
             raise DataError(data_dir, "no such folder", challenge.NO_DATA_FIX)
         return data_dir, False
@@ -170,56 +259,146 @@ def _data_dir(flags: Mapping[str, Sequence[str]]) -> tuple[Path, bool]:
     return (default, False) if default.is_dir() else (base.sample_dir(), True)
 
 
-def _variants(flags: Mapping[str, Sequence[str]], preset: Preset) -> tuple[str, ...]:
-    """What is trained: --variants, or with --use_gar alone the variant that learns from parts, or the preset's."""
+def _find_variants(flags: Mapping[str, Words], preset: Preset) -> tuple[str, ...]:
+    """The variants to train: --variants; with --use_gar alone sgar; else those of the preset."""
     if "variants" not in flags:
         return ("sgar",) if "use_gar" in flags else preset.variants
-    variants = tuple(dict.fromkeys(_words(flags["variants"])))
-    if unknown := [name for name in variants if name not in presets.VARIANTS]:
-        raise ConfigError("--variants", f"no variant is called {unknown[0]!r}", f"choose from {', '.join(presets.VARIANTS)}")
+    variants = tuple(dict.fromkeys(_values(flags["variants"])))
+    presets.check_variants(variants, "--variants")
     return variants
 
 
-def _seeds(flags: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
+def _find_seeds(flags: Mapping[str, Words]) -> tuple[int, ...]:
     """The seeds that each variant is trained with: --seeds, or --seed, or 0."""
-    words = _words(flags.get("seeds") or flags.get("seed") or ("--seeds=0",))
-    if problem := [word for word in words if not word.isdecimal()]:
-        raise ConfigError("--seeds", f"{problem[0]!r} is no seed", "give whole numbers: --seeds 0 1 2")
+    words = _values(flags.get("seeds") or flags.get("seed") or ["--seeds=0"])
+    if invalid := [word for word in words if not word.isdecimal()]:
+        fix = "give whole numbers: --seeds 0 1 2"
+        raise ConfigError("--seeds", f"{invalid[0]!r} is no seed", fix)
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> Step:
-    """The training of a variant. Its run is named after what makes it, so that the same command finds it again."""
-    flags = [*flags, *(["--seed", str(seed)] if seed else [])]
-    config, _ = cli.parse_train([variant, *flags, "--tuned", "none"], None)
-    made_of = {name: value for name, value in base.flatten(config).items() if name not in training.NON_MODEL_SETTINGS}
-    tag = files.content_hash(made_of, str(config.data.data_dir.resolve()))[:6]
-    name = "-".join([variant, config.preset, *([f"seed{seed}"] if seed else []), tag])
-    title = f"train {variant}" + (f", seed {seed}" if seed else "")
-    return Step(title, "train", (variant, *flags, "--tuned", tuned, "--run_name", name, "--resume", "same"), chain=variant)
+def _value(flags: Mapping[str, Words], name: str) -> str | None:
+    """The (first) value of a flag; None where the flag is not given."""
+    return _values(flags[name])[0] if name in flags else None
 
 
-def _takes(script: str, flag: str, kind: type | None = None) -> bool:
-    """Whether a script knows a flag; `--no_x` counts as `x`."""
-    names = set(base.flag_defaults(kind or SCRIPTS[script]))
-    if script == "tune":
-        names = (names | set(base.flag_defaults(training.TrainConfig))) - NOT_TUNED
-    return flag in names or flag.removeprefix("no_") in names
-
-
-def _value(flags: Mapping[str, Sequence[str]], name: str) -> str | None:
-    return _word(flags[name]) if name in flags else None
-
-
-def _word(words: Sequence[str]) -> str:
-    """The value of a flag, which has one."""
-    return _words(words)[0]
-
-
-def _words(words: Sequence[str]) -> list[str]:
-    """The values of a flag, at least one."""
-    flag, _, joined = words[0].partition("=")
-    values = [*([joined] if joined else []), *words[1:]]
+def _values(words: Words) -> list[str]:
+    """The values in a flag's words. ConfigError where there is none."""
+    flag, equals, value = words[0].partition("=")
+    values = [*([value] if equals and value else []), *words[1:]]
     if not values:
         raise ConfigError(flag, "no value", "give one after it")
     return values
+
+
+def _value_after(flag: str, args: Sequence[str]) -> str:
+    return args[args.index(flag) + 1]
+
+
+# ---- the steps
+
+
+def _notes(request: Request) -> tuple[str, ...]:
+    notes = []
+    if request.generated:
+        default = base.default_path("data_dir")
+        notes.append(
+            f"no {default}/ here: running on a generated challenge in {request.data_dir} "
+            f"(put the competition's data into {default}/)"
+        )
+    if request.test_dir is None:
+        notes.append(
+            f"no test folder in {request.data_dir}: this run ends with local scores and a report, "
+            "there is nothing to submit"
+        )
+    return tuple(notes)
+
+
+def _data_steps(request: Request) -> list[Step]:
+    """Generating, checking, packing and splitting the data."""
+    routed, data = request.routed, request.data
+    split_lists = folds.choose_split_lists(request.data_dir, prefer_txt=False, count_given=False)
+    if split_lists or {"folds", "prefer_txt_split"} & request.flags.keys():
+        n_folds: tuple[str, ...] = ()
+    else:
+        n_folds = ("--folds", str(request.preset.values["folds"]))
+    steps = [
+        Step("check and pack the data", "prepare", (*data, *routed["prepare"])),
+        Step("split into folds", "make_folds", (*data, *n_folds, *routed["make_folds"])),
+    ]
+    if request.generated:
+        sample = Step("generate a challenge", "sample", ("--out", str(request.data_dir)))
+        steps.insert(0, sample)
+    return steps
+
+
+def _tune_steps(request: Request) -> list[Step]:
+    """The search for settings, unless --tuned names a file or none."""
+    if request.tuned != "auto":
+        return []
+    variants = request.variants[: request.preset.tuned_variants]
+    chain = variants[0] if len(variants) == 1 else None
+    preset = ("--preset", request.preset_name)
+    args = (*variants, *request.data, *preset, *request.routed["tune"])
+    return [Step("tune", "tune", args, chain=chain)]
+
+
+def _train_steps(request: Request) -> list[Step]:
+    """A training for each variant and seed."""
+    passed = [
+        word
+        for name, words in request.passed.items()
+        if name != "tuned" and _takes("train", training.TrainConfig, name)
+        for word in words
+    ]
+    flags = [*request.data, "--preset", request.preset_name, *passed]
+    return [
+        _train_step(variant, seed, flags, request.tuned)
+        for variant in request.variants
+        for seed in request.seeds
+    ]
+
+
+def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> Step:
+    """The training of a variant with a seed.
+
+    Its run name contains a hash of the settings, so that the same command finds the run again.
+    """
+    flags = [*flags, *(["--seed", str(seed)] if seed else [])]
+    config, _ = cli.parse_train([variant, *flags, "--tuned", "none"], None)
+    settings = {
+        name: value
+        for name, value in base.flatten(config).items()
+        if name not in training.NON_MODEL_SETTINGS
+    }
+    settings_hash = files.content_hash(settings, str(config.data.data_dir.resolve()))[:6]
+    seed_name = [f"seed{seed}"] if seed else []
+    run_name = "-".join([variant, str(config.preset), *seed_name, settings_hash])
+    title = f"train {variant}" + (f", seed {seed}" if seed else "")
+    args = (variant, *flags, "--tuned", tuned, "--run_name", run_name, "--resume", "same")
+    return Step(title, "train", args, chain=variant)
+
+
+def _score_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
+    """Ranking and checking the submission, or without a test the local scores; then the report."""
+    routed, data = request.routed, request.data
+    report_args = (*data, "--run", *run_names, *routed["report"])
+    report = Step("draw the report", "report", report_args, optional=True)
+    if request.test_dir is None:
+        args = ("oof", *data, "--runs", *run_names, *routed["validate"])
+        return [Step("score the runs", "validate", args), report]
+    default = request.folders()["submissions_dir"] / "submission.csv"
+    submission = _value(request.flags, "out") or str(default)
+    from_preset = [
+        word
+        for name, value in request.preset.ensemble.items()
+        if name not in request.flags
+        for word in (f"--{name}", value)
+    ]
+    args = (*data, "--runs", *run_names, *from_preset, *routed["ensemble"])
+    checks = ("submission", submission, *data, *routed["validate"])
+    return [
+        Step("rank the candidates", "ensemble", args),
+        Step("check the submission", "validate", checks),
+        report,
+    ]

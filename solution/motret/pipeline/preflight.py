@@ -1,17 +1,16 @@
-"""What can be known to fail before any work begins: the data's form, weights, folders, disk space; and how long it will take."""
+"""Checks before a run: data, weights, folders, disk space; and a forecast of time and size."""
 
 import contextlib
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from motret import skeleton
 from motret.config import cli
-from motret.config.training import TextConfig, TrainConfig
+from motret.config.training import MotionConfig, TextConfig, TrainConfig
 from motret.data import dataset, features, folds
 from motret.errors import ConfigError, DataError, WeightsError
 from motret.formats import motion_files
@@ -20,157 +19,233 @@ from motret.skeleton import Skeleton, count_persons
 from motret.utils import files, network
 
 ASSUMED_EFFICIENCY = 0.15
-"""Share of the machine's matrix-product rate that training reaches, roughly; for the forecast alone."""
+"""Rough fraction of the machine's matrix-product rate that training reaches; for the forecast."""
+PACKED_FRAMES_PER_SECOND = 60_000
+"""Rough speed of packing; for the forecast."""
+SECONDS_PER_EPOCH = 0.5
+"""Rough time of an epoch besides its matrix products; for the forecast."""
 HEADER_SAMPLE = 50
 """Motions whose headers are read."""
 SPARE_BYTES = 200e6
-"""Disk space for what is small: logs, pages, submissions."""
+"""Disk space for small files: logs, pages, submissions."""
 DEFAULT_WEIGHTS = "timm/vit_base_patch32_clip_224.openai"
-"""Repository of the default text tower's weights, as open_clip names it (which takes seconds to ask)."""
+"""Hub repository of the default text tower's weights; open_clip, which knows it, imports slowly."""
 PUBLISHED_CLIP_BYTES = 600e6
-"""Roughly what CLIP's weights take where they are downloaded."""
+"""Rough size of CLIP's weights."""
 
 
-def check_before_run(data_dir: Path, test_dir: Path | None, folders: Mapping[str, Path], train_calls: Sequence[Sequence[str]]) -> None:
-    """Raises the first fault that would stop a run later; nothing is left behind.
+def check_before_run(
+    data_dir: Path,
+    test_dir: Path | None,
+    folders: Mapping[str, Path],
+    train_calls: Sequence[Sequence[str]],
+) -> None:
+    """Raises the first error that would stop a run later; nothing is written.
 
-    data_dir: None of its files is needed where it does not exist yet; folders: by flag, where the scripts write; train_calls: the
-    arguments of each call of train.py.
+    data_dir: its files are checked if it exists; folders: flag -> folder that scripts write to;
+    train_calls: the arguments of each call of train.py.
     """
     for flag, folder in folders.items():
         check_writable(folder, f"--{flag}")
-    runs = [cli.parse_train(call, None)[0] for call in train_calls]
-    for config in {(one.text.text_tower, one.text.text_weights): one.text for one in runs}.values():
-        check_text_weights(config)
-    for config in runs:
-        weights = config.motion.weights_file
-        if weights is not None and not Path(weights).is_file():
-            raise WeightsError("--backbone_weights", f"{weights}: no such file", "give the path of a published file, or leave it out")
+    configs = [cli.parse_train(call, None)[0] for call in train_calls]
+    texts = {(config.text.text_tower, config.text.text_weights): config.text for config in configs}
+    for text in texts.values():
+        check_text_weights(text)
+    for config in configs:
+        check_backbone_weights(config)
     if data_dir.is_dir():
-        training = dataset.read_training(data_dir, id_width=runs[0].data.id_width)
+        training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
         headers = read_headers(training.paths)
         if test_dir is not None:
             read_queries(test_dir)
-        check_disk(folders, packed_bytes(len(training.paths), headers, skeleton.skeleton_from_spec(training.skeleton)), runs)
+        body = skeleton.skeleton_from_spec(training.skeleton)
+        check_disk(folders, packed_bytes(len(training.paths), headers, body), configs)
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """DataError where nothing can be written to a folder, or to the first of its parents that exists."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    """DataError where a folder cannot be written to, or if it is missing, its nearest parent."""
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=_nearest_existing(folder)):
             return
     except OSError as error:
-        raise DataError(folder, f"cannot be written to ({error.strerror or error})", f"give another folder with {flag}") from error
+        problem = f"cannot be written to ({error.strerror or error})"
+        raise DataError(folder, problem, f"give another folder with {flag}") from error
+
+
+def check_backbone_weights(config: TrainConfig) -> None:
+    """WeightsError where the file of --backbone_weights is missing."""
+    file = config.motion.weights_file
+    if file is not None and not Path(file).is_file():
+        fix = "give the path of a published file, or leave it out"
+        raise WeightsError("--backbone_weights", f"{file}: no such file", fix)
 
 
 def check_text_weights(config: TextConfig) -> None:
-    """WeightsError where pretrained weights of a text tower are neither here nor can be downloaded."""
+    """WeightsError where pretrained text weights are neither here nor can be downloaded."""
     name, weights = config.text_tower, config.text_weights
     if name.startswith("hf:"):
         folder = name.removeprefix("hf:")
         if not (Path(folder).is_dir() or network.hub_reachable() or _in_hub_cache(folder)):
-            fix = "give the folder of an encoder: --text_tower hf:FOLDER; or train a small one from scratch: --text_weights none"
-            raise WeightsError(name, "no such folder, and the model hub cannot be reached", fix)
+            problem = "no such folder, and the model hub cannot be reached"
+            fix = (
+                "give the folder of an encoder: --text_tower hf:FOLDER; "
+                "or train a small one from scratch: --text_weights none"
+            )
+            raise WeightsError(name, problem, fix)
         return
-    if ":" in name:  # a class, module:Class, loads its weights itself
+    if ":" in name:  # your own class, as module:Class, loads its weights itself
         return
     if weights == "none" or Path(weights).is_file() or network.hub_reachable():
         return
     if not _has_cached_weights(name, weights):
-        where = f" from https://huggingface.co/{DEFAULT_WEIGHTS}" if (name, weights) == ("ViT-B-32", "openai") else ""
+        is_default = (name, weights) == ("ViT-B-32", "openai")
+        source = f" from https://huggingface.co/{DEFAULT_WEIGHTS}" if is_default else ""
+        problem = "the weights are not on this machine and the model hub cannot be reached"
         fix = (
-            f"download them elsewhere{where} and give the file: --text_weights FILE; or an encoder's folder: --text_tower hf:FOLDER; "
-            "or train without: --preset fast"
+            f"download them elsewhere{source} and give the file: --text_weights FILE; "
+            "or the folder of an encoder: --text_tower hf:FOLDER; "
+            "or train without them: --preset fast"
         )
-        raise WeightsError(f"{name} {weights}", "the weights are not on this machine and the model hub cannot be reached", fix)
+        raise WeightsError(f"{name} {weights}", problem, fix)
 
 
-def check_disk(folders: Mapping[str, Path], packed: float, runs: Sequence[TrainConfig]) -> None:
-    """DataError where the disk has less free space than a run will take, roughly. packed: bytes of the packed features."""
-    begun = {config.run_name for config in runs if config.run_name and (config.out_dir / config.run_name).is_dir()}
-    new = sum(checkpoint_bytes(config) for config in runs if config.run_name not in begun)
-    needed = {"work_dir": packed, "out_dir": new}
-    for flag, size in needed.items():
-        there = next(parent for parent in (folders[flag].absolute(), *folders[flag].absolute().parents) if parent.exists())
-        free = shutil.disk_usage(there).free
-        if free < size + SPARE_BYTES:
-            problem = f"about {(size + SPARE_BYTES) / 1e9:.1f} GB will be written, {free / 1e9:.1f} GB are free"
-            raise DataError(folders[flag], problem, f"free some space, or give a folder on another disk with --{flag}")
+def check_disk(folders: Mapping[str, Path], packed: float, configs: Sequence[TrainConfig]) -> None:
+    """DataError where the disk has less free space than a run takes, roughly.
+
+    packed: bytes of the packed features. The checkpoints of runs that exist are not counted.
+    """
+    new = [
+        config
+        for config in configs
+        if not (config.run_name and (config.out_dir / config.run_name).is_dir())
+    ]
+    sizes = {"work_dir": packed, "out_dir": sum(map(checkpoint_bytes, new))}
+    for flag, size in sizes.items():
+        needed = size + SPARE_BYTES
+        free = shutil.disk_usage(_nearest_existing(folders[flag])).free
+        if free < needed:
+            problem = f"needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+            fix = f"free some space, or give a folder on another disk with --{flag}"
+            raise DataError(folders[flag], problem, fix)
 
 
-def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: Sequence[Sequence[str]]) -> str:
-    """Rough time and disk space of a run, from the data's headers and this machine's speed."""
-    runs = [cli.parse_train(call, None)[0] for call in train_calls]
-    training = dataset.read_training(data_dir, id_width=runs[0].data.id_width)
-    headers = read_headers(training.paths)
+def forecast(
+    data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: Sequence[Sequence[str]]
+) -> str:
+    """A line with the rough time and disk space of a run.
+
+    They follow from the settings, the headers of some motions and this machine's speed, which is
+    measured. train_calls, tune_calls: the arguments of the scripts' calls.
+    """
+    configs = [cli.parse_train(call, None)[0] for call in train_calls]
+    training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
+    n_motions, headers = len(training.paths), read_headers(training.paths)
     body = skeleton.skeleton_from_spec(training.skeleton)
-    frames = float(np.mean([shape[0] for shape in headers])) * len(training.paths) * count_persons(headers[0][1], body)
-    seconds = frames / 60_000  # packing
+    frames = _mean_frames(headers) * n_motions * count_persons(headers[0][1], body)
+    seconds = frames / PACKED_FRAMES_PER_SECOND
     seconds += sum(60 * (cli.parse_tune(call, None)[0].max_minutes or 0) for call in tune_calls)
-    rate = _matrix_rate()
-    for config in runs:
-        motion, fit = config.motion, config.fit
-        weights = 12 * motion.width**2 * motion.layers
-        tokens = frames / motion.patch * (1 - motion.token_drop)
-        limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
-        epochs = fit.epochs * (1 - 1 / config.folds)
-        seconds += _folds(config) * min(limit, epochs * 6 * weights * tokens / (ASSUMED_EFFICIENCY * rate) + fit.epochs * 0.5)
-    size = packed_bytes(len(training.paths), headers, body) + sum(map(checkpoint_bytes, runs))
-    return f"forecast: about {files.format_duration(seconds)} on this machine, {size / 1e9:.1f} GB of disk"
+    rate = ASSUMED_EFFICIENCY * _matrix_rate()
+    seconds += sum(_training_seconds(config, frames, rate) for config in configs)
+    size = packed_bytes(n_motions, headers, body) + sum(map(checkpoint_bytes, configs))
+    duration = files.format_duration(seconds)
+    return f"forecast: about {duration} on this machine, {size / 1e9:.1f} GB of disk"
 
 
-def packed_bytes(motions: int, headers: Sequence[tuple[int, int]], body: Skeleton) -> float:
-    """Size of the packed features of so many motions; headers: (frames, columns) of some of them."""
-    persons = count_persons(headers[0][1], body)
-    frames = float(np.mean([shape[0] for shape in headers])) * motions
-    return frames * persons * features.feature_width(persons, headers[0][1] > body.position_columns, body) * 2
+def packed_bytes(n_motions: int, headers: Sequence[tuple[int, int]], body: Skeleton) -> float:
+    """Size of the packed features of so many motions. headers: (frames, columns) of some."""
+    columns = headers[0][1]
+    persons = count_persons(columns, body)
+    width = features.feature_width(persons, columns > body.position_columns, body)
+    bytes_per_value = 2  # float16
+    return _mean_frames(headers) * n_motions * persons * width * bytes_per_value
 
 
 def checkpoint_bytes(config: TrainConfig) -> float:
-    """Size of a run's checkpoints: weights, their average, the optimiser's two moments, and the best weights once more."""
-    weights = 12 * config.motion.width**2 * config.motion.layers * 4.0
+    """Rough size of a run's checkpoints.
+
+    Per fold five copies of all weights: the weights, their average, AdamW's two moments, and the
+    best checkpoint.
+    """
+    size = 4.0 * _layer_weights(config.motion)
     if config.text.text_weights == "none":
-        weights += 49_408 * config.text.text_width * 4.0
+        size += 4.0 * config.text.text_vocabulary * config.text.text_width
     elif config.text.unfreeze_text:
-        weights += PUBLISHED_CLIP_BYTES / 2
-    return _folds(config) * weights * 5
+        size += PUBLISHED_CLIP_BYTES / 2
+    return _n_folds(config) * size * 5
 
 
 def read_headers(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Frames and columns of some of the motions; broken ones, which are left out of the training, do not count."""
+    """(frames, columns) of some of the motions, without broken ones, which are not trained on.
+
+    DataError where all of them are broken.
+    """
     shapes = []
-    for row in np.unique(np.linspace(0, len(paths) - 1, HEADER_SAMPLE).astype(int)):
+    for index in np.unique(np.linspace(0, len(paths) - 1, HEADER_SAMPLE).astype(int)):
         with contextlib.suppress(DataError):
-            shapes.append(motion_files.motion_shape(paths[row]))
+            shapes.append(motion_files.motion_shape(paths[index]))
     if not shapes:
-        raise DataError(paths[0].parent, "no readable motion among those looked at", "see `python solution/prepare.py`")
+        problem = f"no readable motion among the {HEADER_SAMPLE} that were checked"
+        raise DataError(paths[0].parent, problem, "see `python solution/prepare.py`")
     return shapes
 
 
-def _folds(config: TrainConfig) -> int:
-    lists = config.prefer_txt_split or folds.choose_split_lists(config.data.data_dir, prefer_txt=False, count_given=False)
-    return config.folds if config.fold == "all" and not lists else 1
+def _nearest_existing(folder: Path) -> Path:
+    """The folder, or the nearest of its parents that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _mean_frames(headers: Sequence[tuple[int, int]]) -> float:
+    return float(np.mean([frames for frames, _ in headers]))
+
+
+def _layer_weights(config: MotionConfig) -> int:
+    """Rough number of weights in the layers of a motion tower: 12 width^2 per layer."""
+    return 12 * config.width**2 * config.layers
+
+
+def _training_seconds(config: TrainConfig, frames: float, rate: float) -> float:
+    """Rough time of a run, by 6 operations per weight and token; rate: operations per second."""
+    motion, fit = config.motion, config.fit
+    tokens = frames / motion.patch * (1 - motion.token_drop) * (1 - 1 / config.folds)
+    per_epoch = 6 * _layer_weights(motion) * tokens / rate + SECONDS_PER_EPOCH
+    limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
+    return _n_folds(config) * min(limit, fit.epochs * per_epoch)
+
+
+def _n_folds(config: TrainConfig) -> int:
+    """Number of models that a run trains."""
+    data_dir = config.data.data_dir
+    has_lists = folds.choose_split_lists(data_dir, prefer_txt=False, count_given=False)
+    one_split = config.prefer_txt_split or has_lists
+    return config.folds if config.fold == "all" and not one_split else 1
 
 
 def _has_cached_weights(name: str, tag: str) -> bool:
-    """Whether open_clip finds the weights of a tag on this machine. It is slow to import, so empty caches answer first."""
+    """Whether open_clip finds the weights of a tag on this machine.
+
+    open_clip imports slowly, so empty caches are checked first. ConfigError for an unknown model,
+    WeightsError for an unknown tag.
+    """
     from huggingface_hub import constants
 
-    cached = Path("~/.cache/clip").expanduser(), Path(constants.HF_HUB_CACHE)
-    if not any(folder.is_dir() and any(folder.iterdir()) for folder in cached):
+    clip_cache = Path("~/.cache/clip").expanduser()
+    caches = clip_cache, Path(constants.HF_HUB_CACHE)
+    if not any(folder.is_dir() and any(folder.iterdir()) for folder in caches):
         return False
     import open_clip
 
     if name not in open_clip.list_models():
-        raise ConfigError("--text_tower", f"open_clip has no model {name!r}", "take one of its names, or hf:FOLDER")
-    if tag not in open_clip.list_pretrained_tags_by_model(name):
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
-        raise WeightsError("--text_weights", f"{tag!r} is neither a file nor a tag of {name}", f"its tags: {tags}")
-    about = open_clip.get_pretrained_cfg(name, tag)
-    repository = about.get("hf_hub", "").strip("/")
-    url = about.get("url", "")
-    return bool((repository and _in_hub_cache(repository)) or (url and (cached[0] / os.path.basename(url)).is_file()))  # noqa: PTH119
+        problem = f"open_clip has no model {name!r}"
+        raise ConfigError("--text_tower", problem, "use one of its names, or hf:FOLDER")
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        problem = f"{tag!r} is neither a file nor a tag of {name}"
+        raise WeightsError("--text_weights", problem, f"its tags: {', '.join(tags)}")
+    source = open_clip.get_pretrained_cfg(name, tag)
+    repository, url = source.get("hf_hub", "").strip("/"), source.get("url", "")
+    if repository and _in_hub_cache(repository):
+        return True
+    return bool(url) and (clip_cache / url.rpartition("/")[2]).is_file()
 
 
 def _in_hub_cache(repository: str) -> bool:
@@ -182,16 +257,12 @@ def _in_hub_cache(repository: str) -> bool:
         snapshot = Path(snapshot_download(repository, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError, OSError):
         return False
-    return any(_weight_files(snapshot))
-
-
-def _weight_files(folder: Path) -> Iterable[Path]:
-    return (path for pattern in ("*.safetensors", "*.bin", "*.pt") for path in folder.glob(pattern))
+    return any(any(snapshot.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.pt"))
 
 
 def _matrix_rate() -> float:
-    """Matrix-product operations a second of this machine; torch is slow to import, so it is imported here."""
-    from motret.utils.device import choose_device, matmul_dtype, matrix_rate
+    """Operations per second of this machine's matrix products in the precision of training."""
+    from motret.utils.device import choose_device, matmul_dtype, matrix_rate  # torch imports slowly
 
     device = choose_device("auto")
     return matrix_rate(device, matmul_dtype(device), sizes=(1024,))

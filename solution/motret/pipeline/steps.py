@@ -1,5 +1,6 @@
-"""Script calls as processes: one after the other, or chains of them side by side."""
+"""Script calls as processes: one after the other, or chains of them in parallel."""
 
+import logging
 import os
 import shlex
 import shutil
@@ -18,6 +19,8 @@ import joblib
 from motret.config import base, cli
 from motret.utils import files
 
+logger = logging.getLogger(__name__)
+
 INTERRUPTED = 130
 """Exit code of a script that was stopped with Ctrl-C."""
 
@@ -26,7 +29,8 @@ INTERRUPTED = 130
 class Step:
     """One script call.
 
-    optional: its failure does not stop the others; chain: steps of another chain do not depend on it and may run beside it.
+    optional: the other steps go on if it fails; chain: steps of different chains are independent,
+    so they may run in parallel.
     """
 
     title: str
@@ -41,100 +45,116 @@ class Step:
 
     def command(self) -> str:
         """The call as it can be pasted into a shell."""
-        return shlex.join([_shown_python(), str(base.relative_path(self.file)), *self.args])
+        return shlex.join([_typed_python(), str(base.relative_path(self.file)), *self.args])
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """code: exit code of the first step that failed, else 0; failed: the optional steps that did."""
+class StepsResult:
+    """code: exit code of the first required step that failed, else 0; failed: optional ones."""
 
     code: int
     failed: tuple[Step, ...] = ()
 
 
-def run_steps(steps: Sequence[Step], side_by_side: int = 1, after: Callable[[Step], None] | None = None) -> StepResult:
-    """Runs steps, each as its own process, until one fails.
+NumberedStep = tuple[str, Step]
+"""A step with its number among all, as `[2/9]`."""
 
-    side_by_side: so many chains of consecutive steps run at a time; after: is told of each step that ended well.
+
+def run_steps(
+    steps: Sequence[Step], n_parallel: int = 1, on_done: Callable[[Step], None] | None = None
+) -> StepsResult:
+    """Runs steps, each in its own process, until a required one fails.
+
+    n_parallel: chains of consecutive steps that run at a time; on_done: called after each step that
+    succeeds and is in no parallel chain.
     """
     numbered = [(f"[{number}/{len(steps)}]", step) for number, step in enumerate(steps, start=1)]
     failed: list[Step] = []
-    several = side_by_side > 1 and len({step.chain for step in steps if step.chain is not None}) > 1
-    for parallel, group in groupby(numbered, key=lambda entry: several and entry[1].chain is not None):
-        entries = list(group)
-        code = _run_chains(entries, side_by_side) if parallel else _run_chain(entries, _run_call, _print_step, failed, after)
+    chains = {step.chain for step in steps if step.chain is not None}
+    may_fork = n_parallel > 1 and len(chains) > 1
+    for parallel, group in groupby(numbered, lambda entry: may_fork and entry[1].chain is not None):
+        if parallel:
+            code = _run_chains(list(group), n_parallel)
+        else:
+            code = _run_chain(list(group), _run_call, logger.info, failed, on_done)
         if code:
-            return StepResult(code, tuple(failed))
-    return StepResult(0, tuple(failed))
+            return StepsResult(code, tuple(failed))
+    return StepsResult(0, tuple(failed))
 
 
-def effective_processes() -> int:
-    """Processes that compute side by side: one for each core that this process may use."""
-    return max(1, joblib.cpu_count())
-
-
-def _print_step(text: str) -> None:
-    print(text, flush=True)
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return max(1, int(joblib.cpu_count()))
 
 
 def _run_chain(
-    entries: Sequence[tuple[str, Step]],
+    entries: Sequence[NumberedStep],
     call: Callable[[Step], int],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     failed: list[Step],
-    after: Callable[[Step], None] | None = None,
+    on_done: Callable[[Step], None] | None = None,
 ) -> int:
-    """Runs steps one after the other; returns the exit code of the first that failed and is not optional, else 0."""
+    """Runs steps in order; returns the exit code of the first required one that failed, else 0.
+
+    failed: optional steps that fail are added to it.
+    """
     for number, step in entries:
-        say(f"\n{number} {step.title}: {step.command()}")
+        log(f"\n{number} {step.title}: {step.command()}")
         start = time.perf_counter()
         code = call(step)
         if code == INTERRUPTED:
-            return code  # the script has said so
+            return code  # the script has reported it
         if code and not step.optional:
-            say(f"{number} failed: {step.title}, exit code {code}; once it is fixed the same command goes on from here")
+            log(
+                f"{number} failed: {step.title}, exit code {code}; "
+                "once the problem is fixed, the same command continues from here"
+            )
             return code
         if code:
             failed.append(step)
-            say(f"warning: {step.title} failed (exit code {code}); everything before it is finished")
-        say(f"{number} {'failed' if code else 'done'} in {files.format_duration(time.perf_counter() - start)}")
-        if after and not code:
-            after(step)
+            log(f"warning: {step.title} failed (exit code {code}); all steps before it are done")
+        duration = files.format_duration(time.perf_counter() - start)
+        log(f"{number} {'failed' if code else 'done'} in {duration}")
+        if on_done and not code:
+            on_done(step)
     return 0
 
 
-def _run_chains(entries: Sequence[tuple[str, Step]], side_by_side: int) -> int:
-    """Runs chains side by side, each line of their output with the chain's name before it. Returns the first exit code that is not 0.
+def _run_chains(entries: Sequence[NumberedStep], n_parallel: int) -> int:
+    """Runs chains in parallel; returns the first exit code that is not 0, else 0.
 
-    When a step fails, steps that run beside it end in their own way, and none begins after them.
+    Each line of output has the chain's name before it. After a failure running steps end on their
+    own, and no other step starts.
     """
-    chains: dict[str, list[tuple[str, Step]]] = {}
+    chains: dict[str, list[NumberedStep]] = {}
     for number, step in entries:
-        chains.setdefault(step.chain, []).append((number, step))
-    slots = min(side_by_side, len(chains))
-    width, lock, stop = max(map(len, chains)), threading.Lock(), threading.Event()
-    print(f"\n{slots} of {', '.join(chains)} at a time, {_threads(slots)} thread{'s' if _threads(slots) > 1 else ''} each", flush=True)
+        chains.setdefault(step.chain or "", []).append((number, step))
+    n_workers = min(n_parallel, len(chains))
+    threads = max(1, available_cores() // n_workers)
+    width, stop = max(map(len, chains)), threading.Event()
+    many = "s" if threads > 1 else ""
+    logger.info(f"\n{n_workers} of {', '.join(chains)} at a time, {threads} thread{many} each")
 
     def run_chain(name: str) -> int:
-        def say(text: str) -> None:
-            with lock:
-                print("\n".join(f"{name.ljust(width)} | {line}" for line in text.strip("\n").splitlines()), flush=True)
+        def log(text: str) -> None:
+            lines = text.strip("\n").splitlines()
+            logger.info("\n".join(f"{name.ljust(width)} | {line}" for line in lines))
 
         def call(step: Step) -> int:
-            return INTERRUPTED if stop.is_set() else _run_call_printing(step, say, _threads(slots))
+            return INTERRUPTED if stop.is_set() else _run_logged_call(step, log, threads)
 
-        code = _run_chain(chains[name], call, say, [])
+        code = _run_chain(chains[name], call, log, [])
         if code:
             stop.set()
         return code
 
-    with ThreadPoolExecutor(slots) as pool:
+    with ThreadPoolExecutor(n_workers) as pool:
         codes = list(pool.map(run_chain, chains))
     return next((code for code in codes if code and code != INTERRUPTED), max(codes))
 
 
 def _run_call(step: Step) -> int:
-    """Runs a step and returns its exit code; Ctrl-C, which reaches it too, lets it end in its own way."""
+    """Runs a step and returns its exit code. Ctrl-C reaches the step too, which ends on its own."""
     process = subprocess.Popen([sys.executable, str(step.file), *step.args])
     try:
         return process.wait()
@@ -143,22 +163,23 @@ def _run_call(step: Step) -> int:
         return INTERRUPTED
 
 
-def _run_call_printing(step: Step, say: Callable[[str], None], threads: int) -> int:
-    """The same with so many threads, each line of what it prints handed to `say`."""
-    surroundings = {"OMP_NUM_THREADS": str(threads)} | os.environ | {"PYTHONUNBUFFERED": "1", cli.STOPS_QUIETLY: "1"}
+def _run_logged_call(step: Step, log: Callable[[str], None], threads: int) -> int:
+    """Runs a step with so many threads, logs each line it prints, and returns its exit code."""
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
+    environment |= {"PYTHONUNBUFFERED": "1", cli.STOPS_QUIETLY: "1"}
     process = subprocess.Popen(
-        [sys.executable, str(step.file), *step.args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings, errors="replace"
+        [sys.executable, str(step.file), *step.args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        errors="replace",
     )
-    for line in process.stdout:
-        say(line)
+    for line in process.stdout or ():
+        log(line)
     return process.wait()
 
 
-def _threads(slots: int) -> int:
-    return max(1, effective_processes() // slots)
-
-
-def _shown_python() -> str:
+def _typed_python() -> str:
     """The interpreter as one would type it here."""
     if shutil.which("python") == sys.executable:
         return "python"

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, join_columns
+from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, forward_kinematics, join_columns
 
 REST_OFFSETS = np.array([
     (0, 0, 0), (0.09, -0.08, 0), (-0.09, -0.08, 0), (0, 0.11, 0), (0, -0.39, 0), (0, -0.39, 0),
@@ -63,15 +63,21 @@ class Drive:
     yaw: np.ndarray | float = 0.0
 
 
+DriveFunction = Callable[[np.ndarray, int], Drive]
+"""The drive of an action at the times u (T,) in [0, 1], made of a number of beats."""
+Curve = Callable[[np.ndarray, int], np.ndarray]
+"""A curve (T,) at the times u (T,), made of a number of beats."""
+
+
 @dataclass(frozen=True)
 class Action:
     """How an action is done: `beats` repetitions of `seconds` each.
 
-    drive: gives the drive at the times u (T,) in [0, 1] for a number of beats; sided: it is done
-    with one side; counted: it is done a number of times that captions may mention.
+    sided: it is done with one side; counted: it is done a number of times that captions may
+    mention.
     """
 
-    drive: Callable[[np.ndarray, int], Drive]
+    drive: DriveFunction
     seconds: float
     beats: int = 1
     sided: bool = False
@@ -127,14 +133,12 @@ def modulate(curve: np.ndarray, angles: np.ndarray) -> np.ndarray:
     return curve[:, None, None] * angles
 
 
-def hold_pose(
-    ready: np.ndarray, beat: np.ndarray = STILL, curve: Callable = humps
-) -> Callable[[np.ndarray, int], Drive]:
+def hold_pose(ready: np.ndarray, beat: np.ndarray = STILL, curve: Curve = humps) -> DriveFunction:
     """An action that takes up the pose `ready` and adds the pose `beat` to it by the curve."""
     return lambda u, beats: Drive(modulate(plateau(u), ready) + modulate(curve(u, beats), beat))
 
 
-def alternating(step: np.ndarray) -> Callable[[np.ndarray, int], Drive]:
+def alternating(step: np.ndarray) -> DriveFunction:
     """An action that does the pose `step` with the left side and then the right, once per beat."""
 
     def drive(u: np.ndarray, beats: int) -> Drive:
@@ -309,21 +313,18 @@ def rotation_matrices(angles: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def forward_kinematics(
-    rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray
-) -> np.ndarray:
+def pose_joints(rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
     """Joint positions (T, 22, 3) in metres of a body posed by its local rotations.
 
     rotations: (T, 22, 3, 3), the pelvis's in the world, each other joint's relative to its parent;
     offsets: (22, 3) metres from the parent at rest; pelvis: (T, 3) metres.
     With G the rotations in the world, G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
     """
-    world, positions = np.empty_like(rotations), np.empty(rotations.shape[:-1])
-    world[:, 0], positions[:, 0] = rotations[:, 0], pelvis
+    world, bones = rotations.copy(), rotations.copy()
     for joint, parent in list(enumerate(PARENTS))[1:]:
+        bones[:, joint] = world[:, parent]
         world[:, joint] = world[:, parent] @ rotations[:, joint]
-        positions[:, joint] = positions[:, parent] + world[:, parent] @ offsets[joint]
-    return positions
+    return forward_kinematics(bones, offsets, pelvis)
 
 
 def draw_body(rng: np.random.Generator) -> np.ndarray:
@@ -404,7 +405,7 @@ def perform(drive: Drive, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     heading = np.zeros((len(local), 3))
     heading[:, 1] = drive.yaw
     local[:, 0] = rotation_matrices(heading) @ local[:, 0]
-    at_origin = forward_kinematics(local, offsets, np.zeros((len(local), 3)))
+    at_origin = pose_joints(local, offsets, np.zeros((len(local), 3)))
     ankle = JOINT["left_ankle"]
     size = offsets[ankle, 1] / REST_OFFSETS[ankle, 1]
     return at_origin + pelvis_path(at_origin, np.asarray(drive.lift), size)[:, None], local

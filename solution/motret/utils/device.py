@@ -16,15 +16,17 @@ def choose_device(name: str) -> torch.device:
     """
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
-        raise ConfigError("--device", "cuda: torch sees no GPU", "use --device auto or cpu, or repair the driver")
+        raise ConfigError(
+            "--device", "cuda: torch sees no GPU", "use --device auto or cpu, or repair the driver"
+        )
     return torch.device("cuda" if has_gpu and name in ("cuda", "auto") else "cpu")
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies matrices in bfloat16; of a CPU known from torch 2.12 on."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -96,7 +96,9 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
+) -> None:
     """Writes a CSV file with a header. columns: by default those of the first row."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns or list(rows[0]), lineterminator="\n")
@@ -107,7 +109,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequenc
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays by name, uncompressed. path: must end in .npz."""
-    atomic_write(path, lambda tmp_path: np.savez(tmp_path, **arrays))
+    # numpy's stub takes any keyword for its `allow_pickle`
+    atomic_write(path, lambda tmp_path: np.savez(tmp_path, **arrays))  # type: ignore[arg-type]
 
 
 @contextmanager

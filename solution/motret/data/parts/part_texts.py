@@ -1,6 +1,8 @@
-"""The part texts of the training motions: from the GAR file, from the motions themselves, or from their captions."""
+"""The part texts of the training motions: from the GAR files, from the motions themselves, or from
+their captions."""
 
 import functools
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,90 +16,120 @@ from motret.formats.gar import PartDescriptions
 from motret.skeleton import OTHER_SIDE, PARTS
 from motret.utils import files
 
+logger = logging.getLogger(__name__)
+
 
 def load_part_texts(config: TrainConfig, data: TrainingData) -> list[PartDescriptions]:
-    """What each part does in each training motion, in their order; says where it comes from and how much there is."""
-    source, given = _part_text_source(config)
+    """What each part does in each training motion, in their order; logs where it comes from and how
+    much there is."""
+    source, gar_files = _part_text_source(config)
     if source == "gar":
-        found, origin = parts_of_files(given, data.training.ids, config.data.id_width), " and ".join(map(str, given))
+        parts = parts_of_files(gar_files, data.training.ids, config.data.id_width)
+        origin = " and ".join(map(str, gar_files))
     elif source == "motion":
-        seen = data.store.config
-        kept = config.data.work_dir / f"parts-{files.content_hash(data.fingerprint, seen.up, describer.describer_version(seen.fps))}.json"
-        found, origin = _parts_of_motions(kept, config, data), f"the motions ({kept})"
+        path = _described_file(config, data)
+        parts, origin = _parts_of_motions(path, config, data), f"the motions ({path})"
     else:
-        found, origin = [parts_of_captions(captions) for captions in data.training.captions], "the captions"
-    known = sum(text is not None for parts in found for text in parts.values())
-    print(f"part texts from {origin}: {known} of {len(found) * len(PARTS)} parts are described")
-    if not known:
-        raise DataError(given[0], "no part of any training motion is described", "mend its ids, or give --part_text motion")
-    return found
+        parts = [parts_of_captions(captions) for captions in data.training.captions]
+        origin = "the captions"
+    count = sum(text is not None for texts in parts for text in texts.values())
+    total = len(parts) * len(PARTS)
+    logger.info(f"part texts from {origin}: {count} of {total} parts are described")
+    if not count:
+        fix = "correct its ids, or give --part_text motion"
+        raise DataError(gar_files[0], "no part of any training motion is described", fix)
+    return parts
 
 
 def part_texts_digest(config: TrainConfig) -> str | None:
-    """Source and content hash of the part texts that a run learns from, as far as its data do not tell; None where it learns from none.
+    """Source and content hash of the part texts that a run trains on, as far as its data do not
+    determine them; None without such.
 
-    Of the files the texts alone count: their captions, order of keys and white space say nothing of parts.
+    Of files the part texts alone count, not their captions, order of keys or white space.
     """
     if not config.parts.use_gar:
         return None
-    source, given = _part_text_source(config)
+    source, gar_files = _part_text_source(config)
     if source == "caption":
         return source
-    texts = (
-        [gar.read_gar(file, config.data.id_width).parts for file in given]
-        if source == "gar"
-        else describer.describer_version(config.data.fps)
-    )
-    return f"{source} {files.content_hash(texts)}"
+    content: object = describer.describer_version(config.data.fps)
+    if source == "gar":
+        content = [gar.read_gar(file, config.data.id_width).parts for file in gar_files]
+    return f"{source} {files.content_hash(content)}"
 
 
 def _part_text_source(config: TrainConfig) -> tuple[str, list[Path]]:
-    """Where part texts come from, and the GAR files: those there are, else the one that is missing."""
-    given = gar.find_gar_files(config.data.data_dir) or [config.data.data_dir / "texts" / gar.GAR_FILES[0]]
-    source = config.parts.part_text
-    return ("gar" if given[0].is_file() else "motion") if source == "auto" else source, given
+    """Where part texts come from, and the GAR files: the existing ones, else the one that is
+    missing."""
+    data_dir, source = config.data.data_dir, config.parts.part_text
+    gar_files = gar.find_gar_files(data_dir) or [data_dir / "texts" / gar.GAR_FILES[0]]
+    if source == "auto":
+        source = "gar" if gar_files[0].is_file() else "motion"
+    return source, gar_files
 
 
 @functools.cache
 def parts_of_caption(caption: str) -> PartDescriptions:
-    """What a caption says of each part, read once."""
+    """What a caption says of each part, parsed once."""
     return caption_parts.parts_from_caption(caption)
 
 
 def all_part_texts(captions: Iterable[str]) -> list[str]:
     """All that captions say of parts."""
-    return [text for caption in captions for text in parts_of_caption(caption).values() if text is not None]
+    texts = [text for caption in captions for text in parts_of_caption(caption).values()]
+    return [text for text in texts if text is not None]
 
 
 def parts_of_captions(captions: Sequence[str]) -> PartDescriptions:
     """What captions say of each part: the first of them that names it."""
-    said = [parts_of_caption(caption) for caption in captions]
-    return {part: next((parts[part] for parts in said if parts[part] is not None), None) for part in PARTS}
+    parsed = [parts_of_caption(caption) for caption in captions]
+    return {
+        part: next((parts[part] for parts in parsed if parts[part] is not None), None)
+        for part in PARTS
+    }
 
 
 def mirror_parts(parts: PartDescriptions) -> PartDescriptions | None:
-    """What each part does in the mirror: what was said of the one on the other side, left for right.
+    """What each part does in the mirror: the mirrored text of the part on the other side.
 
     None where one of the texts cannot be mirrored.
     """
-    said = {part: parts[OTHER_SIDE[part]] for part in PARTS}
-    mirrored = {part: None if text is None else caption_mirror.mirror_caption(text) for part, text in said.items()}
-    return None if any(mirrored[part] is None for part, text in said.items() if text is not None) else mirrored
+    mirrored: PartDescriptions = {}
+    for part in PARTS:
+        text = parts[OTHER_SIDE[part]]
+        mirrored[part] = None if text is None else caption_mirror.mirror_caption(text)
+        if text is not None and mirrored[part] is None:
+            return None
+    return mirrored
 
 
-def parts_of_files(given: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[PartDescriptions]:
+def parts_of_files(
+    gar_files: Sequence[Path], ids: Sequence[str], id_width: int | None
+) -> list[PartDescriptions]:
     """The parts of each id in GAR files; of an id that is in several of them the first counts."""
     width = id_width or max((len(name) for name in ids if name.isdecimal()), default=None)
-    known: dict[str, PartDescriptions] = {}
-    for file in given:
-        read = gar.read_gar(file, width)
-        for note in read.notes:
-            print(f"{file}: {note}")
-        known = read.parts | known
-    return [known.get(name, dict.fromkeys(PARTS)) for name in ids]
+    parts: dict[str, PartDescriptions] = {}
+    for file in gar_files:
+        content = gar.read_gar(file, width)
+        for note in content.notes:
+            logger.info(f"{file}: {note}")
+        parts = content.parts | parts
+    return [parts.get(name, dict.fromkeys(PARTS)) for name in ids]
 
 
-def _parts_of_motions(kept: Path, config: TrainConfig, data: TrainingData) -> list[PartDescriptions]:
-    if not kept.is_file():
-        gar.write_gar(kept, describer.describe_training(data.training, data.store.config, config.machine.jobs))
-    return parts_of_files([kept], data.training.ids, config.data.id_width)
+def _described_file(config: TrainConfig, data: TrainingData) -> Path:
+    """Where the part texts that are derived from these motions are stored."""
+    features = data.store.config
+    version = describer.describer_version(features.fps)
+    key = files.content_hash(data.fingerprint, features.up, version)
+    return config.data.work_dir / f"parts-{key}.json"
+
+
+def _parts_of_motions(
+    path: Path, config: TrainConfig, data: TrainingData
+) -> list[PartDescriptions]:
+    """The part texts derived from the motions, stored in `path`."""
+    if not path.is_file():
+        jobs = config.machine.jobs
+        gar.write_gar(path, describer.describe_training(data.training, data.store.config, jobs))
+    return parts_of_files([path], data.training.ids, config.data.id_width)

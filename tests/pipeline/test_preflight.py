@@ -1,0 +1,169 @@
+"""Checks before a run, and the forecast of its time."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run_all
+from helpers import motion, write_data
+from motret.config import base, presets, training
+from motret.errors import DataError, WeightsError
+from motret.pipeline import preflight
+from motret.pipeline.plan import Plan, make_plan
+from motret.utils import network
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository as current folder; the model hub can be reached."""
+    shutil.copy(base.ROOT / "SETTINGS.json", tmp_path)
+    monkeypatch.setattr(base, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(network, "hub_reachable", lambda: True)
+    return tmp_path
+
+
+@pytest.fixture
+def data(home: Path) -> Path:
+    """Data of three motions."""
+    return write_data(home / "data", ["1", "2", "3"])
+
+
+def check(plan: Plan) -> None:
+    preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+
+
+def limit_disk(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": int(free)})())
+
+
+# ---- checks
+
+
+@pytest.mark.usefixtures("data")
+def test_text_weights_that_cannot_be_had_are_one_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(network, "hub_reachable", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setenv("HOME", str(home))
+    for flags in ([], ["--dry_run"], ["--text_tower", "hf:nobody/nothing"]):
+        assert run_all.main(flags) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "cannot be reached" in error and "--text_" in error
+    assert run_all.main(["--text_weights", "none", "--dry_run"]) == 0
+
+
+def test_the_default_weights_are_where_open_clip_takes_them_from() -> None:
+    import open_clip
+
+    text = training.TextConfig()
+    source = open_clip.get_pretrained_cfg(text.text_tower, text.text_weights)
+    assert source["hf_hub"].strip("/") == preflight.DEFAULT_WEIGHTS
+
+
+@pytest.mark.usefixtures("data")
+def test_a_backbone_file_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(WeightsError, match=r"--backbone_weights: gone.pt: no such file"):
+        check(make_plan(["--backbone_weights", "gone.pt"]))
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error(home: Path) -> None:
+    (home / "file").write_text("no folder")
+    with pytest.raises(DataError, match=r"cannot be written to .* --out_dir"):
+        check(make_plan(["--out_dir", "file/runs"]))
+
+
+@pytest.mark.usefixtures("data")
+def test_a_disk_that_is_too_full_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_disk(monkeypatch, 1000)
+    with pytest.raises(DataError, match=r"needs about .*, 0\.0 GB are free \(free some space"):
+        check(make_plan(["--preset", "fast"]))
+
+
+@pytest.mark.usefixtures("data")
+def test_runs_that_exist_need_no_disk_space(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(["--preset", "fast", "--variants", "holistic"])
+    limit_disk(monkeypatch, preflight.SPARE_BYTES + 10e6)
+    with pytest.raises(DataError, match="needs about"):
+        check(plan)
+    (run_name,) = plan.run_names()
+    (home / "runs" / run_name).mkdir(parents=True)
+    check(plan)
+
+
+def test_data_that_cannot_be_read_are_an_error(data: Path) -> None:
+    (data / "test").mkdir()
+    with pytest.raises(DataError, match="test"):  # no query in it
+        check(make_plan(["--preset", "fast"]))
+    shutil.rmtree(data / "texts")
+    with pytest.raises(DataError, match="texts: no such folder"):
+        check(make_plan(["--preset", "fast"]))
+
+
+@pytest.mark.usefixtures("data")
+def test_the_check_reads_ids_of_the_width_that_a_flag_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = []
+    read = preflight.dataset.read_training
+
+    def read_training(root: Path, **how):
+        options.append(how)
+        return read(root, **how)
+
+    monkeypatch.setattr(preflight.dataset, "read_training", read_training)
+    check(make_plan(["--preset", "fast", "--id_width", "4"]))
+    assert options == [{"id_width": 4}]
+
+
+# ---- the forecast
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of a million operations per second."""
+    monkeypatch.setattr(preflight, "_matrix_rate", lambda: 1e6)
+
+
+def forecast(flags: str = "") -> str:
+    plan = make_plan(flags.split())
+    return preflight.forecast(plan.data_dir, plan.args_of("train"), plan.args_of("tune"))
+
+
+TUNING_MINUTES = presets.PRESETS["full"].tuning["max_minutes"]
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize(
+    ("flags", "minutes"),
+    [
+        ("--folds 3 --tuned none", 3 * 3 * 2),  # three variants
+        ("--fold 0 --tuned none", 3 * 2),
+        ("--fold 0", 3 * 2 + TUNING_MINUTES),
+    ],
+)
+def test_a_time_limit_bounds_the_forecast(home: Path, flags: str, minutes: float) -> None:
+    write_data(home / "data", ["1", "2", "3", "4"])
+    limited = forecast(f"--max_minutes 2 {flags}")
+    assert limited.startswith(f"forecast: about {minutes:.0f} min ")
+    assert " h on this machine" in forecast()
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("persons", [1, 2])
+def test_broken_files_do_not_stop_the_forecast(home: Path, persons: int) -> None:
+    motions = {str(number): motion(20, persons, number) for number in range(1, 5)}
+    root = write_data(home / "data", motions)
+    before = forecast()
+    for number in (1, 4):
+        (root / "motions" / f"{number}.npy").write_bytes(b"")
+    assert forecast() == before
+    for number in (2, 3):
+        np.save(root / "motions" / f"{number}.npy", np.zeros((20, 5)))
+    with pytest.raises(DataError, match="no readable motion"):
+        forecast()
