@@ -52,17 +52,17 @@ TWO_FRAMES = (
 CANVAS = "#candidates li:nth-child({}) canvas"
 
 FIGURE_POSITIONS = """s => {
-    const canvas = document.querySelector(s), expected = [[0, 0], [0, 0]];
+    const canvas = document.querySelector(s), sums = [[0, 0], [0, 0]];
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    for (let at = 0; at < data.length; at += 4) {
-        const warm = data[at] - data[at + 2];
-        if (data[at + 3] === 255 && Math.abs(warm) > 80) {
-            const person = expected[warm > 0 ? 0 : 1];
-            person[0] += (at / 4) % canvas.width / canvas.width;
+    for (let i = 0; i < data.length; i += 4) {
+        const warm = data[i] - data[i + 2];
+        if (data[i + 3] === 255 && Math.abs(warm) > 80) {
+            const person = sums[warm > 0 ? 0 : 1];
+            person[0] += (i / 4) % canvas.width / canvas.width;
             person[1] += 1;
         }
     }
-    return expected.map(([sum, count]) => count && sum / count);
+    return sums.map(([sum, count]) => count && sum / count);
 }"""
 """Horizontal position of each person's figure, 0 (left) to 1, by its colour."""
 
@@ -377,9 +377,9 @@ def test_playing_moves_the_figures_and_pausing_holds_them(show) -> None:
     until_other(view, until_other(view, first))
     view.get_by_role("button", name="Pause").click()
     view.evaluate(TWO_FRAMES)
-    held = painted(view)
+    paused = painted(view)
     view.evaluate(TWO_FRAMES)
-    assert painted(view) == held
+    assert painted(view) == paused
 
 
 def test_with_reduced_motion_nothing_moves_until_it_is_played(show) -> None:

@@ -127,9 +127,7 @@ def test_of_several_folds_the_first_is_drawn_by_default(
 
     capsys.readouterr()
     assert drawn() == files_of("fold0")
-    note = (
-        "attention and analysis of the first finished fold of each run; --all_folds draws every one"
-    )
+    note = "attention and analysis of the first finished fold of each run; --all_folds: of all"
     assert capsys.readouterr().out.splitlines()[-2] == note
     both, pages = (
         check(folder / "curves.png"),
@@ -302,7 +300,7 @@ def test_by_default_the_runs_of_the_latest_submission_are_reported_else_all(
         (["--run", "parts", "--fold", "1"], "parts: fold 1 is not finished"),
         (["--run", "parts", "--attn_layer", "2"], "--attn_layer: there is no layer 2"),
         (["--pairs", "2"], "--pairs: is 2"),
-        (["--all_folds", "--fold", "0"], "--all_folds: draws every fold, and --fold 0 one"),
+        (["--all_folds", "--fold", "0"], "--all_folds: draws every fold, and --fold 0 draws one"),
     ],
 )
 def test_a_report_that_is_not_possible_is_one_line(

@@ -61,7 +61,8 @@ class SearchModel:
     def embed_text(self, model: DualEncoder) -> np.ndarray:
         """(d,) unit vector of the text."""
         bank = self.encoder.caption_bank(self.run)
-        return self.encoder.embed_captions(model, self.run, [self.text], bank)[0]
+        embeddings = self.encoder.embed_captions(model, self.run, [self.text], bank)
+        return np.asarray(embeddings[0])
 
     def embed_motions(self, model: DualEncoder, store: FeatureStore) -> np.ndarray:
         """(N, d) unit vectors of all motions of a store."""
