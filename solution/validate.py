@@ -53,7 +53,7 @@ def with_command(args: list[str]) -> list[str]:
 def score_runs(config: OofConfig) -> None:
     # torch imports slowly, and the other commands need none of it
     from motret.evaluation import local_score, run_table
-    from motret.runs.run import select_runs
+    from motret.runs.selection import select_runs
 
     data = dataset.load_training(config.data, config.machine.jobs)
     split = folds.read_folds(data, config.data.folds_dir)
@@ -98,10 +98,7 @@ def make_batches(config: ValidationQueriesConfig) -> None:
         data, split, config.fold, config.queries, config.candidates, config.machine.seed, out
     )
     shared = "" if disjoint else " (queries share candidates: the fold is small)"
-    print(
-        f"{config.queries} queries x {config.candidates} candidates "
-        f"of fold {config.fold} in {out}{shared}"
-    )
+    print(f"{config.queries} queries x {config.candidates} candidates of fold {config.fold} in {out}{shared}")
     command = "python solution/ensemble.py"
     flags = f"--fold {config.fold} --test_dir {out} --out ranked.csv"
     print(f"to rank them by models that were not trained on them: {command} {flags}")

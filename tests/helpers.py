@@ -29,10 +29,12 @@ from motret.data.inputs import CaptionBank, MotionBatch
 from motret.formats.challenge import TrainingSet
 from motret.formats.split_joints import SMPL_STREAMS
 from motret.models.motion_tower import MotionTransformer
+from motret.models.text_tower import TextTower
 from motret.runs import checkpoints, oof
 from motret.runs.history import EpochStats
 from motret.runs.oof import OutOfFold
-from motret.runs.run import Run, create_run_dir, resolve_run
+from motret.runs.resolve import resolve_run
+from motret.runs.run import Run, create_run_dir
 from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, PARTS, join_columns, split_columns
 from motret.synthetic.motion import REST_OFFSETS
 from motret.training import fit
@@ -98,7 +100,7 @@ def bank(data: TrainingData, seed=0) -> CaptionBank:
     return CaptionBank({caption: row for row, caption in enumerate(distinct)}, vectors=torch.from_numpy(vectors))
 
 
-class NoTower(torch.nn.Module):
+class NoTower(TextTower):
     """A frozen text tower whose vectors are all in the bank."""
 
     dim = TEXT_DIM

@@ -340,6 +340,9 @@ def test_what_a_person_edited_is_kept_and_told_where_training_looks_for_it(own_c
     capsys.readouterr()
     assert prepare.main(command) == 1 and file.read_bytes() == edited
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"error: {file}: was changed since this script wrote it") and f"(copy it to {use} to train on it, or move it away" in line
+    assert (
+        line.startswith(f"error: {file}: was changed since this script wrote it")
+        and f"(copy it to {use} to train on it, or move it away" in line
+    )
     file.unlink()
     assert prepare.main(command) == 0 and file.read_bytes() == ours

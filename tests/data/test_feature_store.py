@@ -415,7 +415,10 @@ def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
     found = motion_files.parse_motion(stream.getvalue(), Path("a.npy"), 10, repairs)
     assert found[:8, 5].tolist() == [1, 1, 2, 3, 4, 5, 6, 6] and found[:8, 9].tolist() == list(range(8)) and found.shape == (10, 192)
     assert (found[8:] == found[7]).all()
-    assert repairs == ["nan at frame 0, column 5 (from 0), 5 frames interpolated from their neighbours", "8 frames, the last one repeated up to 10"]
+    assert repairs == [
+        "nan at frame 0, column 5 (from 0), 5 frames interpolated from their neighbours",
+        "8 frames, the last one repeated up to 10",
+    ]
     raw[:, 5] = np.nan
     np.save(stream := io.BytesIO(), raw)
     with pytest.raises(DataError, match="nan at frame 0"):

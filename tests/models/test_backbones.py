@@ -553,10 +553,10 @@ def test_a_run_goes_on_and_ranks_without_the_file(tmp_path, monkeypatch, capsys,
     assert train.main(flags(tmp_path, "killed", "--resume=auto", *extra, **common)) == 0
     last = [checkpoints.load_checkpoint(tmp_path / name / "fold0" / "last.pt", helpers.CPU) for name in ("whole", "killed")]
     torch.testing.assert_close(last[0]["model"], last[1]["model"], rtol=0, atol=0)
-    torch.testing.assert_close(last[0]["optimiser"], last[1]["optimiser"], rtol=0, atol=0)
+    torch.testing.assert_close(last[0]["optimizer"], last[1]["optimizer"], rtol=0, atol=0)
     layer = "motion_tower.backbone.blocks.0.mlp.0.weight"
     assert torch.equal(last[0]["model"][layer], mdm()["seqTransDecoder.layers.0.linear1.weight"]) == bool(extra)
-    assert len({group["base_lr"] for group in last[0]["optimiser"]["param_groups"]}) == (1 if extra else 2)
+    assert len({group["base_lr"] for group in last[0]["optimizer"]["param_groups"]}) == (1 if extra else 2)
     out = tmp_path / "submissions"
     assert (
         ensemble.main(

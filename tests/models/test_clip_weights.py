@@ -129,16 +129,16 @@ def test_a_published_checksum_tells(clip, tmp_path, monkeypatch):
         f"https://somewhere/clip/models/{checksum}/Tiny.pt",
         f"https://somewhere/tiny-quickgelu-{checksum[:8]}.pt",
     ):
-        clip_weights._checksums.cache_clear()
+        clip_weights._published_checksums.cache_clear()
         monkeypatch.setitem(pretrained._PRETRAINED, "tiny-clip", {"openai": {"url": url, "quick_gelu": True}})
         found, note = told(text_weights=path)
         torch.testing.assert_close(found, expected, **CLOSE)
         assert "QuickGELU (the checksum is that of tiny-clip openai)" in note
-    clip_weights._checksums.cache_clear()
+    clip_weights._published_checksums.cache_clear()
 
 
 def test_every_file_of_openai_has_a_checksum_that_means_quick_gelu():
-    known = {(model, tag): (digits, quick) for model, tag, digits, quick in clip_weights._checksums()}
+    known = {(model, tag): (digits, quick) for model, tag, digits, quick in clip_weights._published_checksums()}
     digits, quick = known["ViT-B-32", "openai"]
     assert digits.startswith("40d365715913c9da") and len(digits) == 64 and quick
     assert known["ViT-B-32", "laion2b_e16"] == ("af8dbd0c", False)

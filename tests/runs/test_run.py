@@ -2,19 +2,17 @@
 
 import json
 import os
-import pickle
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 import helpers
 from motret.config import base, training
-from motret.errors import MotretError, RunError, WeightsError
-from motret.runs import checkpoints, oof
-from motret.runs.oof import OutOfFold
-from motret.runs.run import Run, create_run_dir, list_runs, open_run, resolve_run, settings_hash
+from motret.errors import RunError
+from motret.runs import checkpoints
+from motret.runs.resolve import resolve_run
+from motret.runs.run import create_run_dir, list_runs, open_run, settings_hash
 
 DATA, FOLDS = helpers.training_data(), helpers.folds()
 
@@ -170,117 +168,3 @@ def test_settings_that_no_longer_exist_are_left_out(tmp_path):
     about["settings"]["of_an_older_version"] = 3
     file.write_text(json.dumps(about))
     assert open_run(tmp_path / "one").config == helpers.config(out_dir=tmp_path, run_name="one")
-
-
-# ---- checkpoints and embeddings
-
-
-class Harmful:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def load(path):
-    return checkpoints.load_checkpoint(path, helpers.CPU)
-
-
-def test_a_checkpoint_comes_back_whole(tmp_path):
-    content = {
-        "model": {"weight": torch.randn(3)},
-        "best": -float("inf"),
-        "history": [{"epoch": 1}],
-    }
-    checkpoints.save_checkpoint(tmp_path / "last.pt", content)
-    back = load(tmp_path / "last.pt")
-    assert torch.equal(back["model"]["weight"], content["model"]["weight"])
-    assert back["best"] == content["best"] and back["history"] == content["history"]
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
-
-
-def test_a_write_that_fails_leaves_the_older_checkpoint(tmp_path):
-    checkpoints.save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
-    with pytest.raises((AttributeError, pickle.PicklingError)):
-        checkpoints.save_checkpoint(tmp_path / "last.pt", {"epoch": lambda: 2})
-    assert load(tmp_path / "last.pt") == {"epoch": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
-
-
-@pytest.mark.parametrize("content", [b"", b"this is no checkpoint", b"garbage", b"PK\x03\x04 half a zip"])
-def test_a_file_that_is_no_checkpoint_is_a_fault(tmp_path, content):
-    (tmp_path / "last.pt").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"last\.pt: is no readable checkpoint"):
-        load(tmp_path / "last.pt")
-
-
-def test_a_checkpoint_cut_short_is_a_fault(tmp_path):
-    checkpoints.save_checkpoint(tmp_path / "last.pt", {"weight": torch.randn(1000)})
-    whole = (tmp_path / "last.pt").read_bytes()
-    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(WeightsError):
-        load(tmp_path / "last.pt")
-
-
-def test_a_checkpoint_that_is_missing_is_a_fault(tmp_path):
-    with pytest.raises(WeightsError, match="no such checkpoint"):
-        load(tmp_path / "last.pt")
-    with pytest.raises(RunError, match="has no best_epoch"):
-        checkpoints.best_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))])
-def test_loading_a_checkpoint_runs_no_code(tmp_path, write):
-    write({"model": Harmful(tmp_path / "harm")}, tmp_path / "last.pt")
-    with pytest.raises(WeightsError):
-        load(tmp_path / "last.pt")
-    assert not (tmp_path / "harm").exists()
-
-
-def a_run(folder):
-    return Run(folder, helpers.config(), {}, "data-a", "folds-a", DATA.store.config, 2)
-
-
-def test_out_of_fold_embeddings_come_back_as_they_were(tmp_path):
-    run = a_run(tmp_path)
-    rng = np.random.default_rng(0)
-    out = OutOfFold(
-        np.array(["7", "x"]),
-        np.array([0, 5]),
-        rng.normal(size=(2, 3)),
-        rng.normal(size=(4, 3)),
-        np.array([0, 0, 1, 1]),
-    )
-    oof.save_out_of_fold(run.fold_dir(1) / "oof.npz", out)
-    back = oof.load_out_of_fold(run, 1)
-    for name in ("ids", "data_idx", "motion", "text", "motion_idx"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(out, name))
-    np.testing.assert_allclose(back.similarity(), out.text @ out.motion.T)
-    assert run.finished_folds() == [1] and not run.has_full_model()
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip"])
-def test_broken_embeddings_are_a_fault(tmp_path, content):
-    run = a_run(tmp_path)
-    run.fold_dir(0).mkdir()
-    (run.fold_dir(0) / "oof.npz").write_bytes(content)
-    with pytest.raises(RunError, match=r"oof\.npz: cannot be read"):
-        oof.load_out_of_fold(run, 0)
-
-
-def test_embeddings_with_objects_in_them_are_not_unpickled(tmp_path):
-    run = a_run(tmp_path)
-    run.fold_dir(0).mkdir()
-    np.savez(
-        run.fold_dir(0) / "oof.npz",
-        **dict.fromkeys(
-            ("ids", "data_idx", "motion", "text", "motion_idx"),
-            np.array([Harmful(tmp_path / "harm")]),
-        ),
-    )
-    with pytest.raises(MotretError):
-        oof.load_out_of_fold(run, 0)
-    assert not (tmp_path / "harm").exists()

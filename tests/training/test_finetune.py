@@ -241,7 +241,7 @@ def test_equal_shares_leave_the_tower_as_fine_tuned():
     rng = np.random.default_rng(0)
     out = OutOfFold(np.arange(8), np.arange(8), unit(rng, 8, 5), unit(rng, 8, 5), np.arange(8))
     choice, _ = wise_ft.choose_alpha(dict.fromkeys(wise_ft.ALPHAS, out), np.arange(8))
-    assert choice.alpha == 1 and choice.split_state_dict == (1, 1)
+    assert choice.alpha == 1 and choice.halves == (1, 1)
 
 
 def test_a_run_ends_with_the_share_it_was_told(encoder, bert, tmp_path, monkeypatch):

@@ -10,7 +10,16 @@ import pytest
 import torch
 
 import helpers
-from helpers import KilledError, best, epoch_stats, fit_fold, killed_after, make_run, same_content, scored
+from helpers import (
+    KilledError,
+    best,
+    epoch_stats,
+    fit_fold,
+    killed_after,
+    make_run,
+    same_content,
+    scored,
+)
 from motret.data import batching
 from motret.errors import ConfigError, RunError
 from motret.evaluation import metrics
@@ -58,7 +67,17 @@ def test_without_a_time_limit_all_epochs_are_planned():
 
 @pytest.mark.parametrize(
     ("seconds", "planned"),
-    [([], 40), ([6.0], 10), ([5.9], 10), ([6.1], 9), ([4.0, 8.0], 10), ([1.0], 40), ([59.0], 1), ([61.0], 1), ([50.0, 20.0], 2)],
+    [
+        ([], 40),
+        ([6.0], 10),
+        ([5.9], 10),
+        ([6.1], 9),
+        ([4.0, 8.0], 10),
+        ([1.0], 40),
+        ([59.0], 1),
+        ([61.0], 1),
+        ([50.0, 20.0], 2),
+    ],
 )
 def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
     past = [epoch_stats(epoch, spent) for epoch, spent in enumerate(seconds, start=1)]
@@ -131,7 +150,13 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
     assert [row["epoch"] for row in lines] == ["1", "2", "3", "4"]
     assert float(lines[-1]["train_loss"]) < float(lines[0]["train_loss"]) - 0.2
     assert sorted(path.name for path in part.iterdir()) == sorted(
-        [checkpoints.best_checkpoint(part).name, "last.pt", "metrics.csv", "oof.npz", "train_log.txt"]
+        [
+            checkpoints.best_checkpoint(part).name,
+            "last.pt",
+            "metrics.csv",
+            "oof.npz",
+            "train_log.txt",
+        ]
     )
     out = oof.load_out_of_fold(run, 0)
     kept = lines[best(run)["epoch"] - 1]
@@ -241,7 +266,10 @@ def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
 
 def test_a_checkpoint_is_kept_every_so_many_epochs_where_asked(tmp_path):
     run, _ = fit_fold(tmp_path, epochs=5, save_every=2)
-    assert sorted(path.name for path in run.fold_dir(0).glob("ckpt_*")) == ["ckpt_epoch2.pt", "ckpt_epoch4.pt"]
+    assert sorted(path.name for path in run.fold_dir(0).glob("ckpt_*")) == [
+        "ckpt_epoch2.pt",
+        "ckpt_epoch4.pt",
+    ]
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -315,7 +343,8 @@ def test_a_fold_with_nothing_to_learn_from_is_a_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "values"), [("last", 1, {}), ("last", 3, {}), ("best", 1, {}), ("last", 1, {"eval_interval": 2})]
+    ("name", "count", "values"),
+    [("last", 1, {}), ("last", 3, {}), ("best", 1, {}), ("last", 1, {"eval_interval": 2})],
 )
 def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, monkeypatch, name, count, values):
     values = {"epochs": 5, "lr": 3e-3, "batch_size": 3, "early_stop_patience": 4} | values
@@ -330,13 +359,34 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     assert again == score
     assert same_content(best(resumed), best(whole))
     last_whole, last = (checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
-    assert same_content(last["model"], last_whole["model"]) and same_content(last["optimiser"], last_whole["optimiser"])
+    assert same_content(last["model"], last_whole["model"]) and same_content(last["optimizer"], last_whole["optimizer"])
     kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1] and len(kept[0]) == 5
     outs = [oof.load_out_of_fold(run, 0) for run in (whole, resumed)]
     for field in ("ids", "data_idx", "motion", "text", "motion_idx"):
         np.testing.assert_array_equal(*(getattr(out, field) for out in outs))
     assert len(list(resumed.fold_dir(0).glob("best_epoch*.pt"))) == 1
+
+
+def test_a_checkpoint_with_the_keys_of_earlier_versions_resumes_to_the_same_weights(tmp_path, monkeypatch):
+    values = {"epochs": 3, "ema": 0.9}
+    unbroken, _ = fit_fold(tmp_path / "unbroken", **values)
+    with monkeypatch.context() as patched:
+        killed_after(patched, "last", 1)
+        with pytest.raises(KilledError):
+            fit_fold(tmp_path / "killed", **values)
+    last = tmp_path / "killed" / "run" / "fold0" / "last.pt"
+    checkpoint = checkpoints.load_checkpoint(last, helpers.CPU)
+    checkpoint["optimiser"] = checkpoint.pop("optimizer")
+    for group in checkpoint["optimiser"]["param_groups"]:
+        group["highest"] = group.pop("base_lr")
+    for stats in checkpoint["history"]:
+        del stats["loss_terms"]
+    checkpoints.save_checkpoint(last, checkpoint)
+    resumed, _ = fit_fold(tmp_path / "killed", **values)
+    assert same_content(best(resumed), best(unbroken))
+    first, *others = kept_lines(resumed)
+    assert first["loss_global"] == "nan" and all(row["loss_global"] == row["train_loss"] for row in others)
 
 
 # ---- parts of a step

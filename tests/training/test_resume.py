@@ -120,12 +120,12 @@ def test_a_run_goes_on_from_the_checkpoint_file_that_is_named(finished: Path, ru
     assert (run / "fold0" / "last_epoch4.pt").is_file() and (run / "fold1" / "last.pt").stat().st_mtime_ns == untouched
 
 
-def test_weights_alone_are_gone_on_from_with_a_fresh_optimiser(finished: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_alone_are_gone_on_from_with_a_new_optimizer(finished: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = run / "fold0" / "ckpt_epoch2.pt"
     kept = checkpoints.load_checkpoint(file, helpers.CPU)
     checkpoints.save_checkpoint(run / "fold0" / "best_epoch2.pt", {name: kept[name] for name in ("model", "epoch")})
     assert resumed(run / "fold0" / "best_epoch2.pt") == 0
-    assert "it holds weights alone, so that the optimiser begins afresh" in capsys.readouterr().out
+    assert "it holds weights alone, so the optimizer starts anew" in capsys.readouterr().out
     assert epochs_of(run, 0) == ["1", "2", "3", "4"]
     assert not np.array_equal(embeddings(run, 0), embeddings(finished / "run", 0))
 

@@ -264,7 +264,7 @@ def study_of(search, made, rng, trials, better=0.0):
         about = {"params": {"lr": float(number)}, "distributions": space, "user_attrs": {"scores": own.tolist()}}
         study.add_trial(optuna.trial.create_trial(value=own.mean(), **about))
     for trial in [study.trials[0], *budget.choose_finalists(search, study)]:
-        for fold in search.confirming:
+        for fold in search.confirm_folds:
             study.set_user_attr(confirmation_key(trial.number, fold), {"scores": scores(trial.number, fold).tolist()})
     return study
 
@@ -681,7 +681,7 @@ def test_tuned_values_of_something_else_are_left_aside_aloud(tmp_path, results, 
     file = results({"lr": 0.002}, **other)
     for way in ("auto", file):
         values, told = found(tmp_path, tuned=way, **flags)
-        assert values == {} and f"{file} is left aside" in told and said in told
+        assert values == {} and f"{file} is ignored" in told and said in told
 
 
 def test_without_tuned_values_it_says_so_and_goes_on(tmp_path, results):

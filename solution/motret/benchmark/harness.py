@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from motret.runs import run
+from motret.runs import environment
 from motret.utils import files
 from motret.utils.device import computes_in_bfloat16
 
@@ -61,7 +61,7 @@ def describe_machine(device: torch.device) -> tuple[str, ...]:
     )
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    commit = run.git_commit() or "unknown"
+    commit = environment.git_commit() or "unknown"
     return (
         f"processor: {processor}",
         f"GPU: {gpu}",

@@ -354,9 +354,7 @@ class SampleConfig(SceneConfig):
     """Show the traceback of an error."""
 
 
-BenchSection = Literal[
-    "throughput", "time_to_score", "inference", "preparation", "memory", "validation"
-]
+BenchSection = Literal["throughput", "time_to_score", "inference", "preparation", "memory", "validation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,6 +379,4 @@ class BenchConfig:
     augment: tyro.conf.OmitArgPrefixes[AugmentConfig] = field(default_factory=AugmentConfig)
     fit: tyro.conf.OmitArgPrefixes[FitConfig] = field(default_factory=FitConfig)
     optim: tyro.conf.OmitArgPrefixes[OptimConfig] = field(default_factory=OptimConfig)
-    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(
-        default_factory=CheckpointConfig
-    )
+    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(default_factory=CheckpointConfig)

@@ -435,9 +435,7 @@ class TrainConfig:
     augment: tyro.conf.OmitArgPrefixes[AugmentConfig] = field(default_factory=AugmentConfig)
     fit: tyro.conf.OmitArgPrefixes[FitConfig] = field(default_factory=FitConfig)
     optim: tyro.conf.OmitArgPrefixes[OptimConfig] = field(default_factory=OptimConfig)
-    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(
-        default_factory=CheckpointConfig
-    )
+    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(default_factory=CheckpointConfig)
     snapshots: tyro.conf.OmitArgPrefixes[SnapshotConfig] = field(default_factory=SnapshotConfig)
 
     def __post_init__(self) -> None:

@@ -72,9 +72,7 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
     block_names(kind)  # an unknown block is an error before any file is read
     training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
     if split_joints.has_split_joints(data.data_dir):
-        training = split_joints.check_part_files(
-            training, data.work_dir, strict=data.strict, jobs=jobs
-        )
+        training = split_joints.check_part_files(training, data.work_dir, strict=data.strict, jobs=jobs)
     config = FeatureConfig(
         fps=training.fps or data.fps,
         rotations=data.rotations and training.rotations,
@@ -97,9 +95,7 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
     return TrainingData(training, store, files.content_hash(*content), cache_hit)
 
 
-def with_features(
-    data: TrainingData, features: FeatureConfig, config: DataConfig, jobs: int = -1
-) -> TrainingData:
+def with_features(data: TrainingData, features: FeatureConfig, config: DataConfig, jobs: int = -1) -> TrainingData:
     """The same training motions with other features."""
     if data.store.config == features:
         return data
@@ -107,9 +103,7 @@ def with_features(
     return load_training(config, jobs, features.kind)
 
 
-def load_test(
-    folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, verbose: bool = True
-) -> TestData:
+def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, verbose: bool = True) -> TestData:
     """Reads, checks and packs a test folder with the features of the training motions.
 
     A candidate that is too short or has values that are not finite is repaired; one that cannot be
@@ -117,14 +111,8 @@ def load_test(
     is an error; a problem of a query, or a folder without one usable motion, always is.
     """
     queries = read_queries(folder)
-    locations = {
-        path: _disk_location_or_error(path, data.strict)
-        for query in queries
-        for path in query.paths
-    }
-    motions: dict[
-        DiskLocation, tuple[str, Path]
-    ] = {}  # hard links: one motion under several queries
+    locations = {path: _disk_location_or_error(path, data.strict) for query in queries for path in query.paths}
+    motions: dict[DiskLocation, tuple[str, Path]] = {}  # hard links: one motion under several queries
     for query in queries:
         for number, path in zip(query.candidates, query.paths, strict=True):
             location = locations[path]
@@ -146,26 +134,21 @@ def load_test(
     )
     store_idx = {name: index for index, name in enumerate(store.ids)}
     motion_idx = {location: store_idx.get(name, -1) for location, (name, _) in motions.items()}
-    candidate_idx = tuple(
-        np.array([motion_idx.get(locations[path], -1) for path in query.paths]) for query in queries
-    )
+    candidate_idx = tuple(np.array([motion_idx.get(locations[path], -1) for path in query.paths]) for query in queries)
     if verbose:
         unreadable = [SkippedFile(error.path, error.problem) for error in errors]
         _report_bad_candidates(store.repaired, (*unreadable, *store.skipped))
     return TestData(queries, store, candidate_idx, cache_hit)
 
 
-def _report_bad_candidates(
-    repaired: Sequence[SkippedFile], unusable: Sequence[SkippedFile]
-) -> None:
+def _report_bad_candidates(repaired: Sequence[SkippedFile], unusable: Sequence[SkippedFile]) -> None:
     for skipped in repaired:
         logger.info(f"{skipped.file}: {skipped.problem}")
     for skipped in unusable:
         logger.info(f"{skipped.file}: {skipped.problem}: ranked last")
     if repaired or unusable:
         logger.info(
-            f"{len(repaired)} candidate motions were repaired, {len(unusable)} cannot be used and"
-            " are ranked last (--strict stops instead)"
+            f"{len(repaired)} candidate motions were repaired, {len(unusable)} cannot be used and are ranked last (--strict stops instead)"
         )
 
 

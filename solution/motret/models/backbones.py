@@ -80,7 +80,7 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
     """
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    scores: Tensor = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(dim=-1).to(value.dtype) @ value
@@ -95,9 +95,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, width))
 
     def forward(self, tokens: Tensor, layout: PackedSequence) -> Tensor:
         qkv = layout.pad(self.qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
@@ -105,7 +103,8 @@ class Block(nn.Module):
         mask = None if layout.mask is None else layout.mask[:, None, None]
         attended = softmax_attention(query, key, value, mask).transpose(1, 2).flatten(-2)
         tokens = tokens + self.dropout(self.proj(layout.pack(attended)))
-        return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
+        output: Tensor = tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
+        return output
 
 
 class Transformer(nn.Module):
@@ -118,10 +117,7 @@ class Transformer(nn.Module):
         width = config.width
         self.project = nn.Linear(features, width)
         self.positions = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.hidden_dim, config.dropout)
-            for _ in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers))
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features).
@@ -183,12 +179,12 @@ class LinearAttention(nn.Module):
     def forward(self, tokens: Tensor, step: Tensor, layout: PackedSequence) -> Tensor:
         normed = self.norm(tokens)
         query, key, value = (
-            layout.pad(linear(normed)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for linear in (self.query, self.key, self.value)
+            layout.pad(linear(normed)).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )
         mask = None if layout.mask is None else layout.mask[:, None, :, None]
         attended = linear_attention(query, key, value, mask).transpose(1, 2).flatten(-2)
-        return tokens + self.proj_out(layout.pack(attended), step)
+        output: Tensor = self.proj_out(layout.pack(attended), step)
+        return tokens + output
 
 
 class FeedForward(nn.Module):
@@ -201,7 +197,8 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor, step: Tensor) -> Tensor:
         hidden = self.linear2(self.dropout(F.gelu(self.linear1(tokens))))
-        return tokens + self.proj_out(hidden, step)
+        output: Tensor = self.proj_out(hidden, step)
+        return tokens + output
 
 
 class LinearBlock(nn.Module):
@@ -232,12 +229,9 @@ class MotionDiffuse(nn.Module):
         width = config.width
         self.sequence_embedding = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
         self.joint_embed = nn.Linear(features, width)
-        self.time_embed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
-        )
+        self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         self.temporal_decoder_blocks = nn.ModuleList(
-            LinearBlock(width, config.heads, config.hidden_dim, config.dropout)
-            for _ in range(config.layers)
+            LinearBlock(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers)
         )
         step = torch.zeros(width)
         step[: width // 2] = 1  # cosines, then sines, of step 0

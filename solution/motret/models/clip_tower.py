@@ -28,23 +28,23 @@ a caption."""
 
 
 class ClipTower(TextTower):
-    """The text half of an open_clip model: token ids (C, L) -> (C, dim), L up to the context length.
+    """The text half of an open_clip model.
 
     A causal tower that reads its output at the end token gives the same for ids cut after it, so
     padding is cut off. mean: read the mean of all tokens instead, which a tower from scratch learns
     from fewer captions.
     """
 
-    def __init__(self, text: nn.Module, tokenizer: Any, mean: bool = False, note: str = ""):
+    def __init__(self, text: Any, tokenizer: Any, mean: bool = False, note: str = ""):
         super().__init__()
         self.note = note
-        self.text: Any = text
+        self.text = text
         self.tokenizer = tokenizer
         self.mean = mean
-        self.dim = int(self.text.output_dim)
+        self.dim = int(text.output_dim)
         causal = getattr(text, "attn_mask", None) is not None
         has_cls = getattr(text, "cls_emb", None) is not None
-        self.trims_padding = causal and not has_cls and self.text.pool_type == "argmax"
+        self.trims_padding = causal and not has_cls and text.pool_type == "argmax"
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids = self.tokenizer(list(captions))
@@ -53,7 +53,7 @@ class ClipTower(TextTower):
         return ids, ids.argmax(dim=1) + 1  # the end token has the highest id
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        text = self.text
+        text: Any = self.text
         if not self.trims_padding:
             output: Tensor = text(ids)
             return output
@@ -94,9 +94,7 @@ def make_clip_tower(config: TextConfig) -> ClipTower:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not Path(weights).is_file() and weights not in tags:
         problem = f"{weights!r} is neither a file nor a tag of {name}"
-        raise WeightsError(
-            "--text_weights", problem, f"its tags: {', '.join(tags)}; or {LOCAL_WEIGHTS}"
-        )
+        raise WeightsError("--text_weights", problem, f"its tags: {', '.join(tags)}; or {LOCAL_WEIGHTS}")
     activation = clip_weights.choose_activation(config)
     text = _load_pretrained_text(name, weights, activation.quick)
     note = f"text tower {name} {weights}: {activation}"
@@ -112,9 +110,7 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
     quick_flags = {"force_quick_gelu": quick, "quick_gelu": quick}
     logging.disable(logging.ERROR)  # the error below says what open_clip logs of a failure
     try:
-        clip = open_clip.create_model(
-            name, pretrained=None if archive else weights, force_custom_text=True, **quick_flags
-        )
+        clip = open_clip.create_model(name, pretrained=None if archive else weights, force_custom_text=True, **quick_flags)
         if archive:
             _load_text_weights(clip.text, clip_weights.read_archive(Path(weights)))
     except (
@@ -126,9 +122,7 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
         pickle.UnpicklingError,
     ) as error:
         problem = f"the weights cannot be loaded: {first_line(error)}"
-        raise WeightsError(
-            f"{name} {weights}", problem, f"without network {LOCAL_WEIGHTS}"
-        ) from error
+        raise WeightsError(f"{name} {weights}", problem, f"without network {LOCAL_WEIGHTS}") from error
     finally:
         logging.disable(logging.NOTSET)
     text: nn.Module = clip.text
@@ -138,9 +132,7 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
 def _load_text_weights(text: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Loads the text weights of a CLIP under OpenAI's names. RuntimeError where they do not fit."""
     own = text.state_dict()
-    text.load_state_dict(
-        {name: value.to(own[name]) for name, value in weights.items() if name in own}
-    )
+    text.load_state_dict({name: value.to(own[name]) for name, value in weights.items() if name in own})
 
 
 def _scratch_tower(config: TextConfig) -> ClipTower:

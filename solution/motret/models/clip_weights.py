@@ -1,4 +1,4 @@
-"""Weights of CLIP's text towers: their activation, and OpenAI's archives, read without running code.
+"""Weights of CLIP's text towers: their activation, and OpenAI's archives read without their code.
 
 The same weights give other features under GELU than under QuickGELU (x * sigmoid(1.702 x)), and
 nothing in them shows which is right.
@@ -204,9 +204,7 @@ class _ArchiveUnpickler(pickle.Unpickler):
         return torch.frombuffer(content, dtype=dtype, count=size)
 
 
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
+def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     return torch.as_strided(storage, size, stride, offset)
 
 

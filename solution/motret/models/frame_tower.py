@@ -23,9 +23,7 @@ class FrameTransformer(nn.Module):
         self.project = nn.Linear(persons * features, self.dim)
         self.positions = nn.Parameter(torch.randn(self.max_frames, self.dim) * 0.02)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True
-            )
+            nn.TransformerEncoderLayer(self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True)
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(self.dim)
@@ -40,9 +38,10 @@ class FrameTransformer(nn.Module):
         tokens: Tensor = self.project(frames) + self.positions[: frames.shape[1]]
         for block in self.blocks:
             tokens = block(tokens, src_key_padding_mask=~real if self.mask else None)
-        if self.mask:
-            pooled = (tokens * real[..., None]).sum(dim=1) / batch.lengths[:, None]
-        else:
-            pooled = tokens.mean(dim=1)
-        vectors: Tensor = self.norm(pooled)
-        return vectors
+        motion: Tensor = self.norm(self._mean(tokens, real, batch.lengths))
+        return motion
+
+    def _mean(self, tokens: Tensor, real: Tensor, lengths: Tensor) -> Tensor:
+        if not self.mask:
+            return tokens.mean(dim=1)
+        return (tokens * real[..., None]).sum(dim=1) / lengths[:, None]

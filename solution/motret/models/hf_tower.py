@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from motret.errors import WeightsError, first_line
 from motret.models.text_tower import TextTower, masked_mean, vocabulary_of
@@ -21,16 +21,15 @@ MAX_LENGTH = 512
 class HfTower(TextTower):
     """A Hugging Face encoder: the mean of its last hidden states over the real tokens (C, dim)."""
 
-    def __init__(self, encoder: nn.Module, tokenizer: Any, note: str = ""):
+    def __init__(self, encoder: Any, tokenizer: Any, note: str = ""):
         super().__init__()
         self.note = note
         self.encoder = encoder
         self.tokenizer = tokenizer
-        self.encoder_config: Any = encoder.config
-        self.dim = int(self.encoder_config.hidden_size)
+        self.dim = int(encoder.config.hidden_size)
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        positions = getattr(self.encoder_config, "max_position_embeddings", MAX_LENGTH)
+        positions = getattr(self.encoder.config, "max_position_embeddings", MAX_LENGTH)
         encoded = self.tokenizer(
             list(captions),
             padding=True,

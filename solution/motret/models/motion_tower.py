@@ -26,9 +26,7 @@ class MotionTransformer(nn.Module):
         super().__init__()
         del persons  # any number: all go through the same layers
         if config.max_frames // config.patch > MAX_TOKENS:
-            problem = (
-                f"{config.max_frames} frames are more than {MAX_TOKENS} patches of {config.patch}"
-            )
+            problem = f"{config.max_frames} frames are more than {MAX_TOKENS} patches of {config.patch}"
             raise ConfigError("--max_frames", problem, "raise --patch or lower --max_frames")
         if not config.mask:
             fix = "leave it out, or take the variant clip_readme"
@@ -47,10 +45,8 @@ class MotionTransformer(nn.Module):
         tokens, mask = self.attend(*self.patches(batch), self.cls_token)
         return self.pool(tokens, mask)
 
-    def attend(
-        self, patches: Tensor, positions: Tensor, mask: Tensor, special: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, persons, S + N, width) after all layers, and which are real (B, persons, S + N).
+    def attend(self, patches: Tensor, positions: Tensor, mask: Tensor, special: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, persons, S + N, width) after all layers, and which of them are real.
 
         patches, positions, mask: as `patches` returns them; special: (S, width) learned tokens
         without a position, put first for each person.
@@ -72,7 +68,7 @@ class MotionTransformer(nn.Module):
         return tokens.view(size, persons, count, self.width), mask
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, dim) mean and maximum over the real tokens of both persons, or mean of their [CLS]."""
+        """(B, dim) mean and maximum over both persons' real tokens, or the mean of their [CLS]."""
         if self.pools_cls:
             return tokens[:, :, 0].mean(dim=1)
         size = len(tokens)
@@ -81,7 +77,7 @@ class MotionTransformer(nn.Module):
         return torch.cat([mean, tokens.masked_fill(~real, float("-inf")).amax(dim=1)], dim=-1)
 
     def patches(self, batch: MotionBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Patches (B, persons, N, patch * D), their positions in time (B, N), which are real (B, N).
+        """Patches (B, persons, N, patch * D), their positions (B, N), and which are real (B, N).
 
         A last patch that is not full is left out. In training --token_drop of each motion's patches
         are dropped, at random but the same for both persons; only the others are computed, so

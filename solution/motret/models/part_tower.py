@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from motret import skeleton
 from motret.config.training import MotionConfig
 from motret.data import features
+from motret.data.feature_blocks import Columns
 from motret.data.inputs import MotionBatch
 from motret.models.motion_tower import MotionTransformer
 
@@ -24,15 +25,13 @@ class PartTransformer(MotionTransformer):
     """What takes its place where there are no part texts: part tokens that learn of no part would
     only be attended to."""
 
-    def __init__(self, config: MotionConfig, persons: int, columns: dict[str, slice]):
+    def __init__(self, config: MotionConfig, persons: int, columns: Columns):
         super().__init__(config, persons, columns)
         whole_dim = max(block.stop for block in columns.values())
         self.part_dim = config.width
         self.part_tokens = nn.Parameter(torch.randn(len(skeleton.PARTS), config.width) * 0.02)
         self.part_token_drop, self.has_encoders = config.part_token_drop, config.part_encoders
-        self.part_columns = [
-            torch.from_numpy(features.part_columns(columns, part)) for part in skeleton.PARTS
-        ]
+        self.part_columns = [torch.from_numpy(features.part_columns(columns, part)) for part in skeleton.PARTS]
         if self.has_encoders:
             self.adapters = nn.ModuleList(
                 nn.Sequential(
@@ -50,7 +49,7 @@ class PartTransformer(MotionTransformer):
     def forward_parts(self, batch: MotionBatch) -> tuple[Tensor, list[Tensor]]:
         """The whole (B, dim), and the part views, (B, 5, part_dim) each.
 
-        The part views are that of the part tokens, and that of the part encoders where there are any.
+        The part views are that of the part tokens, and that of the part encoders, if any.
         """
         patches, positions, mask = self.patches(batch)
         tokens, real = self.attend(patches, positions, mask, self._special_tokens())

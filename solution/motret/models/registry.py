@@ -28,9 +28,7 @@ TEST_CAPTIONS = ("a person waves.", "two people shake hands and bow.")
 """What a text tower of one's own is tried on before anything is trained."""
 
 
-def make_motion_tower(
-    config: MotionConfig, persons: int, columns: dict[str, slice], parts: bool = True
-) -> nn.Module:
+def make_motion_tower(config: MotionConfig, persons: int, columns: dict[str, slice], parts: bool = True) -> nn.Module:
     """The tower that --motion_tower names, with random weights.
 
     Its class is called with (config, persons, columns); it has a `dim` and a forward of
@@ -50,22 +48,21 @@ def make_motion_tower(
     return cast(nn.Module, tower)
 
 
-def check_motion_tower(
-    config: MotionConfig, columns: dict[str, slice], batch: MotionBatch, parts: bool = True
-) -> None:
+def check_motion_tower(config: MotionConfig, columns: dict[str, slice], batch: MotionBatch, parts: bool = True) -> None:
     """ConfigError where the tower does not give a vector (dim,) for each motion of the batch."""
     with torch.random.fork_rng(), torch.inference_mode():
         tower = make_motion_tower(config, batch.frames.shape[2], columns, parts)
         output = tower.to(batch.frames.device).eval()(batch)
-    expected = (len(batch.frames), tower.dim)
+    dim: Any = tower.dim
+    expected = (len(batch.frames), dim)
     shape = tuple(output.shape) if isinstance(output, Tensor) else None
     if shape == expected:
         return
     kind = f"a {type(output).__name__}" if shape is None else f"{shape} for {expected[0]} motions"
-    problem = f"forward of {config.motion_tower} returns {kind}, and its dim is {tower.dim}"
+    problem = f"forward of {config.motion_tower} returns {kind}, and its dim is {dim}"
     fix = "return a tensor (motions, dim)"
     if shape is not None and len(shape) == 2 and shape[0] == expected[0]:
-        fix = f"set self.dim to {shape[1]}, or return vectors of {tower.dim}"
+        fix = f"set self.dim to {shape[1]}, or return vectors of {dim}"
     raise ConfigError("--motion_tower", problem, fix)
 
 

@@ -18,7 +18,8 @@ from motret.formats.queries import Query
 from motret.formats.text_files import query_key
 from motret.report.page import CandidateView, MemberRow, Overview, PageContent, QueryView
 from motret.report.search import SearchResult
-from motret.runs.run import Run, folds_of_runs
+from motret.runs.run import Run
+from motret.runs.selection import folds_of_runs
 from motret.utils import files
 
 MAX_QUERIES = 200

@@ -36,7 +36,8 @@ from motret.report.pose_codec import PackedMotion
 from motret.report.qualitative import EmbeddingTools
 from motret.runs import checkpoints, history, oof
 from motret.runs.history import EpochStats
-from motret.runs.run import Run, select_runs, with_output_dir
+from motret.runs.run import Run, with_output_dir
+from motret.runs.selection import select_runs
 from motret.utils import files
 from motret.utils.device import autocast, choose_device, uses_bfloat16
 

@@ -15,7 +15,8 @@ from motret.errors import DataError, RunError
 from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import oof
-from motret.runs.run import Run, check_run_matches, list_runs, open_named_run, with_output_dir
+from motret.runs.run import Run, list_runs, open_named_run, with_output_dir
+from motret.runs.selection import check_run_matches
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,7 @@ BACKBONE_POSITIONS = ("backbone.positions", "backbone.sequence_embedding")
 """Parameters that only the motion towers with a backbone have."""
 
 
-def build_model(
-    config: TrainConfig, run: Run, columns: dict[str, slice], tower: TextTower, seed: int
-) -> DualEncoder:
+def build_model(config: TrainConfig, run: Run, columns: dict[str, slice], tower: TextTower, seed: int) -> DualEncoder:
     """A model with random weights, which follow from the seed alone; a frozen tower is left out.
 
     A pretrained tower that trains is copied: trained in place it would carry what one fold learns
@@ -74,9 +72,7 @@ def init_model(
     return model
 
 
-def load_model(
-    run: Run, fold: int | None, columns: dict[str, slice], tower: TextTower, device: torch.device
-) -> tuple[DualEncoder, int]:
+def load_model(run: Run, fold: int | None, columns: dict[str, slice], tower: TextTower, device: torch.device) -> tuple[DualEncoder, int]:
     """The finished model of a fold, or of all motions (None), and the epoch of its checkpoint.
 
     columns: of the features. RunError where the text tower or the features are not those the run
@@ -147,10 +143,7 @@ def _with_current_names(content: Any) -> Any:
     lists. A tower of one's own keeps its names.
     """
     if isinstance(content, list):
-        return [
-            _rename_parameter(item) if isinstance(item, str) else _with_current_names(item)
-            for item in content
-        ]
+        return [_rename_parameter(item) if isinstance(item, str) else _with_current_names(item) for item in content]
     if not isinstance(content, dict):
         return content
     prefix = _motion_tower_prefix(content)

@@ -1,9 +1,9 @@
-"""The epochs of a fold's training: what each came to, how many there will be, what a checkpoint is chosen by, metrics.csv."""
+"""The epochs of a fold's training: their statistics, how many there will be, and metrics.csv."""
 
 import csv
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from motret.utils import files
 
 @dataclass(frozen=True)
 class EpochStats:
-    """One line of metrics.csv; losses and scores are NaN where nothing was held out or no validation was due.
+    """One row of metrics.csv; losses and scores are NaN where there was no validation.
 
-    t2m: each caption ranks the motions of the fold; m2t: each motion its captions, the best-placed of its own counts. r1, r5, r10:
-    recalls; meanr, medr: mean and median of the ranks, from 1.
+    score, error: local score and its standard error; t2m: each caption ranks the motions of the
+    fold; m2t: each motion ranks its captions, of which the best counts; r1, r5, r10: recalls;
+    meanr, medr: mean and median of the ranks, from 1; spread, text_spread: mean cosine distance
+    between motions and between captions. loss_terms: mean of each term of the training loss, not
+    weighted, by name; in the columns loss_<name>; a run has those of its objective.
     """
 
     epoch: int
@@ -43,79 +46,104 @@ class EpochStats:
     m2t_medr: float = math.nan
     spread: float = math.nan
     text_spread: float = math.nan
+    loss_terms: dict[str, float] = field(default_factory=dict)
 
+
+LOSS_PREFIX = "loss_"
+"""Of the columns of loss terms."""
 
 RENAMED_COLUMNS = {"r1": "t2m_r1", "r5": "t2m_r5", "r10": "t2m_r10"}
-"""Columns as runs made before both directions were measured have them."""
-
-
-def restore_stats(line: Mapping[str, Any]) -> EpochStats:
-    """The epoch that a checkpoint holds as a dictionary, perhaps under older names."""
-    return EpochStats(**{RENAMED_COLUMNS.get(name, name): value for name, value in line.items()})
-
+"""Columns by the names they had before both directions were measured."""
 
 BEST_EPOCH_NOTE = "chosen on the fold it is scored on, which flatters the score a little"
-"""What is said of an epoch that was not simply the last."""
+"""The note on an epoch that was not simply the last."""
 
 EpochCallback = Callable[[EpochStats], None]
-"""Is told of each epoch as it ends, in place of a bar; what it raises ends the training."""
+"""Gets the statistics of each epoch as it ends, in place of a bar; its exceptions end training."""
 
 PlotCallback = Callable[[DualEncoder, int, bool], None]
-"""Is shown the model after each epoch, with the epoch's number and whether it is the last; may put it into evaluation mode."""
+"""Gets the model after each epoch, the epoch's number, and whether it is the last; it may put the
+model into evaluation mode."""
 
 
-def planned_epochs(config: FitConfig, history: list[EpochStats]) -> int:
-    """Epochs in all: --epochs, or what still fits into --max_minutes at the pace so far."""
+def restore_stats(values: Mapping[str, Any]) -> EpochStats:
+    """The epoch that a checkpoint holds as a dictionary, perhaps under former names."""
+    return EpochStats(**{RENAMED_COLUMNS.get(name, name): value for name, value in values.items()})
+
+
+def planned_epochs(config: FitConfig, history: Sequence[EpochStats]) -> int:
+    """Epochs in all: --epochs, or what still fits into --max_minutes at the mean time so far."""
     if config.max_minutes is None or not history:
         return config.epochs
-    spent = sum(line.seconds for line in history)
-    left = config.max_minutes * 60 - spent
-    return min(config.epochs, len(history) + max(0, int(left / (spent / len(history)))))
+    spent = sum(stats.seconds for stats in history)
+    remaining = config.max_minutes * 60 - spent
+    more = max(0, int(remaining / (spent / len(history))))
+    return min(config.epochs, len(history) + more)
 
 
-def describe_epoch(line: EpochStats) -> str:
+def describe_epoch(stats: EpochStats) -> str:
     """An epoch as a line of the log."""
-    told = f"epoch {line.epoch}: {line.seconds:.1f} s, lr {line.lr:.2e}, tau {line.tau:.4f}, train loss {line.train_loss:.4f}"
-    if not math.isfinite(line.score):
-        return told
-    told += f", val loss {line.val_loss:.4f}, score {line.score:.4f} +- {line.error:.4f}, R@1 {line.t2m_r1:.4f}"
-    return f"{told}, spread {line.spread:.3f} text {line.text_spread:.3f}"
+    message = f"epoch {stats.epoch}: {stats.seconds:.1f} s, lr {stats.lr:.2e}, tau {stats.tau:.4f}, train loss {stats.train_loss:.4f}"
+    if len(stats.loss_terms) > 1:
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in stats.loss_terms.items())
+        message = f"{message} ({terms})"
+    if not math.isfinite(stats.score):
+        return message
+    return (
+        f"{message}, val loss {stats.val_loss:.4f}, score {stats.score:.4f} +- {stats.error:.4f}, "
+        f"R@1 {stats.t2m_r1:.4f}, spread {stats.spread:.3f} text {stats.text_spread:.3f}"
+    )
 
 
-def selection_metric(line: EpochStats, config: CheckpointConfig) -> float:
-    """What a checkpoint is chosen by; NaN without a validation."""
+def selection_metric(stats: EpochStats, config: CheckpointConfig) -> float:
+    """The value by which a checkpoint is selected; NaN without a validation."""
     if config.selection == "last":
-        return float(line.epoch) if math.isfinite(line.score) else math.nan
-    return line.t2m_r1 if config.selection == "r1" else line.score
+        return float(stats.epoch) if math.isfinite(stats.score) else math.nan
+    return stats.t2m_r1 if config.selection == "r1" else stats.score
 
 
-def should_stop_early(history: list[EpochStats], config: CheckpointConfig) -> bool:
-    """Whether as many validations as the patience allows have gone by without a better one."""
-    worths = [selection_metric(line, config) for line in history if math.isfinite(line.score)]
-    if not config.early_stop_patience or not worths:
+def should_stop_early(history: Sequence[EpochStats], config: CheckpointConfig) -> bool:
+    """Whether --early_stop_patience validations have gone by without a better one."""
+    validated = [stats for stats in history if math.isfinite(stats.score)]
+    if not config.early_stop_patience or not validated:
         return False
-    return len(worths) - 1 - int(np.argmax(worths)) >= config.early_stop_patience
+    best = int(np.argmax([selection_metric(stats, config) for stats in validated]))
+    return len(validated) - 1 - best >= config.early_stop_patience
 
 
-def write_metrics(path: Path, history: list[EpochStats]) -> None:
-    """Writes metrics.csv, a line an epoch."""
-    files.write_csv(path, [asdict(line) for line in history])
+def write_metrics(path: Path, history: Sequence[EpochStats]) -> None:
+    """Writes metrics.csv, one row an epoch; a loss term that an epoch lacks is NaN."""
+    terms = dict.fromkeys(name for stats in history for name in stats.loss_terms)
+    rows = []
+    for stats in history:
+        row = asdict(stats)
+        del row["loss_terms"]
+        rows.append(row | {LOSS_PREFIX + name: stats.loss_terms.get(name, math.nan) for name in terms})
+    files.write_csv(path, rows)
 
 
 def read_metrics(path: Path) -> list[EpochStats]:
-    """The epochs in a metrics.csv; columns that an older file has not are NaN. RunError where it cannot be read."""
-    known = {item.name for item in fields(EpochStats)}
+    """The epochs in a metrics.csv; columns that an older file lacks are NaN.
+
+    RunError where it cannot be read.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [
-                {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
-                for row in csv.DictReader(stream)
-            ]
-            rows = [
-                {name: float(value) for name, value in row.items() if name in known} for row in rows
-            ]
+            rows = list(csv.DictReader(stream))
         if not rows:
             raise ValueError("it holds no epoch")
-        return [EpochStats(**row | {"epoch": int(row["epoch"])}) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError) as broken:
-        raise RunError(path, f"cannot be read ({broken})", "train the fold again") from broken
+        return [_parse_row(row) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(path, f"cannot be read ({error})", "train the fold again") from error
+
+
+def _parse_row(row: Mapping[str, str]) -> EpochStats:
+    columns = {item.name for item in fields(EpochStats)} - {"loss_terms"}
+    renamed = {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
+    values: dict[str, Any] = {name: float(value) for name, value in renamed.items() if name in columns}
+    terms = {
+        name.removeprefix(LOSS_PREFIX): float(value)
+        for name, value in renamed.items()
+        if name and name.startswith(LOSS_PREFIX) and not math.isnan(float(value))
+    }
+    return EpochStats(**values | {"epoch": int(values["epoch"]), "loss_terms": terms})

@@ -143,10 +143,7 @@ def alternating(step: np.ndarray) -> DriveFunction:
 
     def drive(u: np.ndarray, beats: int) -> Drive:
         wave = np.sin(2 * np.pi * beats * u)
-        return Drive(
-            modulate(np.maximum(wave, 0) ** 2, step)
-            + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(step))
-        )
+        return Drive(modulate(np.maximum(wave, 0) ** 2, step) + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(step)))
 
     return drive
 
@@ -170,19 +167,13 @@ def sidestep(u: np.ndarray, beats: int) -> Drive:
     """To the left: the legs open with the left foot lifted, and close with the right."""
     wave = np.sin(2 * np.pi * beats * u)
     lifted = pose(left_hip=(-28, 0, 0), left_knee=(56, 0, 0), left_ankle=(-28, 0, 0))
-    steps = modulate(np.maximum(wave, 0) ** 2, lifted) + modulate(
-        np.maximum(-wave, 0) ** 2, mirror_angles(lifted)
-    )
-    return Drive(
-        steps + modulate(humps(u, beats), pose(both_hip=(0, 0, 15), both_ankle=(0, 0, -15)))
-    )
+    steps = modulate(np.maximum(wave, 0) ** 2, lifted) + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(lifted))
+    return Drive(steps + modulate(humps(u, beats), pose(both_hip=(0, 0, 15), both_ankle=(0, 0, -15))))
 
 
 def turn(u: np.ndarray, beats: int) -> Drive:
     """Half a turn to the left, with steps in place."""
-    steps = alternating(pose(left_hip=(-22, 0, 0), left_knee=(44, 0, 0), left_ankle=(-22, 0, 0)))(
-        u, beats
-    )
+    steps = alternating(pose(left_hip=(-22, 0, 0), left_knee=(44, 0, 0), left_ankle=(-22, 0, 0)))(u, beats)
     return Drive(steps.angles, yaw=np.pi * ease(u))
 
 
@@ -213,9 +204,7 @@ CROUCH = pose(
     spine2=(12, 0, 0),
 )
 GUARD = pose(both_shoulder=(-25, -20, 10), both_elbow=(-105, 0, 0))
-JAB = pose(
-    left_shoulder=(-62, 15, 0), left_elbow=(100, 0, 0), spine1=(0, -14, 0), spine2=(0, -14, 0)
-)
+JAB = pose(left_shoulder=(-62, 15, 0), left_elbow=(100, 0, 0), spine1=(0, -14, 0), spine2=(0, -14, 0))
 HAND_UP = pose(left_shoulder=(0, 80, 100), left_elbow=(-70, 0, 0))
 OPEN_HANDS = pose(both_shoulder=(-60, 15, 22), both_elbow=(-38, 0, 0))
 ON_HEAD = pose(both_shoulder=(-30, 65, 120), both_elbow=(-138, 0, 0))
@@ -223,9 +212,7 @@ ON_HIPS = pose(both_shoulder=(22, -75, 42), both_elbow=(-88, 0, 0))
 ARMS_UP = pose(both_shoulder=(0, 0, 162), spine2=(-8, 0, 0), head=(-15, 0, 0))
 KICK = pose(left_hip=(-84, 0, 0), left_knee=(8, 0, 0), spine1=(-8, 0, 0), both_shoulder=(0, 0, 12))
 KNEE_UP = pose(left_hip=(-92, 0, 0), left_knee=(98, 0, 0), both_shoulder=(0, 0, 8))
-MARCH_STEP = pose(
-    left_hip=(-70, 0, 0), left_knee=(85, 0, 0), right_shoulder=(-48, 0, 0), left_shoulder=(30, 0, 0)
-)
+MARCH_STEP = pose(left_hip=(-70, 0, 0), left_knee=(85, 0, 0), right_shoulder=(-48, 0, 0), left_shoulder=(30, 0, 0))
 BOW = pose(
     spine1=(26, 0, 0),
     spine2=(26, 0, 0),
@@ -238,15 +225,9 @@ LOOSE_ARMS = pose(both_shoulder=(0, 0, 24), both_elbow=(-40, 0, 0))
 TWIST = pose(spine1=(0, 24, 0), spine2=(0, 20, 0), spine3=(0, 12, 0))
 
 ACTIONS = {
-    "wave": Action(
-        hold_pose(HAND_UP, pose(left_elbow=(-32, 0, 0)), oscillate), 0.55, 4, sided=True
-    ),
-    "raise": Action(
-        hold_pose(pose(left_shoulder=(-172, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True
-    ),
-    "point": Action(
-        hold_pose(pose(left_shoulder=(-86, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True
-    ),
+    "wave": Action(hold_pose(HAND_UP, pose(left_elbow=(-32, 0, 0)), oscillate), 0.55, 4, sided=True),
+    "raise": Action(hold_pose(pose(left_shoulder=(-172, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True),
+    "point": Action(hold_pose(pose(left_shoulder=(-86, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True),
     "punch": Action(hold_pose(GUARD, JAB), 0.8, sided=True, counted=True),
     "clap": Action(hold_pose(OPEN_HANDS, pose(both_shoulder=(0, -52, -26))), 0.36, 6),
     "circles": Action(circles, 0.8, 3),
@@ -355,9 +336,7 @@ def draw_sway(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return amount * waves + stance
 
 
-def drive_actor(
-    acts: tuple[Act, ...], seconds: np.ndarray, start: float, rng: np.random.Generator
-) -> Drive:
+def drive_actor(acts: tuple[Act, ...], seconds: np.ndarray, start: float, rng: np.random.Generator) -> Drive:
     """All that a person does in a scene, from the second `start` on, at the times `seconds` (T,).
 
     Each act is a little larger or smaller at random.
@@ -383,9 +362,7 @@ def pelvis_path(at_origin: np.ndarray, lift: np.ndarray, size: float) -> np.ndar
     at_origin: (T, 22, 3) positions with the pelvis at the origin; lift: (T,) metres of the lower
     foot above the floor; size: of the body, 1 at 1.70 m.
     """
-    ankles, feet = (
-        at_origin[:, [JOINT[f"left_{name}"], JOINT[f"right_{name}"]]] for name in ("ankle", "foot")
-    )
+    ankles, feet = (at_origin[:, [JOINT[f"left_{name}"], JOINT[f"right_{name}"]]] for name in ("ankle", "foot"))
     soles = np.minimum(ankles[..., 1] - SOLE["ankle"] * size, feet[..., 1] - SOLE["foot"] * size)
     lowest = soles.min(axis=1)
     weight = np.exp(-(soles - lowest[:, None]) / 0.008)
@@ -416,9 +393,7 @@ def turn_and_move(positions: np.ndarray, yaw: float, x: float, z: float) -> np.n
     return positions @ rotation_matrices(np.array([0.0, yaw, 0.0])).T + (x, 0.0, z)
 
 
-def arrange_persons(
-    first: np.ndarray, second: np.ndarray, relation: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def arrange_persons(first: np.ndarray, second: np.ndarray, relation: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The two persons (T, 22, 3) in one room, in their relation at the start.
 
     They never come nearer than `MIN_DISTANCE`.
@@ -452,9 +427,7 @@ def act_out(scene: Scene, fps: float, rng: np.random.Generator) -> np.ndarray:
     ends = [start + sum(duration(act) + PAUSE for act in acts) for start, acts in timed]
     frames = int(np.ceil(fps * max(MIN_SECONDS, max(ends) + rng.uniform(0.0, TAIL))))
     drives = [drive_actor(acts, np.arange(frames) / fps, start, rng) for start, acts in timed]
-    (first, first_local), (second, second_local) = (
-        perform(drive, draw_body(rng)) for drive in drives
-    )
+    (first, first_local), (second, second_local) = (perform(drive, draw_body(rng)) for drive in drives)
     both = np.stack(arrange_persons(first, second, scene.relation, rng), axis=1)
     yaw, (x, z) = rng.uniform(-np.pi, np.pi), rng.uniform(-2.0, 2.0, 2)
     room = turn_and_move(both.reshape(frames, -1, 3), yaw, x, z).reshape(both.shape)

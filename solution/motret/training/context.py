@@ -1,4 +1,5 @@
-"""What a run computes with: the device, its precision, and the motions and captions put where it can reach them."""
+"""What training computes with: device and precision, motions and captions on the device, and what
+belongs to one fold."""
 
 import contextlib
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from motret.data.folds import Folds
 from motret.data.inputs import CaptionBank
 from motret.data.parts.part_texts import mirror_parts
 from motret.formats.gar import PartDescriptions
-from motret.models import text_tower
+from motret.models.text_tower import TextTower
 from motret.runs import checkpoints
 from motret.runs.run import Run
 from motret.skeleton import PARTS
@@ -29,7 +30,7 @@ from motret.utils.device import autocast, choose_device, uses_bfloat16
 
 @dataclass(frozen=True)
 class TrainContext:
-    """What all folds of a run share: the motions and captions on the device, and what to compute with."""
+    """What all folds of a run share: the motions and captions on the device, and the precision."""
 
     device: torch.device
     amp: bool
@@ -37,19 +38,24 @@ class TrainContext:
     bank: CaptionBank
     table: CaptionTable
     centred_captions: Tensor | None
-    """(n, dim) unit vectors of the bank's captions by the text tower as published, centred; None where it starts from scratch."""
+    """(n, dim) unit vectors of the bank's captions by the published text tower, centred; None for a
+    tower from scratch."""
     part_texts: Tensor | None = None
-    """(M, 5) bank rows of the part texts of each training motion, -1 where a part is undefined."""
+    """(M, 5) bank indices of each training motion's part texts, -1 where a part is undefined."""
     mirrored_part_texts: Tensor | None = None
-    """The same of the motions in the mirror, where some are mirrored: what is said of the part on the other side, left for right.
+    """(M, 5) the same of the mirrored motions: the text of the other side's part, left and right
+    exchanged.
 
-    Of motions that are never mirrored they are the plain ones."""
+    Of motions that are never mirrored they are the plain ones. None where no motion is mirrored.
+    """
     augmentation: Augmentation | None = None
-    """What training batches are changed by."""
+    """Random changes of training batches."""
     caption_sides: Tensor | None = None
-    """(n, 2) which sides each of the bank's captions names, as a number, and the number of the opposite ones (-1 where it names none)."""
+    """(n, 2) code of the sides that each of the bank's captions names, and code of the opposite
+    sides (-1 where it names none)."""
 
-    def autocast(self) -> contextlib.AbstractContextManager:
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Matrix products in bfloat16 where --amp asks for it."""
         return autocast(self.device, self.amp)
 
 
@@ -62,10 +68,11 @@ class FoldContext:
     data: TrainingData
     folds: Folds
     context: TrainContext
-    tower: text_tower.TextTower
+    tower: TextTower
 
     @property
     def config(self) -> TrainConfig:
+        """Settings of the run."""
         return self.run.config
 
     @property
@@ -80,7 +87,7 @@ class FoldContext:
 
     @cached_property
     def train_idx(self) -> np.ndarray:
-        """Indices of the training motions."""
+        """Indices of the motions to train on."""
         if self.fold is None:
             return np.arange(len(self.data.training.ids))
         return self.folds.train_idx(self.fold)
@@ -98,41 +105,58 @@ def make_context(
     parts: Sequence[PartDescriptions] | None = None,
     published: CaptionBank | None = None,
 ) -> TrainContext:
-    """Puts data where it is computed on.
+    """Moves data to the device that computes.
 
-    parts: the part texts of each training motion; published: the same captions as the bank's by the text tower as it was published,
-    where the bank's own tower trains. The bank holds all captions and part texts, and where --mirror is on what they say in the mirror
-    (`caption_mirror.mirror_caption`).
+    bank: all captions and part texts, with --mirror also their mirrored forms
+    (`caption_mirror.mirror_caption`); parts: the part texts of each training motion; published: the
+    same captions by the published text tower, where the bank's tower is trained.
     """
     device = choose_device(config.machine.device)
-    amp = uses_bfloat16(config.fit.amp, device)
     bank = bank.to(device)
     mirrors = config.augment.mirror > 0
     table = CaptionTable(data.training.captions, bank, device, config.loss.captions == "random", mirrors)
     vectors = (published or bank).vectors
-    similar = None if vectors is None else centred(vectors.to(device).float(), table.caption_idx.unique())
-    named = None if similar is None else _side_codes(sorted(bank.index, key=bank.index.get)).to(device)
-    rows = None if parts is None else _part_text_rows(parts, bank).to(device)
-    mirrored = _part_text_rows([mirror_parts(own) or own for own in parts], bank).to(device) if parts is not None and mirrors else None
-    motions, augmentation = MotionTensors(data.store, config.motion, device), augment.make_augmentation(config, data, device, parts)
-    return TrainContext(device, amp, motions, bank, table, similar, rows, mirrored, augmentation, named)
+    centred_captions = caption_sides = part_texts = mirrored_part_texts = None
+    if vectors is not None:
+        centred_captions = centre(vectors.to(device).float(), table.caption_idx.unique())
+        caption_sides = _side_codes(sorted(bank.index, key=bank.index.__getitem__)).to(device)
+    if parts is not None:
+        part_texts = _part_text_idx(parts, bank).to(device)
+    if parts is not None and mirrors:
+        mirrored_part_texts = _part_text_idx([mirror_parts(texts) or texts for texts in parts], bank).to(device)
+    return TrainContext(
+        device=device,
+        amp=uses_bfloat16(config.fit.amp, device),
+        motions=MotionTensors(data.store, config.motion, device),
+        bank=bank,
+        table=table,
+        centred_captions=centred_captions,
+        part_texts=part_texts,
+        mirrored_part_texts=mirrored_part_texts,
+        augmentation=augment.make_augmentation(config, data, device, parts),
+        caption_sides=caption_sides,
+    )
 
 
-def centred(vectors: Tensor, rows: Tensor) -> Tensor:
-    """(n, dim) unit vectors of `vectors` (n, dim) less what those in `rows` have in common.
+def centre(vectors: Tensor, index: Tensor) -> Tensor:
+    """(n, dim) unit vectors of `vectors` (n, dim) less the mean of those at `index`.
 
-    Many encoders put all texts into a narrow cone: without their mean taken off, unrelated captions have cosines near 1.
+    Many encoders put all texts into a narrow cone: with their mean left in, unrelated captions have
+    cosines near 1.
     """
     unit = F.normalize(vectors, dim=-1)
-    return F.normalize(unit - unit[rows].mean(dim=0), dim=-1)
+    return F.normalize(unit - unit[index].mean(dim=0), dim=-1)
 
 
 def _side_codes(texts: Sequence[str]) -> Tensor:
     """`TrainContext.caption_sides` of these texts."""
     named = [captions.named_sides(text) for text in texts]
-    codes = {text: code for code, text in enumerate(dict.fromkeys(side for one in named for side in (one, captions.opposite_sides(one))))}
-    return torch.tensor([[codes[one], codes[captions.opposite_sides(one)] if one else -1] for one in named])
+    both = (sides for text_sides in named for sides in (text_sides, captions.opposite_sides(text_sides)))
+    codes = {sides: code for code, sides in enumerate(dict.fromkeys(both))}
+    return torch.tensor([[codes[sides], codes[captions.opposite_sides(sides)] if sides else -1] for sides in named])
 
 
-def _part_text_rows(parts: Sequence[PartDescriptions], bank: CaptionBank) -> Tensor:
-    return torch.tensor([[-1 if own[part] is None else bank.index[own[part]] for part in PARTS] for own in parts])
+def _part_text_idx(parts: Sequence[PartDescriptions], bank: CaptionBank) -> Tensor:
+    """(M, 5) bank indices of the part texts, -1 where a part has none."""
+    texts = [[motion_parts[part] for part in PARTS] for motion_parts in parts]
+    return torch.tensor([[-1 if text is None else bank.index[text] for text in motion_texts] for motion_texts in texts])

@@ -1,8 +1,9 @@
 """Gradients of large batches in little memory (GradCache, Gao et al. 2021).
 
-A contrastive loss needs every embedding of its batch at once, so gradients of small batches cannot be summed. All chunks of a
-batch are embedded without a graph, the loss gives the gradients of the embeddings, and each chunk is embedded once more to
-carry them on to the weights. The second pass draws the same random numbers as the first.
+A contrastive loss needs every embedding of its batch at once, so gradients of small batches cannot
+be summed. All chunks of a batch are embedded without a graph, the loss gives the gradients of the
+embeddings, and each chunk is embedded once more to carry them on to the weights. The second pass
+draws the same random numbers as the first.
 """
 
 import torch
@@ -23,7 +24,7 @@ def backward(model: DualEncoder, batch: Batch, context: TrainContext, config: Tr
     """
     if config.fit.grad_accum == 1:
         loss = objective.batch_loss(model, batch, context, config)
-        _backward(loss.total)
+        loss.total.backward()
         return loss.detach()
     chunks, rng_states, embeddings = batch.split(config.fit.grad_accum), [], []
     with torch.no_grad():
@@ -34,7 +35,7 @@ def backward(model: DualEncoder, batch: Batch, context: TrainContext, config: Tr
     for vectors in cached.vectors().values():
         vectors.requires_grad_()
     loss = objective.total_loss(cached, model.logit_scale(), batch, context, config)
-    _backward(loss.total)
+    loss.total.backward()
     embedding_grads = _split_grads(cached, embeddings)
     for number, (chunk, states) in enumerate(zip(chunks, rng_states, strict=True)):
         _restore_rng_states(chunk, states)
@@ -44,12 +45,9 @@ def backward(model: DualEncoder, batch: Batch, context: TrainContext, config: Tr
     return loss.detach()
 
 
-def _backward(loss: Tensor) -> None:
-    loss.backward()  # type: ignore[no-untyped-call]
-
-
 def _split_grads(cached: BatchEmbeddings, chunks: list[BatchEmbeddings]) -> dict[str, tuple[Tensor, ...]]:
-    """Gradient of each field, split over the chunks; fields that the loss does not depend on are left out."""
+    """Gradient of each field, split over the chunks; fields that the loss does not depend on are
+    left out."""
     sizes = [{name: len(vectors) for name, vectors in chunk.vectors().items()} for chunk in chunks]
     grads = {name: vectors.grad for name, vectors in cached.vectors().items()}
     return {name: grad.split([size[name] for size in sizes]) for name, grad in grads.items() if grad is not None}

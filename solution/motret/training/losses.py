@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MIN_DIFFERENCE = 1e-3
-"""Unit vectors this close are one vector: the direction of their difference would be noise, and its gradient huge."""
+"""Unit vectors this close are one vector: the direction of their difference would be noise, and its
+gradient huge."""
 
 
 def multi_positive_info_nce(
@@ -16,11 +17,13 @@ def multi_positive_info_nce(
     excluded: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018) over motions with several captions each, mean of both directions.
+    """InfoNCE (van den Oord et al. 2018) over motions with several captions each, mean of both
+    directions.
 
-    text: (C, d) and motion: (B, d) unit vectors; motion_idx: (C,) motion of each caption, every motion has one; excluded: (C, B)
-    pairs that are no negatives. Caption -> motion: cross-entropy to its motion, each caption weighted by 1 / (captions of its
-    motion). Motion -> captions: mean over its captions of -log p, its other captions removed from the denominator.
+    text: (C, d) and motion: (B, d) unit vectors; motion_idx: (C,) motion of each caption, every
+    motion has one; excluded: (C, B) pairs that are no negatives. Caption -> motion: cross-entropy
+    to its motion, each caption weighted by 1 / (captions of its motion). Motion -> captions: mean
+    over its captions of -log p, its other captions removed from the denominator.
     """
     logits = text @ motion.T * logit_scale
     positive = F.one_hot(motion_idx, len(motion)).bool()
@@ -50,13 +53,23 @@ def has_equivalent_caption(similar: Tensor, motion_idx: Tensor, n_motions: int) 
     return (similar.to(torch.float32) @ belongs) > 0
 
 
-def soft_part_contrast(motion: Tensor, text: Tensor, defined: Tensor, tau: float, tau_prime: float, reduce: str = "mean") -> Tensor:
-    """Soft contrast of part embeddings: similarities across the modalities follow those within one modality, part by part.
+def soft_part_contrast(
+    motion: Tensor,
+    text: Tensor,
+    defined: Tensor,
+    tau: float,
+    tau_prime: float,
+    reduce: str = "mean",
+) -> Tensor:
+    """Soft contrast of part embeddings: similarities across the modalities follow those within one
+    modality, part by part.
 
-    motion, text: (B, P, d) unit vectors; defined: (B, P) whether a motion's part has a text. For each part, over the motions
-    where it is defined: motion -> text targets are softmax(z_t z_t^T / tau'), text -> motion targets softmax(z_m z_m^T / tau'),
-    both without gradient; cross-entropy with log_softmax(z_m z_t^T / tau) and log_softmax(z_t z_m^T / tau), the mean of the two.
-    Mean (or, as the SGAR description writes it, sum) over parts defined in at least two motions; 0 without such a part.
+    motion, text: (B, P, d) unit vectors; defined: (B, P) whether a motion's part has a text. For
+    each part, over the motions where it is defined: motion -> text targets are softmax(z_t z_t^T /
+    tau'), text -> motion targets softmax(z_m z_m^T / tau'), both without gradient; cross-entropy
+    with log_softmax(z_m z_t^T / tau) and log_softmax(z_t z_m^T / tau), the mean of the two. Mean
+    (or, as the SGAR description writes it, sum) over parts defined in at least two motions; 0
+    without such a part.
     """
     part_losses = []
     for part_idx in range(motion.shape[1]):
@@ -77,10 +90,12 @@ def soft_part_contrast(motion: Tensor, text: Tensor, defined: Tensor, tau: float
 
 
 def part_direction_loss(motion: Tensor, text: Tensor, motion_parts: Tensor, text_parts: Tensor, defined: Tensor) -> Tensor:
-    """Mean over defined parts of 1 - cos(z_m - z_m^p, z_t - z_t^p): a part lies to the whole as its text does.
+    """Mean over defined parts of 1 - cos(z_m - z_m^p, z_t - z_t^p): a part lies to the whole as its
+    text does.
 
-    motion, text: (B, d) and motion_parts, text_parts: (B, P, d), unit vectors; defined: (B, P). Differences that are zero but
-    for rounding are skipped (a caption that is also its part's text gives them); 0 where all are skipped.
+    motion, text: (B, d) and motion_parts, text_parts: (B, P, d), unit vectors; defined: (B, P).
+    Differences that are zero but for rounding are skipped (a caption that is also its part's text
+    gives them); 0 where all are skipped.
     """
     motion_offset, text_offset = motion[:, None] - motion_parts, text[:, None] - text_parts
     counted = defined & (motion_offset.norm(dim=-1) > MIN_DIFFERENCE) & (text_offset.norm(dim=-1) > MIN_DIFFERENCE)
@@ -90,6 +105,7 @@ def part_direction_loss(motion: Tensor, text: Tensor, motion_parts: Tensor, text
 
 
 def mean_by_motion(text: Tensor, motion_idx: Tensor, n_motions: int) -> Tensor:
-    """(B, d) mean of each motion's caption embeddings, as unit vectors. text: (C, d); motion_idx: (C,)."""
+    """(B, d) mean of each motion's caption embeddings, as unit vectors. text: (C, d); motion_idx:
+    (C,)."""
     total = text.new_zeros(n_motions, text.shape[1]).index_add(0, motion_idx, text)
     return F.normalize(total, dim=-1)

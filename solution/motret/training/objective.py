@@ -1,10 +1,11 @@
-"""What is minimised: a weighted sum of named losses. `LOSS_TERMS` lists them; docs/add_loss_term.md shows how to add one."""
+"""What is minimised: a weighted sum of named losses. `LOSS_TERMS` lists them; docs/add_loss_term.md
+shows how to add one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +31,10 @@ SAMPLE_MOTIONS = 1000
 class MotionEmbeddings:
     """Unit vectors of B motions.
 
-    motion: (B, d). Where parts are trained on, parts: (B, W, 5, d), by each of the tower's W part views. Where parts are mixed,
-    mixed: (B, d) and mixed_parts: (B, W, 5, d) of motions with some parts of others, donor_idx: (B,) the motion that each has
-    parts of, and replaced: (B, 5) which parts.
+    motion: (B, d). Where parts are trained on, parts: (B, W, 5, d), by each of the tower's W part
+    views. Where parts are mixed, mixed: (B, d) and mixed_parts: (B, W, 5, d) of motions with some
+    parts of others, donor_idx: (B,) the motion that each has parts of, and replaced: (B, 5) which
+    parts.
     """
 
     motion: Tensor
@@ -44,10 +46,11 @@ class MotionEmbeddings:
 
     @classmethod
     def concat(cls, chunks: Sequence[Self]) -> Self:
-        """The embeddings of a batch from those of its chunks; a field that one of them lacks is None."""
+        """The embeddings of a batch from those of its chunks; fields that a chunk lacks are None."""
         starts = accumulate((len(chunk.motion) for chunk in chunks[:-1]), initial=0)
         shifted = [chunk._shift_donors(start) for chunk, start in zip(chunks, starts, strict=True)]
-        return cls(**{item.name: _concat([getattr(chunk, item.name) for chunk in shifted]) for item in fields(cls)})
+        values: dict[str, Any] = {item.name: _concat([getattr(chunk, item.name) for chunk in shifted]) for item in fields(cls)}
+        return cls(**values)
 
     def _shift_donors(self, start: int) -> Self:
         return self if self.donor_idx is None else replace(self, donor_idx=self.donor_idx + start)
@@ -67,7 +70,8 @@ def _concat(tensors: Sequence[Tensor | None]) -> Tensor | None:
 class BatchEmbeddings(MotionEmbeddings):
     """Unit vectors of a batch of B motions with C captions.
 
-    caption: (C, d). Where parts are trained on, part_text: (B, 5, d), any vector where a part has no text.
+    caption: (C, d). Where parts are trained on, part_text: (B, 5, d), any vector where a part has
+    no text.
     """
 
     caption: Tensor
@@ -89,19 +93,26 @@ def embed_batch(model: DualEncoder, batch: Batch, context: TrainContext, config:
 
 
 def embed_bucket(model: DualEncoder, bucket: MotionBatch, columns: Columns, mixes: bool) -> MotionEmbeddings:
-    """Embeddings of the motions of a bucket and of their parts, and with `mixes` of motions with parts of others."""
+    """Embeddings of the motions of a bucket and of their parts, and with `mixes` of motions with
+    parts of others."""
     motion, parts = model.encode_motions_and_parts(bucket)
     plain = MotionEmbeddings(motion=motion, parts=torch.stack(parts, dim=1))
     if not mixes:
         return plain
     mix = part_mixing.sample_part_mix(bucket, columns)
     mixed, mixed_parts = model.encode_motions_and_parts(mix.motions)
-    mixed_parts = torch.stack(mixed_parts, dim=1)
-    return replace(plain, mixed=mixed, mixed_parts=mixed_parts, donor_idx=mix.donor_idx, replaced=mix.replaced)
+    return replace(
+        plain,
+        mixed=mixed,
+        mixed_parts=torch.stack(mixed_parts, dim=1),
+        donor_idx=mix.donor_idx,
+        replaced=mix.replaced,
+    )
 
 
 def part_text_idx(batch: Batch, context: TrainContext) -> Tensor | None:
-    """(B, 5) bank indices of the part texts of a batch, of mirrored motions the mirrored texts; -1 where a part is undefined.
+    """(B, 5) bank indices of the part texts of a batch, of mirrored motions the mirrored texts; -1
+    where a part is undefined.
 
     None where no part texts are trained on.
     """
@@ -158,25 +169,37 @@ def part_loss(inputs: LossInputs) -> Tensor | None:
 
 def direction_loss(inputs: LossInputs) -> Tensor | None:
     """L_direction: parts lie to the whole as their texts do."""
-    motion, parts, part_text = inputs.embeddings.motion, inputs.embeddings.parts, inputs.embeddings.part_text
+    motion, parts, part_text = (
+        inputs.embeddings.motion,
+        inputs.embeddings.parts,
+        inputs.embeddings.part_text,
+    )
     if parts is None or part_text is None:
         return None
     return part_direction_term(motion, inputs.mean_caption, parts, part_text, inputs.part_defined)
 
 
 def mix_loss(inputs: LossInputs) -> Tensor | None:
-    """L_global_mix + lambda_part * L_part_mix of mixed motions; a batch with nothing to mix has none."""
+    """L_global_mix + lambda_part * L_part_mix of mixed motions; a batch with nothing to mix has
+    none."""
     if inputs.embeddings.mixed is None:
         return None
-    return mixture_loss(inputs.embeddings, inputs.logit_scale, inputs.mean_caption, inputs.part_defined, inputs.config)
+    return mixture_loss(
+        inputs.embeddings,
+        inputs.logit_scale,
+        inputs.mean_caption,
+        inputs.part_defined,
+        inputs.config,
+    )
 
 
 @dataclass(frozen=True)
 class LossSpec:
     """One loss of the table.
 
-    name: its column in metrics.csv is loss_<name>; weight: its factor in the sum, None where the settings leave it out;
-    compute: its value for a batch, None where the batch has nothing to compute it of.
+    name: its column in metrics.csv is loss_<name>; weight: its factor in the sum, None where the
+    settings leave it out; compute: its value for a batch, None where the batch has nothing to
+    compute it of.
     """
 
     name: str
@@ -185,7 +208,7 @@ class LossSpec:
 
 
 LOSS_TERMS = (
-    LossSpec("global", lambda config: 1.0, global_loss),
+    LossSpec("global", lambda _: 1.0, global_loss),
     LossSpec("part", lambda config: config.parts.lambda_part, part_loss),
     LossSpec("direction", lambda config: config.parts.lambda_direction or None, direction_loss),
     LossSpec("mix", lambda config: config.parts.lambda_mix or None, mix_loss),
@@ -214,7 +237,10 @@ class BatchLoss:
 
     def detach(self) -> "BatchLoss":
         """The same without a graph; still on the device."""
-        return BatchLoss(self.total.detach(), tuple(replace(term, value=term.value.detach()) for term in self.terms))
+        return BatchLoss(
+            self.total.detach(),
+            tuple(replace(term, value=term.value.detach()) for term in self.terms),
+        )
 
 
 def batch_loss(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
@@ -222,11 +248,17 @@ def batch_loss(model: DualEncoder, batch: Batch, context: TrainContext, config: 
     return total_loss(embed_batch(model, batch, context, config), model.logit_scale(), batch, context, config)
 
 
-def total_loss(embeddings: BatchEmbeddings, logit_scale: Tensor, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
+def total_loss(
+    embeddings: BatchEmbeddings,
+    logit_scale: Tensor,
+    batch: Batch,
+    context: TrainContext,
+    config: TrainConfig,
+) -> BatchLoss:
     """The loss of a batch from its embeddings, term by term.
 
-    L_global + lambda_part * L_part + lambda_direction * L_direction + lambda_mix * (L_global_mix + lambda_part * L_part_mix);
-    without part texts L_global alone.
+    L_global + lambda_part * L_part + lambda_direction * L_direction + lambda_mix * (L_global_mix +
+    lambda_part * L_part_mix); without part texts L_global alone.
     """
     inputs = LossInputs(embeddings, logit_scale, batch, context, config)
     terms: list[LossTerm] = []
@@ -242,7 +274,8 @@ def total_loss(embeddings: BatchEmbeddings, logit_scale: Tensor, batch: Batch, c
 
 
 class LossMeans:
-    """Means over the steps of an epoch. They are summed on the device, which is read once, at the end."""
+    """Means over the steps of an epoch. They are summed on the device, which is read once, at the
+    end."""
 
     def __init__(self, device: torch.device):
         self.steps, self.total = 0, torch.zeros((), device=device)
@@ -269,7 +302,8 @@ class LossMeans:
 
 
 def mix_captions(caption: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
-    """Captions (C, d), some of them (--caption_mix) replaced by the mean of all captions of their motion, as unit vectors."""
+    """Captions (C, d), some of them (--caption_mix) replaced by the mean of all captions of their
+    motion, as unit vectors."""
     if not config.augment.caption_mix:
         return caption
     mean = losses.mean_by_motion(caption, batch.motion_idx, len(batch.train_idx))
@@ -278,20 +312,31 @@ def mix_captions(caption: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
 
 
 def part_contrast_loss(parts: Tensor, part_text: Tensor, defined: Tensor, config: TrainConfig) -> Tensor:
-    """L_part, the mean over part views. parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5)."""
+    """L_part, the mean over part views.
+
+    parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5).
+    """
     settings = config.loss.tau, config.parts.tau_prime, config.parts.part_reduce
     per_view = [losses.soft_part_contrast(view, part_text, defined, *settings) for view in parts.unbind(1)]
     return torch.stack(per_view).mean()
 
 
 def part_direction_term(motion: Tensor, text: Tensor, parts: Tensor, part_text: Tensor, defined: Tensor) -> Tensor:
-    """L_direction, the mean over part views. motion, text: (B, d); the rest as in `part_contrast_loss`."""
+    """L_direction, the mean over part views. motion, text: (B, d); the rest as in
+    `part_contrast_loss`."""
     per_view = [losses.part_direction_loss(motion, text, view, part_text, defined) for view in parts.unbind(1)]
     return torch.stack(per_view).mean()
 
 
-def mixture_loss(embeddings: BatchEmbeddings, logit_scale: Tensor, text: Tensor, defined: Tensor, config: TrainConfig) -> Tensor:
-    """L_global_mix + lambda_part * L_part_mix of motions with parts of others, and texts mixed alike.
+def mixture_loss(
+    embeddings: BatchEmbeddings,
+    logit_scale: Tensor,
+    text: Tensor,
+    defined: Tensor,
+    config: TrainConfig,
+) -> Tensor:
+    """L_global_mix + lambda_part * L_part_mix of motions with parts of others, and texts mixed
+    alike.
 
     text: (B, d) mean of each motion's captions; defined: (B, 5) of the batch before mixing.
     """
@@ -318,7 +363,8 @@ def contrastive_loss(
 ) -> Tensor:
     """The contrast of motions (B, d) and captions (C, d), without the false negatives.
 
-    logit_scale: 1 / tau; caption_idx: (C,) bank indices of the captions; motion_idx: (C,) motion of each.
+    logit_scale: 1 / tau; caption_idx: (C,) bank indices of the captions; motion_idx: (C,) motion of
+    each.
     """
     excluded = None
     if config.loss.negative_threshold > 0:
@@ -329,11 +375,18 @@ def contrastive_loss(
 # ---- false negatives
 
 
-def false_negative_mask(caption_idx: Tensor, motion_idx: Tensor, n_motions: int, context: TrainContext, config: TrainConfig) -> Tensor:
+def false_negative_mask(
+    caption_idx: Tensor,
+    motion_idx: Tensor,
+    n_motions: int,
+    context: TrainContext,
+    config: TrainConfig,
+) -> Tensor:
     """(C, B) pairs of the captions `caption_idx` (C,) and motions that are no fair negatives.
 
-    A motion has a caption that says the same, or nearly the same: a cosine of at least --negative_threshold after the captions'
-    mean is taken off. Captions that differ by a mirrored side ("waves the left hand", "waves the right hand") are not the same.
+    A motion has a caption that says the same, or nearly the same: a cosine of at least
+    --negative_threshold after the captions' mean is taken off. Captions that differ by a mirrored
+    side ("waves the left hand", "waves the right hand") are not the same.
     """
     equal = losses.has_equivalent_caption(caption_idx[:, None] == caption_idx, motion_idx, n_motions)
     if context.centred_captions is None or context.caption_sides is None or config.loss.negative_threshold > 1:
@@ -346,7 +399,8 @@ def false_negative_mask(caption_idx: Tensor, motion_idx: Tensor, n_motions: int,
 
 
 def excluded_negative_fraction(context: TrainContext, config: TrainConfig) -> float:
-    """Fraction of the pairs of a caption and another motion that are no negatives, among at most `SAMPLE_MOTIONS` motions."""
+    """Fraction of the pairs of a caption and another motion that are no negatives, among at most
+    `SAMPLE_MOTIONS` motions."""
     count = len(context.table.counts)
     sample = torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS), device=context.device).round().long()
     caption_idx, motion_idx = context.table.captions_of(sample)

@@ -1,5 +1,6 @@
-"""A run from beginning to end: data, folds, captions, then every fold that is asked for."""
+"""A run from beginning to end: data, folds, captions, then every requested fold."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,192 +17,279 @@ from motret.errors import ConfigError, FoldError, RunError
 from motret.evaluation import local_score
 from motret.evaluation.metrics import Score
 from motret.models import embed, pretrained, registry, text_tower
+from motret.models.text_tower import TextTower
 from motret.runs import history, provenance
-from motret.runs.run import Run, create_run_dir, open_run, resolve_run
+from motret.runs.resolve import resolve_run
+from motret.runs.run import Run, create_run_dir, open_run
 from motret.skeleton import SMPL
-from motret.training import context, fit, objective, resume
+from motret.training import context as context_module
+from motret.training import fit, objective, resume
 from motret.training.context import FoldContext, TrainContext
-from motret.utils import progress
+from motret.utils import logs, progress
 from motret.utils.device import choose_device
 from motret.utils.parallel import share_threads
 
+logger = logging.getLogger(__name__)
+
 MAX_EXCLUDED_FRACTION = 1 / 3
-"""A larger share of excluded negatives stops a run: such a threshold does not tell captions apart."""
+"""A larger fraction of excluded negatives stops a run: such a threshold does not tell captions
+apart."""
+LONG_MOTIONS = {
+    "subsample": "evenly thinned",
+    "crop": "cut to their middle",
+    "start": "cut to their beginning",
+}
+"""What --long_motions does."""
 
 
-def load_data(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
-    """The packed data and its folds, made where they are missing; says which."""
-    data = dataset.load_training(config.data, config.machine.jobs, config.motion.features)
-    left_out = f", {len(data.training.skipped)} left out (see `python solution/prepare.py`)" if data.training.skipped else ""
-    print(
-        f"{len(data.training.ids)} motions{left_out}: features {'as packed before' if data.cache_hit else 'packed'} in {data.store.folder}"
-    )
-    if data.store.config.skeleton != SMPL.name or data.store.config.metres != 1:
-        print(f"bodies: {data_report.describe_bodies(data.store.config)}")
-    # what belongs together is told by canonical features, whatever the tower sees
-    seen = data if data.store.config.kind == "canonical" else dataset.load_training(config.data, config.machine.jobs)
-    by_flag = sources.get("folds") == "flag"
-    lists = choose_split_lists(config.data.data_dir, config.prefer_txt_split, by_flag)
-    place = config.data.folds_dir
-    found, there = read_or_make_folds(seen, place, config.folds, config.fold_seed, lists, config.prefer_txt_split)
-    if sources.get("fold_seed") == "flag" and found.seed not in (None, config.fold_seed):
-        command = f"python solution/make_folds.py --folds {found.count} --fold_seed {config.fold_seed}"
-        raise FoldError(place, f"folds of --fold_seed {found.seed}", f"leave the flag out, or run `{command}`")
-    if by_flag and not config.prefer_txt_split and found.count != config.folds:
-        problem = f"{found.count} folds, where --folds {config.folds} was asked for"
-        command = f"python solution/make_folds.py --folds {config.folds}"
-        raise FoldError(config.data.folds_dir, problem, f"leave the flag out, or run `{command}`")
-    if longer := int((data.store.lengths > config.motion.max_frames).sum()):
-        how = {"subsample": "evenly thinned", "crop": "cut to their middle", "start": "cut to their beginning"}[config.motion.long_motions]
-        print(f"{longer} motions longer than --max_frames {config.motion.max_frames} are {how}")
-    many = "s" if found.count > 1 else ""
-    held_out = f" ({lists[1].name} is held out; --folds K makes folds instead)" if lists and found.count == 1 else ""
-    print(f"{found.count} fold{many} {'read from' if there else 'made in'} {place / 'folds.csv'}{held_out}")
-    return data, found
+def train_run(config: TrainConfig, sources: Mapping[str, str], make_plots: fit.PlotFactory | None = None) -> Run:
+    """Trains the requested folds that are not finished; logs a line for each and one for the run.
+
+    sources: where each setting comes from, by its name; make_plots: see `fit.fit`.
+    """
+    config, sources = apply_weights_settings(config, sources)
+    if config.augment.word_dropout and not text_tower.is_trained(config.text):
+        raise ConfigError(
+            "--word_dropout",
+            "needs a text tower that trains",
+            "add --unfreeze_text, or leave it out",
+        )
+    data, folds = load_data(config, sources)
+    requested = requested_folds(config, folds)
+    run = resolve_run(config, sources, data, folds)
+    logger.info(f"{run.name}: {config.variant} in {run.folder}")
+    if (run.folder / "args.json").is_file():
+        if checkpoint := resume.resumed_checkpoint(config):
+            resume.rewind(run, checkpoint)
+        requested = list(dict.fromkeys([*requested, *resume.reopen(run)]))
+    done = [fold for fold in requested if _is_finished(run, fold)]
+    if done:
+        logger.info(f"finished before: {', '.join(run.fold_dir(fold).name for fold in done)}")
+    if unfinished := [fold for fold in requested if fold not in done]:
+        _train_folds(run, unfinished, data, folds, make_plots)
+    if run.finished_folds():
+        if config.checkpoint.selection != "last":
+            logger.info(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
+        logger.info(local_score.out_of_fold_score([run], folds).summary(run.name))
+    return run
+
+
+def _is_finished(run: Run, fold: int | None) -> bool:
+    return run.has_full_model() if fold is None else fold in run.finished_folds()
 
 
 def apply_weights_settings(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str]]:
-    """The settings with what a file of published weights decides, and their sources; says what was taken.
+    """The settings as a file of published weights decides them, and their sources; logs what the
+    file decided.
 
     A preset's --text_activation is for its tower from scratch: other towers have their own.
     """
-    config, sources, line = pretrained.apply_weights_file(config, sources)
+    config, sources, message = pretrained.apply_weights_file(config, sources)
     from_scratch = text_tower.trains_from_scratch(config.text) and not text_tower.is_custom(config.text)
     if sources.get("text_activation", "").startswith("preset") and not from_scratch:
         config = replace(config, text=replace(config.text, text_activation="auto"))
         sources |= {"text_activation": "default"}
-    if line:
-        print(line)
+    if message:
+        logger.info(message)
     return config, sources
 
 
-def requested_folds(config: TrainConfig, found: Folds) -> list[int | None]:
-    """Which folds to train; None is the model of all motions."""
+# ---- data and folds
+
+
+def load_data(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainingData, Folds]:
+    """The features and folds, made where they are missing; logs which.
+
+    FoldError where the folds that are there are not those that flags ask for.
+    """
+    data = dataset.load_training(config.data, config.machine.jobs, config.motion.features)
+    _log_data(config, data)
+    # duplicates, which belong in one fold, are recognised by canonical features alone
+    is_canonical = data.store.config.kind == "canonical"
+    canonical = data if is_canonical else dataset.load_training(config.data, config.machine.jobs)
+    by_flag = sources.get("folds") == "flag"
+    lists = choose_split_lists(config.data.data_dir, config.prefer_txt_split, by_flag)
+    folds_dir = config.data.folds_dir
+    folds, were_there = read_or_make_folds(canonical, folds_dir, config.folds, config.fold_seed, lists, config.prefer_txt_split)
+    _check_fold_flags(config, sources, folds)
+    many = "s" if folds.count > 1 else ""
+    held_out = ""
+    if lists and folds.count == 1:
+        held_out = f" ({lists[1].name} is held out; --folds K makes folds instead)"
+    origin = "read from" if were_there else "made in"
+    logger.info(f"{folds.count} fold{many} {origin} {folds_dir / 'folds.csv'}{held_out}")
+    return data, folds
+
+
+def _log_data(config: TrainConfig, data: TrainingData) -> None:
+    skipped = len(data.training.skipped)
+    skipped_note = f", {skipped} left out (see `python solution/prepare.py`)" if skipped else ""
+    packed = "as packed before" if data.cache_hit else "packed"
+    logger.info(f"{len(data.training.ids)} motions{skipped_note}: features {packed} in {data.store.folder}")
+    if data.store.config.skeleton != SMPL.name or data.store.config.metres != 1:
+        logger.info(f"bodies: {data_report.describe_bodies(data.store.config)}")
+    if longer := int((data.store.lengths > config.motion.max_frames).sum()):
+        change = LONG_MOTIONS[config.motion.long_motions]
+        logger.info(f"{longer} motions longer than --max_frames {config.motion.max_frames} are {change}")
+
+
+def _check_fold_flags(config: TrainConfig, sources: Mapping[str, str], folds: Folds) -> None:
+    """FoldError where --fold_seed or --folds asks for other folds than those that are there."""
+    folds_dir = config.data.folds_dir
+    if sources.get("fold_seed") == "flag" and folds.seed not in (None, config.fold_seed):
+        command = f"python solution/make_folds.py --folds {folds.count} --fold_seed {config.fold_seed}"
+        raise FoldError(
+            folds_dir,
+            f"folds of --fold_seed {folds.seed}",
+            f"leave the flag out, or run `{command}`",
+        )
+    by_flag = sources.get("folds") == "flag"
+    if by_flag and not config.prefer_txt_split and folds.count != config.folds:
+        problem = f"{folds.count} folds, where --folds {config.folds} was asked for"
+        command = f"python solution/make_folds.py --folds {config.folds}"
+        raise FoldError(folds_dir, problem, f"leave the flag out, or run `{command}`")
+
+
+def requested_folds(config: TrainConfig, folds: Folds) -> list[int | None]:
+    """Which folds to train; None is the model of all motions. FoldError where there is no such
+    fold."""
     if config.fold == "all":
-        return list(range(found.count))
+        return list(range(folds.count))
     if config.fold == "full":
         return [None]
-    if int(config.fold) >= found.count:
-        raise FoldError("--fold", f"there is no fold {config.fold}: folds are 0 to {found.count - 1}", "give one of them, all or full")
+    if int(config.fold) >= folds.count:
+        problem = f"there is no fold {config.fold}: folds are 0 to {folds.count - 1}"
+        raise FoldError("--fold", problem, "give one of them, all or full")
     return [int(config.fold)]
 
 
-def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[TrainContext, text_tower.TextTower]:
-    """What all folds share: motions and captions where they are computed on, and the text tower."""
+# ---- captions and text tower
+
+
+def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[TrainContext, TextTower]:
+    """What all folds share: data on the device, and the text tower. ConfigError where settings do
+    not go together."""
     tower = registry.make_text_tower(config.text)
     if config.augment.word_dropout and not tower.trims_padding:
-        raise ConfigError("--word_dropout", f"{config.text.text_tower} does not say where a caption ends", "leave it out")
-    captions = [caption for own in data.training.captions for caption in own]
+        raise ConfigError(
+            "--word_dropout",
+            f"{config.text.text_tower} does not say where a caption ends",
+            "leave it out",
+        )
+    captions = [caption for motion_captions in data.training.captions for caption in motion_captions]
     parts = part_texts.load_part_texts(config, data) if config.parts.use_gar else None
-    if parts is not None:  # what captions say of parts is asked for at test
-        captions += [said for own in parts for said in own.values() if said is not None] + part_texts.all_part_texts(captions)
+    if parts is not None:  # a query's part texts are looked up too
+        described = [text for motion_parts in parts for text in motion_parts.values() if text is not None]
+        captions += described + part_texts.all_part_texts(captions)
     if config.augment.mirror:
         captions += caption_mirror.mirror_captions(captions).values()
-    device = choose_device(config.machine.device)
-    bank = embed.make_caption_bank(captions, tower, not text_tower.is_trained(config.text), config.data.work_dir / "text", device)
-    published = bank
+    device, cache_dir = choose_device(config.machine.device), config.data.work_dir / "text"
+    is_frozen = not text_tower.is_trained(config.text)
+    bank = published = embed.make_caption_bank(captions, tower, is_frozen, cache_dir, device)
     if text_tower.is_fine_tuned(config.text) and 0 < config.loss.negative_threshold <= 1:
-        published = embed.make_caption_bank(captions, tower, True, config.data.work_dir / "text", device)
-    place = context.make_context(config, data, bank, parts, published)
-    some = place.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
-    registry.check_motion_tower(config.motion, data.store.columns, some, config.parts.use_gar)
-    if (share := objective.excluded_negative_fraction(place, config)) > MAX_EXCLUDED_FRACTION:
-        problem = f"leaves {share:.0%} of the negatives out, so that little is left to learn from"
+        published = embed.make_caption_bank(captions, tower, True, cache_dir, device)
+    context = context_module.make_context(config, data, bank, parts, published)
+    sample = context.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
+    registry.check_motion_tower(config.motion, data.store.columns, sample, config.parts.use_gar)
+    if (fraction := objective.excluded_negative_fraction(context, config)) > MAX_EXCLUDED_FRACTION:
+        problem = f"leaves {fraction:.0%} of the negatives out, so that little is left to learn from"
         fix = "raise it; above 1 only equal captions are left out, and with 0 none"
         raise ConfigError(f"--negative_threshold {config.loss.negative_threshold:g}", problem, fix)
-    return place, tower
+    return context, tower
 
 
-def train_run(config: TrainConfig, sources: Mapping[str, str], make_plots: fit.PlotFactory | None = None) -> Run:
-    """Trains the folds asked for that are not finished; prints a line for each and one for the run."""
-    config, sources = apply_weights_settings(config, sources)
-    if config.augment.word_dropout and not text_tower.is_trained(config.text):
-        raise ConfigError("--word_dropout", "needs a text tower that trains", "add --unfreeze_text, or leave it out")
-    data, found = load_data(config, sources)
-    wanted = requested_folds(config, found)
-    run = resolve_run(config, sources, data, found)
-    print(f"{run.name}: {config.variant} in {run.folder}")
+# ---- folds, one after another or in parallel
+
+
+def _train_folds(
+    run: Run,
+    unfinished: Sequence[int | None],
+    data: TrainingData,
+    folds: Folds,
+    make_plots: fit.PlotFactory | None,
+) -> None:
+    """Trains folds with --fold_jobs processes. The run's folder is made once all checks have
+    passed."""
+    config = run.config
+    context, tower = make_tower_and_context(config, data)
+    if tower.note:
+        logger.info(tower.note)
+    if config.loss.negative_threshold:
+        fraction = objective.excluded_negative_fraction(context, config)
+        logger.info(f"{fraction:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same")
+    jobs = min(len(unfinished), joblib.effective_n_jobs(config.fold_jobs))
+    workers = _make_workers(config, jobs) if jobs > 1 else None
     if (run.folder / "args.json").is_file():
-        if checkpoint := resume.resumed_checkpoint(config):
-            resume.rewind(run, checkpoint)
-        wanted = list(dict.fromkeys([*wanted, *resume.reopen(run)]))
-    done = [fold for fold in wanted if (run.has_full_model() if fold is None else fold in run.finished_folds())]
-    if done:
-        print(f"finished before: {', '.join(run.fold_dir(fold).name for fold in done)}")
-    if left := [fold for fold in wanted if fold not in done]:
-        place, tower = make_tower_and_context(config, data)
-        if tower.note:
-            print(tower.note)
-        if config.loss.negative_threshold:
-            share = objective.excluded_negative_fraction(place, config)
-            print(f"{share:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same")
-        jobs = min(len(left), joblib.effective_n_jobs(config.fold_jobs))
-        workers = _make_workers(config, jobs) if jobs > 1 else None
-        if (run.folder / "args.json").is_file():
-            provenance.check_inputs(open_run(run.folder), tower, resumed=True)
-        else:
-            create_run_dir(replace(run, inputs=provenance.input_digests(config, tower)))
-        if workers:
-            del place  # each process has its own; what was slow to make is kept on disk
-            _fit_folds_parallel(run, left, workers, jobs, make_plots)
-        else:
-            for fold in left:
-                _report_fold(
-                    run,
-                    fold,
-                    fit.fit(
-                        FoldContext(run, fold, data, found, place, tower),
-                        None if progress.on_terminal() else _print_epoch_callback(run, fold),
-                        make_plots,
-                    ),
-                )
-    if run.finished_folds():
-        if config.checkpoint.selection != "last":
-            print(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
-        print(local_score.out_of_fold_score([run], found).summary(run.name))
-    return run
+        provenance.check_inputs(open_run(run.folder), tower, resumed=True)
+    else:
+        create_run_dir(replace(run, inputs=provenance.input_digests(config, tower)))
+    if workers:
+        del context  # each process makes its own; what is slow to make is cached on disk
+        _fit_folds_parallel(run, unfinished, workers, jobs, make_plots)
+        return
+    for fold in unfinished:
+        on_epoch_end = None if progress.on_terminal() else _log_epoch_callback(run, fold)
+        score = fit.fit(FoldContext(run, fold, data, folds, context, tower), on_epoch_end, make_plots)
+        _report_fold(run, fold, score)
 
 
 def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
-    """Processes for folds. ConfigError for a backend that joblib does not know, or that shares a process."""
-    name = config.joblib_backend
-    if name == "threading":
+    """Processes for folds. ConfigError for a backend that joblib does not have, or whose workers
+    share one process."""
+    backend = config.joblib_backend
+    if backend == "threading":
         problem = "threads of one process share torch's random state, so that no run could be repeated"
         raise ConfigError("--joblib_backend", problem, "take loky or multiprocessing")
     try:
-        return joblib.Parallel(n_jobs=jobs, backend=name)
-    except (ValueError, ImportError) as unknown:
-        known = ", ".join(sorted(set(joblib.parallel.BACKENDS) - {"threading"}))
-        raise ConfigError("--joblib_backend", f"joblib has no backend {name!r} ready ({unknown})", f"take one of {known}") from unknown
+        return joblib.Parallel(n_jobs=jobs, backend=backend)
+    except (ValueError, ImportError) as error:
+        backends = ", ".join(sorted(set(joblib.parallel.BACKENDS) - {"threading"}))
+        problem = f"joblib has no backend {backend!r} ready ({error})"
+        raise ConfigError("--joblib_backend", problem, f"take one of {backends}") from error
 
 
 def _fit_folds_parallel(
-    run: Run, left: Sequence[int | None], workers: joblib.Parallel, jobs: int, make_plots: fit.PlotFactory | None
+    run: Run,
+    unfinished: Sequence[int | None],
+    workers: joblib.Parallel,
+    jobs: int,
+    make_plots: fit.PlotFactory | None,
 ) -> None:
-    """Trains folds in processes that share the threads of this one. What is wrong in one of them is raised here."""
-    shares = share_threads(len(left), jobs, torch.get_num_threads())
-    print(f"{jobs} folds side by side, {shares[0]} thread{'s' if shares[0] > 1 else ''} each", flush=True)
+    """Trains folds in processes that share the threads of this one. An error in one of them is
+    raised here."""
+    threads_per_fold = share_threads(len(unfinished), jobs, torch.get_num_threads())
+    many = "s" if threads_per_fold[0] > 1 else ""
+    logger.info(f"{jobs} folds side by side, {threads_per_fold[0]} thread{many} each")
     try:
-        workers(joblib.delayed(_fit_fold_worker)(run, fold, threads, make_plots) for fold, threads in zip(left, shares, strict=True))
-    except TerminatedWorkerError as killed:
-        raise RunError(run.folder, "a process that trained a fold was killed, perhaps for want of memory", "lower --fold_jobs") from killed
+        workers(
+            joblib.delayed(_fit_fold_worker)(run, fold, threads, make_plots)
+            for fold, threads in zip(unfinished, threads_per_fold, strict=True)
+        )
+    except TerminatedWorkerError as error:
+        problem = "a process that trained a fold was killed, perhaps for want of memory"
+        raise RunError(run.folder, problem, "lower --fold_jobs") from error
 
 
 def _fit_fold_worker(run: Run, fold: int | None, threads: int, make_plots: fit.PlotFactory | None) -> None:
-    """Trains one fold in a process of its own; a line for each epoch, since bars of several processes would overwrite each other."""
+    """Trains one fold in a process of its own.
+
+    It logs a line per epoch, since the bars of several processes would overwrite each other.
+    """
+    logs.show_logs()
     torch.set_num_threads(threads)
     data = dataset.load_training(run.config.data, jobs=1, kind=run.config.motion.features)
-    found = read_folds(data, run.config.data.folds_dir)
-    place, tower = make_tower_and_context(run.config, data)
-    score = fit.fit(FoldContext(run, fold, data, found, place, tower), _print_epoch_callback(run, fold), make_plots)
+    folds = read_folds(data, run.config.data.folds_dir)
+    context, tower = make_tower_and_context(run.config, data)
+    fold_context = FoldContext(run, fold, data, folds, context, tower)
+    score = fit.fit(fold_context, _log_epoch_callback(run, fold), make_plots)
     _report_fold(run, fold, score)
 
 
-def _print_epoch_callback(run: Run, fold: int | None) -> history.EpochCallback:
-    """Prints a line after each epoch, where no bar can be drawn."""
-    return lambda line: print(f"{run.fold_dir(fold).name} {history.describe_epoch(line)}", flush=True)
+def _log_epoch_callback(run: Run, fold: int | None) -> history.EpochCallback:
+    """Logs a line after each epoch, where no bar can be drawn."""
+    return lambda stats: logger.info(f"{run.fold_dir(fold).name} {history.describe_epoch(stats)}")
 
 
 def _report_fold(run: Run, fold: int | None, score: Score | None) -> None:
-    told = f"score {score} ({score.motions} motions)" if score else "trained on all motions"
-    print(f"{run.fold_dir(fold)}: {told}", flush=True)
+    result = f"score {score} ({score.motions} motions)" if score else "trained on all motions"
+    logger.info(f"{run.fold_dir(fold)}: {result}")

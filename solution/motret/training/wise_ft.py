@@ -1,8 +1,10 @@
-"""Text towers between pretrained and fine-tuned: weights interpolated after training (WiSE-FT, Wortsman et al. 2022).
+"""Text towers between pretrained and fine-tuned: weights interpolated after training (WiSE-FT,
+Wortsman et al. 2022).
 
-The share of the fine-tuned tower is a number, or chosen on held-out motions. A score with the best of five shares would flatter
-itself, so the held-out groups are halved: each half is embedded with the share that was best on the other half, and the score counts
-these. The model that is kept takes the share that was best on all of them.
+Alpha, the weight of the fine-tuned tower, is a number or chosen on held-out motions. A score with
+the best of five alphas would be too high, so the held-out groups are halved: each half is embedded
+with the alpha that was best on the other half, and the score is computed from these embeddings. The
+final model takes the alpha that was best on all of them.
 """
 
 import logging
@@ -23,23 +25,27 @@ from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints
 from motret.runs.oof import OutOfFold
 from motret.runs.run import Run
+from motret.training.context import FoldContext
 from motret.utils import files
 
 ALPHAS = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""What auto chooses from; the first of equals is taken."""
+"""Candidates of --wise_alpha auto; of equally good ones the first is taken."""
 
 
 @dataclass(frozen=True)
 class WiseChoice:
-    """alpha: share of the kept model; halves: shares that two halves of the held-out motions were embedded with; scores: by share."""
+    """alpha: of the final model; halves: alphas of the embeddings of both halves of the held-out
+    motions; scores: by alpha."""
 
     alpha: float
     halves: tuple[float, ...] = ()
     scores: dict[str, float] = field(default_factory=dict)
 
-    def line(self) -> str:
-        told = ", ".join(f"{share}: {score:.4f}" for share, score in self.scores.items())
-        return f"text tower: share {self.alpha:g} fine-tuned" + (f" (scores {told}; halves with {self.halves})" if self.halves else "")
+    def summary(self) -> str:
+        """The choice in one line."""
+        scores = ", ".join(f"{alpha}: {score:.4f}" for alpha, score in self.scores.items())
+        details = f" (scores {scores}; halves with {self.halves})" if self.halves else ""
+        return f"text tower: alpha {self.alpha:g} of the fine-tuned weights{details}"
 
 
 def uses_wise_ft(config: TextConfig) -> bool:
@@ -48,48 +54,64 @@ def uses_wise_ft(config: TextConfig) -> bool:
 
 
 def candidate_alphas(run: Run, fold: int | None, folds: Folds) -> tuple[float, ...]:
-    """The shares to choose from. A model of all motions, which has none to choose on, takes the mean choice of the run's folds."""
-    wanted = run.config.text.wise_alpha
-    if wanted != "auto":
-        return (wanted,)
+    """The alphas to choose from. The model of all motions (None) takes the mean of what the run's
+    folds chose.
+
+    RunError where auto has nothing to choose on: no finished fold, or held-out motions of a single
+    group.
+    """
+    alpha = run.config.text.wise_alpha
+    if alpha != "auto":
+        return (alpha,)
     if fold is None:
-        chosen = [about["alpha"] for other in run.finished_folds() if (about := files.read_json(run.fold_dir(other) / "wise.json"))]
-        if not chosen:
-            raise RunError(run.folder, "--wise_alpha auto: no finished fold has chosen a share", "train its folds first, or give a number")
-        return (float(np.mean(chosen)),)
+        choices = [files.read_json(run.fold_dir(finished) / "wise.json") for finished in run.finished_folds()]
+        alphas = [choice["alpha"] for choice in choices if choice]
+        if not alphas:
+            problem = "--wise_alpha auto: no finished fold has chosen an alpha"
+            raise RunError(run.folder, problem, "train its folds first, or give a number")
+        return (float(np.mean(alphas)),)
     if len(np.unique(folds.group[folds.val_idx(fold)])) < 2:
-        raise RunError(run.fold_dir(fold), "--wise_alpha auto: the held-out motions are one group", "give a number")
+        raise RunError(
+            run.fold_dir(fold),
+            "--wise_alpha auto: the held-out motions are one group",
+            "give a number",
+        )
     return ALPHAS
 
 
-def interpolate_weights(tower: nn.Module, published: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> None:
-    """Gives the tower (1 - share) of the published weights and `share` of the fine-tuned ones."""
-    mixed = {name: torch.lerp(published[name], value, share) if value.is_floating_point() else value for name, value in tuned.items()}
+def interpolate_weights(tower: nn.Module, published: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> None:
+    """Gives the tower (1 - alpha) of the published weights and alpha of the fine-tuned ones."""
+    mixed = {name: torch.lerp(published[name], value, alpha) if value.is_floating_point() else value for name, value in tuned.items()}
     tower.load_state_dict(mixed)
 
 
 def choose_alpha(outs: Mapping[float, OutOfFold], group: np.ndarray) -> tuple[WiseChoice, OutOfFold]:
-    """The best share, and embeddings in which no caption helped to choose its own share.
+    """The best alpha, and embeddings in which no caption helped to choose its own alpha.
 
-    outs: embeddings by share, which differ in their texts alone; group: (M,) of the motions, at least two unless there is one share.
+    outs: embeddings by alpha, which differ in their texts alone; group: (M,) of the motions, at
+    least two unless there is one alpha.
     """
     first = next(iter(outs.values()))
     if len(outs) == 1:
         return WiseChoice(next(iter(outs))), first
-    scores = {share: metrics.caption_scores(out.similarity(), out.motion_idx) for share, out in outs.items()}
+    scores = {alpha: metrics.caption_scores(out.similarity(), out.motion_idx) for alpha, out in outs.items()}
     half = split_groups_in_half(group)
 
-    def best(of: np.ndarray) -> float:
-        return max(outs, key=lambda share: scores[share][of].mean())
+    def best(selected: np.ndarray) -> float:
+        return max(outs, key=lambda alpha: scores[alpha][selected].mean())
 
-    picked = (best(half == 1), best(half == 0))  # each on the other half
-    chosen = WiseChoice(best(half >= 0), picked, {f"{share:g}": float(score.mean()) for share, score in scores.items()})
+    halves = (best(half == 1), best(half == 0))  # each on the other half
+    choice = WiseChoice(
+        best(half >= 0),
+        halves,
+        {f"{alpha:g}": float(score.mean()) for alpha, score in scores.items()},
+    )
     mixed = {}
     for name in ("text", "text_parts"):
-        if (zero := getattr(outs[picked[0]], name)) is not None:
-            own = half[first.motion_idx].reshape(-1, *[1] * (zero.ndim - 1))
-            mixed[name] = np.where(own == 0, zero, getattr(outs[picked[1]], name))
-    return chosen, replace(first, **mixed)
+        if (vectors := getattr(outs[halves[0]], name)) is not None:
+            caption_half = half[first.motion_idx].reshape(-1, *[1] * (vectors.ndim - 1))
+            mixed[name] = np.where(caption_half == 0, vectors, getattr(outs[halves[1]], name))
+    return choice, replace(first, **mixed)
 
 
 def split_groups_in_half(group: np.ndarray) -> np.ndarray:
@@ -104,28 +126,38 @@ def split_groups_in_half(group: np.ndarray) -> np.ndarray:
 
 def apply_wise_ft(
     model: DualEncoder,
-    tower: nn.Module,
-    kept: dict[str, Any],
-    run: Run,
-    fold: int | None,
-    folds: Folds,
-    embedded: Callable[[], OutOfFold | None],
+    checkpoint: Mapping[str, Any],
+    fold_context: FoldContext,
+    embed: Callable[[], OutOfFold | None],
     log: logging.Logger,
 ) -> OutOfFold | None:
-    """Puts the model's text tower between `tower`, as published, and what it has become; returns the embeddings that count.
+    """Interpolates the model's text tower with the published one; returns the out-of-fold
+    embeddings to score.
 
-    kept: the checkpoint in the model; embedded: makes the held-out embeddings of the model as it is, None where nothing is held out.
-    The checkpoint is replaced; the fine-tuned tower stays in it, so that a run killed here goes on from there.
+    checkpoint: the one loaded into the model; embed: makes the held-out embeddings of the model as
+    it is, None where nothing is held out. The checkpoint file is replaced; the fine-tuned tower
+    stays in it, so that a run killed here resumes from there.
     """
-    published = {name: value.to(model.log_scale.device) for name, value in tower.state_dict().items()}
-    tuned = kept.get("tuned") or {name: value.clone() for name, value in model.text_tower.state_dict().items()}
-    outs: dict[float, OutOfFold | None] = {}
-    for share in candidate_alphas(run, fold, folds):
-        interpolate_weights(model.text_tower, published, tuned, share)
-        outs[share] = embedded()
-    choice, out = (WiseChoice(share), None) if fold is None else choose_alpha(outs, folds.group[outs[share].data_idx])
-    interpolate_weights(model.text_tower, published, tuned, choice.alpha)
-    log.info(choice.line())
-    files.write_json(run.fold_dir(fold) / "wise.json", asdict(choice))
-    checkpoints.save_checkpoint(checkpoints.best_checkpoint(run.fold_dir(fold)), kept | {"model": model.state_dict(), "tuned": tuned})
-    return out
+    run, fold, fold_dir = fold_context.run, fold_context.fold, fold_context.fold_dir
+    tower = model.text_tower
+    assert tower is not None, "only a text tower that trains is interpolated"
+    device = model.log_scale.device
+    published = {name: value.to(device) for name, value in fold_context.tower.state_dict().items()}
+    tuned = checkpoint.get("tuned") or {name: value.clone() for name, value in tower.state_dict().items()}
+    alphas = candidate_alphas(run, fold, fold_context.folds)
+    outs: dict[float, OutOfFold] = {}
+    for alpha in alphas:
+        interpolate_weights(tower, published, tuned, alpha)
+        if (out := embed()) is not None:
+            outs[alpha] = out
+    if outs:
+        group = fold_context.folds.group[fold_context.val_idx]
+        choice, chosen_out = choose_alpha(outs, group)
+    else:
+        choice, chosen_out = WiseChoice(alphas[-1]), None
+    interpolate_weights(tower, published, tuned, choice.alpha)
+    log.info(choice.summary())
+    files.write_json(fold_dir / "wise.json", asdict(choice))
+    content = {**checkpoint, "model": model.state_dict(), "tuned": tuned}
+    checkpoints.save_checkpoint(checkpoints.best_checkpoint(fold_dir), content)
+    return chosen_out

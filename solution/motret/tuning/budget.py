@@ -1,6 +1,8 @@
-"""tuning.budget."""
+"""The budget of a search: how many trials and how much time are left, and how many finalists there
+is time to confirm."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 
 import joblib
@@ -9,62 +11,71 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from motret.tuning.confirmation import FINALISTS
-from motret.tuning.study import StudyPlan, completed_trials, default_trial, ended_trials
+from motret.tuning.study import StudyPlan, completed_trials, default_trial, ended_trials, score_of
 from motret.utils import files
 
 
-def is_used_up(search: StudyPlan, study: Study) -> bool:
-    """Whether no further trial may begin."""
+def is_used_up(plan: StudyPlan, study: Study) -> bool:
+    """Whether no further trial may begin: trials are used up, or it would leave no time for the
+    confirmation."""
     ended = ended_trials(study)
-    if len(ended) + len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) >= search.asked.trials:
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    if len(ended) + len(running) >= plan.tune_config.trials:
         return True
     seconds = seconds_per_trial(study)
-    if search.minutes is None or seconds is None:
+    if plan.max_minutes is None or seconds is None:
         return False
-    return seconds_spent(ended) + seconds + confirmation_seconds(search, seconds, n_finalists(search, study)) > search.minutes * 60
+    confirmation = confirmation_seconds(plan, seconds, n_finalists(plan, study))
+    return seconds_spent(ended) + seconds + confirmation > plan.max_minutes * 60
 
 
 def seconds_per_trial(study: Study) -> float | None:
-    """Seconds that a trial takes which is not ended early; None before there is one."""
-    whole = [trial.duration.total_seconds() for trial in completed_trials(study)]
-    return float(np.mean(whole)) if whole else None
+    """Mean seconds of the completed trials; None before there is one."""
+    seconds = [trial.duration.total_seconds() for trial in completed_trials(study) if trial.duration]
+    return float(np.mean(seconds)) if seconds else None
 
 
-def n_finalists(search: StudyPlan, study: Study) -> int:
-    """Finalists to confirm: with a time limit no more than a third of it is time enough for, but one at least."""
+def n_finalists(plan: StudyPlan, study: Study) -> int:
+    """Finalists to confirm: with a time limit at least one, and as many as a third of the time
+    allows."""
     seconds = seconds_per_trial(study)
-    if search.minutes is None or seconds is None:
+    if plan.max_minutes is None or seconds is None:
         return FINALISTS
-    fit = [count for count in range(1, FINALISTS + 1) if confirmation_seconds(search, seconds, count) <= search.minutes * 20]
-    return max(fit, default=1)
+    limit = plan.max_minutes * 60 / 3
+    fitting = [n for n in range(1, FINALISTS + 1) if confirmation_seconds(plan, seconds, n) <= limit]
+    return max(fitting, default=1)
 
 
-def confirmation_seconds(search: StudyPlan, seconds: float, finalists: int) -> float:
-    """Seconds that it takes to confirm so many finalists, where a trial takes `seconds`."""
-    trainings = (finalists + 1) * len(search.confirming)
-    return math.ceil(trainings / n_jobs(search, trainings)) * seconds / len(search.folds) if trainings else 0.0
+def confirmation_seconds(plan: StudyPlan, seconds: float, finalists: int) -> float:
+    """Seconds to confirm so many finalists, where a trial takes `seconds`."""
+    trainings = (finalists + 1) * len(plan.confirm_folds)
+    rounds = math.ceil(trainings / n_jobs(plan, trainings))
+    return rounds * seconds / len(plan.folds) if trainings else 0.0
 
 
-def n_jobs(search: StudyPlan, tasks: int) -> int:
+def n_jobs(plan: StudyPlan, tasks: int) -> int:
     """Processes for so many tasks."""
-    return max(1, min(tasks, joblib.effective_n_jobs(search.asked.jobs)))
+    return max(1, min(tasks, int(joblib.effective_n_jobs(plan.tune_config.jobs))))
 
 
-def seconds_spent(trials: list[FrozenTrial]) -> float:
+def seconds_spent(trials: Sequence[FrozenTrial]) -> float:
     """Seconds during which at least one of these trials ran."""
+    spans = [(trial.datetime_start, trial.datetime_complete) for trial in trials]
     total, until = 0.0, datetime.min
-    for trial in sorted(trials, key=lambda trial: trial.datetime_start):
-        if trial.datetime_complete > until:
-            total += (trial.datetime_complete - max(until, trial.datetime_start)).total_seconds()
-            until = trial.datetime_complete
+    for start, end in sorted((start, end) for start, end in spans if start and end):
+        if end > until:
+            total += (end - max(until, start)).total_seconds()
+            until = end
     return total
 
 
-def choose_finalists(search: StudyPlan, study: Study) -> list[FrozenTrial]:
-    """The trials to confirm: the best ones, each of other values, that beat the default on the folds searched."""
-    default = default_trial(search, study)
+def choose_finalists(plan: StudyPlan, study: Study) -> list[FrozenTrial]:
+    """The trials to confirm: the best ones, each with other values, that beat the default on the
+    folds of the search."""
+    default = default_trial(plan, study)
     distinct: dict[str, FrozenTrial] = {}
     for trial in completed_trials(study):
-        if default is not None and trial.value > default.value:
+        if default is not None and score_of(trial) > score_of(default):
             distinct.setdefault(files.content_hash(trial.params), trial)
-    return sorted(distinct.values(), key=lambda trial: (-trial.value, trial.number))[: n_finalists(search, study)]
+    best_first = sorted(distinct.values(), key=lambda trial: (-score_of(trial), trial.number))
+    return best_first[: n_finalists(plan, study)]

@@ -1,5 +1,7 @@
-"""tuning.results."""
+"""What a study has come to: default and best trial compared, what was confirmed, and the files that
+hold it."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +15,26 @@ from motret.errors import RunError
 from motret.evaluation import metrics
 from motret.evaluation.metrics import Score
 from motret.tuning import confirmation, plots
-from motret.tuning.confirmation import Confirmation
-from motret.tuning.study import StudyPlan, completed_trials, confirmation_key, default_trial, ended_trials, format_folds
+from motret.tuning.confirmation import Confirmation, score_json
+from motret.tuning.study import (
+    StudyPlan,
+    completed_trials,
+    confirmation_key,
+    default_trial,
+    ended_trials,
+    format_folds,
+    score_of,
+)
 from motret.tuning.trial import val_groups
 from motret.utils import files
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a study has come to: its default trial and its best one, scored on the folds it searched, and what was confirmed on others.
+    """Default and best trial of a study, scored on the folds of the search, and what was confirmed
+    on others.
 
     gain: of the best over the default on the folds that chose it, which flatters it.
     """
@@ -35,108 +48,145 @@ class TuningResult:
 
     @property
     def adopted(self) -> Confirmation | None:
-        """The confirmed trial whose values are taken; None where the default stands."""
+        """The confirmed trial whose values are adopted; None where the default stands."""
         return confirmation.choose_adopted(self.confirmed)
 
     @property
     def values(self) -> dict[str, Any]:
-        """The settings to take; none where the default stands."""
+        """The adopted settings; none where the default stands."""
         return dict(self.adopted.values) if self.adopted else {}
 
+    @property
+    def errors_needed(self) -> float | None:
+        """Standard errors that a gain had to exceed; None where nothing was confirmed."""
+        if not self.confirmed:
+            return None
+        return confirmation.errors_needed(len(self.confirmed), self.confirmed[0].gain.groups)
 
-def collect_results(search: StudyPlan, study: Study, made: Folds) -> TuningResult:
-    """Compares the best trial with the default, and what was confirmed. RunError where the default has no score yet."""
-    default = default_trial(search, study)
+
+def collect_results(plan: StudyPlan, study: Study, folds: Folds) -> TuningResult:
+    """Compares the best trial with the default, and what was confirmed. RunError where the default
+    has no score yet."""
+    default = default_trial(plan, study)
     if default is None:
-        raise RunError(search.folder, "the default configuration has no score yet", "run the same command again, with more --trials")
-    best = max(completed_trials(study), key=lambda trial: (trial.value, -trial.number))
-    groups = val_groups(made, search.folds)
-    own, other = np.array(best.user_attrs["scores"]), np.array(default.user_attrs["scores"])
-    scores = (metrics.cluster_robust_mean(values, groups) for values in (other, own, own - other))
-    return TuningResult(default, best, *scores, tuple(_confirmations(search, study, default, made)))
+        problem = "the default configuration has no score yet"
+        raise RunError(plan.folder, problem, "run the same command again, with more --trials")
+    best = max(completed_trials(study), key=lambda trial: (score_of(trial), -trial.number))
+    groups = val_groups(folds, plan.folds)
+    best_scores, default_scores = (np.array(trial.user_attrs["scores"]) for trial in (best, default))
+    return TuningResult(
+        default=default,
+        best=best,
+        default_score=metrics.cluster_robust_mean(default_scores, groups),
+        best_score=metrics.cluster_robust_mean(best_scores, groups),
+        gain=metrics.cluster_robust_mean(best_scores - default_scores, groups),
+        confirmed=tuple(_confirmations(plan, study, default, folds)),
+    )
 
 
-def _confirmations(search: StudyPlan, study: Study, default: FrozenTrial, made: Folds) -> Iterator[Confirmation]:
-    """Every trial that was ever confirmed on all confirming folds, since each was a chance to adopt luck."""
-    kept, base = study.user_attrs, None
+def _confirmations(plan: StudyPlan, study: Study, default: FrozenTrial, folds: Folds) -> Iterator[Confirmation]:
+    """Every trial that was ever confirmed on all confirming folds, since each was a chance of a
+    false gain."""
+    default_scores, groups = _confirmed_scores(plan, study, default), None
     for trial in completed_trials(study):
-        scores = [kept.get(confirmation_key(trial.number, fold), {}).get("scores") for fold in search.confirming]
-        if scores and all(scores) and trial.number != default.number:
-            groups = val_groups(made, search.confirming)
-            base = np.concatenate([kept[confirmation_key(default.number, fold)]["scores"] for fold in search.confirming])
-            own = np.concatenate(scores)
-            told = (metrics.cluster_robust_mean(values, groups) for values in (own, base, own - base))
-            yield Confirmation(trial.number, dict(trial.params), *told)
+        scores = _confirmed_scores(plan, study, trial)
+        if scores is None or default_scores is None or trial.number == default.number:
+            continue
+        groups = val_groups(folds, plan.confirm_folds) if groups is None else groups
+        yield Confirmation(
+            trial=trial.number,
+            values=dict(trial.params),
+            score=metrics.cluster_robust_mean(scores, groups),
+            default=metrics.cluster_robust_mean(default_scores, groups),
+            gain=metrics.cluster_robust_mean(scores - default_scores, groups),
+        )
 
 
-def write_results(search: StudyPlan, study: Study, found: TuningResult, anew: bool) -> None:
-    """The results; figures only where there is something new in them."""
-    adopted = found.adopted
-    about = {
-        "values": found.values,
+def _confirmed_scores(plan: StudyPlan, study: Study, trial: FrozenTrial) -> np.ndarray | None:
+    """Per-motion scores (M,) of a trial on the confirming folds; None where one is missing."""
+    entries = [study.user_attrs.get(confirmation_key(trial.number, fold), {}) for fold in plan.confirm_folds]
+    scores = [entry.get("scores") for entry in entries]
+    return np.concatenate(scores) if scores and all(scores) else None
+
+
+# ---- files
+
+
+def write_results(plan: StudyPlan, study: Study, result: TuningResult, redraw: bool) -> None:
+    """Writes best.json, trials.csv and the figures; these only with `redraw` or where they are
+    missing."""
+    files.write_json(plan.folder / "best.json", _best_json(plan, study, result))
+    files.write_csv(plan.folder / "trials.csv", list(_trial_rows(plan, study)))
+    if redraw or not (plan.folder / "parallel.png").is_file():
+        drawn = (plan.base.variant, plan.space, plan.default, result.default_score, plan.folder)
+        message = plots.draw_study(study.get_trials(deepcopy=False), *drawn)
+        if message:
+            logger.info(message)
+
+
+def _best_json(plan: StudyPlan, study: Study, result: TuningResult) -> dict[str, Any]:
+    adopted, best = result.adopted, result.best
+    return {
+        "values": result.values,
         "adopted": None if adopted is None else adopted.trial,
-        "tuned_on": list(search.folds),
-        "confirmed_on": list(search.confirming),
-        "errors_needed": _errors_needed(found),
-        "confirmed": [one.about() for one in found.confirmed],
-        "gain": None if adopted is None else adopted.about()["gain"],
-        "default": {"trial": found.default.number, "mean": found.default_score.mean, "error": found.default_score.error},
-        "best": {
-            "trial": found.best.number,
-            "mean": found.best_score.mean,
-            "error": found.best_score.error,
-            "gain_where_chosen": {"mean": found.gain.mean, "error": found.gain.error},
-            "values": found.best.params,
-        },
-        "belongs": search.belongs,
+        "tuned_on": list(plan.folds),
+        "confirmed_on": list(plan.confirm_folds),
+        "errors_needed": result.errors_needed,
+        "confirmed": [finalist.to_json() for finalist in result.confirmed],
+        "gain": None if adopted is None else score_json(adopted.gain),
+        "default": {"trial": result.default.number} | score_json(result.default_score),
+        "best": {"trial": best.number}
+        | score_json(result.best_score)
+        | {"gain_where_chosen": score_json(result.gain), "values": best.params},
+        "belongs": plan.identity,
         "study": study.study_name,
         "trials": len(ended_trials(study)),
-        "epochs": search.base.fit.epochs,
+        "epochs": plan.base.fit.epochs,
     }
-    files.write_json(search.folder / "best.json", about)
-    files.write_csv(search.folder / "trials.csv", list(_trial_rows(search, study)))
-    if anew or not (search.folder / "parallel.png").is_file():
-        drawn = (search.base.variant, search.space, search.default, found.default_score, search.folder)
-        told = plots.draw_study(study.get_trials(deepcopy=False), *drawn)
-        if told:
-            print(told)
 
 
-def _errors_needed(found: TuningResult) -> float | None:
-    """Standard errors that a gain had to exceed; None where nothing was confirmed."""
-    confirmed = found.confirmed
-    return confirmation.errors_needed(len(confirmed), confirmed[0].gain.groups) if confirmed else None
-
-
-def _trial_rows(search: StudyPlan, study: Study) -> Iterator[dict[str, Any]]:
-    """A line of trials.csv for each trial."""
+def _trial_rows(plan: StudyPlan, study: Study) -> Iterator[dict[str, Any]]:
+    """A row of trials.csv for each trial."""
     for trial in study.get_trials(deepcopy=False):
-        seconds = f"{trial.duration.total_seconds():.1f}" if trial.duration else ""
-        about = {"trial": trial.number, "state": trial.state.name.lower(), "score": trial.value, "error": trial.user_attrs.get("error")}
-        about |= {"epochs": trial.last_step, "seconds": seconds, "fault": trial.user_attrs.get("fault")}
-        yield about | {name: trial.params.get(name) for name in search.space}
+        yield {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            "score": trial.value,
+            "error": trial.user_attrs.get("error"),
+            "epochs": trial.last_step,
+            "seconds": f"{trial.duration.total_seconds():.1f}" if trial.duration else "",
+            "fault": trial.user_attrs.get("fault"),
+        } | {name: trial.params.get(name) for name in plan.space}
 
 
-def result_line(search: StudyPlan, study: Study, found: TuningResult) -> str:
-    """What came of the search, in one line."""
-    said = f"{search.base.variant}: {len(ended_trials(study))} trials on {format_folds(search.folds)}, default {found.default_score}"
-    return f"{said}; {_decision(search, found)}: {search.folder / 'best.json'}"
+# ---- the result in one line
 
 
-def _decision(search: StudyPlan, found: TuningResult) -> str:
-    there, adopted = format_folds(search.confirming) if search.confirming else "", found.adopted
-    if adopted:
-        return f"trial {adopted.trial} is adopted, better by {adopted.gain} on {there} ({_errors_needed(found):.2f} errors needed)"
-    if found.best.number == found.default.number:
+def describe_result(plan: StudyPlan, study: Study, result: TuningResult) -> str:
+    """The result of the search in one line."""
+    trials = f"{len(ended_trials(study))} trials on {format_folds(plan.folds)}"
+    decision = _describe_decision(plan, result)
+    summary = f"{plan.base.variant}: {trials}, default {result.default_score}"
+    return f"{summary}; {decision}: {plan.folder / 'best.json'}"
+
+
+def _describe_decision(plan: StudyPlan, result: TuningResult) -> str:
+    where = format_folds(plan.confirm_folds) if plan.confirm_folds else ""
+    if adopted := result.adopted:
+        needed = f"({result.errors_needed:.2f} errors needed)"
+        return f"trial {adopted.trial} is adopted, better by {adopted.gain} on {where} {needed}"
+    if result.best.number == result.default.number:
         return "the default stands, no trial was better"
-    best = f"the best, trial {found.best.number}, is better by {found.gain} where it was chosen"
-    if not search.confirming:
-        flags = " ".join(f"--{name} {value}" for name, value in found.best.params.items())
-        return f"the default stands, since there is no other fold to confirm on; {best}. By hand: {flags}"
-    if not found.confirmed:
-        return f"the default stands, since no finalist could be trained on {there}; {best}"
-    first = max(found.confirmed, key=lambda one: one.gain.mean)
-    gain = f"{first.gain.mean:+.4f} +- {first.gain.error:.4f}"
-    return f"the default stands; of {len(found.confirmed)} confirmed, trial {first.trial} gains most on {there}: {gain}, " + (
-        f"not more than {_errors_needed(found):.2f} errors"
+    best = f"the best, trial {result.best.number}, is better by {result.gain} where it was chosen"
+    if not plan.confirm_folds:
+        flags = " ".join(f"--{name} {value}" for name, value in result.best.params.items())
+        reason = "since there is no other fold to confirm on"
+        return f"the default stands, {reason}; {best}. By hand: {flags}"
+    if not result.confirmed:
+        return f"the default stands, since no finalist could be trained on {where}; {best}"
+    largest = max(result.confirmed, key=lambda finalist: finalist.gain.mean)
+    gain = f"{largest.gain.mean:+.4f} +- {largest.gain.error:.4f}"
+    return (
+        f"the default stands; of {len(result.confirmed)} confirmed, trial {largest.trial} "
+        f"gains most on {where}: {gain}, not more than {result.errors_needed:.2f} errors"
     )

@@ -1,4 +1,4 @@
-"""What tuning searches: a table for each variant, setting by setting."""
+"""What tuning searches: a table of settings for each variant."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,8 @@ from motret.errors import ConfigError
 from motret.models import text_tower
 
 
-def always(config: TrainConfig) -> bool:
+def always(_: TrainConfig) -> bool:
+    """For settings that every configuration uses."""
     return True
 
 
@@ -24,17 +25,20 @@ def _fine_tunes_text(config: TrainConfig) -> bool:
     return text_tower.is_fine_tuned(config.text)
 
 
-def _starts_from_published_motions(config: TrainConfig) -> bool:
+def _starts_from_published_backbone(config: TrainConfig) -> bool:
     return config.motion.backbone_weights is not None and not config.optim.freeze_backbone
 
 
-def _part_texts(config: TrainConfig) -> bool:
+def _uses_part_texts(config: TrainConfig) -> bool:
     return config.parts.use_gar
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high; log: evenly in their logarithm; when: the settings for which the search means something."""
+    """Numbers from low to high.
+
+    log: uniform in their logarithm; when: whether a configuration uses the setting.
+    """
 
     low: float
     high: float
@@ -46,12 +50,13 @@ class Range:
         return replace(self, low=min(self.low, default), high=max(self.high, default))
 
     def distribution(self) -> BaseDistribution:
+        """The same for Optuna."""
         return FloatDistribution(self.low, self.high, log=self.log)
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of some values; when: the settings for which the choice means something."""
+    """One of some values. when: whether a configuration uses the setting."""
 
     values: tuple[Any, ...]
     when: Callable[[TrainConfig], bool] = always
@@ -61,6 +66,7 @@ class Categorical:
         return self if default in self.values else replace(self, values=(*self.values, default))
 
     def distribution(self) -> BaseDistribution:
+        """The same for Optuna."""
         return CategoricalDistribution(self.values)
 
 
@@ -72,27 +78,27 @@ SHARED: Space = {
     "lr": Range(1e-4, 3e-3, log=True),
     "text_lr_mult": Range(0.02, 0.5, log=True, when=_fine_tunes_text),
     "head_lr_mult": Range(0.3, 3.0, log=True),
-    "backbone_lr_mult": Range(0.01, 1.0, log=True, when=_starts_from_published_motions),
+    "backbone_lr_mult": Range(0.01, 1.0, log=True, when=_starts_from_published_backbone),
     "token_drop": Range(0.0, 0.75),
     "label_smoothing": Range(0.0, 0.2),
     "negative_threshold": Range(0.6, 1.0, when=_filters_negatives),
     "patch": Categorical((4, 6, 8, 12)),
 }
-"""The table of every variant that has none of its own."""
+"""The table of every variant without a table in `SPACES`."""
 
 SPACES: dict[str, Space] = {
     "sgar": {
         **SHARED,
-        "lambda_part": Range(0.1, 2.0, log=True, when=_part_texts),
-        "tau_prime": Range(0.02, 0.15, log=True, when=_part_texts),
-        "lambda_direction": Range(0.0, 0.3, when=_part_texts),
-        "lambda_mix": Categorical((0.0, 0.25, 0.5), when=_part_texts),
+        "lambda_part": Range(0.1, 2.0, log=True, when=_uses_part_texts),
+        "tau_prime": Range(0.02, 0.15, log=True, when=_uses_part_texts),
+        "lambda_direction": Range(0.0, 0.3, when=_uses_part_texts),
+        "lambda_mix": Categorical((0.0, 0.25, 0.5), when=_uses_part_texts),
     },
     "sgar_description": {
         **{name: SHARED[name] for name in ("tau", "learn_tau", "head_lr_mult", "label_smoothing")},
         "lr": Range(3e-5, 1e-3, log=True),
-        "lambda_part": Range(0.1, 2.0, log=True, when=_part_texts),
-        "tau_prime": Range(0.02, 0.15, log=True, when=_part_texts),
+        "lambda_part": Range(0.1, 2.0, log=True, when=_uses_part_texts),
+        "tau_prime": Range(0.02, 0.15, log=True, when=_uses_part_texts),
     },
     "clip": {**SHARED, "layer_decay": Range(0.6, 1.0, when=_fine_tunes_text)},
     "clip_readme": {
@@ -106,16 +112,17 @@ SPACES: dict[str, Space] = {
 def space_of(
     config: TrainConfig, fixed: Collection[str] = (), only: Collection[str] = ()
 ) -> tuple[dict[str, BaseDistribution], dict[str, Any]]:
-    """What is searched for these settings, and their own values of it: the default configuration, which lies inside the space.
+    """What is searched for these settings, and their values: the default configuration, which lies
+    inside the space.
 
-    fixed: settings that are not searched; only: the settings that are, where any are named. ConfigError for a name that the variant's
-    table has not.
+    fixed: settings that are not searched; only: if any are named, the only ones to search.
+    ConfigError for a name that is not in the variant's table.
     """
     values = base.flatten(config)
     table = SPACES.get(config.variant, SHARED)
     if unknown := [name for name in only if name not in table]:
         problem = f"{unknown[0]!r} is not among what is searched for {config.variant}"
         raise ConfigError("--search", problem, f"choose from {', '.join(table)}")
-    chosen = {name: item for name, item in table.items() if name not in fixed and item.when(config) and (not only or name in only)}
-    distributions = {name: item.around(values[name]).distribution() for name, item in chosen.items()}
-    return distributions, {name: values[name] for name in chosen}
+    searched = {name: entry for name, entry in table.items() if name not in fixed and entry.when(config) and (not only or name in only)}
+    distributions = {name: entry.around(values[name]).distribution() for name, entry in searched.items()}
+    return distributions, {name: values[name] for name in searched}

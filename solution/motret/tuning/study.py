@@ -1,13 +1,14 @@
-"""The search for a variant's settings: one Optuna study in which any number of workers take part, and what it found.
+"""One Optuna study per search: its plan, its storage, its sampler, and what becomes of trials whose
+worker died.
 
-The study is the only thing that workers share: whoever asks it for a trial has that trial to himself. Trial 0 is the default
-configuration; what a later one draws follows from the seed and its number alone, so one worker repeats the same search, broken off
-or not. The per-motion scores of a finished trial are kept in the study, so that any worker can compare it with the default.
-
-When the trials are through, the best few and the default are trained once more on folds that the study did not use, and only what is
-confirmed there is adopted (`confirmation`). These scores are kept in the study too, so that a stopped confirmation goes on.
+The study is all that workers share: each trial belongs to the worker that asked for it. Trial 0 is
+the default configuration; the values of a later trial follow from the seed and its number, so one
+worker repeats the same search, interrupted or not. The study also keeps the per-motion scores of
+each completed trial and of each confirmation, so any worker can compare them and an interrupted
+search resumes.
 """
 
+import functools
 import os
 import shutil
 import socket
@@ -21,7 +22,10 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -33,46 +37,56 @@ from motret.tuning import tuned_values
 from motret.utils import files
 
 N_STARTUP_TRIALS = 5
-"""Trials drawn at random before the sampler has something to go by; as many before the pruner ends any."""
+"""Random trials before the sampler learns from earlier ones, and before the pruner ends any."""
 ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 RETRY_OF = "runs again"
-"""Attribute of a trial: the number of the lost one whose values it takes."""
+"""Attribute of a trial: the number of the stale or failed trial whose values it runs again."""
+WORKER, LAST_REPORT = "worker", "heard"
+"""Attributes of a trial: host and process of its worker, and the time of its last epoch."""
 STALE_AFTER = timedelta(hours=12)
-"""A worker of which nothing was heard for so long is dead, on whatever machine; each epoch of a trial is heard of."""
+"""A worker on another machine is dead if it has ended no epoch for so long; for storages without a
+heartbeat."""
+HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 600
+"""In a database each running trial records a heartbeat; without one for the grace period its worker
+is dead."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
     """A variant's search: all that a worker in another process needs to take part.
 
-    base: the default configuration as a trial trains it; space, default: what is searched, and its values in `base`;
-    minutes: time limit of this variant; belongs: what the result will depend on; folds: that a trial trains and is scored on;
-    confirming: other folds, on which the best trials are confirmed.
+    base: the default configuration as a trial trains it; space, default: what is searched, and its
+    values in `base`; max_minutes: time limit of this variant; identity: what the result depends on;
+    folds: that a trial trains and is scored on; confirm_folds: other folds, on which the best
+    trials are confirmed.
     """
 
     base: TrainConfig
-    asked: TuneConfig
+    tune_config: TuneConfig
     space: dict[str, BaseDistribution]
     default: dict[str, Any]
-    minutes: float | None
-    belongs: dict[str, Any]
+    max_minutes: float | None
+    identity: dict[str, Any]
     folds: tuple[int, ...]
-    confirming: tuple[int, ...] = ()
+    confirm_folds: tuple[int, ...] = ()
 
     @property
     def folder(self) -> Path:
-        return tuned_values.tuning_dir(self.asked.out_dir, self.base.variant)
+        """Folder of the results."""
+        return tuned_values.tuning_dir(self.tune_config.out_dir, self.base.variant)
 
     @property
     def name(self) -> str:
-        """Of the study: another one for whatever makes trials incomparable."""
+        """Name of the study: another one for whatever makes trials incomparable."""
         space = {name: str(distribution) for name, distribution in self.space.items()}
-        parts = (self.belongs, settings_hash(self.base), space, len(self.folds), self.asked.pruner)
-        return f"{self.base.variant}-{files.content_hash(*parts)}"
+        pruner = self.tune_config.pruner
+        content = (self.identity, settings_hash(self.base), space, len(self.folds), pruner)
+        return f"{self.base.variant}-{files.content_hash(*content)}"
 
 
 class TrialSeededSampler(BaseSampler):
-    """The default configuration for trial 0; for each other a TPE sampler seeded with the search's seed and the trial's number."""
+    """The default configuration for trial 0; for others TPE, seeded with the search's seed and the
+    trial's number."""
 
     def __init__(self, seed: int, default: Mapping[str, Any]):
         self.seed, self.default = seed, default
@@ -89,64 +103,100 @@ class TrialSeededSampler(BaseSampler):
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         return {} if trial.number == 0 else self.tpe.sample_relative(study, trial, search_space)
 
-    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
-        return self.default[param_name] if trial.number == 0 else self.tpe.sample_independent(study, trial, param_name, param_distribution)
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        if trial.number == 0:
+            return self.default[param_name]
+        return self.tpe.sample_independent(study, trial, param_name, param_distribution)
 
 
-def format_folds(folds: Sequence[int]) -> str:
-    """`fold 0`, `folds 1, 2`."""
-    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+# ---- storage
 
 
-def open_study(search: StudyPlan) -> Study:
-    """The study of this search, made where there is none. ConfigError where its storage cannot be had."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def open_study(plan: StudyPlan) -> Study:
+    """The study of this search, created where there is none. ConfigError where its storage cannot
+    be opened."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # trials that fail are reported by `run_trial`
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    journal = (search.folder / "journal.log").resolve()  # its lock is a link to it, which a relative path would leave dangling
-    pruners = {
-        "median": optuna.pruners.MedianPruner(n_startup_trials=N_STARTUP_TRIALS, n_warmup_steps=search.base.fit.epochs // 2),
-        "hyperband": optuna.pruners.HyperbandPruner(min_resource=1, max_resource=search.base.fit.epochs * len(search.folds)),
-        "none": optuna.pruners.NopPruner(),
-    }
     try:
-        storage = optuna.storages.journal.JournalFileBackend(str(journal)) if search.asked.storage is None else search.asked.storage
         return optuna.create_study(
-            study_name=search.name,
-            storage=optuna.storages.JournalStorage(storage) if search.asked.storage is None else storage,
-            sampler=TrialSeededSampler(search.base.machine.seed, search.default),
-            pruner=pruners[search.asked.pruner],
+            study_name=plan.name,
+            storage=_open_storage(plan),
+            sampler=TrialSeededSampler(plan.base.machine.seed, plan.default),
+            pruner=_make_pruner(plan),
             direction="maximize",
             load_if_exists=True,
         )
-    except Exception as error:  # whatever the driver of a data base raises
-        place = search.asked.storage or str(journal)
+    except Exception as error:  # drivers of databases raise errors of their own
+        storage = plan.tune_config.storage or str(_journal_file(plan))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError("--storage", f"{place} cannot be opened ({reason})", "give an Optuna URL whose driver is installed") from error
+        problem = f"{storage} cannot be opened ({reason})"
+        raise ConfigError("--storage", problem, "give an Optuna URL whose driver is installed") from error
 
 
-def requeue_stale_trials(search: StudyPlan, study: Study) -> None:
-    """Queues the trials of dead workers again; exactly one of several that try it succeeds."""
+def _open_storage(plan: StudyPlan) -> BaseStorage:
+    """A database with Optuna's heartbeat, or a journal file, which has none (`is_stale` replaces
+    it)."""
+    if plan.tune_config.storage is None:
+        return JournalStorage(JournalFileBackend(str(_journal_file(plan))))
+    return RDBStorage(
+        plan.tune_config.storage,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        grace_period=GRACE_SECONDS,
+        heartbeat_stale_trial_callback=functools.partial(requeue_trial, plan),
+    )
+
+
+def _journal_file(plan: StudyPlan) -> Path:
+    """The journal, by its absolute path: its lock is a link to it, which a relative path would
+    leave dangling."""
+    return (plan.folder / "journal.log").resolve()
+
+
+def _make_pruner(plan: StudyPlan) -> BasePruner:
+    epochs = plan.base.fit.epochs
+    if plan.tune_config.pruner == "median":
+        return MedianPruner(n_startup_trials=N_STARTUP_TRIALS, n_warmup_steps=epochs // 2)
+    if plan.tune_config.pruner == "hyperband":
+        return HyperbandPruner(min_resource=1, max_resource=epochs * len(plan.folds))
+    return NopPruner()
+
+
+# ---- stale trials
+
+
+def requeue_stale_trials(plan: StudyPlan, study: Study) -> None:
+    """Queues the trials of dead workers again; of several workers that try it one succeeds."""
+    optuna.storages.fail_stale_trials(study)  # by heartbeat, where the storage has one
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if is_stale(trial):
-            requeue_trial(search, study, trial)
+            try:
+                study.tell(trial.number, state=TrialState.FAIL)
+            except (ValueError, RuntimeError):  # another worker was quicker
+                continue
+            requeue_trial(plan, study, trial)
 
 
 def is_stale(trial: FrozenTrial) -> bool:
-    """Whether the worker of a running trial is dead: its process on this machine is gone, or nothing was heard of it for long."""
-    host, _, process = trial.user_attrs.get("worker", "").rpartition(":")
+    """Whether the worker of a running trial is dead: its process on this machine is gone, or it was
+    silent for too long."""
+    host, _, process = trial.user_attrs.get(WORKER, "").rpartition(":")
     if host == socket.gethostname() and not _is_alive(int(process)):
         return True
-    heard = datetime.fromisoformat(trial.user_attrs.get("heard", trial.datetime_start.isoformat()))
-    return datetime.now() - heard > STALE_AFTER
+    start = trial.datetime_start or datetime.now()
+    last_report = datetime.fromisoformat(trial.user_attrs.get(LAST_REPORT, start.isoformat()))
+    return datetime.now() - last_report > STALE_AFTER
 
 
-def requeue_trial(search: StudyPlan, study: Study, trial: FrozenTrial) -> None:
-    try:
-        study.tell(trial.number, state=TrialState.FAIL)
-    except (ValueError, RuntimeError):  # another worker was quicker
-        return
-    shutil.rmtree(search.folder / trial_dir_name(trial.number), ignore_errors=True)
-    values = search.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
+def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
+    """Queues the values of a failed trial again and removes its folder."""
+    shutil.rmtree(plan.folder / trial_dir_name(trial.number), ignore_errors=True)
+    values = plan.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
     study.enqueue_trial(values, user_attrs={RETRY_OF: trial.number})
 
 
@@ -160,15 +210,35 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+# ---- trials of a study
+
+
 def ended_trials(study: Study) -> list[FrozenTrial]:
-    """The trials that have come to an end, those that are run again left out."""
+    """The trials that have ended, without those that are run again."""
     trials = study.get_trials(deepcopy=False)
-    again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    return [trial for trial in trials if trial.state in ENDED_STATES and trial.number not in again]
+    retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return [trial for trial in trials if trial.state in ENDED_STATES and trial.number not in retried]
+
+
+def completed_trials(study: Study) -> list[FrozenTrial]:
+    """The trials that have a score."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def default_trial(plan: StudyPlan, study: Study) -> FrozenTrial | None:
+    """The completed trial of the default configuration."""
+    return next((trial for trial in completed_trials(study) if trial.params == plan.default), None)
+
+
+def score_of(trial: FrozenTrial) -> float:
+    """The score of a completed trial."""
+    assert trial.value is not None, "only completed trials have a score"
+    return trial.value
 
 
 def trial_dir_name(number: int) -> str:
-    """Folder in which a trial trains; gone when it ends. Not a run: only folders with an args.json are."""
+    """Folder in which a trial trains; removed when it ends. It is no run: only folders with an
+    args.json are."""
     return f"trial{number}"
 
 
@@ -177,10 +247,6 @@ def confirmation_key(number: int, fold: int) -> str:
     return f"confirm {number} {fold}"
 
 
-def completed_trials(study: Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def default_trial(search: StudyPlan, study: Study) -> FrozenTrial | None:
-    """The finished trial of the default configuration."""
-    return next((trial for trial in completed_trials(study) if trial.params == search.default), None)
+def format_folds(folds: Sequence[int]) -> str:
+    """`fold 0`, `folds 1, 2`."""
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"

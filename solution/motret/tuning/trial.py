@@ -1,4 +1,5 @@
-"""tuning.trial."""
+"""One trial of a search, and one confirmation: train some folds with given values and keep the
+per-motion scores in the study."""
 
 import functools
 import os
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.study import Study
 from optuna.trial import TrialState
 
 from motret.config.base import build_config, flatten
@@ -19,99 +22,175 @@ from motret.data import dataset
 from motret.data.dataset import TrainingData
 from motret.data.folds import Folds, read_folds
 from motret.evaluation import metrics
+from motret.models.text_tower import TextTower
 from motret.runs import oof
-from motret.runs.history import EpochCallback, EpochStats
+from motret.runs.history import EpochStats
 from motret.runs.run import Run
 from motret.training import fit as fit_module
 from motret.training import train
-from motret.training.context import FoldContext
+from motret.training.context import FoldContext, TrainContext
 from motret.tuning.budget import is_used_up
-from motret.tuning.study import StudyPlan, confirmation_key, open_study, requeue_trial, trial_dir_name
+from motret.tuning.study import (
+    LAST_REPORT,
+    WORKER,
+    StudyPlan,
+    confirmation_key,
+    open_study,
+    requeue_trial,
+    score_of,
+    trial_dir_name,
+)
+from motret.utils import logs
 
 SCORE_DIGITS = 5
-"""Of the per-motion scores kept in the study."""
+"""Decimals of the per-motion scores kept in the study."""
+
+FoldEpochCallback = Callable[[int, EpochStats], None]
+"""Gets the position of a fold among the trial's folds, and the stats of each of its epochs; an
+error it raises ends the training."""
 
 
 @functools.lru_cache(maxsize=1)
-def load_shared_data(base: TrainConfig) -> tuple[TrainingData, Folds, Any, Any]:
+def load_shared_data(base: TrainConfig) -> tuple[TrainingData, Folds, TrainContext, TextTower]:
     """What all trials of a process share."""
     data = dataset.load_training(base.data, base.machine.jobs, base.motion.features)
-    return data, read_folds(data, base.data.folds_dir), *train.make_tower_and_context(base, data)
+    context, tower = train.make_tower_and_context(base, data)
+    return data, read_folds(data, base.data.folds_dir), context, tower
 
 
-def run_trial(search: StudyPlan, threads: int | None = None) -> str | None:
-    """Runs one trial of the study and returns a line about it; None where the search is used up. A trial that fails is recorded.
+# ---- a trial
 
-    Whatever is wrong with the default configuration is raised: there would be nothing to compare with.
+
+def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
+    """Runs one trial of the study; returns a line about it, None where the search is used up.
+
+    A trial that fails is recorded. An error of the default configuration is raised: there would be
+    nothing to compare with.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    study = open_study(search)
-    if is_used_up(search, study):
+    _start_worker(threads)
+    study = open_study(plan)
+    if is_used_up(plan, study):
         return None
-    load_shared_data(search.base)  # what is wrong with the data or the text tower is no trial's fault
-    trial = study.ask(search.space)
-    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+    load_shared_data(plan.base)  # an error in the data or the text tower is no trial's failure
+    trials: list[optuna.Trial] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        trials.append(trial)
+        return _score_trial(plan, trial)
+
     try:
-        watch = functools.partial(_report_epoch, search, trial)
-        values = train_folds(search, trial_dir_name(trial.number), trial.params, search.folds, watch)
-    except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
-        return f"trial {trial.number}: ended early"
-    except Exception as error:
-        trial.set_user_attr("fault", str(error).strip().split("\n")[0] or type(error).__name__)
-        if trial.params == search.default:
-            requeue_trial(search, study, study.trials[trial.number])
+        study.optimize(objective, n_trials=1)
+    except BaseException as error:
+        if not trials:
             raise
-        study.tell(trial, state=TrialState.FAIL)
-        return f"trial {trial.number}: failed ({trial.user_attrs['fault']})"
-    except BaseException:
-        requeue_trial(search, study, study.trials[trial.number])
-        raise
-    score = metrics.cluster_robust_mean(values, val_groups(load_shared_data(search.base)[1], search.folds))
-    trial.set_user_attr("error", score.error)
-    trial.set_user_attr("scores", _rounded(values))
-    study.tell(trial, score.mean)
-    return f"trial {trial.number}: score {score}" + (" (the default configuration)" if trial.params == search.default else "")
+        trial = study.trials[trials[0].number]
+        if not isinstance(error, Exception) or trial.params == plan.default:
+            if trial.state == TrialState.RUNNING:
+                study.tell(trial.number, state=TrialState.FAIL)
+            requeue_trial(plan, study, trial)
+            raise
+    return _describe_trial(plan, study, trials[0].number)
 
 
-def confirm_trial(search: StudyPlan, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None) -> str:
-    """Trains a trial's values on a confirming fold, keeps the score of each motion in the study and returns a line about it.
-
-    A finalist that fails there is recorded as such and cannot be adopted; what is wrong with the default configuration is raised.
-    """
+def _start_worker(threads: int | None) -> None:
+    """Of a task, which may run in a process of its own."""
+    logs.show_logs()
     if threads:
         torch.set_num_threads(threads)
-    study, said = open_study(search), f"confirm trial {number} on fold {fold}"
+
+
+def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
+    """Trains a trial's folds; keeps the per-motion scores in its attributes and returns the trial's
+    score."""
+    trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
+    values = {name: _suggest(trial, name, distribution) for name, distribution in plan.space.items()}
+    on_epoch_end = functools.partial(_report_epoch, plan, trial)
     try:
-        scores = train_folds(search, f"confirm{number}-{fold}", values, (fold,))
+        scores = train_folds(plan, trial_dir_name(trial.number), values, plan.folds, on_epoch_end)
+    except optuna.TrialPruned:
+        raise
     except Exception as error:
-        if values == search.default:
+        trial.set_user_attr("fault", _first_line(error))
+        raise
+    score = metrics.cluster_robust_mean(scores, val_groups(load_shared_data(plan.base)[1], plan.folds))
+    trial.set_user_attr("error", score.error)
+    trial.set_user_attr("scores", _rounded(scores))
+    return score.mean
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+def _report_epoch(plan: StudyPlan, trial: optuna.Trial, position: int, stats: EpochStats) -> None:
+    """Reports an epoch of the fold at this position to the study. TrialPruned where the trial falls
+    behind."""
+    trial.report(stats.score, position * plan.base.fit.epochs + stats.epoch)
+    trial.set_user_attr(LAST_REPORT, datetime.now().isoformat())
+    if trial.params != plan.default and trial.should_prune():
+        raise optuna.TrialPruned
+
+
+def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
+    trial = study.trials[number]
+    if trial.state == TrialState.PRUNED:
+        return f"trial {number}: ended early"
+    if trial.state == TrialState.FAIL:
+        return f"trial {number}: failed ({trial.user_attrs['fault']})"
+    score = f"{score_of(trial):.4f} +- {trial.user_attrs['error']:.4f}"
+    return f"trial {number}: score {score}{_default_note(plan, trial.params)}"
+
+
+# ---- a confirmation
+
+
+def confirm_trial(plan: StudyPlan, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None) -> str:
+    """Trains a trial's values on a confirming fold, keeps the per-motion scores in the study and
+    returns a line about it.
+
+    A finalist that fails there is recorded as such and cannot be adopted; an error of the default
+    configuration is raised.
+    """
+    _start_worker(threads)
+    study, task = open_study(plan), f"confirm trial {number} on fold {fold}"
+    try:
+        scores = train_folds(plan, f"confirm{number}-{fold}", values, (fold,))
+    except Exception as error:
+        if values == plan.default:
             raise
-        fault = str(error).strip().split("\n")[0] or type(error).__name__
-        study.set_user_attr(confirmation_key(number, fold), {"fault": fault})
-        return f"{said}: failed ({fault})"
+        study.set_user_attr(confirmation_key(number, fold), {"fault": _first_line(error)})
+        return f"{task}: failed ({_first_line(error)})"
     study.set_user_attr(confirmation_key(number, fold), {"scores": _rounded(scores)})
-    score = metrics.cluster_robust_mean(scores, val_groups(load_shared_data(search.base)[1], (fold,)))
-    return f"{said}: score {score}" + (" (the default configuration)" if values == search.default else "")
+    score = metrics.cluster_robust_mean(scores, val_groups(load_shared_data(plan.base)[1], (fold,)))
+    return f"{task}: score {score}{_default_note(plan, values)}"
+
+
+# ---- what both do
 
 
 def train_folds(
-    search: StudyPlan, name: str, values: Mapping[str, Any], folds: Sequence[int], watch: Callable[[int, EpochStats], None] | None = None
+    plan: StudyPlan,
+    name: str,
+    values: Mapping[str, Any],
+    folds: Sequence[int],
+    on_epoch_end: FoldEpochCallback | None = None,
 ) -> np.ndarray:
-    """Trains some folds with these values, in a folder of this name that is gone afterwards; the local score (M,) of each held-out motion.
+    """Trains some folds with these values; returns the local score (M,) of each held-out motion.
 
-    watch: is told of each epoch, with the place of its fold among them; what it raises ends the training.
+    name: of the folder, which is removed afterwards.
     """
-    data, made, place, tower = load_shared_data(search.base)
-    config = build_config(TrainConfig, flatten(search.base) | dict(values))
-    folder = search.folder / name
-    run = Run(folder, config, {}, data.fingerprint, made.hash, data.store.config, data.store.persons)
+    data, all_folds, context, tower = load_shared_data(plan.base)
+    config = build_config(TrainConfig, flatten(plan.base) | dict(values))
+    folder = plan.folder / name
+    run = Run(folder, config, {}, data.fingerprint, all_folds.hash, data.store.config, data.store.persons)
     scores = []
     try:
-        for number, fold in enumerate(folds):
-            told: EpochCallback = functools.partial(watch or _ignore_epoch, number)
-            fit_module.fit(FoldContext(run, fold, data, made, place, tower), told)
+        for position, fold in enumerate(folds):
+            fold_context = FoldContext(run, fold, data, all_folds, context, tower)
+            fit_module.fit(fold_context, functools.partial(on_epoch_end or _ignore_epoch, position))
             out = oof.load_out_of_fold(run, fold)
             scores.append(metrics.caption_scores(out.similarity(), out.motion_idx))
     finally:
@@ -119,22 +198,22 @@ def train_folds(
     return np.concatenate(scores)
 
 
-def _ignore_epoch(place: int, line: EpochStats) -> None:
-    """Shows no bar and says nothing."""
+def _ignore_epoch(_position: int, _stats: EpochStats) -> None:
+    """A callback, so that no progress bar is shown."""
 
 
-def _report_epoch(search: StudyPlan, trial: optuna.Trial, place: int, line: EpochStats) -> None:
-    """Of an epoch of the trial's fold at this place among its folds."""
-    trial.report(line.score, place * search.base.fit.epochs + line.epoch)
-    trial.set_user_attr("heard", datetime.now().isoformat())
-    if trial.params != search.default and trial.should_prune():
-        raise optuna.TrialPruned
-
-
-def val_groups(made: Folds, folds: Sequence[int]) -> np.ndarray:
-    """Groups (M,) of the motions that some folds hold out, in the order of `train_folds`."""
-    return np.concatenate([made.group[made.val_idx(fold)] for fold in folds])
+def val_groups(all_folds: Folds, folds: Sequence[int]) -> np.ndarray:
+    """Groups (M,) of the motions that these folds hold out, in the order of `train_folds`."""
+    return np.concatenate([all_folds.group[all_folds.val_idx(fold)] for fold in folds])
 
 
 def _rounded(scores: np.ndarray) -> list[float]:
     return [round(float(score), SCORE_DIGITS) for score in scores]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _default_note(plan: StudyPlan, values: Mapping[str, Any]) -> str:
+    return " (the default configuration)" if values == plan.default else ""

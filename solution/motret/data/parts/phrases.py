@@ -237,13 +237,7 @@ def describe_leg(leg: SignalStatsByName, torso: SignalStatsByName) -> str:
     """What a leg does: a kick, and the first other statement that holds."""
     kick, on_the_spot = _kick(leg), not _way(torso, MIN_AMPLITUDE["forward"])
     lift = "" if kick else _lift(leg)
-    other = (
-        _push_off(torso)
-        or (on_the_spot and lift)
-        or _step(leg, torso)
-        or (not kick and _step_on_the_spot(leg))
-        or _bend_knee(leg)
-    )
+    other = _push_off(torso) or (on_the_spot and lift) or _step(leg, torso) or (not kick and _step_on_the_spot(leg)) or _bend_knee(leg)
     statements = [kick, "" if kick and on_the_spot else other]
     still = "stays planted" if leg["ground"].high < LIMITS.planted else "shifts a little"
     return " and ".join(filter(None, statements)) or still
