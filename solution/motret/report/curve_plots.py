@@ -24,10 +24,9 @@ from motret.report.plot_style import (
     save_figure,
     style,
 )
+from motret.runs.history import LOSS_PREFIX
 
 DASHES, COLOURS = ("-", "--", ":"), (BLUE, ORANGE, GREEN)
-TERM_PREFIX = "loss_"
-"""Of the columns of single loss terms."""
 TERM_STYLES = ((GREEN, ":"), (PINK, "-."), (YELLOW, (0, (4, 1, 1, 1, 1, 1))), (GREY, (0, (1, 3))))
 """Colour and dash of each loss term; from the first again where there are more."""
 
@@ -147,11 +146,11 @@ def _loss_curves(train_label: str) -> tuple[Curve, ...]:
 
 
 def _term_curves(history: History) -> list[Curve]:
-    names = [name for name in history.columns if name.startswith(TERM_PREFIX)]
+    names = [name for name in history.columns if name.startswith(LOSS_PREFIX)]
     if len(names) < 2:
         return []
     return [
-        Curve(name, f"{name.removeprefix(TERM_PREFIX)} term, not weighted", colour, dash)
+        Curve(name, f"{name.removeprefix(LOSS_PREFIX)} term, not weighted", colour, dash)
         for name, (colour, dash) in zip(names, cycle(TERM_STYLES), strict=False)
     ]
 

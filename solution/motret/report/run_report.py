@@ -227,13 +227,10 @@ def read_history(path: Path, selected_epoch: int | None) -> History:
 
 def _history_row(stats: EpochStats) -> dict[str, float]:
     """The values of an epoch by column; a loss term has the column loss_<name>."""
-    row: dict[str, float] = {}
-    for name, value in asdict(stats).items():
-        if isinstance(value, dict):
-            row |= {curve_plots.TERM_PREFIX + term: float(loss) for term, loss in value.items()}
-        else:
-            row[name] = float(value)
-    return row
+    row = asdict(stats)
+    terms = row.pop("loss_terms")
+    row |= {history.LOSS_PREFIX + term: loss for term, loss in terms.items()}
+    return {name: float(value) for name, value in row.items()}
 
 
 def lr_groups(config: TrainConfig, model: DualEncoder) -> dict[str, float]:
