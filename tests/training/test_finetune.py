@@ -101,7 +101,7 @@ def test_layers_are_counted_from_the_top_and_embeddings_are_lowest(bert):
     assert result["encoder.pooler.dense.weight"] is None
 
 
-def test_the_optimiser_takes_a_smaller_rate_from_layer_to_layer_downwards(bert):
+def test_the_optimizer_takes_a_smaller_rate_from_layer_to_layer_downwards(bert):
     data = helpers.training_data()
     config = helpers.config(
         text_tower="hf:somewhere", unfreeze_text=True, lr=1e-2, text_lr_mult=0.5, layer_decay=0.1
@@ -285,13 +285,13 @@ def test_a_tower_that_did_not_learn_is_left_in_no_file(encoder, tmp_path):
 def test_the_average_follows_each_step_with_its_warm_up():
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    follower = optim.start_ema(model, optimiser, 0.3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    follower = optim.start_ema(model, optimizer, 0.3)
     twin = None
     for step in range(8):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(torch.full((4, 3), float(step))).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
         now = model.weight.detach().numpy().copy()
         decay = min(0.3, (1 + step) / (10 + step))
         twin = now if twin is None else decay * twin + (1 - decay) * now
@@ -363,7 +363,10 @@ def test_a_run_ends_with_the_share_it_was_told(encoder, bert, tmp_path, monkeypa
     assert not torch.equal(kept["tuned"][words], published[words])
     for name, value in text_weights(kept).items():
         torch.testing.assert_close(value, torch.lerp(published[name], kept["tuned"][name], 0.25))
-    assert "share 0.25 fine-tuned" in (tmp_path / "run" / "fold0" / "train_log.txt").read_text()
+    assert (
+        "alpha 0.25 of the fine-tuned weights"
+        in (tmp_path / "run" / "fold0" / "train_log.txt").read_text()
+    )
 
 
 def test_a_run_chooses_its_share_out_of_fold_and_the_model_of_all_motions_takes_the_mean(

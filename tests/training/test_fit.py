@@ -449,8 +449,8 @@ def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
     model = checkpoints.build_model(
         config, make_run(tmp_path, config, data), data.store.columns, tower, 0
     )
-    optimiser = optim.make_optimizer(model, config)
-    of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
+    optimizer = optim.make_optimizer(model, config)
+    of = {id(weight): group for group in optimizer.param_groups for weight in group["params"]}
     for name, weight in model.named_parameters():
         group = of[id(weight)]
         assert group["weight_decay"] == (0.1 if weight.ndim > 1 else 0)

@@ -1,4 +1,4 @@
-"""Going on with a run: by its own settings, for more epochs, and from one of its checkpoint files."""
+"""Resuming a run: by its own settings, for more epochs, and from one of its checkpoint files."""
 
 import csv
 import json

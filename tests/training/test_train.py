@@ -1,4 +1,4 @@
-"""train.py, validate.py oof and ensemble.py by their command lines, on a small generated challenge."""
+"""train.py, validate.py oof and ensemble.py by their command lines, on a generated challenge."""
 
 import csv
 import json
