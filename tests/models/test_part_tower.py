@@ -153,7 +153,10 @@ def test_parts_change_what_is_learned_and_without_them_it_is_holistic(tmp_path) 
     assert train_sgar(tmp_path, "with", **values) == 0
     assert train_sgar(tmp_path, "without", no_use_gar=True, part_encoders=True, **values) == 0
     assert helpers.run_training(tmp_path, "holistic", **values) == 0
-    embeddings = {name: np.load(tmp_path / name / "fold0" / "oof.npz")["motion"] for name in ("with", "without", "holistic")}
+    embeddings = {
+        name: np.load(tmp_path / name / "fold0" / "oof.npz")["motion"]
+        for name in ("with", "without", "holistic")
+    }
     assert not np.allclose(embeddings["with"], embeddings["without"])
     assert np.array_equal(embeddings["without"], embeddings["holistic"])
 

@@ -23,7 +23,9 @@ class Harmful:
 
 
 def a_run(folder):
-    return Run(folder, helpers.config(), {}, "data-a", "folds-a", helpers.training_data().store.config, 2)
+    return Run(
+        folder, helpers.config(), {}, "data-a", "folds-a", helpers.training_data().store.config, 2
+    )
 
 
 def test_out_of_fold_embeddings_come_back_as_they_were(tmp_path):

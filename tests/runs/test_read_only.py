@@ -19,7 +19,11 @@ def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "input" / "runs"
     assert helpers.run_training(folder, "one", epochs=1) == 0
     real = files.is_writable
-    monkeypatch.setattr(files, "is_writable", lambda place: not place.is_relative_to(folder) and real(place))
+    monkeypatch.setattr(
+        files,
+        "is_writable",
+        lambda output_dir: not output_dir.is_relative_to(folder) and real(output_dir),
+    )
     return folder
 
 
@@ -27,27 +31,39 @@ def tree(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
 
 
-def test_what_is_made_of_a_read_only_run_goes_to_the_work_folder(read_only, tmp_path, capsys) -> None:
+def test_what_is_made_of_a_read_only_run_goes_to_the_work_folder(
+    read_only, tmp_path, capsys
+) -> None:
     before, work = tree(read_only), tmp_path / "work"
-    places = [flag for flag in helpers.places() if not flag.startswith("--work_dir")]
-    flags = [*places, f"--work_dir={work}", f"--out_dir={read_only}"]
+    flags_of_folders = [flag for flag in helpers.places() if not flag.startswith("--work_dir")]
+    flags = [*flags_of_folders, f"--work_dir={work}", f"--out_dir={read_only}"]
     subs = f"--submissions_dir={tmp_path / 'subs'}"
     capsys.readouterr()
     assert ensemble.main([*flags, subs, "--query_bank=off", "--views=mirror"]) == 0
-    (place,) = (work / "runs").iterdir()
-    assert place.name.startswith("one-") and (place / "fold0" / "oof_mirror.npz").is_file()
-    assert f"{read_only / 'one'} cannot be written: what is made of it goes to {place}" in capsys.readouterr().out
-    kept = (place / "fold0" / "oof_mirror.npz").stat().st_mtime_ns
+    (output_dir,) = (work / "runs").iterdir()
+    assert (
+        output_dir.name.startswith("one-") and (output_dir / "fold0" / "oof_mirror.npz").is_file()
+    )
+    assert (
+        f"{read_only / 'one'} cannot be written: what is made of it goes to {output_dir}"
+        in capsys.readouterr().out
+    )
+    written = (output_dir / "fold0" / "oof_mirror.npz").stat().st_mtime_ns
     assert ensemble.main([*flags, subs, "--query_bank=off", "--views=mirror"]) == 0
-    assert (place / "fold0" / "oof_mirror.npz").stat().st_mtime_ns == kept  # found again
+    assert (output_dir / "fold0" / "oof_mirror.npz").stat().st_mtime_ns == written  # found again
     assert search.main(["two people walk", *flags]) == 0
-    assert f"page {place / 'report' / 'search.html'}" in capsys.readouterr().out
+    assert f"page {output_dir / 'report' / 'search.html'}" in capsys.readouterr().out
     assert report.main([*flags, subs, "--run", "one", "--fold=0"]) == 0
-    assert f"one: report in {place / 'report'}" in capsys.readouterr().out and (place / "report" / "index.html").is_file()
+    assert (
+        f"one: report in {output_dir / 'report'}" in capsys.readouterr().out
+        and (output_dir / "report" / "index.html").is_file()
+    )
     assert tree(read_only) == before
 
 
-def test_whether_a_folder_can_be_written_is_found_out_by_making_a_file(tmp_path, monkeypatch) -> None:
+def test_whether_a_folder_can_be_written_is_found_out_by_making_a_file(
+    tmp_path, monkeypatch
+) -> None:
     assert files.is_writable(tmp_path) and files.is_writable(tmp_path / "not" / "there")
     assert not list(tmp_path.iterdir())
 

@@ -17,29 +17,34 @@ from motret.runs.run import create_run_dir, list_runs, open_run, settings_hash
 DATA, FOLDS = helpers.training_data(), helpers.folds()
 
 
-def create(folder, data=DATA, found=FOLDS, **values):
-    run = resolve_run(helpers.config(out_dir=folder, **values), {"width": "flag"}, data, found)
+def create(folder, data=DATA, folds=FOLDS, **values):
+    run = resolve_run(helpers.config(out_dir=folder, **values), {"width": "flag"}, data, folds)
     create_run_dir(run)
     return run
 
 
 def test_a_run_opens_as_it_was_made(tmp_path):
-    made = create(tmp_path, run_name="one", width=32, tau=0.05, data_dir=tmp_path / "data")
-    assert made.folder == tmp_path / "one" and made.name == "one"
+    run = create(tmp_path, run_name="one", width=32, tau=0.05, data_dir=tmp_path / "data")
+    assert run.folder == tmp_path / "one" and run.name == "one"
     opened = open_run(tmp_path / "one")
-    assert opened == made
+    assert opened == run
     assert opened.config.motion.width == 32 and opened.config.data.data_dir == tmp_path / "data"
     assert [run.name for run in list_runs(tmp_path)] == ["one"]
 
 
 def test_args_json_holds_what_a_result_needs_to_be_traced(tmp_path):
     create(tmp_path, run_name="one")
-    about = json.loads((tmp_path / "one" / "args.json").read_text())
-    assert about["sources"] == {"width": "flag"}
-    assert (about["data"], about["folds"], about["persons"]) == ("data-a", "folds-a", 2)
-    assert about["settings"]["width"] == 16 and set(about["settings"]) == set(base.flag_defaults(training.TrainConfig))
-    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]["torch"] == torch.__version__
-    assert about["hash"] == settings_hash(helpers.config())
+    content = json.loads((tmp_path / "one" / "args.json").read_text())
+    assert content["sources"] == {"width": "flag"}
+    assert (content["data"], content["folds"], content["persons"]) == ("data-a", "folds-a", 2)
+    assert content["settings"]["width"] == 16 and set(content["settings"]) == set(
+        base.flag_defaults(training.TrainConfig)
+    )
+    assert (
+        content["versions"]["torch"] == torch.__version__.split("+")[0]
+        or content["versions"]["torch"] == torch.__version__
+    )
+    assert content["hash"] == settings_hash(helpers.config())
 
 
 def test_a_run_is_named_after_its_variant_and_the_time_unless_told(tmp_path):
@@ -47,19 +52,21 @@ def test_a_run_is_named_after_its_variant_and_the_time_unless_told(tmp_path):
 
 
 def test_an_existing_name_is_refused_unless_it_is_resumed(tmp_path):
-    made = create(tmp_path, run_name="one")
+    run = create(tmp_path, run_name="one")
     with pytest.raises(RunError, match=r"one: exists already .*--resume auto"):
         create(tmp_path, run_name="one")
-    assert create(tmp_path, run_name="one", resume="auto").folder == made.folder
+    assert create(tmp_path, run_name="one", resume="auto").folder == run.folder
 
 
 def test_resume_takes_a_folder_a_checkpoint_in_it_or_auto(tmp_path):
-    made = create(tmp_path, run_name="one")
-    checkpoint = made.fold_dir(0) / "last.pt"
+    run = create(tmp_path, run_name="one")
+    checkpoint = run.fold_dir(0) / "last.pt"
     checkpoints.save_checkpoint(checkpoint, {})
-    for named in (made.folder, checkpoint):
-        assert create(tmp_path, resume=str(named)).folder == made.folder
-    assert create(tmp_path, run_name="new", resume="auto").folder == tmp_path / "new"  # auto: starts where there is nothing yet
+    for resume in (run.folder, checkpoint):
+        assert create(tmp_path, resume=str(resume)).folder == run.folder
+    assert (
+        create(tmp_path, run_name="new", resume="auto").folder == tmp_path / "new"
+    )  # auto: starts where there is nothing yet
     with pytest.raises(RunError, match="no run to resume there"):
         create(tmp_path, resume=str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
@@ -76,7 +83,7 @@ def test_resuming_without_a_name_goes_on_with_the_newest_run_of_the_same_setting
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"width": 32}, "has other settings: width 16 -> 32"),
         (
@@ -87,16 +94,16 @@ def test_resuming_without_a_name_goes_on_with_the_newest_run_of_the_same_setting
         ({"fps": 20.0}, "fps 30.0 -> 20.0"),
     ],
 )
-def test_going_on_with_other_settings_is_refused_by_their_names(tmp_path, values, said):
+def test_going_on_with_other_settings_is_refused_by_their_names(tmp_path, values, message):
     create(tmp_path, run_name="one")
-    with pytest.raises(RunError, match=r"one: ") as fault:
+    with pytest.raises(RunError, match=r"one: ") as error:
         create(tmp_path, run_name="one", resume="auto", **values)
-    assert said in str(fault.value)
+    assert message in str(error.value)
 
 
 def test_settings_of_where_and_when_may_differ(tmp_path):
     create(tmp_path, run_name="one")
-    moved = create(
+    resumed = create(
         tmp_path,
         run_name="one",
         resume="auto",
@@ -107,8 +114,8 @@ def test_settings_of_where_and_when_may_differ(tmp_path):
         device="auto",
         debug=True,
     )
-    assert moved.name == "one"
-    assert settings_hash(moved.config) == settings_hash(helpers.config())
+    assert resumed.name == "one"
+    assert settings_hash(resumed.config) == settings_hash(helpers.config())
     assert settings_hash(helpers.config(seed=1)) != settings_hash(helpers.config())
 
 
@@ -117,35 +124,38 @@ def test_going_on_with_other_data_or_folds_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"other data \(data-a, now data-b\)"):
         create(tmp_path, data=replace(DATA, fingerprint="data-b"), run_name="one", resume="auto")
     with pytest.raises(RunError, match=r"other folds \(folds-a, now folds-b\)"):
-        create(tmp_path, found=replace(FOLDS, hash="folds-b"), run_name="one", resume="auto")
+        create(tmp_path, folds=replace(FOLDS, hash="folds-b"), run_name="one", resume="auto")
 
 
 def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(tmp_path):
-    file, chosen = (
+    path, values = (
         tmp_path / "data" / "texts" / "gar_train.json",
         {"data_dir": tmp_path / "data", "use_gar": True},
     )
 
     def write(text):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps([{"id": 1, "part_descriptions": {"torso": text}}]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([{"id": 1, "part_descriptions": {"torso": text}}]))
 
     write("bends")
-    made, _ = create(tmp_path, run_name="one", **chosen), create(tmp_path, run_name="plain")
-    assert open_run(made.folder) == made and made.part_texts.startswith("gar ")
-    assert create(tmp_path, resume="auto", **chosen).name == "one"
+    run, _ = create(tmp_path, run_name="one", **values), create(tmp_path, run_name="plain")
+    assert open_run(run.folder) == run and run.part_texts.startswith("gar ")
+    assert create(tmp_path, resume="auto", **values).name == "one"
     write("leans")
     with pytest.raises(
         RunError,
         match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another --run_name\)",
     ):
-        create(tmp_path, run_name="one", resume="auto", **chosen)
-    assert create(tmp_path, run_name="plain", resume="auto", data_dir=tmp_path / "data").part_texts is None
-    assert create(tmp_path, resume="auto", **chosen).name not in ("one", "plain")
-    about = json.loads((tmp_path / "one" / "args.json").read_text())
-    del about["part_texts"]  # as runs were before
-    (tmp_path / "one" / "args.json").write_text(json.dumps(about))
-    assert create(tmp_path, run_name="one", resume="auto", **chosen).name == "one"
+        create(tmp_path, run_name="one", resume="auto", **values)
+    assert (
+        create(tmp_path, run_name="plain", resume="auto", data_dir=tmp_path / "data").part_texts
+        is None
+    )
+    assert create(tmp_path, resume="auto", **values).name not in ("one", "plain")
+    content = json.loads((tmp_path / "one" / "args.json").read_text())
+    del content["part_texts"]  # as runs were before
+    (tmp_path / "one" / "args.json").write_text(json.dumps(content))
+    assert create(tmp_path, run_name="one", resume="auto", **values).name == "one"
 
 
 def test_a_folder_that_is_no_run_is_a_fault(tmp_path):
@@ -163,8 +173,8 @@ def test_a_broken_args_json_is_a_fault(tmp_path, content):
 
 def test_settings_that_no_longer_exist_are_left_out(tmp_path):
     create(tmp_path, run_name="one")
-    file = tmp_path / "one" / "args.json"
-    about = json.loads(file.read_text())
-    about["settings"]["of_an_older_version"] = 3
-    file.write_text(json.dumps(about))
+    path = tmp_path / "one" / "args.json"
+    content = json.loads(path.read_text())
+    content["settings"]["of_an_older_version"] = 3
+    path.write_text(json.dumps(content))
     assert open_run(tmp_path / "one").config == helpers.config(out_dir=tmp_path, run_name="one")

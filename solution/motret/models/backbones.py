@@ -95,7 +95,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, width)
+        )
 
     def forward(self, tokens: Tensor, layout: PackedSequence) -> Tensor:
         qkv = layout.pad(self.qkv(self.attention_norm(tokens))).unflatten(-1, (3, self.heads, -1))
@@ -117,7 +119,10 @@ class Transformer(nn.Module):
         width = config.width
         self.project = nn.Linear(features, width)
         self.positions = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.hidden_dim, config.dropout)
+            for _ in range(config.layers)
+        )
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
         """(B, persons, N, width) tokens of patches (B, persons, N, features).
@@ -179,7 +184,8 @@ class LinearAttention(nn.Module):
     def forward(self, tokens: Tensor, step: Tensor, layout: PackedSequence) -> Tensor:
         normed = self.norm(tokens)
         query, key, value = (
-            layout.pad(linear(normed)).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
+            layout.pad(linear(normed)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for linear in (self.query, self.key, self.value)
         )
         mask = None if layout.mask is None else layout.mask[:, None, :, None]
         attended = linear_attention(query, key, value, mask).transpose(1, 2).flatten(-2)
@@ -229,9 +235,12 @@ class MotionDiffuse(nn.Module):
         width = config.width
         self.sequence_embedding = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
         self.joint_embed = nn.Linear(features, width)
-        self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
+        )
         self.temporal_decoder_blocks = nn.ModuleList(
-            LinearBlock(width, config.heads, config.hidden_dim, config.dropout) for _ in range(config.layers)
+            LinearBlock(width, config.heads, config.hidden_dim, config.dropout)
+            for _ in range(config.layers)
         )
         step = torch.zeros(width)
         step[: width // 2] = 1  # cosines, then sines, of step 0

@@ -42,7 +42,9 @@ class CheckpointFormat:
         counts: Counter[str] = Counter()
         unknown = []
         for key in keys:
-            purpose = next((use for pattern, use in self.unused.items() if re.match(pattern, key)), "")
+            purpose = next(
+                (use for pattern, use in self.unused.items() if re.match(pattern, key)), ""
+            )
             if purpose:
                 counts[purpose] += 1
             else:
@@ -135,7 +137,10 @@ FORMATS = (
             r"embed_action\.": "action",
             r"output_process\.": "output",
         },
-        note=("MDM normalises after each sublayer and this backbone before it: a start, not the same function"),
+        note=(
+            "MDM normalises after each sublayer and this backbone before it: "
+            "a start, not the same function"
+        ),
     ),
 )
 
@@ -167,7 +172,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping):
         raise WeightsError(path, "holds no weights by name", "give a MotionDiffuse or an MDM file")
-    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    return {
+        str(key).removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFormat:
@@ -177,11 +186,16 @@ def recognise_format(path: Path, weights: Mapping[str, Tensor]) -> CheckpointFor
             return checkpoint_format
     examples = ", ".join(list(weights)[:3]) or "none"
     problem = f"nothing in it matches a backbone (its keys: {examples})"
-    fix = "give a MotionDiffuse file (temporal_decoder_blocks...) or an MDM file (seqTransDecoder.layers...)"
+    fix = (
+        "give a MotionDiffuse file (temporal_decoder_blocks...) "
+        "or an MDM file (seqTransDecoder.layers...)"
+    )
     raise WeightsError(path, problem, fix)
 
 
-def architecture_of(path: Path, checkpoint_format: CheckpointFormat, weights: Mapping[str, Tensor]) -> Architecture:
+def architecture_of(
+    path: Path, checkpoint_format: CheckpointFormat, weights: Mapping[str, Tensor]
+) -> Architecture:
     """The layers of a file: by its tensors, but for the heads, which are as they were published.
 
     WeightsError where its first layer lacks the tensors that show them.

@@ -35,7 +35,9 @@ def load_class(flag: str, path: str, base: type[ModuleT], docs: str) -> type[Mod
         problem = f"{class_name} is no {_name_of(base)}"
     towers = _classes_of(module, base)
     close = difflib.get_close_matches(class_name, towers, n=1) or towers
-    fix = f"its towers: {', '.join(close)}" if close else f"define the class there; {docs} shows how"
+    fix = (
+        f"its towers: {', '.join(close)}" if close else f"define the class there; {docs} shows how"
+    )
     raise ConfigError(flag, f"{path!r}: {problem}", fix)
 
 
@@ -44,7 +46,9 @@ def _classes_of(module: ModuleType, base: type[nn.Module]) -> list[str]:
     return [
         name
         for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
     ]
 
 

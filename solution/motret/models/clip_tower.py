@@ -94,7 +94,9 @@ def make_clip_tower(config: TextConfig) -> ClipTower:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not Path(weights).is_file() and weights not in tags:
         problem = f"{weights!r} is neither a file nor a tag of {name}"
-        raise WeightsError("--text_weights", problem, f"its tags: {', '.join(tags)}; or {LOCAL_WEIGHTS}")
+        raise WeightsError(
+            "--text_weights", problem, f"its tags: {', '.join(tags)}; or {LOCAL_WEIGHTS}"
+        )
     activation = clip_weights.choose_activation(config)
     text = _load_pretrained_text(name, weights, activation.quick)
     note = f"text tower {name} {weights}: {activation}"
@@ -110,7 +112,9 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
     quick_flags = {"force_quick_gelu": quick, "quick_gelu": quick}
     logging.disable(logging.ERROR)  # the error below says what open_clip logs of a failure
     try:
-        clip = open_clip.create_model(name, pretrained=None if archive else weights, force_custom_text=True, **quick_flags)
+        clip = open_clip.create_model(
+            name, pretrained=None if archive else weights, force_custom_text=True, **quick_flags
+        )
         if archive:
             _load_text_weights(clip.text, clip_weights.read_archive(Path(weights)))
     except (
@@ -122,7 +126,9 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
         pickle.UnpicklingError,
     ) as error:
         problem = f"the weights cannot be loaded: {first_line(error)}"
-        raise WeightsError(f"{name} {weights}", problem, f"without network {LOCAL_WEIGHTS}") from error
+        raise WeightsError(
+            f"{name} {weights}", problem, f"without network {LOCAL_WEIGHTS}"
+        ) from error
     finally:
         logging.disable(logging.NOTSET)
     text: nn.Module = clip.text
@@ -132,7 +138,9 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
 def _load_text_weights(text: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Loads the text weights of a CLIP under OpenAI's names. RuntimeError where they do not fit."""
     own = text.state_dict()
-    text.load_state_dict({name: value.to(own[name]) for name, value in weights.items() if name in own})
+    text.load_state_dict(
+        {name: value.to(own[name]) for name, value in weights.items() if name in own}
+    )
 
 
 def _scratch_tower(config: TextConfig) -> ClipTower:

@@ -204,7 +204,9 @@ class _ArchiveUnpickler(pickle.Unpickler):
         return torch.frombuffer(content, dtype=dtype, count=size)
 
 
-def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _rebuild_tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     return torch.as_strided(storage, size, stride, offset)
 
 

@@ -125,7 +125,9 @@ class DualEncoder(nn.Module):
             frames = augment.mask_frames(frames, self.augment.frame_mask, batch.generator)
         return MotionBatch(frames, batch.lengths, batch.generator)
 
-    def encode_captions(self, bank: CaptionBank, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def encode_captions(
+        self, bank: CaptionBank, indices: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """(C, embed_dim) unit vectors of the bank's captions at `indices` (C,).
 
         A caption that is there twice is encoded once. generator: where random choices come from
@@ -133,16 +135,22 @@ class DualEncoder(nn.Module):
         """
         if bank.vectors is not None:
             return F.normalize(self.text_head(bank.vectors[indices]).float(), dim=-1)
-        assert bank.ids is not None and bank.lengths is not None, "a bank without vectors has tokens"
+        assert bank.ids is not None and bank.lengths is not None, (
+            "a bank without vectors has tokens"
+        )
         distinct, inverse = indices.unique(return_inverse=True)
         ids, lengths = bank.ids[distinct], bank.lengths[distinct]
         order = lengths.argsort(stable=True)
         chunks = order.tensor_split(min(N_TEXT_CHUNKS, len(order)))
-        embeddings = torch.cat([self._encode_tokens(ids[chunk], lengths[chunk], generator) for chunk in chunks])
+        embeddings = torch.cat(
+            [self._encode_tokens(ids[chunk], lengths[chunk], generator) for chunk in chunks]
+        )
         # unlike [...], the gradient of index_select adds up in one order: runs repeat bit for bit
         return embeddings.index_select(0, order.argsort()[inverse])
 
-    def _encode_tokens(self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _encode_tokens(
+        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
         """(C, embed_dim) unit vectors of token ids (C, L), of which `lengths` (C,) are real."""
         assert self.text_tower is not None, "a bank of tokens is for a text tower that trains"
         ids = ids[:, : int(lengths.max())]

@@ -37,7 +37,10 @@ def embed_motions(
     indices = torch.from_numpy(motion_idx).to(motions.device)
     order = motions.lengths[indices].argsort(stable=True)
     with precision:
-        batches = [model.encode_motions(motions.gather(indices[batch])) for batch in order.split(batching.EVAL_BATCH_SIZE)]
+        batches = [
+            model.encode_motions(motions.gather(indices[batch]))
+            for batch in order.split(batching.EVAL_BATCH_SIZE)
+        ]
     sorted_embeddings = torch.cat(batches)
     embeddings = torch.empty_like(sorted_embeddings)
     embeddings[order] = sorted_embeddings
@@ -54,7 +57,9 @@ def embed_captions(
     """(C, d) unit vectors of the captions of a bank at `indices`."""
     model.eval()
     with precision:
-        batches = [model.encode_captions(bank, batch) for batch in indices.split(CAPTION_BATCH_SIZE)]
+        batches = [
+            model.encode_captions(bank, batch) for batch in indices.split(CAPTION_BATCH_SIZE)
+        ]
         return torch.cat(batches).cpu().numpy()
 
 
@@ -99,7 +104,9 @@ def embed_caption_parts(
     return vectors, named
 
 
-def make_caption_bank(captions: Sequence[str], tower: TextTower, frozen: bool, cache: Path, device: torch.device) -> CaptionBank:
+def make_caption_bank(
+    captions: Sequence[str], tower: TextTower, frozen: bool, cache: Path, device: torch.device
+) -> CaptionBank:
     """The bank of these captions: their tokens, or the vectors of a frozen tower.
 
     The vectors are cached in the folder `cache`, by tower, weights and captions.
@@ -118,7 +125,9 @@ def make_caption_bank(captions: Sequence[str], tower: TextTower, frozen: bool, c
 
 
 @torch.inference_mode()
-def embed_frozen(tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.device) -> np.ndarray:
+def embed_frozen(
+    tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.device
+) -> np.ndarray:
     """(C, dim) float32 vectors of tokenised captions.
 
     Captions of similar length are computed together, so that little is padding.
@@ -126,7 +135,9 @@ def embed_frozen(tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.d
     tower = tower.to(device).eval()
     vectors = torch.empty(len(ids), tower.dim)
     batches = lengths.argsort(stable=True).split(EMBED_BATCH_SIZE)
-    bar = progress.progress_bar(batches, desc="embedding captions", unit="batch", hidden=len(ids) < 2000)
+    bar = progress.progress_bar(
+        batches, desc="embedding captions", unit="batch", hidden=len(ids) < 2000
+    )
     with autocast(device, computes_in_bfloat16(device)):
         for batch in bar:
             batch_ids = ids[batch, : int(lengths[batch].max())].to(device)
@@ -134,7 +145,9 @@ def embed_frozen(tower: TextTower, ids: Tensor, lengths: Tensor, device: torch.d
     return vectors.numpy()
 
 
-def _cache_key(tower: TextTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, bfloat16: bool) -> str:
+def _cache_key(
+    tower: TextTower, captions: Sequence[str], ids: Tensor, lengths: Tensor, bfloat16: bool
+) -> str:
     """Changes with everything that changes the vectors of a frozen tower.
 
     That is any of its weights, its kinds of modules (activations too), any caption or token, and

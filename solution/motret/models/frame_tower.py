@@ -23,7 +23,9 @@ class FrameTransformer(nn.Module):
         self.project = nn.Linear(persons * features, self.dim)
         self.positions = nn.Parameter(torch.randn(self.max_frames, self.dim) * 0.02)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True)
+            nn.TransformerEncoderLayer(
+                self.dim, config.heads, config.hidden_dim, config.dropout, batch_first=True
+            )
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(self.dim)

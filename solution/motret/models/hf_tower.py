@@ -65,7 +65,10 @@ def make_hf_tower(name: str) -> HfTower:
             name, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        fix = "check the name; without network give a local folder, --text_tower hf:FOLDER, or train from scratch, --text_weights none"
+        fix = (
+            "check the name; without network give a local folder, --text_tower hf:FOLDER, "
+            "or train from scratch, --text_weights none"
+        )
         problem = f"no such encoder can be loaded: {first_line(error)}"
         raise WeightsError(f"hf:{name}", problem, fix) from error
     # transformers would start missing weights at random; nobody reads the pooler
@@ -79,4 +82,7 @@ def _attention_note(name: str, encoder: Any) -> str:
     attention = encoder.config._attn_implementation
     if attention == "sdpa":
         return ""
-    return f"text tower hf:{name}: {attention} attention, slower than torch's own, which transformers lacks for this encoder"
+    return (
+        f"text tower hf:{name}: {attention} attention, slower than torch's own, "
+        "which transformers lacks for this encoder"
+    )

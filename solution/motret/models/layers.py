@@ -13,7 +13,11 @@ def find_block_list(tower: nn.Module) -> tuple[str, nn.ModuleList] | None:
 
     They are the list of modules with the most weights, the outermost of equals.
     """
-    lists = [(name, module) for name, module in tower.named_modules() if isinstance(module, nn.ModuleList)]
+    lists = [
+        (name, module)
+        for name, module in tower.named_modules()
+        if isinstance(module, nn.ModuleList)
+    ]
     return max(lists, key=lambda named: _weight_count(named[1]), default=None)
 
 
@@ -24,7 +28,9 @@ def layer_ids(tower: nn.Module) -> dict[str, int | None]:
     the layers an embedding is what belongs to an `nn.Embedding` or has "emb" in its name.
     """
     list_name, blocks = find_block_list(tower) or ("", nn.ModuleList())
-    embeddings = tuple(f"{name}." for name, module in tower.named_modules() if isinstance(module, nn.Embedding))
+    embeddings = tuple(
+        f"{name}." for name, module in tower.named_modules() if isinstance(module, nn.Embedding)
+    )
     ids: dict[str, int | None] = {}
     for name, _ in tower.named_parameters():
         if name.startswith(f"{list_name}."):

@@ -26,7 +26,9 @@ class MotionTransformer(nn.Module):
         super().__init__()
         del persons  # any number: all go through the same layers
         if config.max_frames // config.patch > MAX_TOKENS:
-            problem = f"{config.max_frames} frames are more than {MAX_TOKENS} patches of {config.patch}"
+            problem = (
+                f"{config.max_frames} frames are more than {MAX_TOKENS} patches of {config.patch}"
+            )
             raise ConfigError("--max_frames", problem, "raise --patch or lower --max_frames")
         if not config.mask:
             fix = "leave it out, or take the variant clip_readme"
@@ -45,7 +47,9 @@ class MotionTransformer(nn.Module):
         tokens, mask = self.attend(*self.patches(batch), self.cls_token)
         return self.pool(tokens, mask)
 
-    def attend(self, patches: Tensor, positions: Tensor, mask: Tensor, special: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(
+        self, patches: Tensor, positions: Tensor, mask: Tensor, special: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Tokens (B, persons, S + N, width) after all layers, and which of them are real.
 
         patches, positions, mask: as `patches` returns them; special: (S, width) learned tokens

@@ -31,7 +31,9 @@ class PartTransformer(MotionTransformer):
         self.part_dim = config.width
         self.part_tokens = nn.Parameter(torch.randn(len(skeleton.PARTS), config.width) * 0.02)
         self.part_token_drop, self.has_encoders = config.part_token_drop, config.part_encoders
-        self.part_columns = [torch.from_numpy(features.part_columns(columns, part)) for part in skeleton.PARTS]
+        self.part_columns = [
+            torch.from_numpy(features.part_columns(columns, part)) for part in skeleton.PARTS
+        ]
         if self.has_encoders:
             self.adapters = nn.ModuleList(
                 nn.Sequential(

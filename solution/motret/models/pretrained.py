@@ -65,7 +65,9 @@ def load_backbone_weights(backbone: Backbone, config: MotionConfig) -> LoadedWei
     return LoadedWeights(tuple(loaded), "; ".join(message))
 
 
-def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str], str | None]:
+def apply_weights_file(
+    config: TrainConfig, sources: Mapping[str, str]
+) -> tuple[TrainConfig, dict[str, str], str | None]:
     """The settings with what a published file decides, their sources, and a message.
 
     --backbone motiondiffuse without --backbone_weights takes the file at the SGAR description's
@@ -78,7 +80,10 @@ def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple
         return config, dict(sources), None
     path = Path(file) if file else _described_checkpoint()
     if path is None:
-        no_file = f"no backbone weights: {DESCRIBED_PATH} is neither here nor in the repository, so the layers start from scratch"
+        no_file = (
+            f"no backbone weights: {DESCRIBED_PATH} is neither here nor in the repository, "
+            "so the layers start from scratch"
+        )
         return config, dict(sources), no_file
     if not path.is_file():
         # a run that goes on has them in its checkpoint; any other run reports it when it loads them
@@ -86,14 +91,22 @@ def apply_weights_file(config: TrainConfig, sources: Mapping[str, str]) -> tuple
     weights = read_weights(path)
     file_format = recognise_format(path, weights)
     architecture = architecture_of(path, file_format, weights)
-    values: dict[str, Any] = {name: value for name, value in architecture.settings().items() if sources.get(name) != "flag"}
+    values: dict[str, Any] = {
+        name: value
+        for name, value in architecture.settings().items()
+        if sources.get(name) != "flag"
+    }
     try:
         motion = replace(motion, backbone_weights=str(path), **values)
     except ConfigError as error:
         problem = f"does not go with {error.path}: {error.problem}"
         raise WeightsError(path, problem, "leave that flag out") from error
     _check_fit(path, file_format, architecture, motion)
-    changed = {name: f"file {path}" for name in ("backbone_weights", *values) if getattr(motion, name) != getattr(config.motion, name)}
+    changed = {
+        name: f"file {path}"
+        for name in ("backbone_weights", *values)
+        if getattr(motion, name) != getattr(config.motion, name)
+    }
     message: str | None = None
     if changed:
         layers = f"{motion.layers} layers of width {motion.width}"
@@ -107,11 +120,16 @@ def _described_checkpoint() -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _check_fit(path: Path, file_format: CheckpointFormat, architecture: Architecture, config: MotionConfig) -> None:
+def _check_fit(
+    path: Path, file_format: CheckpointFormat, architecture: Architecture, config: MotionConfig
+) -> None:
     """WeightsError where a file's layers are not those of the settings."""
     if config.backbone != file_format.backbone:
         problem = f"holds {file_format.name} weights, and --backbone is {config.backbone}"
-        fix = f"add --backbone {file_format.backbone}, or give another file, or --backbone_weights none"
+        fix = (
+            f"add --backbone {file_format.backbone}, or give another file, "
+            "or --backbone_weights none"
+        )
         raise WeightsError(path, problem, fix)
     backbone, heads = architecture.backbone, architecture.heads
     width, layers, hidden = architecture.width, architecture.layers, architecture.hidden_dim
@@ -123,7 +141,9 @@ def _check_fit(path: Path, file_format: CheckpointFormat, architecture: Architec
         raise WeightsError(path, problem, fix)
 
 
-def _check_shapes(path: Path, backbone: Backbone, current: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -> None:
+def _check_shapes(
+    path: Path, backbone: Backbone, current: Mapping[str, Tensor], loaded: Mapping[str, Tensor]
+) -> None:
     """WeightsError where the file lacks a parameter of the layers, or one has another shape."""
     optional = (backbone.POSITIONS, f"{backbone.INPUT}.weight", f"{backbone.INPUT}.bias")
     for name, parameter in current.items():
@@ -152,7 +172,9 @@ def _adapt_input(
     return [f"{backbone.INPUT} ({file_features} -> {features})"]
 
 
-def _adapt_positions(backbone: Backbone, current: Mapping[str, Tensor], loaded: dict[str, Tensor]) -> list[str]:
+def _adapt_positions(
+    backbone: Backbone, current: Mapping[str, Tensor], loaded: dict[str, Tensor]
+) -> list[str]:
     """Makes the positions in `loaded` as many as the backbone has; describes what is new."""
     name = backbone.POSITIONS
     if name not in loaded:

@@ -28,7 +28,9 @@ TEST_CAPTIONS = ("a person waves.", "two people shake hands and bow.")
 """What a text tower of one's own is tried on before anything is trained."""
 
 
-def make_motion_tower(config: MotionConfig, persons: int, columns: dict[str, slice], parts: bool = True) -> nn.Module:
+def make_motion_tower(
+    config: MotionConfig, persons: int, columns: dict[str, slice], parts: bool = True
+) -> nn.Module:
     """The tower that --motion_tower names, with random weights.
 
     Its class is called with (config, persons, columns); it has a `dim` and a forward of
@@ -48,7 +50,9 @@ def make_motion_tower(config: MotionConfig, persons: int, columns: dict[str, sli
     return cast(nn.Module, tower)
 
 
-def check_motion_tower(config: MotionConfig, columns: dict[str, slice], batch: MotionBatch, parts: bool = True) -> None:
+def check_motion_tower(
+    config: MotionConfig, columns: dict[str, slice], batch: MotionBatch, parts: bool = True
+) -> None:
     """ConfigError where the tower does not give a vector (dim,) for each motion of the batch."""
     with torch.random.fork_rng(), torch.inference_mode():
         tower = make_motion_tower(config, batch.frames.shape[2], columns, parts)

@@ -49,7 +49,9 @@ def masked_mean(hidden: Tensor, lengths: Tensor) -> Tensor:
     return (hidden * real).sum(dim=1) / lengths[:, None]
 
 
-def drop_words(ids: Tensor, lengths: Tensor, prob: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def drop_words(
+    ids: Tensor, lengths: Tensor, prob: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Token ids (C, L) and lengths (C,) without some of the tokens.
 
     Each token is dropped with probability `prob`; what follows moves up, and the shape stays. The

@@ -22,13 +22,15 @@ from motret.utils import files
 
 FORMER_PARAMETERS = {"to_qkv": "qkv", "from_heads": "proj", "summary": "cls_token"}
 """Modules and parameters of a motion tower by the names that earlier checkpoints give them."""
-FORMER_KEYS = {"highest": "base_lr"}
-"""Values of a parameter group of the optimizer by the names that earlier checkpoints give them."""
+FORMER_KEYS = {"optimiser": "optimizer", "highest": "base_lr"}
+"""Keys of a checkpoint and of its optimizer's parameter groups by the names of earlier ones."""
 BACKBONE_POSITIONS = ("backbone.positions", "backbone.sequence_embedding")
 """Parameters that only the motion towers with a backbone have."""
 
 
-def build_model(config: TrainConfig, run: Run, columns: dict[str, slice], tower: TextTower, seed: int) -> DualEncoder:
+def build_model(
+    config: TrainConfig, run: Run, columns: dict[str, slice], tower: TextTower, seed: int
+) -> DualEncoder:
     """A model with random weights, which follow from the seed alone; a frozen tower is left out.
 
     A pretrained tower that trains is copied: trained in place it would carry what one fold learns
@@ -72,7 +74,9 @@ def init_model(
     return model
 
 
-def load_model(run: Run, fold: int | None, columns: dict[str, slice], tower: TextTower, device: torch.device) -> tuple[DualEncoder, int]:
+def load_model(
+    run: Run, fold: int | None, columns: dict[str, slice], tower: TextTower, device: torch.device
+) -> tuple[DualEncoder, int]:
     """The finished model of a fold, or of all motions (None), and the epoch of its checkpoint.
 
     columns: of the features. RunError where the text tower or the features are not those the run
@@ -143,7 +147,10 @@ def _with_current_names(content: Any) -> Any:
     lists. A tower of one's own keeps its names.
     """
     if isinstance(content, list):
-        return [_rename_parameter(item) if isinstance(item, str) else _with_current_names(item) for item in content]
+        return [
+            _rename_parameter(item) if isinstance(item, str) else _with_current_names(item)
+            for item in content
+        ]
     if not isinstance(content, dict):
         return content
     prefix = _motion_tower_prefix(content)

@@ -50,7 +50,7 @@ class EpochStats:
 
 
 LOSS_PREFIX = "loss_"
-"""Of the columns of loss terms."""
+"""Prefix of the columns of loss terms."""
 
 RENAMED_COLUMNS = {"r1": "t2m_r1", "r5": "t2m_r5", "r10": "t2m_r10"}
 """Columns by the names they had before both directions were measured."""
@@ -83,7 +83,10 @@ def planned_epochs(config: FitConfig, history: Sequence[EpochStats]) -> int:
 
 def describe_epoch(stats: EpochStats) -> str:
     """An epoch as a line of the log."""
-    message = f"epoch {stats.epoch}: {stats.seconds:.1f} s, lr {stats.lr:.2e}, tau {stats.tau:.4f}, train loss {stats.train_loss:.4f}"
+    message = (
+        f"epoch {stats.epoch}: {stats.seconds:.1f} s, lr {stats.lr:.2e}, tau {stats.tau:.4f}, "
+        f"train loss {stats.train_loss:.4f}"
+    )
     if len(stats.loss_terms) > 1:
         terms = ", ".join(f"{name} {value:.4f}" for name, value in stats.loss_terms.items())
         message = f"{message} ({terms})"
@@ -118,7 +121,9 @@ def write_metrics(path: Path, history: Sequence[EpochStats]) -> None:
     for stats in history:
         row = asdict(stats)
         del row["loss_terms"]
-        rows.append(row | {LOSS_PREFIX + name: stats.loss_terms.get(name, math.nan) for name in terms})
+        rows.append(
+            row | {LOSS_PREFIX + name: stats.loss_terms.get(name, math.nan) for name in terms}
+        )
     files.write_csv(path, rows)
 
 
@@ -140,7 +145,9 @@ def read_metrics(path: Path) -> list[EpochStats]:
 def _parse_row(row: Mapping[str, str]) -> EpochStats:
     columns = {item.name for item in fields(EpochStats)} - {"loss_terms"}
     renamed = {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
-    values: dict[str, Any] = {name: float(value) for name, value in renamed.items() if name in columns}
+    values: dict[str, Any] = {
+        name: float(value) for name, value in renamed.items() if name in columns
+    }
     terms = {
         name.removeprefix(LOSS_PREFIX): float(value)
         for name, value in renamed.items()

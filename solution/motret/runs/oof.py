@@ -52,7 +52,9 @@ class OutOfFold:
         return text, concat_part_vectors(self.motion, self.motion_parts)
 
 
-def weighted_text_vectors(text: np.ndarray, parts: np.ndarray, named: np.ndarray, weight: float) -> np.ndarray:
+def weighted_text_vectors(
+    text: np.ndarray, parts: np.ndarray, named: np.ndarray, weight: float
+) -> np.ndarray:
     """(C, d + P d) captions' vectors, weighted for the product with `concat_part_vectors`.
 
     The product adds `weight` times the mean cosine over the parts that a caption names; 0 where it

@@ -87,7 +87,10 @@ def caption_rules() -> str:
 
 @functools.cache  # once for each run
 def _report_unchecked(folder: Path) -> None:
-    logger.info(f"{folder}: made before runs kept digests of their text tower, which is therefore not checked")
+    logger.info(
+        f"{folder}: made before runs kept digests of their text tower, "
+        "which is therefore not checked"
+    )
 
 
 def _fix_for(name: str, run: Run) -> str:

@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 MAX_SETTINGS_IN_MESSAGE = 5
 
 
-def resolve_run(config: TrainConfig, sources: Mapping[str, str], data: TrainingData, folds: Folds) -> Run:
+def resolve_run(
+    config: TrainConfig, sources: Mapping[str, str], data: TrainingData, folds: Folds
+) -> Run:
     """The run that these settings name, new or (--resume) begun before.
 
     RunError where a folder is in the way, or of other data or settings; with `--resume same` that
@@ -62,9 +64,13 @@ def run_dir_of(resume: str) -> Path:
     return path.parent.parent if path.is_file() else path
 
 
-def changed_settings_error(folder: Path, recorded: Mapping[str, Any], new: Mapping[str, Any], changed: Sequence[str]) -> RunError:
+def changed_settings_error(
+    folder: Path, recorded: Mapping[str, Any], new: Mapping[str, Any], changed: Sequence[str]
+) -> RunError:
     """The error of settings that a run which goes on cannot take."""
-    changes = [f"{name} {recorded[name]} -> {new[name]}" for name in changed[:MAX_SETTINGS_IN_MESSAGE]]
+    changes = [
+        f"{name} {recorded[name]} -> {new[name]}" for name in changed[:MAX_SETTINGS_IN_MESSAGE]
+    ]
     fix = "leave these flags out, or give another --run_name"
     return RunError(folder, f"has other settings: {', '.join(changes)}", fix)
 
@@ -84,9 +90,12 @@ def _newest_matching(config: TrainConfig, data: TrainingData, folds: Folds) -> s
     matching = [
         run
         for run in list_runs(config.out_dir)
-        if (settings_hash(run.config), run.data, run.folds) == identity and run.part_texts in (None, part_texts)
+        if (settings_hash(run.config), run.data, run.folds) == identity
+        and run.part_texts in (None, part_texts)
     ]
-    newest = max(matching, key=lambda run: (run.folder / "args.json").stat().st_mtime_ns, default=None)
+    newest = max(
+        matching, key=lambda run: (run.folder / "args.json").stat().st_mtime_ns, default=None
+    )
     return newest.name if newest else None
 
 

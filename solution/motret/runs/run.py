@@ -75,7 +75,9 @@ class Run:
 def settings_hash(config: TrainConfig) -> str:
     """Changes with every setting that changes a model."""
     values = sorted(base.flatten(config).items())
-    return files.content_hash({name: value for name, value in values if name not in training.NON_MODEL_SETTINGS})
+    return files.content_hash(
+        {name: value for name, value in values if name not in training.NON_MODEL_SETTINGS}
+    )
 
 
 def same_configuration(first: Run, second: Run) -> bool:
@@ -182,4 +184,8 @@ def _current_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
     if base.FORMER_MOTION_TOWERS.get(tower, tower) == "frame":
         values.setdefault("dropout", 0.1)  # torch's own
     defaults = base.flag_defaults(TrainConfig)
-    return {name: Path(value) if isinstance(defaults[name], Path) else value for name, value in values.items() if name in defaults}
+    return {
+        name: Path(value) if isinstance(defaults[name], Path) else value
+        for name, value in values.items()
+        if name in defaults
+    }

@@ -30,7 +30,11 @@ def select_runs(
     runs = list_runs(out_dir)
     needed = 1 if partial else folds.count
     identity = (data.fingerprint, folds.hash)
-    selected = [run for run in runs if (run.data, run.folds) == identity and len(run.finished_folds()) >= needed]
+    selected = [
+        run
+        for run in runs
+        if (run.data, run.folds) == identity and len(run.finished_folds()) >= needed
+    ]
     if not selected:
         problem = "holds no run"
         if runs:
@@ -52,7 +56,9 @@ def check_run_matches(run: Run, data: TrainingData, folds: Folds, flag: str = "-
             raise RunError(run.folder, problem, f"leave it out of {flag}, or train it again")
 
 
-def common_folds(names: Sequence[str], finished: Sequence[Collection[int]], among: Collection[int]) -> list[int]:
+def common_folds(
+    names: Sequence[str], finished: Sequence[Collection[int]], among: Collection[int]
+) -> list[int]:
     """The folds among these that every model has finished. RunError where there is none.
 
     names, finished: of each model.
