@@ -27,7 +27,9 @@ def write_gar(folder, entries):
     (folder / "texts" / "gar_train.json").write_text(json.dumps(entries))
 
 
-def test_ids_in_any_form_find_their_motion_and_what_is_missing_is_undefined(tmp_path, capsys) -> None:
+def test_ids_in_any_form_find_their_motion_and_what_is_missing_is_undefined(
+    tmp_path, capsys
+) -> None:
     data, folder = data_of(tmp_path)
     entries = [
         {"id": 0, "part_descriptions": {"torso": "bends"}},
@@ -67,16 +69,22 @@ def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
 
 def told_of(root, fps):
     """What `part_texts.load_part_texts` says of the motions of a data folder at so many frames a second."""
-    return part_texts.load_part_texts(chosen(root, part_text="motion", fps=fps), helpers.load(root, fps=fps))
+    return part_texts.load_part_texts(
+        chosen(root, part_text="motion", fps=fps), helpers.load(root, fps=fps)
+    )
 
 
-def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_rules(own_challenge, monkeypatch) -> None:
+def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_rules(
+    own_challenge, monkeypatch
+) -> None:
     first, slower = told_of(own_challenge, 30.0), told_of(own_challenge, 15.0)
     assert first != slower
     with monkeypatch.context() as patch:
         patch.setattr(phrases, "LIMITS", replace(phrases.LIMITS, above_head=9.0))
         lower = told_of(own_challenge, 30.0)
-        assert any("above the head" in str(own) for own in first) and not any("above the head" in str(own) for own in lower)
+        assert any("above the head" in str(own) for own in first) and not any(
+            "above the head" in str(own) for own in lower
+        )
     with monkeypatch.context() as patch:
         patch.setitem(phrases.SWING, "up", 9.0)
         assert told_of(own_challenge, 30.0) not in (first, lower)
@@ -98,7 +106,9 @@ def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monk
         return part_texts.part_texts_digest(chosen(folder, **values))
 
     motion = part_texts.part_texts_digest(chosen(folder))
-    assert motion.startswith("motion ") and motion == part_texts.part_texts_digest(chosen(folder, part_text="motion"))
+    assert motion.startswith("motion ") and motion == part_texts.part_texts_digest(
+        chosen(folder, part_text="motion")
+    )
     assert motion != part_texts.part_texts_digest(chosen(folder, fps=20.0))
     first = digest([entry])
     assert first.startswith("gar ") and first == digest([entry | {"caption": "another"}], indent=2)
@@ -110,7 +120,9 @@ def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monk
     monkeypatch.setattr(phrases, "LIMITS", replace(phrases.LIMITS, above_head=9.0))
     assert part_texts.part_texts_digest(chosen(folder, part_text="motion")) != motion
     (folder / "texts" / "gar_train.json").write_text("no JSON")
-    assert part_texts.part_texts_digest(helpers.config(data_dir=folder)) is None  # a run without part texts does not look at them
+    assert (
+        part_texts.part_texts_digest(helpers.config(data_dir=folder)) is None
+    )  # a run without part texts does not look at them
     with pytest.raises(DataError, match=r"gar_train\.json: not JSON"):
         part_texts.part_texts_digest(chosen(folder))
 
@@ -125,9 +137,14 @@ def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> No
     assert tuned_values.find_tuned_values(config).values == {"lr": 0.01}
     write_gar(folder, [{"id": 0, "part_descriptions": {"torso": "bends"}}])
     values, told = (found := tuned_values.find_tuned_values(config)).values, found.message
-    assert values == {} and f"left aside, it was made for part texts {belongs['part texts']}, here gar " in told
+    assert (
+        values == {}
+        and f"left aside, it was made for part texts {belongs['part texts']}, here gar " in told
+    )
     older = {name: value for name, value in belongs.items() if name != "part texts"}
     files.write_json(best, {"values": {"lr": 0.01}, "belongs": older} | confirmed)
-    assert tuned_values.find_tuned_values(config).values == {"lr": 0.01}  # of before they were kept: not compared
+    assert tuned_values.find_tuned_values(config).values == {
+        "lr": 0.01
+    }  # of before they were kept: not compared
     plain = helpers.config(variant="sgar", folds_dir=tmp_path)
     assert tuned_values.tuning_identity(plain, "data-a", "folds-a") == older
