@@ -63,18 +63,28 @@ def describe_parts(config: PrepareConfig, data: TrainingData) -> None:
     """Writes part descriptions derived from the motions."""
     file = config.data.work_dir / "gar_described.json"
     training_file = config.data.data_dir / "texts" / gar.GAR_FILES[0]
-    descriptions = describer.describe_training(data.training, data.store.config, config.machine.jobs)
+    descriptions = describer.describe_training(
+        data.training, data.store.config, config.machine.jobs
+    )
     cache = config.data.work_dir / "seen" / file.name
     gar.write_generated_gar(file, cache, descriptions, training_file)
-    print(f"part descriptions of {len(data.training.ids)} motions in {file}: to train on them, edited or not, copy it to {training_file}")
+    print(
+        f"part descriptions of {len(data.training.ids)} motions in {file}: "
+        f"to train on them, edited or not, copy it to {training_file}"
+    )
 
 
 def export(config: PrepareConfig, data: TrainingData) -> None:
     """Writes the training motions in the layout of the SGAR description."""
     out = (*(config.export_split_joints or ()), config.data.work_dir / "split_joints")[0]
-    count = export_split_joints.export_split_joints(data, out, config.data.id_width, config.machine.jobs)
+    count = export_split_joints.export_split_joints(
+        data, out, config.data.id_width, config.machine.jobs
+    )
     persons = "" if data.store.persons == 1 else ", one of each person (<id>_a, <id>_b)"
-    print(f"{count} motions with split joints in {out}{persons}, each with the first caption of its scene")
+    print(
+        f"{count} motions with split joints in {out}{persons}, "
+        "each with the first caption of its scene"
+    )
 
 
 if __name__ == "__main__":

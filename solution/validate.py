@@ -98,7 +98,10 @@ def make_batches(config: ValidationQueriesConfig) -> None:
         data, split, config.fold, config.queries, config.candidates, config.machine.seed, out
     )
     shared = "" if disjoint else " (queries share candidates: the fold is small)"
-    print(f"{config.queries} queries x {config.candidates} candidates of fold {config.fold} in {out}{shared}")
+    print(
+        f"{config.queries} queries x {config.candidates} candidates "
+        f"of fold {config.fold} in {out}{shared}"
+    )
     command = "python solution/ensemble.py"
     flags = f"--fold {config.fold} --test_dir {out} --out ranked.csv"
     print(f"to rank them by models that were not trained on them: {command} {flags}")

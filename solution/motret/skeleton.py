@@ -154,7 +154,10 @@ def skeleton_from_spec(spec: str) -> Skeleton:
     if spec in KNOWN_SKELETONS:
         return KNOWN_SKELETONS[spec]
     fields = json.loads(spec)
-    parts, limbs = ({part: tuple(joints) for part, joints in fields[name].items()} for name in ("parts", "limbs"))
+    parts, limbs = (
+        {part: tuple(joints) for part, joints in fields[name].items()}
+        for name in ("parts", "limbs")
+    )
     return Skeleton(
         name=fields["name"],
         joints=tuple(fields["joints"]),
@@ -253,7 +256,9 @@ def join_columns(positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     positions: (T, persons, 22, 3); rotations: (T, persons, 21, 6). Returns (T, 192 * persons).
     """
     frames, persons = positions.shape[:2]
-    body = np.concatenate([positions.reshape(frames, persons, -1), rotations.reshape(frames, persons, -1)], axis=-1)
+    body = np.concatenate(
+        [positions.reshape(frames, persons, -1), rotations.reshape(frames, persons, -1)], axis=-1
+    )
     return body.reshape(frames, -1)
 
 

@@ -37,7 +37,9 @@ def run_bench(tmp_path, *only, data=None, code=0, **values):
         jobs=1,
         **values,
     )
-    assert bench.main([f"--data_dir={data or helpers.challenge()}", *flags, "--only", *only]) == code
+    assert (
+        bench.main([f"--data_dir={data or helpers.challenge()}", *flags, "--only", *only]) == code
+    )
     assert list((tmp_path / "work").iterdir()) == []  # nothing is left behind
     return (tmp_path / "page.md").read_text()
 
@@ -56,7 +58,9 @@ def test_the_script_measures_the_sections_of_its_only_flag(tmp_path, capsys):
     assert page.count("--only throughput preparation validation\n") == 3
 
 
-def test_a_section_that_cannot_be_measured_is_reported_and_the_others_are_written(tmp_path, capsys, monkeypatch):
+def test_a_section_that_cannot_be_measured_is_reported_and_the_others_are_written(
+    tmp_path, capsys, monkeypatch
+):
     no_truth = tmp_path / "data"
     shutil.copytree(helpers.challenge(), no_truth)
     (no_truth / "test" / "gt.csv").unlink()
@@ -68,7 +72,9 @@ def test_a_section_that_cannot_be_measured_is_reported_and_the_others_are_writte
     page = run_bench(tmp_path, "preparation", "time_to_score", "memory", data=no_truth, code=1)
     assert "## preparation" in page and "time_to_score was" not in page and "## memory" not in page
     errors = capsys.readouterr().err.splitlines()
-    assert [line.split(" was not measured: ")[0] for line in errors if "was not measured" in line] == ["time_to_score", "memory"]
+    assert [
+        line.split(" was not measured: ")[0] for line in errors if "was not measured" in line
+    ] == ["time_to_score", "memory"]
     assert any("gt.csv: no such file" in line for line in errors)
 
 
@@ -94,7 +100,9 @@ def in_this_process(monkeypatch):
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
             assert scripts[Path(command[1]).stem](command[2:]) == 0
-        return TimedProcess(float(len(commands)), tuple((0.0, line) for line in output.getvalue().splitlines()))
+        return TimedProcess(
+            float(len(commands)), tuple((0.0, line) for line in output.getvalue().splitlines())
+        )
 
     monkeypatch.setattr(subprocesses, "run_timed", timed)
     return commands
@@ -103,14 +111,20 @@ def in_this_process(monkeypatch):
 @pytest.mark.usefixtures("in_this_process")
 def test_the_time_to_a_score_ends_with_the_first_epoch_that_reaches_it(tmp_path):
     page = run_bench(tmp_path, "time_to_score", target=0, **MODEL, **helpers.SCRATCH)
-    row = next(line for line in page.splitlines() if "seconds from a cold start to a true score of 0 " in line)
+    row = next(
+        line
+        for line in page.splitlines()
+        if "seconds from a cold start to a true score of 0 " in line
+    )
     assert "epoch 1 of 2" in row and "<= 90 s | yes" in row
     assert page.count(" at ") == 2  # the score after each epoch
 
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_score_that_is_not_reached_misses_the_goal(tmp_path):
-    page = run_bench(tmp_path, "time_to_score", target=1.1, **MODEL | {"epochs": 1}, **helpers.SCRATCH)
+    page = run_bench(
+        tmp_path, "time_to_score", target=1.1, **MODEL | {"epochs": 1}, **helpers.SCRATCH
+    )
     assert "not reached in" in page and "<= 90 s | no" in page
 
 
@@ -126,5 +140,10 @@ def test_inference_ranks_three_numbers_of_queries(tmp_path, in_this_process):
 
 
 def test_the_script_shows_its_help_without_torch():
-    code = "import sys, bench\ntry:\n    bench.main(['--help'])\nexcept SystemExit:\n    print('torch' in sys.modules)"
-    assert [line for _, line in subprocesses.run_timed([sys.executable, "-c", code]).lines][-1] == "False"
+    code = (
+        "import sys, bench\ntry:\n    bench.main(['--help'])\n"
+        "except SystemExit:\n    print('torch' in sys.modules)"
+    )
+    assert [line for _, line in subprocesses.run_timed([sys.executable, "-c", code]).lines][
+        -1
+    ] == "False"

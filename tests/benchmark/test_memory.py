@@ -35,13 +35,18 @@ def test_a_second_copy_of_all_motions_misses_the_goal(tmp_path, monkeypatch):
     config = base.build_config(BenchConfig, {"quick": True})
     measurements = measure_memory(config, tmp_path)
     assert [measurement.met for measurement in measurements] == [True, False]
-    assert "adds 5.0 KB" in measurements[0].value and f"adds {packed / 1e3:.1f} KB" in measurements[1].value
+    assert (
+        "adds 5.0 KB" in measurements[0].value
+        and f"adds {packed / 1e3:.1f} KB" in measurements[1].value
+    )
     assert len(list((tmp_path / "48" / "data" / "motions").iterdir())) == 48
 
 
 def test_random_motions_pass_the_data_check(tmp_path):
     write_random_motions(tmp_path / "data", 5)
-    data = dataset.load_training(base.DataConfig(data_dir=tmp_path / "data", work_dir=tmp_path / "work"), jobs=1)
+    data = dataset.load_training(
+        base.DataConfig(data_dir=tmp_path / "data", work_dir=tmp_path / "work"), jobs=1
+    )
     assert len(data.training.ids) == 5 and not data.training.skipped
     assert data.store.features[0].nbytes * FRAMES * 5 == data.store.features.nbytes
     assert np.load(data.training.paths[0]).shape == (FRAMES, 384)
@@ -59,6 +64,8 @@ def test_validation_times_the_score_that_validate_py_prints(tmp_path, monkeypatc
         "run_watched",
         lambda command: commands.append(command) or (PeakMemory(2 * 10**9, 0), "0.5"),
     )
-    (measurement,) = measure_validation(base.build_config(BenchConfig, {"quick": True}), tmp_path / "scratch")
+    (measurement,) = measure_validation(
+        base.build_config(BenchConfig, {"quick": True}), tmp_path / "scratch"
+    )
     assert "local_score.out_of_fold_score([run], folds)" in commands[0][2]
     assert measurement.met is False

@@ -21,8 +21,12 @@ def test_a_command_that_fails_raises_an_error_with_its_last_line():
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
 def test_the_memory_of_a_command_includes_its_child_processes():
-    allocate = "import sys, time; block = bytearray(b'x') * 60_000_000; print('done'); time.sleep(0.3)"
-    in_child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {allocate!r}], check=True)"
+    allocate = (
+        "import sys, time; block = bytearray(b'x') * 60_000_000; print('done'); time.sleep(0.3)"
+    )
+    in_child = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {allocate!r}], check=True)"
+    )
     for command in (allocate, in_child):
         memory, output = subprocesses.run_watched(subprocesses.code_command(command))
         assert 60e6 < memory.private < 200e6

@@ -33,17 +33,28 @@ def test_padding_is_not_counted(monkeypatch):
     config = helpers.config(token_drop=0.0, batch_size=12)
     context, model = throughput.synthetic_setup(config, 12)
     order, noise = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    batch = next(batching.iterate_epoch(context.motions, context.table, np.arange(12), 12, order, noise))
+    batch = next(
+        batching.iterate_epoch(context.motions, context.table, np.arange(12), 12, order, noise)
+    )
     single = [context.motions.gather(index[None]) for index in batch.train_idx]
 
     def motion_flop(buckets):
-        return throughput.count_flop(lambda: [model.encode_motions(bucket).sum().backward() for bucket in buckets])
+        return throughput.count_flop(
+            lambda: [model.encode_motions(bucket).sum().backward() for bucket in buckets]
+        )
 
-    text_flop = throughput.count_flop(lambda: model.encode_captions(context.bank, batch.caption_idx).sum().backward())
-    embeddings = [torch.randn(count, model.embed_dim, requires_grad=True) for count in (12, len(batch.caption_idx))]
+    text_flop = throughput.count_flop(
+        lambda: model.encode_captions(context.bank, batch.caption_idx).sum().backward()
+    )
+    embeddings = [
+        torch.randn(count, model.embed_dim, requires_grad=True)
+        for count in (12, len(batch.caption_idx))
+    ]
     scale = model.logit_scale()
     loss_flop = throughput.count_flop(
-        lambda: objective.contrastive_loss(*embeddings, scale, batch.caption_idx, batch.motion_idx, context, config).backward()
+        lambda: objective.contrastive_loss(
+            *embeddings, scale, batch.caption_idx, batch.motion_idx, context, config
+        ).backward()
     )
     real_flop = throughput.real_flop(model, batch, context, config)
     assert all(weight.grad is None for weight in model.parameters())

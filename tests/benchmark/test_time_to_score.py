@@ -18,17 +18,27 @@ def test_the_baseline_is_compared_with_our_score_at_its_wall_time(tmp_path, monk
         BenchConfig,
         {"data_dir": helpers.challenge(), "baseline_command": "baseline.py {data} --to {out}"},
     )
-    wrong = {query: [k for k in range(1, 13) if k != int(right)] for query, right in (line.split(",") for line in truth)}
+    wrong = {
+        query: [k for k in range(1, 13) if k != int(right)]
+        for query, right in (line.split(",") for line in truth)
+    }
 
     def timed(command):
         assert command[:2] == ["baseline.py", str(helpers.challenge())]
         header = ",".join(["query_id", *(f"candidate_{k}" for k in range(1, 11))])
-        rows = [",".join(map(str, [line.split(",")[0], line.split(",")[1], *wrong[line.split(",")[0]][:9]])) for line in truth]
+        rows = [
+            ",".join(
+                map(str, [line.split(",")[0], line.split(",")[1], *wrong[line.split(",")[0]][:9]])
+            )
+            for line in truth
+        ]
         Path(command[3]).write_text("\n".join([header, *rows]) + "\n")
         return TimedProcess(50.0, ())
 
     monkeypatch.setattr(subprocesses, "run_timed", timed)
-    measurement = time_to_score.compare_with_baseline(config, tmp_path, [0.3, 0.6, 0.9], [20, 40, 60])
+    measurement = time_to_score.compare_with_baseline(
+        config, tmp_path, [0.3, 0.6, 0.9], [20, 40, 60]
+    )
     assert measurement.value == "0.6000; the baseline's 1.0000 after 50 s"
 
 

@@ -34,7 +34,9 @@ def test_names_of_flags_are_unique_over_the_groups(kind: type) -> None:
     assert len(names) == len(set(names)) and set(names) == set(base.flag_defaults(kind))
 
 
-@pytest.mark.parametrize("kind", [training.TrainConfig, scripts.EnsembleConfig, scripts.ValidationQueriesConfig])
+@pytest.mark.parametrize(
+    "kind", [training.TrainConfig, scripts.EnsembleConfig, scripts.ValidationQueriesConfig]
+)
 def test_settings_built_from_their_own_values_are_the_same(kind: type) -> None:
     changed = base.build_config(kind, {"data_dir": Path("elsewhere"), "seed": 5, "fps": 25.0})
     assert (changed.data, changed.machine) == (
@@ -44,8 +46,12 @@ def test_settings_built_from_their_own_values_are_the_same(kind: type) -> None:
     assert base.build_config(kind, base.flatten(changed)) == changed != base.build_config(kind, {})
 
 
-def test_default_paths_are_those_of_settings_json_seen_from_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "SETTINGS.json").write_text('{"data_dir": "input/motions", "work_dir": "work", "folds_dir": "folds"}')
+def test_default_paths_are_those_of_settings_json_seen_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "SETTINGS.json").write_text(
+        '{"data_dir": "input/motions", "work_dir": "work", "folds_dir": "folds"}'
+    )
     monkeypatch.setattr(base, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert DataConfig().data_dir == Path("input/motions")

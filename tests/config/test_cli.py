@@ -37,7 +37,10 @@ def test_each_value_comes_from_the_first_that_gives_it_and_the_source_is_kept(
     args = ["wide", "--preset", "full", "--epochs", "7"]
     config, sources = cli.parse_train(args, None, {"lr": 3e-3, "tau": 0.05, "epochs": 9})
     values = base.flatten(config)
-    assert {name: (values[name], sources[name]) for name in ("epochs", "lr", "tau", "folds", "layers", "width", "heads")} == {
+    assert {
+        name: (values[name], sources[name])
+        for name in ("epochs", "lr", "tau", "folds", "layers", "width", "heads")
+    } == {
         "epochs": (7, "flag"),  # over the tuned value and the preset
         "lr": (3e-3, "tuned"),  # over the variant
         "tau": (0.05, "tuned"),
@@ -57,7 +60,11 @@ def test_each_value_comes_from_the_first_that_gives_it_and_the_source_is_kept(
 def test_a_preset_wins_over_the_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.VARIANTS, "wide", {"width": 512, "heads": 8})
     config, sources = cli.parse_train(["wide", "--preset", "fast"], None)
-    assert (config.motion.width, sources["width"]) == (128, "preset fast") == (presets.PRESETS["fast"].values["width"], "preset fast")
+    assert (
+        (config.motion.width, sources["width"])
+        == (128, "preset fast")
+        == (presets.PRESETS["fast"].values["width"], "preset fast")
+    )
     assert (config.motion.heads, sources["heads"]) == (8, "variant wide")
 
 
@@ -73,11 +80,15 @@ def test_every_value_of_a_preset_arrives_and_every_setting_has_a_source() -> Non
         config, sources = cli.parse_train(["--preset", name], None)
         values = base.flatten(config)
         assert {key: values[key] for key in preset.values} == dict(preset.values)
-        assert {key for key, source in sources.items() if source == f"preset {name}"} == set(preset.values)
+        assert {key for key, source in sources.items() if source == f"preset {name}"} == set(
+            preset.values
+        )
         assert sources.keys() == values.keys() == base.flag_defaults(TrainConfig).keys()
 
 
-@pytest.mark.parametrize("flags", [["--batch_size", "8"], ["--batch-size", "8"], ["--batch_size=8"], ["--batch-size=8"]])
+@pytest.mark.parametrize(
+    "flags", [["--batch_size", "8"], ["--batch-size", "8"], ["--batch_size=8"], ["--batch-size=8"]]
+)
 def test_dashes_underscores_and_equals_signs_are_all_the_same(flags: list[str]) -> None:
     config, sources = cli.parse_train(["--preset", "fast", *flags], None)
     assert (config.fit.batch_size, sources["batch_size"], sources["epochs"]) == (
@@ -87,13 +98,17 @@ def test_dashes_underscores_and_equals_signs_are_all_the_same(flags: list[str]) 
     )
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--learn_tau", True), ("--no_learn_tau", False), ("--no-learn-tau", False)])
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--learn_tau", True), ("--no_learn_tau", False), ("--no-learn-tau", False)]
+)
 def test_a_switch_can_be_put_on_and_off(flag: str, value: bool) -> None:
     config, sources = cli.parse_train([flag], None, {"learn_tau": not value})
     assert (config.loss.learn_tau, sources["learn_tau"]) == (value, "flag")
 
 
-@pytest.mark.parametrize("flags", [["--preset", "fast", "--preset", "full"], ["--preset=fast", "--preset=full"]])
+@pytest.mark.parametrize(
+    "flags", [["--preset", "fast", "--preset", "full"], ["--preset=fast", "--preset=full"]]
+)
 def test_of_a_flag_given_twice_the_last_counts_for_all_that_follows_from_it(
     flags: list[str],
 ) -> None:
@@ -115,6 +130,7 @@ def test_of_a_flag_given_twice_the_last_counts_for_all_that_follows_from_it(
         (["--heads", "3"], None, "--heads: 3 heads do not divide a width of 256"),
         (["--width", "66"], None, "--heads: 4 heads do not divide a width of 66"),
         (["--token_drop", "1"], None, "--token_drop: 1.0 is no fraction below 1"),
+        (["--mirror", "1.5"], None, "--mirror: 1.5 is no fraction (give a number from 0 to 1)"),
         (["--cross_person_layers", "9"], None, "--cross_person_layers: 9 of 4 layers"),
         (["--tau", "0"], None, "--tau: 0.0 is no temperature"),
         (["--jobs", "0"], None, "--jobs: 0 processes"),
@@ -122,7 +138,9 @@ def test_of_a_flag_given_twice_the_last_counts_for_all_that_follows_from_it(
         (["--fps", "0"], None, "--fps: is 0"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_an_error_that_names_its_flag(args: list[str], tuned: dict | None, message: str) -> None:
+def test_a_value_that_cannot_be_used_is_an_error_that_names_its_flag(
+    args: list[str], tuned: dict | None, message: str
+) -> None:
     with pytest.raises(ConfigError) as error_info:
         cli.parse_train(args, None, tuned)
     assert str(error_info.value).startswith(message)
@@ -138,14 +156,18 @@ def test_a_variant_that_sets_does_not_exist_is_an_error(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_an_unknown_flag_exits_with_2_and_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_flag_exits_with_2_and_is_named(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_info:
         SCRIPTS[name].main([*(["oof"] if name == "validate" else []), "--colour", "red"])
     assert exit_info.value.code == 2 and "--colour" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_exits_with_0_and_says_what_the_script_does(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_exits_with_0_and_says_what_the_script_does(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_info:
         SCRIPTS[name].main(["--help"])
     printed = " ".join(capsys.readouterr().out.split())
@@ -153,7 +175,9 @@ def test_help_exits_with_0_and_says_what_the_script_does(name: str, capsys: pyte
 
 
 @pytest.mark.parametrize("name", ["prepare", "make_folds", "train", "validate"])
-def test_an_error_is_one_line_and_exit_code_1(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_and_exit_code_1(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     args = [
         *(["make_batches"] if name == "validate" else []),
         "--data_dir",
@@ -163,7 +187,11 @@ def test_an_error_is_one_line_and_exit_code_1(name: str, tmp_path: Path, capsys:
     ]
     assert SCRIPTS[name].main(args) == 1
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.startswith(f"error: {tmp_path / 'gone'}: no such folder (") and captured.err.count("\n") == 1
+    assert (
+        captured.out == ""
+        and captured.err.startswith(f"error: {tmp_path / 'gone'}: no such folder (")
+        and captured.err.count("\n") == 1
+    )
     assert not (tmp_path / "work").exists()
 
 
@@ -173,7 +201,9 @@ def test_debug_raises_the_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("flags", "traceback"), [([], False), (["--debug"], True)])
-def test_a_script_in_its_own_process_shows_a_traceback_only_under_debug(tmp_path: Path, flags: list[str], traceback: bool) -> None:
+def test_a_script_in_its_own_process_shows_a_traceback_only_under_debug(
+    tmp_path: Path, flags: list[str], traceback: bool
+) -> None:
     script = base.ROOT / "solution" / "make_folds.py"
     command = [sys.executable, str(script), "--data_dir", str(tmp_path / "gone"), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -199,7 +229,9 @@ def test_a_break_from_the_keyboard_is_one_line_and_other_errors_are_not_hidden(
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin(before: str | None, after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_sleep_unless_the_user_wants_them_to_spin(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if before:
         monkeypatch.setenv("OMP_WAIT_POLICY", before)
@@ -239,7 +271,9 @@ def test_the_commands_of_the_sgar_description_are_understood():
         ("--use-gar --batch-size 8", "sgar", "auto"),
     ],
 )
-def test_amp_without_a_value_is_on_and_use_gar_without_a_variant_is_sgar(command: str, variant: str, amp: str) -> None:
+def test_amp_without_a_value_is_on_and_use_gar_without_a_variant_is_sgar(
+    command: str, variant: str, amp: str
+) -> None:
     config, _ = cli.parse_train(command.split(), None)
     assert (config.variant, config.fit.amp) == (variant, amp)
 
@@ -266,7 +300,9 @@ def test_variants_to_tune_may_stand_anywhere():
 
 
 @pytest.mark.parametrize("args", [["--colour", "red"], ["--lr", "fast"], ["--trials", "many"]])
-def test_a_wrong_flag_of_either_script_ends_the_tuning_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_flag_of_either_script_ends_the_tuning_with_2(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.parse_tune(["holistic", *args], None)
     assert exit_info.value.code == 2 and args[0] in capsys.readouterr().err
@@ -299,8 +335,8 @@ def test_help_shows_the_defaults_of_the_variant_and_the_preset(
 
 @pytest.mark.parametrize("flag", ["--joint_layers", "--joint-layers"])
 def test_flags_may_have_their_former_names(flag: str) -> None:
-    seen = []
-    main = cli.command(lambda argv: seen.append(cli.parse_train(argv, None)[0]) or 0)
+    configs = []
+    main = cli.command(lambda argv: configs.append(cli.parse_train(argv, None)[0]) or 0)
     assert main([flag, "0"]) == main([f"{flag}=0", "--save_halves"]) == 0
-    assert [config.motion.cross_person_layers for config in seen] == [0, 0]
-    assert [config.checkpoint.save_towers for config in seen] == [False, True]
+    assert [config.motion.cross_person_layers for config in configs] == [0, 0]
+    assert [config.checkpoint.save_towers for config in configs] == [False, True]

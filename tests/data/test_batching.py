@@ -1,4 +1,5 @@
-"""Batches: each motion at most once with all its captions, long motions shortened by rule, statistics of the right motions."""
+"""Batches: each motion at most once with all its captions, long motions shortened by rule,
+statistics of the right motions."""
 
 import numpy as np
 import pytest
@@ -23,20 +24,22 @@ def shortened(features, limit, rule):
     if rule == "crop":
         start = (len(features) - limit) // 2
         return features[start : start + limit]
-    return np.stack([features[round(step * (len(features) - 1) / (limit - 1))] for step in range(limit)])
+    return np.stack(
+        [features[round(step * (len(features) - 1) / (limit - 1))] for step in range(limit)]
+    )
 
 
 @pytest.mark.parametrize("rule", ["subsample", "crop"])
 @pytest.mark.parametrize("persons", [1, 2])
 def test_gathered_motions_are_what_a_loop_gathers(rule, persons):
     packed, gallery = motions(persons=persons, long_motions=rule, max_frames=60)
-    rows = [3, 0, 4, 2, 6, 1]
-    found = gallery.gather(torch.tensor(rows))
-    assert found.frames.dtype == torch.float32 and found.lengths.tolist() == [60, 5, 60, 60, 1, 60]
-    for place, row in enumerate(rows):
-        wanted = shortened(packed.motion(row), 60, rule)
-        held = np.concatenate([wanted, np.repeat(wanted[-1:], 60 - len(wanted), axis=0)])
-        np.testing.assert_array_equal(found.frames[place].numpy(), held)
+    indices = [3, 0, 4, 2, 6, 1]
+    batch = gallery.gather(torch.tensor(indices))
+    assert batch.frames.dtype == torch.float32 and batch.lengths.tolist() == [60, 5, 60, 60, 1, 60]
+    for position, motion_idx in enumerate(indices):
+        expected = shortened(packed.motion(motion_idx), 60, rule)
+        padded = np.concatenate([expected, np.repeat(expected[-1:], 60 - len(expected), axis=0)])
+        np.testing.assert_array_equal(batch.frames[position].numpy(), padded)
 
 
 def test_a_batch_of_short_motions_is_no_longer_than_its_longest():
@@ -55,11 +58,16 @@ def test_statistics_are_those_of_the_training_motions_alone(monkeypatch):
     monkeypatch.setattr(batching, "EVAL_BATCH_SIZE", 2)
     packed, gallery = motions()
     packed.features[packed.offsets[4] : packed.offsets[4] + 240] = 1e3  # a motion that is held out
-    rows = [0, 2, 3, 5, 6]
-    seen = np.concatenate([packed.motion(row)[::8].astype(np.float64).reshape(-1, packed.features.shape[-1]) for row in rows])
-    mean, deviation = gallery.statistics(torch.tensor(rows))
-    np.testing.assert_allclose(mean.numpy(), seen.mean(0), atol=1e-6)
-    np.testing.assert_allclose(deviation.numpy(), seen.std(0), atol=1e-6)
+    train_idx = [0, 2, 3, 5, 6]
+    frames = np.concatenate(
+        [
+            packed.motion(motion_idx)[::8].astype(np.float64).reshape(-1, packed.features.shape[-1])
+            for motion_idx in train_idx
+        ]
+    )
+    mean, deviation = gallery.statistics(torch.tensor(train_idx))
+    np.testing.assert_allclose(mean.numpy(), frames.mean(0), atol=1e-6)
+    np.testing.assert_allclose(deviation.numpy(), frames.std(0), atol=1e-6)
 
 
 # ---- epochs
@@ -73,55 +81,85 @@ def test_the_table_gives_each_motion_its_own_captions_in_order():
     data = helpers.training_data()
     bank = helpers.bank(data)
     texts = list(bank.index)
-    wanted = [7, 2, 2, 19, 0]
-    rows, motion_idx = table(data).captions_of(torch.tensor(wanted))
-    told = [(texts[row], place) for row, place in zip(rows.tolist(), motion_idx.tolist(), strict=True)]
-    assert told == [(caption, place) for place, motion in enumerate(wanted) for caption in data.training.captions[motion]]
+    indices = [7, 2, 2, 19, 0]
+    caption_idx, motion_idx = table(data).captions_of(torch.tensor(indices))
+    captions_of_motions = [
+        (texts[index], position)
+        for index, position in zip(caption_idx.tolist(), motion_idx.tolist(), strict=True)
+    ]
+    assert captions_of_motions == [
+        (caption, position)
+        for position, motion in enumerate(indices)
+        for caption in data.training.captions[motion]
+    ]
 
 
-def epoch(seed=0, size=6, rows=None):
+def epoch(seed=0, size=6, train_idx=None):
     """The epoch's batches, and of each its motions by the ids of their captions."""
     data = helpers.training_data()
     gallery = MotionTensors(data.store, helpers.config().motion, helpers.CPU)
-    rows = np.arange(20) if rows is None else rows
+    train_idx = np.arange(20) if train_idx is None else train_idx
     order, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    made = list(batching.iterate_epoch(gallery, table(data), rows, size, order, noise))
+    batches = list(batching.iterate_epoch(gallery, table(data), train_idx, size, order, noise))
     texts = list(helpers.bank(data).index)
-    return data, made, [[int(texts[row].split()[1]) for row in batch.caption_idx] for batch in made]
+    return (
+        data,
+        batches,
+        [[int(texts[index].split()[1]) for index in batch.caption_idx] for batch in batches],
+    )
 
 
 @pytest.mark.parametrize(("size", "count"), [(6, 3), (20, 1), (64, 1), (7, 2)])
 def test_an_epoch_holds_each_motion_at_most_once_with_all_its_captions(size, count):
-    data, made, told = epoch(size=size)
-    met = []
-    for batch, motions_told in zip(made, told, strict=True):
-        present = sum(len(piece.lengths) for piece in batch.buckets)
+    data, batches, captioned = epoch(size=size)
+    all_motions = []
+    for batch, captioned_motions in zip(batches, captioned, strict=True):
+        present = sum(len(bucket.lengths) for bucket in batch.buckets)
         assert present == min(size, 20)
-        own = [
-            sorted({m for m, place in zip(motions_told, batch.motion_idx.tolist(), strict=True) if place == at}) for at in range(present)
+        motions_at = [
+            sorted(
+                {
+                    m
+                    for m, position in zip(
+                        captioned_motions, batch.motion_idx.tolist(), strict=True
+                    )
+                    if position == index
+                }
+            )
+            for index in range(present)
         ]
-        assert all(len(motion) == 1 for motion in own)
-        met += [motion[0] for motion in own]
-        for at, (motion,) in enumerate(own):
-            assert (batch.motion_idx == at).sum() == len(data.training.captions[motion])
-    assert len(made) == count == batching.steps_per_epoch(20, size)
-    assert len(set(met)) == len(met) == count * min(size, 20)
+        assert all(len(motion) == 1 for motion in motions_at)
+        all_motions += [motion[0] for motion in motions_at]
+        for index, (motion,) in enumerate(motions_at):
+            assert (batch.motion_idx == index).sum() == len(data.training.captions[motion])
+    assert len(batches) == count == batching.steps_per_epoch(20, size)
+    assert len(set(all_motions)) == len(all_motions) == count * min(size, 20)
 
 
 def test_captions_and_pieces_tell_of_the_same_motions_in_order_of_length():
-    data, made, told = epoch()
-    for batch, motions_told in zip(made, told, strict=True):
-        by_place = [motions_told[batch.motion_idx.tolist().index(place)] for place in range(6)]
-        lengths = torch.cat([piece.lengths for piece in batch.buckets]).tolist()
-        assert lengths == sorted(lengths) == [min(60, int(data.store.lengths[motion])) for motion in by_place]
-        first = torch.cat([piece.frames[:, 0] for piece in batch.buckets]).numpy()
-        np.testing.assert_array_equal(first, np.stack([data.store.motion(motion)[0] for motion in by_place]))
+    data, batches, captioned = epoch()
+    for batch, captioned_motions in zip(batches, captioned, strict=True):
+        by_position = [
+            captioned_motions[batch.motion_idx.tolist().index(position)] for position in range(6)
+        ]
+        lengths = torch.cat([bucket.lengths for bucket in batch.buckets]).tolist()
+        assert (
+            lengths
+            == sorted(lengths)
+            == [min(60, int(data.store.lengths[motion])) for motion in by_position]
+        )
+        first = torch.cat([bucket.frames[:, 0] for bucket in batch.buckets]).numpy()
+        np.testing.assert_array_equal(
+            first, np.stack([data.store.motion(motion)[0] for motion in by_position])
+        )
 
 
 def test_only_the_rows_that_are_asked_for_are_met():
-    rows = np.array([1, 4, 5, 9, 16, 18, 19])
-    assert {motion for batch in epoch(size=3, rows=rows)[2] for motion in batch} <= set(rows.tolist())
-    assert len({motion for batch in epoch(size=7, rows=rows)[2] for motion in batch}) == 7
+    train_idx = np.array([1, 4, 5, 9, 16, 18, 19])
+    assert {motion for batch in epoch(size=3, train_idx=train_idx)[2] for motion in batch} <= set(
+        train_idx.tolist()
+    )
+    assert len({motion for batch in epoch(size=7, train_idx=train_idx)[2] for motion in batch}) == 7
 
 
 def test_batches_repeat_by_seed_and_differ_between_seeds():
@@ -129,6 +167,6 @@ def test_batches_repeat_by_seed_and_differ_between_seeds():
 
 
 def test_the_generator_of_an_epoch_reaches_its_pieces():
-    made = epoch()[1]
-    assert all(piece.generator is not None for batch in made for piece in batch.buckets)
-    assert len({id(piece.generator) for batch in made for piece in batch.buckets}) == 1
+    batches = epoch()[1]
+    assert all(bucket.generator is not None for batch in batches for bucket in batch.buckets)
+    assert len({id(bucket.generator) for batch in batches for bucket in batch.buckets}) == 1

@@ -67,7 +67,9 @@ from motret.skeleton import PARTS
         ("raises the left-hand", {"left_arm": "raises the left-hand"}),
     ],
 )
-def test_a_caption_that_names_a_part_gives_its_clause(caption: str, expected: dict[str, str]) -> None:
+def test_a_caption_that_names_a_part_gives_its_clause(
+    caption: str, expected: dict[str, str]
+) -> None:
     assert caption_parts.parts_from_caption(caption) == dict.fromkeys(PARTS) | expected
 
 

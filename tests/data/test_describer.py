@@ -1,4 +1,5 @@
-"""The describer says what moved, how far, how often and which way, and nothing that depends on who is stored first."""
+"""The describer says what moved, how far, how often and which way, and nothing that depends on who
+is stored first."""
 
 import json
 import re
@@ -50,11 +51,15 @@ def move(*acts: Act, seconds: float = 0.0) -> np.ndarray:
     return perform(drive, REST_OFFSETS)[0]
 
 
-def told(action: str, side: str | None = None, count: int | None = None, speed: str = "normal") -> PartDescriptions:
+def told(
+    action: str, side: str | None = None, count: int | None = None, speed: str = "normal"
+) -> PartDescriptions:
     return described(move(Act(action, side, speed, count))[:, None], FPS)
 
 
-def posed(curve: Callable[[np.ndarray], np.ndarray], **degrees: tuple[float, float, float]) -> np.ndarray:
+def posed(
+    curve: Callable[[np.ndarray], np.ndarray], **degrees: tuple[float, float, float]
+) -> np.ndarray:
     """Positions (T, 22, 3) of a person who takes up a pose by the curve, in two seconds."""
     u = np.linspace(0, 1, 2 * FPS)
     return perform(Drive(modulate(curve(u), pose(**degrees))), REST_OFFSETS)[0]
@@ -63,7 +68,13 @@ def posed(curve: Callable[[np.ndarray], np.ndarray], **degrees: tuple[float, flo
 def pair(first: Act, second: Act) -> np.ndarray:
     """Two persons (T, 2, 22, 3), the second two metres before the first and facing it."""
     seconds = max(duration(act) for act in (first, second)) + 0.7
-    return np.stack([move(first, seconds=seconds), turn_and_move(move(second, seconds=seconds), np.pi, 0.0, 2.0)], axis=1)
+    return np.stack(
+        [
+            move(first, seconds=seconds),
+            turn_and_move(move(second, seconds=seconds), np.pi, 0.0, 2.0),
+        ],
+        axis=1,
+    )
 
 
 def mirrored(positions: np.ndarray) -> np.ndarray:
@@ -74,7 +85,9 @@ def other_way(parts: PartDescriptions) -> PartDescriptions:
     """Part texts as a mirror tells them."""
 
     def swap(text: str) -> str:
-        return re.sub(r"(?<![a-z])(left|right)(?![a-z])", lambda match: SIDES[match[0]], text)  # not the end of upright
+        return re.sub(
+            r"(?<![a-z])(left|right)(?![a-z])", lambda match: SIDES[match[0]], text
+        )  # not the end of upright
 
     return {swap(part): text and swap(text) for part, text in parts.items()}
 
@@ -101,7 +114,9 @@ def laid_end_to_end(motions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         ("knee", 3, "leg", "lifts the knee three times"),
     ],
 )
-def test_a_limb_is_named_and_its_other_side_stays(action: str, count: int | None, limb: str, words: str, side: str) -> None:
+def test_a_limb_is_named_and_its_other_side_stays(
+    action: str, count: int | None, limb: str, words: str, side: str
+) -> None:
     parts = told(action, side, count)
     assert words in parts[f"{side}_{limb}"]
     assert words not in parts[f"{SIDES[side]}_{limb}"]
@@ -136,22 +151,33 @@ def test_up_and_down_are_told_apart() -> None:
     top = int(raised[:, skeleton.JOINT["left_wrist"], 1].argmax())
     assert described(raised[: top + 1, None], FPS)["left_arm"].endswith("raised above the head")
     assert described(raised[top:, None], FPS)["left_arm"].endswith("lowered from above the head")
-    assert described(np.repeat(raised[top : top + 1, None], FPS, axis=0), FPS)["left_arm"].endswith("is held above the head")
+    assert described(np.repeat(raised[top : top + 1, None], FPS, axis=0), FPS)["left_arm"].endswith(
+        "is held above the head"
+    )
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_front_and_side_are_told_apart(side: str) -> None:
     out = 88.0 if side == "left" else -88.0
     aside = described(posed(plateau, **{f"{side}_shoulder": (0, 0, out)})[:, None], FPS)
-    assert aside[f"{side}_arm"] == f"the {side} arm is raised to shoulder height to the side and lowered again"
+    assert (
+        aside[f"{side}_arm"]
+        == f"the {side} arm is raised to shoulder height to the side and lowered again"
+    )
     ahead = described(posed(plateau, **{f"{side}_shoulder": (-88, 0, 0)})[:, None], FPS)
-    assert ahead[f"{side}_arm"] == f"the {side} arm is raised to shoulder height to the front and lowered again"
+    assert (
+        ahead[f"{side}_arm"]
+        == f"the {side} arm is raised to shoulder height to the front and lowered again"
+    )
 
 
 def test_only_hands_that_meet_before_the_chest_clap() -> None:
     low = posed(lambda u: humps(u, 4), both_shoulder=(-8, 0, -18), both_elbow=(-12, 0, 0))
     for motion, claps in ((low, False), (move(Act("clap")), True)):
-        gap = np.linalg.norm(motion[:, skeleton.JOINT["left_wrist"]] - motion[:, skeleton.JOINT["right_wrist"]], axis=-1)
+        gap = np.linalg.norm(
+            motion[:, skeleton.JOINT["left_wrist"]] - motion[:, skeleton.JOINT["right_wrist"]],
+            axis=-1,
+        )
         assert gap.min() < 0.1
         assert ("claps" in described(motion[:, None], FPS)["left_arm"]) == claps
 
@@ -227,7 +253,9 @@ def test_slow_and_quick_are_told_apart() -> None:
 
 def test_one_text_covers_both_persons() -> None:
     parts = described(pair(Act("kick", "left", count=2), Act("stand")), FPS)
-    assert parts["left_leg"] == "one person's left leg kicks forward twice, the other's stays planted"
+    assert (
+        parts["left_leg"] == "one person's left leg kicks forward twice, the other's stays planted"
+    )
     both = described(pair(Act("stand"), Act("stand")), FPS)
     assert both["torso"] == "each person's body stays still"
 
@@ -253,10 +281,10 @@ def test_a_motion_is_told_the_same_alone_and_among_others() -> None:
     motions = scenes(describer.CHUNK + 3)
     together = describer.describe_parts(*laid_end_to_end(motions), FPS)
     assert together == describer.describe_parts(*laid_end_to_end(motions), FPS)
-    for row in (0, 1, 50, len(motions) - 1):
-        assert together[row] == described(motions[row], FPS)
-        held = np.concatenate([motions[row], np.repeat(motions[row][-1:], FPS, axis=0)])
-        assert together[row] == described(held, FPS)
+    for index in (0, 1, 50, len(motions) - 1):
+        assert together[index] == described(motions[index], FPS)
+        padded = np.concatenate([motions[index], np.repeat(motions[index][-1:], FPS, axis=0)])
+        assert together[index] == described(padded, FPS)
     assert len({parts["right_arm"] for parts in together}) > 20
 
 
@@ -274,7 +302,10 @@ def test_nothing_is_said_of_a_moment(frames: int, persons: int) -> None:
     motion = np.repeat(move(Act("raise", "left"))[30 : 30 + frames, None], persons, axis=1)
     assert described(motion, FPS) == dict.fromkeys(skeleton.PARTS)
     long = pair(Act("raise", "left"), Act("stand"))[:, :persons]
-    assert describer.describe_parts(*laid_end_to_end([motion, long]), FPS) == [dict.fromkeys(skeleton.PARTS), described(long, FPS)]
+    assert describer.describe_parts(*laid_end_to_end([motion, long]), FPS) == [
+        dict.fromkeys(skeleton.PARTS),
+        described(long, FPS),
+    ]
 
 
 def test_nothing_is_said_of_what_is_not_there() -> None:
@@ -310,32 +341,48 @@ def test_swings_are_counted_as_by_hand() -> None:
     values = np.random.default_rng(1).normal(size=(3, 80, 2, 4)).cumsum(axis=1)
     amplitude = np.array([0.5, 1.0, 3.0, np.inf])
     rises, falls = count_swings(values, amplitude)
-    for at in np.ndindex(3, 2, 4):
-        series = values[at[0], :, at[1], at[2]].tolist()
-        assert (rises[at], falls[at]) == swings_of(series, amplitude[at[2]])
+    for index in np.ndindex(3, 2, 4):
+        series = values[index[0], :, index[1], index[2]].tolist()
+        assert (rises[index], falls[index]) == swings_of(series, amplitude[index[2]])
     assert rises[..., 0].min() > 0
 
 
-def test_prepare_writes_the_parts_of_every_training_motion_to_read_and_edit(own_challenge: Path) -> None:
-    flags = [f"--data_dir={own_challenge}", f"--work_dir={own_challenge.parent / 'work_dir'}", "--jobs=1"]
+def test_prepare_writes_the_parts_of_every_training_motion_to_read_and_edit(
+    own_challenge: Path,
+) -> None:
+    flags = [
+        f"--data_dir={own_challenge}",
+        f"--work_dir={own_challenge.parent / 'work_dir'}",
+        "--jobs=1",
+    ]
     assert prepare.main([*flags, "--describe_parts"]) == 0
     written = read_gar(own_challenge.parent / "work_dir" / "gar_described.json")
     training = challenge.read_training(own_challenge)
     assert tuple(written.parts) == training.ids
     for name, path in zip(training.ids, training.paths, strict=True):
-        assert written.parts[name] == described(skeleton.split_columns(motion_files.read_motion(path))[0], 30.0)
+        assert written.parts[name] == described(
+            skeleton.split_columns(motion_files.read_motion(path))[0], 30.0
+        )
 
 
-def test_what_a_person_edited_is_kept_and_told_where_training_looks_for_it(own_challenge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_person_edited_is_kept_and_told_where_training_looks_for_it(
+    own_challenge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     work, use = own_challenge.parent / "work_dir", own_challenge / "texts" / "gar_train.json"
-    file, command = work / "gar_described.json", [f"--data_dir={own_challenge}", f"--work_dir={work}", "--jobs=1", "--describe_parts"]
+    file, command = (
+        work / "gar_described.json",
+        [f"--data_dir={own_challenge}", f"--work_dir={work}", "--jobs=1", "--describe_parts"],
+    )
     assert prepare.main(command) == 0
-    assert f"motions in {file}: to train on them, edited or not, copy it to {use}\n" in capsys.readouterr().out
+    assert (
+        f"motions in {file}: to train on them, edited or not, copy it to {use}\n"
+        in capsys.readouterr().out
+    )
     ours = file.read_bytes()
     assert prepare.main(command) == 0 and file.read_bytes() == ours  # nobody touched it
-    rows = json.loads(ours)
-    rows[0]["part_descriptions"]["torso"] = "the body sways like a reed"
-    file.write_text(json.dumps(rows))
+    entries = json.loads(ours)
+    entries[0]["part_descriptions"]["torso"] = "the body sways like a reed"
+    file.write_text(json.dumps(entries))
     edited = file.read_bytes()
     capsys.readouterr()
     assert prepare.main(command) == 1 and file.read_bytes() == edited

@@ -1,4 +1,4 @@
-"""Packed features: whole or not there, made once for each content, and what bad files do to them."""
+"""Packed features: whole or absent, made once for each content, and what bad files do to them."""
 
 import io
 import os
@@ -35,7 +35,9 @@ def paths_of(root: Path) -> list[Path]:
     return sorted((root / "motions").iterdir())
 
 
-def pack(root: Path, config: FeatureConfig = SETTINGS, jobs: int = 1, **how) -> tuple[FeatureStore, bool]:
+def pack(
+    root: Path, config: FeatureConfig = SETTINGS, jobs: int = 1, **how
+) -> tuple[FeatureStore, bool]:
     paths = paths_of(root)
     data = DataConfig(work_dir=root.parent / "work", **{"min_frames": 1, "strict": True} | how)
     ids = [path.stem for path in paths]
@@ -44,14 +46,14 @@ def pack(root: Path, config: FeatureConfig = SETTINGS, jobs: int = 1, **how) -> 
 
 def stores(root: Path) -> set[str]:
     """What in the work folder can be taken for a store."""
-    return {found.parent.name for found in (root.parent / "work").rglob("store.json")}
+    return {marker.parent.name for marker in (root.parent / "work").rglob("store.json")}
 
 
 def leftovers(root: Path) -> list[str]:
-    return [left.name for left in (root.parent / "work").iterdir() if left.name.startswith(".")]
+    return [path.name for path in (root.parent / "work").iterdir() if path.name.startswith(".")]
 
 
-def no_reading(*args, **kwargs):
+def no_reading(*_, **__):
     raise AssertionError("a file was read")
 
 
@@ -61,14 +63,16 @@ def no_reading(*args, **kwargs):
 def test_every_motion_has_its_own_features(root: Path) -> None:
     packed, _ = pack(root)
     assert packed.ids == IDS and packed.persons == 2 and packed.features.dtype == np.float16
-    for row, path in enumerate(paths_of(root)):
+    for index, path in enumerate(paths_of(root)):
         raw = np.load(path)
         expected = features.make_features(*skeleton.split_columns(raw), np.array([0]), SETTINGS)
-        np.testing.assert_allclose(packed.motion(row), expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(packed.motion(index), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
-def test_the_pieces_that_workers_take_do_not_show(root: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pieces_that_workers_take_do_not_show(
+    root: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, _ = pack(root)
     before = np.array(whole.features), whole.folder
     shutil.rmtree(root.parent / "work")
@@ -80,9 +84,15 @@ def test_the_pieces_that_workers_take_do_not_show(root: Path, chunk: int, monkey
 
 
 def test_one_person_files_are_packed_as_one_person(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "data", {name: motion(20, persons=1, seed=seed) for seed, name in enumerate(IDS)})
+    data = write_data(
+        tmp_path / "data", {name: motion(20, persons=1, seed=seed) for seed, name in enumerate(IDS)}
+    )
     packed, _ = pack(data)
-    assert packed.persons == 1 and packed.features.shape[-1] == features.feature_width(1) and "relation" not in packed.columns
+    assert (
+        packed.persons == 1
+        and packed.features.shape[-1] == features.feature_width(1)
+        and "relation" not in packed.columns
+    )
 
 
 def test_numbers_beyond_half_precision_stay_finite(tmp_path: Path) -> None:
@@ -91,32 +101,45 @@ def test_numbers_beyond_half_precision_stay_finite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("up", ["+z", "-x"])
-def test_the_up_axis_of_a_data_folder_is_found_in_spite_of_broken_files(tmp_path: Path, up: str) -> None:
+def test_the_up_axis_of_a_data_folder_is_found_in_spite_of_broken_files(
+    tmp_path: Path, up: str
+) -> None:
     motions = {}
     for seed, name in enumerate(IDS):
         positions, rotations = skeleton.split_columns(motion(20, seed=seed))
-        positions = positions[..., [2, 0, 1]] if up == "+z" else positions[..., [1, 0, 2]] * np.array([-1, 1, 1], dtype=np.float32)
+        positions = (
+            positions[..., [2, 0, 1]]
+            if up == "+z"
+            else positions[..., [1, 0, 2]] * np.array([-1, 1, 1], dtype=np.float32)
+        )
         motions[name] = skeleton.join_columns(positions, rotations)
     data = load(write_data(tmp_path / "data", motions | {"00000": np.full((20, 384), np.nan)}))
     assert data.store.config.up == up
-    upright = load(write_data(tmp_path / "upright" / "data", {name: motion(20, seed=seed) for seed, name in enumerate(IDS)}))
+    upright = load(
+        write_data(
+            tmp_path / "upright" / "data",
+            {name: motion(20, seed=seed) for seed, name in enumerate(IDS)},
+        )
+    )
     np.testing.assert_allclose(data.store.motion(2), upright.store.motion(2), atol=0.02)
 
 
 # ---- made once
 
 
-def test_a_packed_store_opens_again_without_a_file_being_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, reused = pack(root)
+def test_a_packed_store_opens_again_without_a_file_being_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, reused = pack(root)
     assert not reused
     for name in ("parse_motion", "read_motion", "motion_shape"):
         monkeypatch.setattr(motion_files, name, no_reading)
     monkeypatch.setattr(Path, "read_bytes", no_reading)
     again, reused = pack(root)
-    assert reused and again.folder == made.folder and again.config == made.config
-    assert (again.ids, again.digests, again.skipped) == (made.ids, made.digests, made.skipped)
+    assert reused and again.folder == first.folder and again.config == first.config
+    assert (again.ids, again.digests, again.skipped) == (first.ids, first.digests, first.skipped)
     for name in ("offsets", "lengths", "features"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
 
 
 def test_changed_content_gets_a_new_key_even_at_the_same_size(root: Path) -> None:
@@ -125,7 +148,9 @@ def test_changed_content_gets_a_new_key_even_at_the_same_size(root: Path) -> Non
     np.save(paths_of(root)[2], motion(int(before.lengths[2]), seed=77))
     after, reused = pack(root)
     assert not reused and after.folder != before.folder
-    assert not np.array_equal(after.motion(2), old) and np.array_equal(feature_store.open_feature_store(before.folder).motion(2), old)
+    assert not np.array_equal(after.motion(2), old) and np.array_equal(
+        feature_store.open_feature_store(before.folder).motion(2), old
+    )
 
 
 def test_the_same_content_written_anew_keeps_its_key(root: Path) -> None:
@@ -145,10 +170,15 @@ def test_the_same_data_elsewhere_has_the_same_key(root: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [{"fps": 25.0}, {"rotations": False}, {"up": "+z"}])
-def test_other_feature_settings_have_another_key(root: Path, other: dict) -> None:
+def test_other_feature_settings_have_another_key(root: Path, changes: dict) -> None:
     before, _ = pack(root)
-    after, _ = pack(root, FeatureConfig(**other))
-    assert after.folder != before.folder and after.config == FeatureConfig(**other) == feature_store.open_feature_store(after.folder).config
+    after, _ = pack(root, FeatureConfig(**changes))
+    assert (
+        after.folder != before.folder
+        and after.config
+        == FeatureConfig(**changes)
+        == feature_store.open_feature_store(after.folder).config
+    )
 
 
 def test_other_ids_have_another_key(root: Path) -> None:
@@ -157,7 +187,9 @@ def test_other_ids_have_another_key(root: Path) -> None:
     assert pack(root)[0].folder != before.folder
 
 
-def test_another_version_of_the_features_has_another_key(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_the_features_has_another_key(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, _ = pack(root)
     monkeypatch.setattr(feature_store, "FEATURE_VERSION", features.FEATURE_VERSION + 1)
     after, reused = pack(root)
@@ -172,7 +204,7 @@ def test_another_version_of_the_features_has_another_key(root: Path, monkeypatch
 def test_a_pack_that_breaks_off_leaves_nothing_that_looks_like_a_store(
     root: Path, place: str, fault: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(*args, **kwargs):
+    def breaks(*_, **__):
         raise fault("broken off")
 
     with monkeypatch.context() as broken:
@@ -255,20 +287,22 @@ SPOILT = {
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_bad_training_file_is_left_out_and_listed(root: Path, how: str) -> None:
     whole = load(root)
-    kept = {row: whole.store.motion(row).copy() for row in (0, 2, 3, 4)}
+    usable = {index: whole.store.motion(index).copy() for index in (0, 2, 3, 4)}
     spoil(paths_of(root)[1], how)
     for data in (load(root), load(root)):  # packed, and as packed before
-        assert data.training.ids == data.store.ids == tuple(IDS[row] for row in kept)
+        assert data.training.ids == data.store.ids == tuple(IDS[index] for index in usable)
         assert [path.stem for path in data.training.paths] == list(data.training.ids)
         assert data.training.captions == tuple((f"scene {name}",) for name in data.training.ids)
         (skip,) = data.training.skipped
         assert skip.file == str(paths_of(root)[1]) and SPOILT[how] in skip.problem
-        for row, features_before in enumerate(kept.values()):
-            np.testing.assert_array_equal(data.store.motion(row), features_before)
+        for index, features_before in enumerate(usable.values()):
+            np.testing.assert_array_equal(data.store.motion(index), features_before)
     assert data.cache_hit and data.fingerprint != whole.fingerprint
 
 
-def test_a_file_that_another_writes_to_meanwhile_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_another_writes_to_meanwhile_is_left_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changing, real = paths_of(root)[1], motion_files.motion_shape
 
     def shape(path: Path) -> tuple[int, int]:
@@ -296,7 +330,9 @@ def test_packing_leaves_torch_its_threads(root: Path) -> None:
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_bad_training_file_is_fatal_under_strict_and_nothing_is_left(root: Path, how: str) -> None:
+def test_a_bad_training_file_is_fatal_under_strict_and_nothing_is_left(
+    root: Path, how: str
+) -> None:
     spoil(paths_of(root)[1], how)
     with pytest.raises(DataError) as caught:
         load(root, strict=True)
@@ -311,10 +347,12 @@ def test_strict_is_not_softened_by_what_was_packed_without_it(root: Path) -> Non
         load(root, strict=True)
 
 
-def test_many_bad_files_are_all_listed_whoever_reads_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_bad_files_are_all_listed_whoever_reads_them(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feature_store, "CHUNK", 1)
-    for row, how in ((0, "truncated"), (1, "NaN"), (3, "short")):
-        spoil(paths_of(root)[row], how)
+    for index, how in ((0, "truncated"), (1, "NaN"), (3, "short")):
+        spoil(paths_of(root)[index], how)
     data = load(root)
     assert data.training.ids == ("00003", "00005")
     assert {Path(skip.file).stem for skip in data.training.skipped} == {"00001", "00002", "00004"}
@@ -332,9 +370,14 @@ def test_no_usable_motion_at_all_is_fatal_and_names_the_first_fault(root: Path, 
 # ---- data folders
 
 
-def test_the_fingerprint_follows_motions_captions_and_groups_and_nothing_else(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_motions_captions_and_groups_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     def fingerprint(folder: str, **changes) -> str:
-        root = write_data(tmp_path / folder / "data", **{"motions": {name: motion(20, seed=int(name)) for name in IDS}, **changes})
+        root = write_data(
+            tmp_path / folder / "data",
+            **{"motions": {name: motion(20, seed=int(name)) for name in IDS}, **changes},
+        )
         os.utime(paths_of(root)[0], (len(folder), 5))
         return load(root).fingerprint
 
@@ -342,7 +385,9 @@ def test_the_fingerprint_follows_motions_captions_and_groups_and_nothing_else(tm
     assert fingerprint("copy") == plain
     groups = dict.fromkeys(IDS, "g")
     others = [
-        fingerprint("motion", motions={name: motion(20, seed=int(name) + (name == IDS[3])) for name in IDS}),
+        fingerprint(
+            "motion", motions={name: motion(20, seed=int(name) + (name == IDS[3])) for name in IDS}
+        ),
         fingerprint("caption", captions={IDS[0]: ["other"]}),
         fingerprint("fewer", motions={name: motion(20, seed=int(name)) for name in IDS[:4]}),
         fingerprint("groups", groups=groups),
@@ -366,11 +411,13 @@ def test_hard_links_share_a_row_and_copies_do_not(root: Path, link: bool) -> Non
     a, b, c = paths_of(root)[:3]
     folder = write_queries(root / "test", {"1": [a, b], "2": [c, a, b]}, link)
     test = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
-    assert [rows.tolist() for rows in test.candidate_idx] == ([[0, 1], [2, 0, 1]] if link else [[0, 1], [2, 3, 4]])
+    assert [indices.tolist() for indices in test.candidate_idx] == (
+        [[0, 1], [2, 0, 1]] if link else [[0, 1], [2, 3, 4]]
+    )
     training = pack(root)[0]
-    for rows, sources in zip(test.candidate_idx, ([0, 1], [2, 0, 1]), strict=True):
-        for row, source in zip(rows, sources, strict=True):
-            np.testing.assert_array_equal(test.store.motion(row), training.motion(source))
+    for indices, sources in zip(test.candidate_idx, ([0, 1], [2, 0, 1]), strict=True):
+        for index, source in zip(indices, sources, strict=True):
+            np.testing.assert_array_equal(test.store.motion(index), training.motion(source))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -380,12 +427,17 @@ def test_a_bad_candidate_is_fatal_under_strict(root: Path, how: str) -> None:
     spoil(folder / "1" / "motion_2.npy", how)
     with pytest.raises(DataError) as caught:
         dataset.load_test(folder, SETTINGS, data_settings(root, strict=True), jobs=1)
-    assert caught.value.path == str(folder / "1" / "motion_2.npy") and SPOILT[how] in caught.value.problem
+    assert (
+        caught.value.path == str(folder / "1" / "motion_2.npy")
+        and SPOILT[how] in caught.value.problem
+    )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_bad_candidate_is_repaired_or_has_no_row(root: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_candidate_is_repaired_or_has_no_row(
+    root: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     whole = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
     assert "candidate motions" not in capsys.readouterr().out
@@ -393,17 +445,27 @@ def test_a_bad_candidate_is_repaired_or_has_no_row(root: Path, how: str, capsys:
     spoil(bad, how)
     for _ in range(2):  # packed, and as packed before
         test = dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1)
-        told = [line for line in capsys.readouterr().out.splitlines() if line]
+        lines = [line for line in capsys.readouterr().out.splitlines() if line]
         assert (
-            told[0].startswith(f"{bad}: ") and SPOILT[how].partition(",")[0] in told[0] and "--strict stops" in told[1] and len(told) == 2
+            lines[0].startswith(f"{bad}: ")
+            and SPOILT[how].partition(",")[0] in lines[0]
+            and "--strict stops" in lines[1]
+            and len(lines) == 2
         )
         if how in ("NaN", "short"):
-            assert test.candidate_idx[0].tolist() == [0, 1, 2, 3, 4] and "1 candidate motions were repaired, 0 cannot" in told[1]
+            assert (
+                test.candidate_idx[0].tolist() == [0, 1, 2, 3, 4]
+                and "1 candidate motions were repaired, 0 cannot" in lines[1]
+            )
         else:
-            assert test.candidate_idx[0].tolist() == [0, -1, 1, 2, 3] and told[0].endswith(": ranked last")
-        for row, place in zip(test.candidate_idx[0], range(5), strict=True):
-            if place != 1:
-                np.testing.assert_array_equal(test.store.motion(row), whole.store.motion(place))
+            assert test.candidate_idx[0].tolist() == [0, -1, 1, 2, 3] and lines[0].endswith(
+                ": ranked last"
+            )
+        for index, position in zip(test.candidate_idx[0], range(5), strict=True):
+            if position != 1:
+                np.testing.assert_array_equal(
+                    test.store.motion(index), whole.store.motion(position)
+                )
 
 
 def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
@@ -412,9 +474,13 @@ def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
     stream = io.BytesIO()
     np.save(stream, raw)
     repairs: list[str] = []
-    found = motion_files.parse_motion(stream.getvalue(), Path("a.npy"), 10, repairs)
-    assert found[:8, 5].tolist() == [1, 1, 2, 3, 4, 5, 6, 6] and found[:8, 9].tolist() == list(range(8)) and found.shape == (10, 192)
-    assert (found[8:] == found[7]).all()
+    motion_ = motion_files.parse_motion(stream.getvalue(), Path("a.npy"), 10, repairs)
+    assert (
+        motion_[:8, 5].tolist() == [1, 1, 2, 3, 4, 5, 6, 6]
+        and motion_[:8, 9].tolist() == list(range(8))
+        and motion_.shape == (10, 192)
+    )
+    assert (motion_[8:] == motion_[7]).all()
     assert repairs == [
         "nan at frame 0, column 5 (from 0), 5 frames interpolated from their neighbours",
         "8 frames, the last one repeated up to 10",
@@ -426,7 +492,9 @@ def test_values_are_filled_in_over_time_and_short_motions_held() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_candidate_that_is_a_link_to_nothing_has_no_row(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_candidate_that_is_a_link_to_nothing_has_no_row(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_queries(root / "test", {"1": paths_of(root)}, link=False)
     lost = folder / "1" / "motion_2.npy"
     lost.unlink()
@@ -434,5 +502,7 @@ def test_a_candidate_that_is_a_link_to_nothing_has_no_row(root: Path, capsys: py
     with pytest.raises(DataError, match="cannot be read") as caught:
         dataset.load_test(folder, SETTINGS, data_settings(root, strict=True), jobs=1)
     assert caught.value.path == str(lost)
-    assert dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1).candidate_idx[0].tolist() == [0, -1, 1, 2, 3]
+    assert dataset.load_test(folder, SETTINGS, data_settings(root), jobs=1).candidate_idx[
+        0
+    ].tolist() == [0, -1, 1, 2, 3]
     assert f"{lost}: cannot be read" in capsys.readouterr().out

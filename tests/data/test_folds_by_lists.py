@@ -44,16 +44,21 @@ def write_lists(root: Path, learned: Sequence[str] | None, held_out: Sequence[st
 
 
 def listed_split(data: TrainingData) -> np.ndarray:
-    return folds.split_by_lists(data, folds.choose_split_lists(data.training.root, prefer_txt=True, count_given=False))
+    return folds.split_by_lists(
+        data, folds.choose_split_lists(data.training.root, prefer_txt=True, count_given=False)
+    )
 
 
-def test_gar_val_is_the_validation_set_unless_a_number_of_folds_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gar_val_is_the_validation_set_unless_a_number_of_folds_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_split_joints(tmp_path / "data", IDS, entries=IDS[:8], held_out=IDS[8:])
     write_lists(root, IDS[:10], IDS[10:])  # which --prefer_txt_split alone takes
     for flag, message in (
         (
             [],
-            "gar_val.json is the validation set; --folds K makes K folds instead\n1 fold of 4 motions, 8 to learn from",
+            "gar_val.json is the validation set; --folds K makes K folds instead\n"
+            "1 fold of 4 motions, 8 to learn from",
         ),
         (["--folds", "3"], "3 folds of 4, 4, 4 motions in 12 groups"),
         (
@@ -64,17 +69,26 @@ def test_gar_val_is_the_validation_set_unless_a_number_of_folds_is_given(tmp_pat
         assert make_folds.main([*data_flags(root), *flag]) == 0
         assert message in capsys.readouterr().out
     fast = ["--data_dir", str(root), "--preset", "fast"]
-    assert "--folds" not in make_plan(fast).steps[1].args and "--folds" in make_plan([*fast, "--folds", "3"]).steps[1].args
+    assert (
+        "--folds" not in make_plan(fast).steps[1].args
+        and "--folds" in make_plan([*fast, "--folds", "3"]).steps[1].args
+    )
     plain = write_data(tmp_path / "plain" / "data", IDS)
     (plain / "texts" / "gar_train.json").write_text((root / "texts" / "gar_train.json").read_text())
     (plain / "texts" / "gar_val.json").write_text((root / "texts" / "gar_val.json").read_text())
-    assert folds.choose_split_lists(plain, prefer_txt=False, count_given=False) is None  # the competition's layout has folds
+    assert (
+        folds.choose_split_lists(plain, prefer_txt=False, count_given=False) is None
+    )  # the competition's layout has folds
 
 
-def test_training_says_that_gar_val_is_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_says_that_gar_val_is_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_split_joints(tmp_path / "data", IDS, entries=IDS[:8], held_out=IDS[8:])
     settings = data_settings(root)
-    small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"} | {"epochs": 1}
+    small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"} | {
+        "epochs": 1
+    }
     call = [
         "holistic",
         *data_flags(root),
@@ -86,14 +100,20 @@ def test_training_says_that_gar_val_is_held_out(tmp_path: Path, capsys: pytest.C
     ]
     assert train.main([*call, "--preset", "fast"]) == 0  # whose folds are no flag
     out = capsys.readouterr().out
-    assert "1 fold made in" in out and "(gar_val.json is held out; --folds K makes folds instead)" in out and "(4 motions" in out
+    assert (
+        "1 fold made in" in out
+        and "(gar_val.json is held out; --folds K makes folds instead)" in out
+        and "(4 motions" in out
+    )
     assert json.loads((settings.folds_dir / "folds.json").read_text())["lists"] == [
         "gar_train.json",
         "gar_val.json",
     ]
 
 
-def test_the_lists_are_one_fold_in_both_layouts(both_layouts: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lists_are_one_fold_in_both_layouts(
+    both_layouts: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     for root in both_layouts:
         write_lists(root, ["1", "2", "00003", *IDS[3:8]], ["9", "00010"])
         assert make_folds.main([*data_flags(root), "--prefer_txt_split"]) == 0
@@ -107,7 +127,9 @@ def test_the_lists_are_one_fold_in_both_layouts(both_layouts: list[Path], capsys
         assert len(split.train_idx(0)) == 8 and set(split.fold) == {0, TRAIN_ONLY}
 
 
-def test_the_lists_may_name_files(both_layouts: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lists_may_name_files(
+    both_layouts: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     for root in both_layouts:
         write_lists(root, [f"{name}.npy" for name in IDS[:8]], ["00009.txt", "00010.npy"])
         assert make_folds.main([*data_flags(root), "--prefer_txt_split"]) == 0
@@ -121,8 +143,12 @@ def test_without_train_txt_all_others_are_learned_from(both_layouts: list[Path])
 
 
 def test_gar_files_are_lists_where_there_is_no_val_txt(tmp_path: Path) -> None:
-    data = load(write_split_joints(tmp_path / "data", IDS, entries=[1, 2, 3], held_out=["4", "00005"]))
-    assert data.training.ids == tuple(IDS[:5]) and listed_split(data).tolist() == [TRAIN_ONLY] * 3 + [0, 0]
+    data = load(
+        write_split_joints(tmp_path / "data", IDS, entries=[1, 2, 3], held_out=["4", "00005"])
+    )
+    assert data.training.ids == tuple(IDS[:5]) and listed_split(data).tolist() == [
+        TRAIN_ONLY
+    ] * 3 + [0, 0]
 
 
 def test_lists_that_cannot_be_a_split_are_an_error(both_layouts: list[Path]) -> None:
@@ -145,13 +171,17 @@ def test_a_listed_motion_with_a_broken_file_is_left_out(both_layouts: list[Path]
     for root in both_layouts:
         write_lists(root, IDS[:8], ["9", "10"])
         data = load(root)
-        assert data.training.ids[8:] == ("00010",) and listed_split(data).tolist() == [TRAIN_ONLY] * 8 + [0]
+        assert data.training.ids[8:] == ("00010",) and listed_split(data).tolist() == [
+            TRAIN_ONLY
+        ] * 8 + [0]
         write_lists(root, IDS[:8], ["9"])
         with pytest.raises(FoldError, match="leaves no motion to hold out"):
             listed_split(load(root))
 
 
-def test_folds_that_are_not_the_lists_stop_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folds_that_are_not_the_lists_stop_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_split_joints(tmp_path / "data", IDS)
     write_lists(root, None, ["9", "10"])
     assert make_folds.main([*data_flags(root), "--folds", "2"]) == 0

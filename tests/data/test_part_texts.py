@@ -68,7 +68,8 @@ def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
 
 
 def told_of(root, fps):
-    """What `part_texts.load_part_texts` says of the motions of a data folder at so many frames a second."""
+    """What `part_texts.load_part_texts` says of the motions of a data folder at so many frames a
+    second."""
     return part_texts.load_part_texts(
         chosen(root, part_text="motion", fps=fps), helpers.load(root, fps=fps)
     )

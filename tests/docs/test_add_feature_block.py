@@ -62,7 +62,9 @@ def test_the_block_is_computed_and_mirrored(added: str) -> None:
     assert here[10:19, 0, columns[added].start].all() and not here[:9, 0, columns[added]].all()
     mirrored = positions[:, :, MIRROR] * np.array([-1, 1, 1], dtype=np.float32)
     there = features.make_features(mirrored, rotations, np.array([0]), config)
-    np.testing.assert_allclose(augment.make_mirror(columns)(torch.from_numpy(here)).numpy(), there, atol=1e-4)
+    np.testing.assert_allclose(
+        augment.make_mirror(columns)(torch.from_numpy(here)).numpy(), there, atol=1e-4
+    )
 
 
 def test_other_features_stay_what_they_are(added: str) -> None:
@@ -76,7 +78,9 @@ def test_other_features_stay_what_they_are(added: str) -> None:
     assert FeatureConfig(kind=KIND).key()["versions"] == {added: 1}
 
 
-@pytest.mark.parametrize("kind", ["canonical+hands", "raw+foot_contact", "feet", f"{KIND}+foot_contact"])
+@pytest.mark.parametrize(
+    "kind", ["canonical+hands", "raw+foot_contact", "feet", f"{KIND}+foot_contact"]
+)
 def test_a_misspelt_block_is_one_line_with_the_choices(added: str, kind: str) -> None:
     with pytest.raises(ConfigError, match=rf"--features: .*{re.escape(kind)}.*canonical\+{added}"):
         FeatureConfig(kind=kind).key()

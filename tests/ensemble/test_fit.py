@@ -41,7 +41,9 @@ def embeddings(rng: np.random.Generator, signal: float) -> tuple[np.ndarray, np.
     return signal * motion[MOTION_IDX] + unit(rng, N_CAPTIONS, DIM), motion
 
 
-def member_gallery(seed: int, fold: int, signal: float = 1.0, view_signal: float | None = None) -> MemberGallery:
+def member_gallery(
+    seed: int, fold: int, signal: float = 1.0, view_signal: float | None = None
+) -> MemberGallery:
     """A gallery of made-up embeddings, with a query bank, and a view where it has a signal."""
     rng = np.random.default_rng([seed, fold])
     text, motion = embeddings(rng, signal)
@@ -55,20 +57,27 @@ def member_gallery(seed: int, fold: int, signal: float = 1.0, view_signal: float
     return MemberGallery(text, motion, views, bank)
 
 
-def galleries(signals: dict[str, float], n_folds: int = 4, view_signal: float | None = None) -> OofGalleries:
+def galleries(
+    signals: dict[str, float], n_folds: int = 4, view_signal: float | None = None
+) -> OofGalleries:
     """Members by name and signal; the groups of a fold's motions are pairs."""
     folds = {
         fold: FoldGallery(
             MOTION_IDX,
             np.array([f"{fold} {motion // 2}" for motion in range(N_MOTIONS)]),
-            tuple(member_gallery(seed, fold, signal, view_signal) for seed, signal in enumerate(signals.values())),
+            tuple(
+                member_gallery(seed, fold, signal, view_signal)
+                for seed, signal in enumerate(signals.values())
+            ),
         )
         for fold in range(n_folds)
     }
     return OofGalleries(tuple(signals), folds)
 
 
-def with_gallery(oof: OofGalleries, fold: int, member_idx: int, gallery: MemberGallery | ExternalGallery) -> OofGalleries:
+def with_gallery(
+    oof: OofGalleries, fold: int, member_idx: int, gallery: MemberGallery | ExternalGallery
+) -> OofGalleries:
     """The same with another gallery of one member in one fold."""
     members = list(oof.folds[fold].members)
     members[member_idx] = gallery
@@ -127,7 +136,9 @@ def test_equal_weights_may_be_requested() -> None:
 
 
 def test_one_fold_leaves_weights_equal_and_tries_nothing() -> None:
-    ensemble = fit_all(galleries({"a": 3.0, "b": 0.0}, n_folds=1, view_signal=3.0), views="auto", query_bank="auto")
+    ensemble = fit_all(
+        galleries({"a": 3.0, "b": 0.0}, n_folds=1, view_signal=3.0), views="auto", query_bank="auto"
+    )
     assert list(ensemble.weights) == [0.5, 0.5] and ensemble.folds == (0,)
     assert ensemble.views == () and ensemble.beta is None
 
@@ -142,7 +153,9 @@ def test_each_fold_is_fitted_on_the_others_and_the_ensemble_on_all() -> None:
     assert nested.fitted_on == {0: (1, 2), 1: (0, 2), 2: (0, 1)} and nested.final == (0, 1, 2)
     assert NestedFolds.of([0, 1, 2], 1) == NestedFolds({1: (0, 2)}, (0, 2))
     assert NestedFolds.of([5], None) == NestedFolds({5: ()}, ())
-    with pytest.raises(ConfigError, match=r"--fold: fold 4 is not finished in all members .*give one of 0, 2"):
+    with pytest.raises(
+        ConfigError, match=r"--fold: fold 4 is not finished in all members .*give one of 0, 2"
+    ):
         NestedFolds.of([0, 2], 4)
 
 
@@ -154,7 +167,9 @@ def test_a_view_that_helps_is_taken_and_scored_as_it_is() -> None:
     ensemble = fit_all(oof, views="auto", weights="equal")
     assert ensemble.views == ("speed",)
     for fold, ranks in zip(ensemble.folds, ensemble.ensemble_ranks, strict=True):
-        mean = np.mean([oof.folds[fold].standardized_similarity(idx, ("speed",)) for idx in (0, 1)], axis=0)
+        mean = np.mean(
+            [oof.folds[fold].standardized_similarity(idx, ("speed",)) for idx in (0, 1)], axis=0
+        )
         np.testing.assert_allclose(ranks.values(), metrics.caption_scores(mean, MOTION_IDX))
     for idx in (0, 1):  # a member's score alone is without views
         plain = metrics.caption_scores(oof.folds[2].standardized_similarity(idx), MOTION_IDX)
@@ -208,13 +223,20 @@ def test_auto_tries_each_set_of_the_kinds_that_some_member_has() -> None:
 # ---- options that must help
 
 
-def made_tables(gains: dict[object, float], n_galleries: int = 4) -> list[dict[object, GalleryRanks]]:
+def made_tables(
+    gains: dict[object, float], n_galleries: int = 4
+) -> list[dict[object, GalleryRanks]]:
     """Galleries of one plain similarity whose options shift the right motions by so much."""
     rng, tables = np.random.default_rng(0), []
     for _ in range(n_galleries):
         motion_idx = np.arange(60)
         plain = rng.normal(size=(60, 60)) + 1.5 * np.eye(60)
-        tables.append({option: GalleryRanks.of(plain + gain * np.eye(60), motion_idx, motion_idx) for option, gain in gains.items()})
+        tables.append(
+            {
+                option: GalleryRanks.of(plain + gain * np.eye(60), motion_idx, motion_idx)
+                for option, gain in gains.items()
+            }
+        )
     return tables
 
 
@@ -231,10 +253,18 @@ def test_a_gain_within_its_error_is_none() -> None:
     """Four galleries where a view as good as the plain similarity scores higher by chance."""
     rng, motion_idx = np.random.default_rng(8), np.arange(40)
     tables = [
-        {option: GalleryRanks.of(rng.normal(size=(40, 40)) + 2 * np.eye(40), motion_idx, motion_idx) for option in ("plain", "view")}
+        {
+            option: GalleryRanks.of(
+                rng.normal(size=(40, 40)) + 2 * np.eye(40), motion_idx, motion_idx
+            )
+            for option in ("plain", "view")
+        }
         for _ in range(4)
     ]
-    means = {option: np.mean([table[option].values() for table in tables]) for option in ("plain", "view")}
+    means = {
+        option: np.mean([table[option].values() for table in tables])
+        for option in ("plain", "view")
+    }
     assert 0 < means["view"] - means["plain"] < 0.02
     assert fit.select_if_significant(tables, "plain") == "plain"
 

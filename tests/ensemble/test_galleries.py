@@ -19,7 +19,9 @@ def gallery_with_view(seed: int = 0) -> MemberGallery:
     text, motion, view_motion = unit(rng, 20, 6), unit(rng, 10, 6), unit(rng, 10, 6)
     view_text = 3 * view_motion[MOTION_IDX] + unit(rng, 20, 6)
     deviation = float((view_text @ view_motion.T).std() / (text @ motion.T).std())
-    return MemberGallery(text, motion, {"speed": (ViewEmbeddings(view_text, view_motion, deviation, ""),)})
+    return MemberGallery(
+        text, motion, {"speed": (ViewEmbeddings(view_text, view_motion, deviation, ""),)}
+    )
 
 
 def fold_gallery(*members: MemberGallery) -> FoldGallery:
@@ -30,7 +32,9 @@ def test_a_member_with_a_view_is_the_mean_of_both_on_one_scale() -> None:
     gallery = gallery_with_view()
     (view,) = gallery.views["speed"]
     both = [gallery.text.astype(float) @ gallery.motion.T, view.text.astype(float) @ view.motion.T]
-    mean = np.mean([(similarity - similarity.mean()) / similarity.std() for similarity in both], axis=0)
+    mean = np.mean(
+        [(similarity - similarity.mean()) / similarity.std() for similarity in both], axis=0
+    )
     in_views = fold_gallery(gallery).standardized_similarity(0, ("speed",))
     np.testing.assert_allclose(in_views, mean / mean.std(), atol=1e-5)
     assert not np.allclose(in_views, fold_gallery(gallery).standardized_similarity(0), atol=0.1)
@@ -50,12 +54,17 @@ def test_the_plain_similarity_counts_once_more_for_a_caption_that_cannot_be_mirr
     expected[absent] = 2 * plain[absent]
     np.testing.assert_allclose(in_views, expected, atol=1e-5)
     others = [caption for caption in range(20) if caption not in absent]
-    assert 0.5 < in_views[absent].std() / in_views[others].std() < 2  # on one scale with the other captions
+    assert (
+        0.5 < in_views[absent].std() / in_views[others].std() < 2
+    )  # on one scale with the other captions
 
 
 def test_a_query_bank_normalises_each_mixture_as_the_formula_has_it() -> None:
     rng = np.random.default_rng(0)
-    members = [replace(gallery_with_view(seed), bank=BankEmbeddings(rng.normal(size=(50, 6)))) for seed in (0, 1)]
+    members = [
+        replace(gallery_with_view(seed), bank=BankEmbeddings(rng.normal(size=(50, 6))))
+        for seed in (0, 1)
+    ]
     mixture = (0.3, 0.7)
     ranks = fold_gallery(*members).bank_ranks({mixture}, ())[mixture]
     queries = captions = np.zeros(())
@@ -69,7 +78,9 @@ def test_a_query_bank_normalises_each_mixture_as_the_formula_has_it() -> None:
     for beta in query_bank.BETAS:
         normalised = np.exp(beta * queries) / np.exp(beta * captions).sum(axis=0)
         expected = np.where(np.isin(queries.argmax(axis=1), hubs)[:, None], normalised, queries)
-        np.testing.assert_allclose(ranks[beta].values(), metrics.caption_scores(expected, MOTION_IDX))
+        np.testing.assert_allclose(
+            ranks[beta].values(), metrics.caption_scores(expected, MOTION_IDX)
+        )
 
 
 def test_a_query_bank_is_compared_in_the_same_views_as_the_captions() -> None:

@@ -59,14 +59,18 @@ def test_a_named_model_of_all_motions_ranks_alone_and_is_weighed_by_its_twin(
 ) -> None:
     make(tmp_path, "folds", 0), make(tmp_path, "whole", 0, folds=(), full=True)
     (member,) = gather(tmp_path, "whole")
-    assert member.name == "whole" and [(run.name, fold) for run, fold in member.models] == [("whole", None)]
+    assert member.name == "whole" and [(run.name, fold) for run, fold in member.models] == [
+        ("whole", None)
+    ]
     (twin,) = gather(tmp_path, "folds")
     np.testing.assert_array_equal(member.gallery(2).similarity(), twin.gallery(2).similarity())
 
 
 def test_a_model_of_all_motions_without_a_twin_is_refused(tmp_path: Path) -> None:
     make(tmp_path, "other", 1), make(tmp_path, "whole", 0, folds=(), full=True)
-    with pytest.raises(RunError, match="whole: holds a model of all motions alone, and no run of these settings"):
+    with pytest.raises(
+        RunError, match="whole: holds a model of all motions alone, and no run of these settings"
+    ):
         gather(tmp_path, "whole")
 
 
@@ -76,7 +80,9 @@ def test_a_run_without_a_finished_model_is_refused(tmp_path: Path) -> None:
         gather(tmp_path, "begun")
 
 
-def test_runs_that_do_not_take_part_are_named_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_do_not_take_part_are_named_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     logs.show_logs()
     make(tmp_path, "whole", 0), make(tmp_path, "part", 1, folds=(0, 1))
     make(tmp_path, "stale", 2), make(tmp_path, "foreign", 3)

@@ -28,7 +28,10 @@ def part_vectors(rng, count, parts=5, dim=6) -> np.ndarray:
 def part_similarity(text, named, motion) -> np.ndarray:
     """What the parts alone add at weight 1."""
     nothing = [np.zeros((len(one), 2)) for one in (text, motion)]
-    return oof.weighted_text_vectors(nothing[0], text, named, 1.0) @ oof.concat_part_vectors(nothing[1], motion).T
+    return (
+        oof.weighted_text_vectors(nothing[0], text, named, 1.0)
+        @ oof.concat_part_vectors(nothing[1], motion).T
+    )
 
 
 def test_parts_are_compared_where_the_caption_names_them():
@@ -38,7 +41,11 @@ def test_parts_are_compared_where_the_caption_names_them():
     wanted = np.zeros((4, 3))
     for caption in range(4):
         for place in range(3):
-            cosines = [text[caption, part] @ motion[place, part] for part in range(5) if named[caption, part]]
+            cosines = [
+                text[caption, part] @ motion[place, part]
+                for part in range(5)
+                if named[caption, part]
+            ]
             wanted[caption, place] = np.mean(cosines) if cosines else 0.0
     np.testing.assert_allclose(part_similarity(text, named, motion), wanted, atol=1e-6)
 
@@ -77,7 +84,10 @@ def test_the_weight_is_chosen_out_of_fold_and_0_where_parts_do_not_help(tmp_path
     chosen = local_score.with_part_weight(helpful, FOLDS, "auto")
     assert chosen.part_weight in local_score.PART_WEIGHTS
     assert local_score.paired_difference(chosen, helpful, FOLDS).mean > 0
-    assert local_score.out_of_fold_score([chosen], FOLDS).score.mean > local_score.out_of_fold_score([helpful], FOLDS).score.mean
+    assert (
+        local_score.out_of_fold_score([chosen], FOLDS).score.mean
+        > local_score.out_of_fold_score([helpful], FOLDS).score.mean
+    )
     assert local_score.with_part_weight(useless, FOLDS, "auto").part_weight == 0
     assert local_score.with_part_weight(useless, FOLDS, 0.3).part_weight == 0.3
 
@@ -85,7 +95,9 @@ def test_the_weight_is_chosen_out_of_fold_and_0_where_parts_do_not_help(tmp_path
 def test_a_run_without_parts_stays_as_it_is_and_one_that_kept_none_is_refused(tmp_path):
     plain = made_run(tmp_path, "plain")
     assert local_score.with_part_weight(plain, FOLDS, 0.5) is plain
-    older = replace(plain, config=replace(plain.config, parts=replace(plain.config.parts, use_gar=True)))
+    older = replace(
+        plain, config=replace(plain.config, parts=replace(plain.config.parts, use_gar=True))
+    )
     with pytest.raises(RunError, match="plain: kept no out-of-fold embeddings of its parts"):
         local_score.with_part_weight(older, FOLDS, "auto")
 
@@ -107,7 +119,11 @@ def test_the_difference_of_two_runs_is_paired(tmp_path):
     apart = local_score.paired_difference(one, other, FOLDS)
     scores = [local_score.out_of_fold_score([run], FOLDS).score for run in (one, other)]
     assert apart.mean == pytest.approx(scores[0].mean - scores[1].mean)
-    assert local_score.paired_difference(one, one, FOLDS).mean == local_score.paired_difference(one, one, FOLDS).error == 0
+    assert (
+        local_score.paired_difference(one, one, FOLDS).mean
+        == local_score.paired_difference(one, one, FOLDS).error
+        == 0
+    )
     assert local_score.paired_difference(other, one, FOLDS).mean == pytest.approx(-apart.mean)
 
 
@@ -147,7 +163,9 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
             similarity = out.similarity(weight)
             names = [path.resolve().stem for path in query.paths]
             expected = [similarity[caption_idx, list(out.ids).index(name)] for name in names]
-            np.testing.assert_allclose(scores[candidates], ZScore.of(similarity)(np.array(expected)), atol=2e-3)
+            np.testing.assert_allclose(
+                scores[candidates], ZScore.of(similarity)(np.array(expected)), atol=2e-3
+            )
             checked += 1
     assert checked == 12
     ranked = [
@@ -162,7 +180,9 @@ def test_queries_are_ranked_with_the_parts_they_name(tmp_path, capsys):
         "--test_dir",
     ]
     capsys.readouterr()
-    assert ensemble.main([*helpers.places(data), *ranked, str(queries), "--part_weight", "0.7"]) == 0
+    assert (
+        ensemble.main([*helpers.places(data), *ranked, str(queries), "--part_weight", "0.7"]) == 0
+    )
     assert "6 queries ranked by parts" in capsys.readouterr().out
     scored = [
         *helpers.places(data),

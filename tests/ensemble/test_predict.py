@@ -41,13 +41,17 @@ class RecordingEncoder:
         _folds: Folds,
         bank_captions: Sequence[str] | None,
     ) -> BankEmbeddings | None:
-        self.calls.append((member.name, fold, None if bank_captions is None else list(bank_captions)))
+        self.calls.append(
+            (member.name, fold, None if bank_captions is None else list(bank_captions))
+        )
         n_captions = 0 if bank_captions is None else len(bank_captions)
         return BankEmbeddings(np.random.default_rng(fold).normal(size=(n_captions, 6)))
 
 
 def config(**values: object) -> EnsembleConfig:
-    return base.build_config(EnsembleConfig, {"query_bank": "off", "views": "none", "device": "cpu"} | values)
+    return base.build_config(
+        EnsembleConfig, {"query_bank": "off", "views": "none", "device": "cpu"} | values
+    )
 
 
 def make_member(folder: Path, name: str, seed: int = 0, **values: Any) -> Member:
@@ -60,12 +64,16 @@ def make_member(folder: Path, name: str, seed: int = 0, **values: Any) -> Member
     )
 
 
-def ask(members: Sequence[predict.AnyMember], **values: object) -> tuple[RecordingEncoder, fit.OofGalleries]:
+def ask(
+    members: Sequence[predict.AnyMember], **values: object
+) -> tuple[RecordingEncoder, fit.OofGalleries]:
     encoder, chosen = RecordingEncoder(), config(**values)
     galleries = predict.load_galleries(members, DATA, FOLDS)
     weights = fit.fit_weights(galleries, chosen)
     assert weights.member_idx == tuple(range(len(members)))
-    _, predicted = predict.predict_out_of_fold(members, galleries, weights, DATA, FOLDS, chosen, cast(Encoder, encoder))
+    _, predicted = predict.predict_out_of_fold(
+        members, galleries, weights, DATA, FOLDS, chosen, cast(Encoder, encoder)
+    )
     return encoder, predicted
 
 
@@ -86,15 +94,24 @@ def test_galleries_are_what_training_embedded_on_the_folds_that_all_members_have
 def test_nothing_is_asked_where_neither_views_nor_a_query_bank_is_wanted(tmp_path: Path) -> None:
     encoder, predicted = ask([make_member(tmp_path, "a"), make_member(tmp_path, "b", seed=1)])
     assert encoder.calls == []
-    assert all(isinstance(member, MemberGallery) and member.bank is None for member in predicted.folds[0].members)
+    assert all(
+        isinstance(member, MemberGallery) and member.bank is None
+        for member in predicted.folds[0].members
+    )
 
 
 def test_a_query_bank_is_the_captions_of_the_other_folds_embedded_once(tmp_path: Path) -> None:
     members = [make_member(tmp_path, "a"), make_member(tmp_path, "b", seed=1)]
     encoder, predicted = ask(members, query_bank="auto", weights="equal")
-    assert [call[:2] for call in encoder.calls] == [(name, fold) for name in "ab" for fold in range(4)]
+    assert [call[:2] for call in encoder.calls] == [
+        (name, fold) for name in "ab" for fold in range(4)
+    ]
     for name, fold, captions in encoder.calls:
-        expected = {caption for motion_idx in FOLDS.train_idx(fold) for caption in DATA.training.captions[motion_idx]}
+        expected = {
+            caption
+            for motion_idx in FOLDS.train_idx(fold)
+            for caption in DATA.training.captions[motion_idx]
+        }
         assert captions == sorted(expected)
         gallery = predicted.folds[fold].members["ab".index(name)]
         assert isinstance(gallery, MemberGallery) and gallery.bank is not None
@@ -125,7 +142,9 @@ def test_views_are_those_that_a_member_has(tmp_path: Path) -> None:
     raw = replace(DATA, store=replace(DATA.store, config=replace(DATA.store.config, kind="raw")))
     data_of = {member.features: raw}
     (with_views,) = predict.with_member_views([member], data_of, config(views="auto"))
-    assert list(with_views.views) == ["speed"]  # raw features have no mirror, the tower is symmetric in the persons
+    assert list(with_views.views) == [
+        "speed"
+    ]  # raw features have no mirror, the tower is symmetric in the persons
     assert [view.name for view in with_views.all_views] == ["speed0.9", "speed1.1"]
     assert with_views.with_views(("mirror",)).views == {}
     with pytest.raises(ConfigError, match=r"--views: no member has the view swap \(leave it out\)"):

@@ -12,13 +12,20 @@ def twin(sim_qc: np.ndarray, sim_bc: np.ndarray, beta: float) -> tuple[np.ndarra
     """
     tops = {int(np.argmax(row)) for row in sim_bc}
     active = np.array([int(np.argmax(row)) in tops for row in sim_qc])
-    normalised = np.array([[np.exp(beta * s) / np.exp(beta * sim_bc[:, c]).sum() for c, s in enumerate(row)] for row in sim_qc])
+    normalised = np.array(
+        [
+            [np.exp(beta * s) / np.exp(beta * sim_bc[:, c]).sum() for c, s in enumerate(row)]
+            for row in sim_qc
+        ]
+    )
     return normalised, active
 
 
 @pytest.mark.parametrize("chunk_size", [4, 1000])
 @pytest.mark.parametrize("beta", [0.5, 3.0, 20.0])
-def test_it_is_the_formula_in_logarithms(beta: float, chunk_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_formula_in_logarithms(
+    beta: float, chunk_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(query_bank, "CHUNK_SIZE", chunk_size)  # chunks change nothing
     rng = np.random.default_rng(0)
     sim_qc, sim_bc = rng.normal(size=(30, 25)), rng.normal(size=(12, 25))

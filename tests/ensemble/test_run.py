@@ -38,7 +38,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rank_test(trained: Path, out: Path, *flags: str) -> int:
-    return ensemble.main([*helpers.places(), f"--out_dir={trained}", f"--submissions_dir={out}", *flags])
+    return ensemble.main(
+        [*helpers.places(), f"--out_dir={trained}", f"--submissions_dir={out}", *flags]
+    )
 
 
 def written(folder: Path) -> tuple[dict, dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
@@ -53,7 +55,9 @@ def written(folder: Path) -> tuple[dict, dict[str, np.ndarray], dict[str, tuple[
     )
 
 
-def test_it_ends_with_a_table_and_saves_all_similarities(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_ends_with_a_table_and_saves_all_similarities(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert rank_test(trained, tmp_path) == 0
     output = capsys.readouterr().out.splitlines()
     settings, arrays, answers = written(tmp_path)
@@ -65,17 +69,33 @@ def test_it_ends_with_a_table_and_saves_all_similarities(trained: Path, tmp_path
     head = next(number for number, line in enumerate(output) if line.startswith("member "))
     rows = [line.split("  ")[0] for line in output[head : head + 5]]
     best, network = (gain["over"] for gain in settings["gains"])
-    assert rows == ["member", "one", "two", network, "ensemble"] and best in ("one", "two") and network == f"{best}, one network"
+    assert (
+        rows == ["member", "one", "two", network, "ensemble"]
+        and best in ("one", "two")
+        and network == f"{best}, one network"
+    )
     assert f"{settings['local_score']['mean']:.4f} +- " in output[head + 4]
     for gain, line in zip(settings["gains"], output[head + 5 : head + 7], strict=True):
-        assert f"{gain['over']}: {gain['mean']:+.4f} +- {gain['error']:.4f}; true {gain['true']['mean']:+.4f}" in line
+        assert (
+            f"{gain['over']}: {gain['mean']:+.4f} +- {gain['error']:.4f}; "
+            f"true {gain['true']['mean']:+.4f}" in line
+        )
     low, high = settings["leaderboard_band"]
-    assert f"{low:.3f} to {high:.3f} in 9 of 10 cases" in output[head + 7] and low < settings["local_score"]["mean"] < high
+    assert (
+        f"{low:.3f} to {high:.3f} in 9 of 10 cases" in output[head + 7]
+        and low < settings["local_score"]["mean"] < high
+    )
     assert arrays["query"].shape == arrays["candidate"].shape == arrays["similarity"].shape == (36,)
-    assert arrays["query"].dtype.kind == "U" and arrays["candidate"].dtype.kind == "i" and arrays["similarity"].dtype == np.float32
+    assert (
+        arrays["query"].dtype.kind == "U"
+        and arrays["candidate"].dtype.kind == "i"
+        and arrays["similarity"].dtype == np.float32
+    )
     for query, ranked in answers.items():
         of_query = arrays["query"] == query
-        order = arrays["candidate"][of_query][np.argsort(-arrays["similarity"][of_query], kind="stable")]
+        order = arrays["candidate"][of_query][
+            np.argsort(-arrays["similarity"][of_query], kind="stable")
+        ]
         assert tuple(order[:10]) == ranked
 
 
@@ -85,21 +105,42 @@ def test_similarities_of_each_member_are_saved_and_the_page_shows_where_members_
     flags = ("--runs", "one", "two", "--query_bank=off", "--views=none", "--weights=equal")
     assert rank_test(trained, tmp_path, *flags) == 0
     settings, arrays, _ = written(tmp_path)
-    assert arrays["members"].tolist() == ["one", "two"] and arrays["alone"].shape == (2, 36) and arrays["alone"].dtype == np.float32
+    assert (
+        arrays["members"].tolist() == ["one", "two"]
+        and arrays["alone"].shape == (2, 36)
+        and arrays["alone"].dtype == np.float32
+    )
     np.testing.assert_allclose(arrays["alone"].mean(axis=0), arrays["similarity"], atol=1e-5)
     monkeypatch.setattr(run_report, "write_run_report", lambda run, *_rest: run.folder)
-    assert report.main([*helpers.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}"]) == 0
+    assert (
+        report.main([*helpers.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}"])
+        == 0
+    )
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     queries = json.loads(html.split('id="data">')[1].split("</script>")[0])["queries"]
-    expected = [1 - spearmanr(*arrays["alone"][:, arrays["query"] == query["id"]].astype(float)).statistic for query in queries]
-    assert [query["disagreement"] for query in queries] == pytest.approx(expected) and len(queries) == 3
+    expected = [
+        1 - spearmanr(*arrays["alone"][:, arrays["query"] == query["id"]].astype(float)).statistic
+        for query in queries
+    ]
+    assert [query["disagreement"] for query in queries] == pytest.approx(expected) and len(
+        queries
+    ) == 3
     scores = html.split('<dl class="facts scores">')[1].split("</dl>")[0]
-    assert scores.index("Local score, expected on held-out motions") < scores.index("True score, on these queries")
+    assert scores.index("Local score, expected on held-out motions") < scores.index(
+        "True score on these queries"
+    )
     assert "{mean:.3f} ± {error:.3f}".format(**settings["local_score"]) in scores
 
 
-def test_the_score_of_one_network_is_the_mean_over_the_networks_alone(trained: Path, tmp_path: Path) -> None:
-    assert rank_test(trained, tmp_path / "both", "--runs", "one", "two", "--query_bank=off", "--views=none") == 0
+def test_the_score_of_one_network_is_the_mean_over_the_networks_alone(
+    trained: Path, tmp_path: Path
+) -> None:
+    assert (
+        rank_test(
+            trained, tmp_path / "both", "--runs", "one", "two", "--query_bank=off", "--views=none"
+        )
+        == 0
+    )
     settings = written(tmp_path / "both")[0]
     best, network = settings["gains"]
     alone = []
@@ -155,9 +196,13 @@ def test_ranks_made_elsewhere_are_a_member(trained: Path, tmp_path: Path) -> Non
     assert set(written(tmp_path / "out")[2].values()) == {tuple(range(12, 2, -1))}
 
 
-def test_an_external_member_with_out_of_fold_predictions_is_weighed_by_score(trained: Path, tmp_path: Path) -> None:
+def test_an_external_member_with_out_of_fold_predictions_is_weighed_by_score(
+    trained: Path, tmp_path: Path
+) -> None:
     """One that knows all held-out motions takes all the weight, one that guesses none."""
-    data = load_training(base.build_config(base.DataConfig, vars(open_run(trained / "one").config.data)), 1)
+    data = load_training(
+        base.build_config(base.DataConfig, vars(open_run(trained / "one").config.data)), 1
+    )
     fold_table = folds.read_folds(data, data_settings().folds_dir)
     queries = load_test(helpers.challenge() / "test", data.store.config, data_settings(), 1).queries
     arrays = {
@@ -195,7 +240,9 @@ def test_an_external_member_with_out_of_fold_predictions_is_weighed_by_score(tra
 
 def data_settings() -> base.DataConfig:
     data = helpers.challenge()
-    return base.DataConfig(data_dir=data, work_dir=Path(f"{data}-work"), folds_dir=Path(f"{data}-folds"))
+    return base.DataConfig(
+        data_dir=data, work_dir=Path(f"{data}-work"), folds_dir=Path(f"{data}-folds")
+    )
 
 
 def similarity_file(path: Path, **changed: np.ndarray) -> Path:
@@ -241,10 +288,15 @@ def test_an_external_file_of_another_form_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_external_member_without_a_weight_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_external_member_without_a_weight_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = similarity_file(tmp_path / "a.npz")
     assert rank_test(trained, tmp_path / "out", f"--members={file}") == 1
-    assert "--member_weight: 0 weights for 1 members without out-of-fold predictions (a.npz)" in capsys.readouterr().err
+    assert (
+        "--member_weight: 0 weights for 1 members without out-of-fold predictions (a.npz)"
+        in capsys.readouterr().err
+    )
 
 
 def test_validation_queries_are_ranked_but_are_no_submission(trained: Path, tmp_path: Path) -> None:
@@ -263,7 +315,10 @@ def test_validation_queries_are_ranked_but_are_no_submission(trained: Path, tmp_
     ]
     assert validate.main(make_queries) == 0
     assert rank_test(trained, tmp_path / "subs", "--fold=0", f"--test_dir={val}") == 0
-    assert not (tmp_path / "subs").exists() and len(submission.read_submission(val / "ranked.csv")) == 2
+    assert (
+        not (tmp_path / "subs").exists()
+        and len(submission.read_submission(val / "ranked.csv")) == 2
+    )
     assert (
         rank_test(
             trained,
@@ -278,13 +333,24 @@ def test_validation_queries_are_ranked_but_are_no_submission(trained: Path, tmp_
     assert not (tmp_path / "subs").exists() and (tmp_path / "mine.npz").is_file()
 
 
-def test_one_run_as_it_is_stands_once_in_the_table(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_as_it_is_stands_once_in_the_table(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert rank_test(trained, tmp_path, "--runs", "one", "--query_bank=off", "--views=none") == 0
     output, (settings, _, _) = capsys.readouterr().out, written(tmp_path)
     table = output.splitlines()[1:3]
-    assert table[0].startswith("member ") and table[1].startswith("one ") and output.count("ensemble") == 0 and "gain over" not in output
+    assert (
+        table[0].startswith("member ")
+        and table[1].startswith("one ")
+        and output.count("ensemble") == 0
+        and "gain over" not in output
+    )
     member_score = settings["members"][0]["local_score"]["mean"]
-    assert settings["local_score"]["mean"] == member_score and f"{member_score:.4f} +- " in table[1] and settings["gains"] == []
+    assert (
+        settings["local_score"]["mean"] == member_score
+        and f"{member_score:.4f} +- " in table[1]
+        and settings["gains"] == []
+    )
     low, high = settings["leaderboard_band"]
     assert f"{low:.3f} to {high:.3f} in 9 of 10 cases" in output
 
@@ -295,8 +361,12 @@ def test_one_run_with_views_shows_their_gain_and_why_it_may_be_negative(
     assert rank_test(trained, tmp_path, "--runs", "one", "--query_bank=off", "--views=speed") == 0
     output, (settings, _, _) = capsys.readouterr().out, written(tmp_path)
     rows = [line.split("  ")[0] for line in output.splitlines()[1:4]]
-    assert rows == ["member", "one", "one with views speed"] and [gain["over"] for gain in settings["gains"]] == ["one"]
-    assert ("the gain is below 0: views and query bank" in output) == (settings["gains"][0]["mean"] < 0)
+    assert rows == ["member", "one", "one with views speed"] and [
+        gain["over"] for gain in settings["gains"]
+    ] == ["one"]
+    assert ("the gain is below 0: views and query bank" in output) == (
+        settings["gains"][0]["mean"] < 0
+    )
 
 
 def test_a_member_with_a_given_weight_leaves_the_ensemble_without_score(
@@ -316,17 +386,31 @@ def test_a_member_with_a_given_weight_leaves_the_ensemble_without_score(
         == 0
     )
     output = capsys.readouterr().out
-    assert "the local score leaves out a.npz, which cannot be scored" in output and "local score of the other members: score" in output
-    assert "a leaderboard of" not in output and "gain over the best single model, one: true " in output
+    assert (
+        "the local score leaves out a.npz, which cannot be scored" in output
+        and "local score of the other members: score" in output
+    )
+    assert (
+        "a leaderboard of" not in output and "gain over the best single model, one: true " in output
+    )
     (settings,) = (json.loads(path.read_text()) for path in out.glob("*_unscored_*.json"))
-    assert settings["local_score"] is None and settings["leaderboard_band"] is None and not list(out.glob("*_cv*"))
+    assert (
+        settings["local_score"] is None
+        and settings["leaderboard_band"] is None
+        and not list(out.glob("*_cv*"))
+    )
     (row,) = csv.DictReader((out / "log.csv").open())
     assert row["local_score"] == row["error"] == ""
-    assert validate.main(["record", str(out / "submission.csv"), "0.5", f"--submissions_dir={out}"]) == 0
+    assert (
+        validate.main(["record", str(out / "submission.csv"), "0.5", f"--submissions_dir={out}"])
+        == 0
+    )
     assert "public score 0.5, no local score" in capsys.readouterr().out
 
 
-def test_the_same_submission_is_not_logged_twice(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_submission_is_not_logged_twice(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("one", "two", "one"):
         assert rank_test(trained, tmp_path, "--runs", name, "--query_bank=off") == 0
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
@@ -336,7 +420,9 @@ def test_the_same_submission_is_not_logged_twice(trained: Path, tmp_path: Path, 
     assert (tmp_path / rows[1]["file"]).read_bytes() == (tmp_path / "submission.csv").read_bytes()
 
 
-def test_the_order_in_which_runs_are_named_makes_no_other_submission(trained: Path, tmp_path: Path) -> None:
+def test_the_order_in_which_runs_are_named_makes_no_other_submission(
+    trained: Path, tmp_path: Path
+) -> None:
     for names in (("one", "two"), ("two", "one")):
         assert (
             rank_test(
@@ -356,7 +442,9 @@ def test_the_order_in_which_runs_are_named_makes_no_other_submission(trained: Pa
 # ---- validate.py record, compare
 
 
-def test_the_leaderboards_score_is_written_into_the_log(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_leaderboards_score_is_written_into_the_log(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("one", "two"):
         assert rank_test(trained, tmp_path, "--runs", name, "--query_bank=off") == 0
     before = list(csv.DictReader((tmp_path / "log.csv").open()))
@@ -376,7 +464,10 @@ def test_the_leaderboards_score_is_written_into_the_log(trained: Path, tmp_path:
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert [row["public_score"] for row in rows] == ["0.61", "0.78"]
     assert [row | {"public_score": ""} for row in rows] == before
-    assert f"{before[1]['file']}: public score 0.78, local score {before[1]['local_score']}" in capsys.readouterr().out
+    assert (
+        f"{before[1]['file']}: public score 0.78, local score {before[1]['local_score']}"
+        in capsys.readouterr().out
+    )
     assert validate.main(["record", "nobody.csv", "0.5", submissions]) == 1
     assert "log.csv: has no row of nobody.csv" in capsys.readouterr().err
     assert validate.main(["record", before[0]["file"], "78", submissions]) == 1
@@ -384,10 +475,15 @@ def test_the_leaderboards_score_is_written_into_the_log(trained: Path, tmp_path:
     assert list(csv.DictReader((tmp_path / "log.csv").open())) == rows
 
 
-def test_a_log_of_other_columns_is_left_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_of_other_columns_is_left_alone(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "log.csv").write_text("time,mine\n1,2\n")
     assert rank_test(trained, tmp_path, "--runs", "one", "--query_bank=off") == 1
-    assert "log.csv: its columns are not" in capsys.readouterr().err and (tmp_path / "log.csv").read_text() == "time,mine\n1,2\n"
+    assert (
+        "log.csv: its columns are not" in capsys.readouterr().err
+        and (tmp_path / "log.csv").read_text() == "time,mine\n1,2\n"
+    )
 
 
 def answers(path: Path, *ranked: list[int]) -> Path:
@@ -403,7 +499,10 @@ def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     first = answers(tmp_path / "a.csv", [1, 2, 3, 4], [5, 6, 7, 8])
     same = answers(tmp_path / "b.csv", [1, 2, 3, 4], [5, 6, 7, 8])
     assert validate.main(["compare", str(first), str(same)]) == 0
-    expected = "rank correlation 1.0000, first candidate changed in 0.0% of 2 queries, 4.00 of 4 candidates in common\n"
+    expected = (
+        "rank correlation 1.0000, first candidate changed in 0.0% of 2 queries, "
+        "4.00 of 4 candidates in common\n"
+    )
     assert capsys.readouterr().out == expected
     reversed_top = answers(tmp_path / "c.csv", [4, 3, 2, 1], [5, 6, 9, 10])
     assert validate.main(["compare", str(first), str(reversed_top)]) == 0
@@ -412,7 +511,10 @@ def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
         [0, 1, 4.5, 4.5, 2, 3],
     ]  # of 5 6 7 8 9 10; unlisted ones share the ranks after the last
     correlation = (-1 + np.corrcoef(*ranks)[0, 1]) / 2
-    expected = f"rank correlation {correlation:.4f}, first candidate changed in 50.0% of 2 queries, 3.00 of 4 candidates in common\n"
+    expected = (
+        f"rank correlation {correlation:.4f}, first candidate changed in 50.0% of 2 queries, "
+        "3.00 of 4 candidates in common\n"
+    )
     assert capsys.readouterr().out == expected
     other = answers(tmp_path / "d.csv", [1, 2, 3, 4])
     assert validate.main(["compare", str(first), str(other)]) == 1
@@ -437,7 +539,9 @@ def spoil_candidates(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
-def test_bad_candidates_are_named_and_ranked_last_and_the_submission_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_candidates_are_named_and_ranked_last_and_the_submission_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = Path(shutil.copytree(helpers.challenge(), tmp_path / "data"))
     assert helpers.run_training(tmp_path / "runs", "one", data, epochs=1) == 0
     queries = tmp_path / "data" / "test"
@@ -445,7 +549,8 @@ def test_bad_candidates_are_named_and_ranked_last_and_the_submission_is_whole(tm
     spoil_candidates(first)
     test_queries = read_queries(queries)
     similarities = [
-        np.where(np.isin(query.candidates, (4, 5, 6)), 9.0, np.arange(12.0)) for query in test_queries
+        np.where(np.isin(query.candidates, (4, 5, 6)), 9.0, np.arange(12.0))
+        for query in test_queries
     ]  # they prefer the bad candidates
     external.save_similarities(tmp_path / "prefers_bad.npz", test_queries, similarities)
     out = [
@@ -471,8 +576,13 @@ def test_bad_candidates_are_named_and_ranked_last_and_the_submission_is_whole(tm
     output = capsys.readouterr().out
     for number in range(2, 7):
         assert output.count(f"{first / f'motion_{number}.npy'}: ") == 1
-    assert "2 candidate motions were repaired, 3 cannot be used and are ranked last (--strict stops instead)" in output
-    answers = submission.read_submission(tmp_path / "submissions" / "submission.csv", test_queries, 12)
+    assert (
+        "2 candidate motions were repaired, 3 cannot be used and are ranked last "
+        "(--strict stops instead)" in output
+    )
+    answers = submission.read_submission(
+        tmp_path / "submissions" / "submission.csv", test_queries, 12
+    )
     ranked = answers[query_key(first.name)]
     assert sorted(ranked) == list(range(1, 13)) and set(ranked[-3:]) == {4, 5, 6}
     command = [
@@ -485,6 +595,9 @@ def test_bad_candidates_are_named_and_ranked_last_and_the_submission_is_whole(tm
     ]
     assert validate.main(command) == 0
     (saved,) = (tmp_path / "submissions").glob("*.npz")
-    assert all(np.isfinite(scores).all() for scores in external.read_saved_similarities(saved, test_queries))
+    assert all(
+        np.isfinite(scores).all()
+        for scores in external.read_saved_similarities(saved, test_queries)
+    )
     assert ensemble.main([*call, "--strict"]) == 1
     assert "error: " in capsys.readouterr().err

@@ -94,14 +94,18 @@ def test_motions_are_shown_faster_mirrored_or_swapped() -> None:
 
 def gather(data: dataset.TrainingData, view: TtaView) -> MotionBatch:
     """Two motions in a view."""
-    return ViewedMotions(data.store, helpers.config().motion, helpers.CPU, view).gather(torch.tensor([3, 5]))
+    return ViewedMotions(data.store, helpers.config().motion, helpers.CPU, view).gather(
+        torch.tensor([3, 5])
+    )
 
 
 def without_rotations() -> dataset.TrainingData:
     """Made-up motions whose features have no rotations: they are mirrored without reading files."""
     config = replace(DATA.store.config, rotations=False)
     width = max(part.stop for part in replace(DATA.store, config=config).columns.values())
-    return replace(DATA, store=replace(DATA.store, config=config, features=DATA.store.features[..., :width]))
+    return replace(
+        DATA, store=replace(DATA.store, config=config, features=DATA.store.features[..., :width])
+    )
 
 
 NO_ROTATIONS = without_rotations()
@@ -132,7 +136,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rank_test(trained: Path, out: Path, *flags: str, data: Path | None = None) -> dict[str, Any]:
     """The JSON of the submission."""
-    assert ensemble.main([*helpers.places(data), f"--out_dir={trained}", f"--submissions_dir={out}", *flags]) == 0
+    assert (
+        ensemble.main(
+            [*helpers.places(data), f"--out_dir={trained}", f"--submissions_dir={out}", *flags]
+        )
+        == 0
+    )
     (file,) = out.glob("*.json")
     settings: dict[str, Any] = json.loads(file.read_text())
     return settings
@@ -140,23 +149,32 @@ def rank_test(trained: Path, out: Path, *flags: str, data: Path | None = None) -
 
 def cached_views(trained: Path, name: str) -> dict[str, int]:
     """Name -> time of writing of the cached views of a run's first fold."""
-    return {path.stem: path.stat().st_mtime_ns for path in (trained / name / "fold0").glob("oof_*.npz")}
+    return {
+        path.stem: path.stat().st_mtime_ns for path in (trained / name / "fold0").glob("oof_*.npz")
+    }
 
 
-def test_each_member_is_asked_for_the_views_it_has_and_only_once(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_member_is_asked_for_the_views_it_has_and_only_once(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = rank_test(trained, tmp_path / "one", "--views=mirror,speed,swap")
     output = capsys.readouterr().out
     assert first["views"] == ["mirror", "speed", "swap"] and "views mirror, speed, swap" in output
     best, network, in_views = (gain["over"] for gain in first["gains"])
     assert (network, in_views) == (f"{best}, one network", f"{best} in the same views")
-    assert f"\n{in_views}  0." in output and f"gain over the best single model, {in_views}: " in output
+    assert (
+        f"\n{in_views}  0." in output and f"gain over the best single model, {in_views}: " in output
+    )
     before = [cached_views(trained, name) for name in ("canonical", "raw")]
     assert [sorted(of_run) for of_run in before] == [
         ["oof_mirror", "oof_speed0.9", "oof_speed1.1"],
         ["oof_speed0.9", "oof_speed1.1", "oof_swap"],
     ]
     again = rank_test(trained, tmp_path / "two", "--views=mirror,speed,swap")
-    assert again["local_score"] == first["local_score"] and [cached_views(trained, name) for name in ("canonical", "raw")] == before
+    assert (
+        again["local_score"] == first["local_score"]
+        and [cached_views(trained, name) for name in ("canonical", "raw")] == before
+    )
     (checkpoint,) = (trained / "canonical" / "fold0").glob("best_epoch*.pt")
     newer = checkpoint.rename(checkpoint.with_name("best_epoch77.pt"))
     (trained / "raw" / "fold0" / "oof_swap.npz").write_bytes(b"half a file")
@@ -214,7 +232,9 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
     ids = [data.training.ids[motion_idx] for motion_idx in val_idx]
     mirrored = [caption_mirror.mirror_caption(caption) for caption in captions]
     assert len(member.all_views) == 3
-    assert any(text not in (None, caption) for text, caption in zip(mirrored, captions, strict=True))
+    assert any(
+        text not in (None, caption) for text, caption in zip(mirrored, captions, strict=True)
+    )
     assert any(text is None for text in mirrored) == bool(every)
     gallery, kinds = member.gallery(0), ("mirror", "speed")
     for of_views, of_test in ((kinds, embeddings), ((), embeddings.without_views())):
@@ -224,7 +244,9 @@ def test_queries_are_ranked_by_the_same_mean_as_held_out_motions(
             columns = [ids.index(path.resolve().stem) for path in query.paths]
             caption_idx = [captions.index(caption) for caption in query.captions]
             expected = out_of_fold[caption_idx][:, columns].mean(axis=0)
-            np.testing.assert_allclose(similarity[query_idx][test.candidate_idx[query_idx]], expected, atol=1e-3)
+            np.testing.assert_allclose(
+                similarity[query_idx][test.candidate_idx[query_idx]], expected, atol=1e-3
+            )
     assert embeddings.bank is not None
     bank_idx = [encoder.training_captions.index(caption) for caption in captions]
     bank_similarity = embeddings.bank[bank_idx] @ gallery.embeddings(kinds)[1].T
@@ -257,12 +279,20 @@ def test_a_view_that_no_member_has_is_one_line(
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert ensemble.main([*helpers.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}", *flags]) == 1
+    assert (
+        ensemble.main(
+            [*helpers.places(), f"--out_dir={trained}", f"--submissions_dir={tmp_path}", *flags]
+        )
+        == 1
+    )
     assert capsys.readouterr().err.splitlines()[-1].startswith(message)
 
 
 def test_motions_of_one_person_are_mirrored_but_not_swapped(tmp_path: Path) -> None:
-    captions = {f"{number:05d}": (f"person {number} raises the {side} hand",) for number, side in enumerate(["left", "right"] * 6)}
+    captions = {
+        f"{number:05d}": (f"person {number} raises the {side} hand",)
+        for number, side in enumerate(["left", "right"] * 6)
+    }
     root = helpers.write_data(
         tmp_path / "data",
         {name: helpers.motion(14 + row, 1, row) for row, name in enumerate(captions)},
@@ -284,11 +314,15 @@ def test_motions_of_one_person_are_mirrored_but_not_swapped(tmp_path: Path) -> N
     ]
 
 
-def test_a_member_made_elsewhere_is_none_of_the_runs_to_report(trained: Path, tmp_path: Path) -> None:
+def test_a_member_made_elsewhere_is_none_of_the_runs_to_report(
+    trained: Path, tmp_path: Path
+) -> None:
     alone = ("--runs=canonical", "--views=none", "--query_bank=off")
     rank_test(trained, tmp_path / "one", *alone)
     (file,) = (tmp_path / "one").glob("*.npz")
     rank_test(trained, tmp_path / "two", *alone, f"--members={file}", "--member_weight=0.5")
     data = dataset.load_training(base.build_config(EnsembleConfig, data_config()).data, 1)
     fold_table = folds.read_folds(data, Path(f"{helpers.challenge()}-folds"))
-    assert run_report.latest_submission_members(tmp_path / "two", data, fold_table) == ("canonical",)
+    assert run_report.latest_submission_members(tmp_path / "two", data, fold_table) == (
+        "canonical",
+    )

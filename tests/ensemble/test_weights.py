@@ -21,10 +21,14 @@ MakeMembers = Callable[[np.random.Generator, np.ndarray], list[np.ndarray]]
 
 def draw_motion_idx(rng: np.random.Generator) -> np.ndarray:
     """The motion of each caption: every motion has one, some have several."""
-    return np.sort(np.concatenate([np.arange(MOTIONS), rng.integers(MOTIONS, size=CAPTIONS - MOTIONS)]))
+    return np.sort(
+        np.concatenate([np.arange(MOTIONS), rng.integers(MOTIONS, size=CAPTIONS - MOTIONS)])
+    )
 
 
-def informative(rng: np.random.Generator, motion_idx: np.ndarray, signal: float = 2.0) -> np.ndarray:
+def informative(
+    rng: np.random.Generator, motion_idx: np.ndarray, signal: float = 2.0
+) -> np.ndarray:
     """Similarities (C, M) that rank a caption's motion near the top."""
     sim = rng.normal(size=(len(motion_idx), MOTIONS))
     sim[np.arange(len(motion_idx)), motion_idx] += signal
@@ -55,7 +59,9 @@ def test_ranks_by_contested_pairs_are_those_of_the_whole_matrix() -> None:
     members = [informative(rng, motion_idx) for _ in range(3)]
     members[1] = members[1].round(0)  # many ties
     gallery_pairs = ContestedPairs.of(members, motion_idx, np.arange(MOTIONS))
-    assert gallery_pairs.margin.shape[1] < CAPTIONS * MOTIONS * 0.9  # most of the rest is decided whatever the weights
+    assert (
+        gallery_pairs.margin.shape[1] < CAPTIONS * MOTIONS * 0.9
+    )  # most of the rest is decided whatever the weights
     for weights in ([0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]):
         whole = np.tensordot(weights, members, axes=1)
         better, tied = metrics.count_better(whole, motion_idx)
@@ -65,7 +71,9 @@ def test_ranks_by_contested_pairs_are_those_of_the_whole_matrix() -> None:
         np.testing.assert_allclose(ranks.values(), metrics.caption_scores(whole, motion_idx))
     two = gallery_pairs.only([0, 2])
     assert two.margin.shape[1] < gallery_pairs.margin.shape[1]
-    np.testing.assert_array_equal(two.ranks(np.array([0.4, 0.6])).better, gallery_pairs.ranks(np.array([0.4, 0, 0.6])).better)
+    np.testing.assert_array_equal(
+        two.ranks(np.array([0.4, 0.6])).better, gallery_pairs.ranks(np.array([0.4, 0, 0.6])).better
+    )
 
 
 def test_a_member_with_nan_similarities_does_not_win() -> None:
@@ -90,7 +98,10 @@ def test_planted_weights_are_found(weight: float) -> None:
     deviations = [sim.std() for sim in make(rng, draw_motion_idx(rng))]
     planted = np.array([weight * deviations[0], (1 - weight) * deviations[1]])
     assert weights == pytest.approx(planted / planted.sum(), abs=0.03)
-    assert mean_score(galleries, weights) > max(mean_score(galleries, single) for single in np.eye(2)) + 0.1
+    assert (
+        mean_score(galleries, weights)
+        > max(mean_score(galleries, single) for single in np.eye(2)) + 0.1
+    )
 
 
 def test_a_better_member_has_more_weight() -> None:
@@ -133,4 +144,6 @@ def test_the_search_never_ends_below_where_it_began() -> None:
     galleries = make_contests(make)
     start = select_greedily(galleries)
     assert mean_score(galleries, refine(galleries, start)) >= mean_score(galleries, start)
-    assert mean_score(galleries, start) >= max(mean_score(galleries, single) for single in np.eye(3))
+    assert mean_score(galleries, start) >= max(
+        mean_score(galleries, single) for single in np.eye(3)
+    )

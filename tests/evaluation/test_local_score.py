@@ -28,7 +28,9 @@ def test_a_scale_gives_its_gallery_mean_zero_and_deviation_one():
     sim = np.random.default_rng(0).normal(3, 0.2, size=(8, 5))
     standard = ZScore.of(sim)(sim)
     assert standard.mean() == pytest.approx(0, abs=1e-12) and standard.std() == pytest.approx(1)
-    np.testing.assert_allclose(ZScore.of(sim)(sim + 0.2) - standard, 0.2 / sim.std())  # constants of the member, not of the scaled array
+    np.testing.assert_allclose(
+        ZScore.of(sim)(sim + 0.2) - standard, 0.2 / sim.std()
+    )  # constants of the member, not of the scaled array
 
 
 def test_a_constant_member_adds_nothing():
@@ -49,7 +51,10 @@ def test_the_scale_of_products_follows_from_the_vectors():
 
 def dense_table(sim, motion_idx):
     """Recalls in both directions from the whole matrix."""
-    motion_ranks = [(sim[motion_idx != motion, motion] > sim[motion_idx == motion, motion].max()).sum() for motion in range(sim.shape[1])]
+    motion_ranks = [
+        (sim[motion_idx != motion, motion] > sim[motion_idx == motion, motion].max()).sum()
+        for motion in range(sim.shape[1])
+    ]
     better = (sim > sim[np.arange(len(motion_idx)), motion_idx][:, None]).sum(axis=1)
     return {
         "text_to_motion": metrics.recalls(better),
@@ -73,7 +78,11 @@ def test_the_local_score_in_chunks_is_that_of_the_whole_matrix(tmp_path, monkeyp
         sim, out = local_score.fold_similarity(members, 0)
         local = local_score.out_of_fold_score(members, FOLDS)
         values = metrics.caption_scores(sim, out.motion_idx)
-        assert local.score == local.by_fold[0] == metrics.cluster_robust_mean(values, FOLDS.group[out.data_idx])
+        assert (
+            local.score
+            == local.by_fold[0]
+            == metrics.cluster_robust_mean(values, FOLDS.group[out.data_idx])
+        )
         expected = dense_table(sim, out.motion_idx)
         for way, table in local.retrieval.items():
             assert table == pytest.approx(expected[way])
@@ -112,18 +121,27 @@ def test_the_local_score_is_that_of_the_embeddings_each_fold_its_own_gallery(tmp
     for fold in (0, 1):
         out = oof.load_out_of_fold(run, fold)
         scores = metrics.caption_scores(out.text @ out.motion.T, out.motion_idx)
-        assert local.by_fold[fold].mean == pytest.approx(scores.mean()) and local.by_fold[fold].motions == 10
+        assert (
+            local.by_fold[fold].mean == pytest.approx(scores.mean())
+            and local.by_fold[fold].motions == 10
+        )
         values.append(scores)
     whole = metrics.cluster_robust_mean(np.concatenate(values), np.arange(20))
-    assert local.score.mean == pytest.approx(whole.mean) and local.score.error == pytest.approx(whole.error)
+    assert local.score.mean == pytest.approx(whole.mean) and local.score.error == pytest.approx(
+        whole.error
+    )
     assert 0 < local.score.mean < 1
-    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.summary("one")
+    assert f"one: score {whole} (20 motions in 20 groups, 2 folds, pools of 10)" == local.summary(
+        "one"
+    )
 
 
 def test_motions_of_one_group_widen_the_standard_error_together(tmp_path):
     run = made_run(tmp_path, "one")
     grouped = replace(FOLDS, group=(np.arange(20) // 10).astype(str))
-    scores = [local_score.out_of_fold_score([run], fold_table).score for fold_table in (FOLDS, grouped)]
+    scores = [
+        local_score.out_of_fold_score([run], fold_table).score for fold_table in (FOLDS, grouped)
+    ]
     assert scores[0].mean == scores[1].mean and (scores[0].groups, scores[1].groups) == (20, 2)
 
 
@@ -137,7 +155,9 @@ def test_recalls_are_weighted_by_captions(tmp_path):
         tables.append(dense_table(out.similarity(), out.motion_idx)["text_to_motion"]["R@1"])
         weights.append(len(out.motion_idx))
     assert weights[0] != weights[1] and tables[0] != tables[1]
-    assert local.retrieval["text_to_motion"]["R@1"] == pytest.approx(np.dot(tables, weights) / sum(weights))
+    assert local.retrieval["text_to_motion"]["R@1"] == pytest.approx(
+        np.dot(tables, weights) / sum(weights)
+    )
 
 
 def test_a_mean_of_equal_members_scores_what_the_member_does(tmp_path):
@@ -148,8 +168,13 @@ def test_a_mean_of_equal_members_scores_what_the_member_does(tmp_path):
     )
     single = local_score.out_of_fold_score([first], FOLDS)
     mean = local_score.out_of_fold_score([first, same], FOLDS)
-    assert mean.score.mean == pytest.approx(single.score.mean) and mean.by_fold.keys() == single.by_fold.keys()
-    assert local_score.out_of_fold_score([first, second], FOLDS).score.mean != pytest.approx(single.score.mean)
+    assert (
+        mean.score.mean == pytest.approx(single.score.mean)
+        and mean.by_fold.keys() == single.by_fold.keys()
+    )
+    assert local_score.out_of_fold_score([first, second], FOLDS).score.mean != pytest.approx(
+        single.score.mean
+    )
 
 
 def test_members_are_averaged_on_one_scale_however_large_each_is(tmp_path):
@@ -202,7 +227,9 @@ def test_a_named_run_of_other_data_or_folds_is_refused(tmp_path):
     made_run(tmp_path, "data", data=replace(DATA, fingerprint="data-b"))
     made_run(tmp_path, "folds", found=replace(FOLDS, hash="folds-b"))
     for name, there in (("data", "data-b"), ("folds", "folds-b")):
-        with pytest.raises(RunError, match=rf"{name}: was trained on other {name} \({there}, now {name}-a\)"):
+        with pytest.raises(
+            RunError, match=rf"{name}: was trained on other {name} \({there}, now {name}-a\)"
+        ):
             select(tmp_path, name)
     with pytest.raises(RunError, match="leave it out of --run, or"):
         select_runs(["data"], tmp_path, DATA, FOLDS, flag="--run")
@@ -222,12 +249,17 @@ def test_no_run_to_select_is_an_error_that_says_why(tmp_path):
 
 
 def queries(*candidates):
-    return tuple(Query(str(number), ("text",), scores, ()) for number, scores in enumerate(candidates, start=1))
+    return tuple(
+        Query(str(number), ("text",), scores, ())
+        for number, scores in enumerate(candidates, start=1)
+    )
 
 
 def test_candidates_are_ranked_by_similarity_under_their_own_numbers():
     test = SimpleNamespace(queries=queries((1, 2, 5, 9), (3, 4)))
-    ranked = submission.rank_candidates(test.queries, [np.array([0.1, 0.9, -0.3, 0.5]), np.array([0.2, 0.1])])
+    ranked = submission.rank_candidates(
+        test.queries, [np.array([0.1, 0.9, -0.3, 0.5]), np.array([0.2, 0.1])]
+    )
     assert ranked == {"1": [2, 9, 1, 5], "2": [3, 4]}
 
 

@@ -21,7 +21,9 @@ def readme_score(ranks, top=10):
 def test_a_submission_scores_what_the_readme_formula_says():
     truth = {"1": 5, "2": 7, "3": 1}
     ranked = {"1": (5, *range(10, 19)), "2": (1, 2, 7, *range(20, 27)), "3": tuple(range(2, 12))}
-    assert metrics.submission_scores(ranked, truth).mean() == pytest.approx(readme_score([0, 2, 10]))
+    assert metrics.submission_scores(ranked, truth).mean() == pytest.approx(
+        readme_score([0, 2, 10])
+    )
     assert metrics.recall_at(ranked, truth)[:3] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
 
 
@@ -76,7 +78,9 @@ def test_counting_in_chunks_is_counting_in_the_whole_matrix(chunk_size, monkeypa
     query[17, 2] = np.nan
     whole = metrics.count_better(query @ gallery.T, right)
     assert whole[1].any() and whole[0][17] == 11
-    for counts, expected in zip(metrics.count_better_chunked(query, gallery, right), whole, strict=True):
+    for counts, expected in zip(
+        metrics.count_better_chunked(query, gallery, right), whole, strict=True
+    ):
         np.testing.assert_array_equal(counts, expected)
 
 
@@ -177,7 +181,9 @@ def test_expected_recall_is_the_mean_over_all_pools():
         for k in range(1, top + 1):
             hits = [
                 sum(other < beaters for other in others) < k
-                for beaters in range(above, above + equal + 1)  # each rank among those tied is as likely
+                for beaters in range(
+                    above, above + equal + 1
+                )  # each rank among those tied is as likely
                 for others in itertools.combinations(range(gallery - 1), pool - 1)
             ]
             assert recall[query, k - 1] == pytest.approx(np.mean(hits))

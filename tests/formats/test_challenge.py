@@ -53,7 +53,9 @@ def test_without_train_txt_every_id_with_motion_and_text_is_taken(expect_error, 
         SkippedFile(str(root / "motions"), "1 without text: 07"),
         SkippedFile(str(root / "texts"), "1 without motion: 08"),
     )
-    expect_error(lambda: read_training(root, strict=True), root / "motions", "without text: 07", "train.txt")
+    expect_error(
+        lambda: read_training(root, strict=True), root / "motions", "without text: 07", "train.txt"
+    )
 
 
 def test_the_width_of_ids_is_the_widest_file_name_or_the_one_given(tmp_path):
@@ -99,7 +101,9 @@ def test_an_empty_train_txt_is_fatal(expect_error, tmp_path, text):
 @pytest.mark.parametrize("name", ["../00001", "a/b", "a\\b", "..", "/etc/passwd"])
 def test_an_id_that_is_a_path_is_fatal(expect_error, tmp_path, name):
     root = write_training(tmp_path / "data", listed=["00001", name])
-    expect_error(lambda: read_training(root), root / "train.txt", f"id {name!r} is a path", "bare ids")
+    expect_error(
+        lambda: read_training(root), root / "train.txt", f"id {name!r} is a path", "bare ids"
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,12 +122,18 @@ def test_a_list_may_name_files(tmp_path, listed):
 
 
 def test_a_file_that_is_listed_twice_is_named(tmp_path):
-    root = write_training(tmp_path / "data", ids=["00001", "00002"], listed=["00001.npy", "00002.npy", "00001.npy"])
-    assert read_training(root).skipped == (SkippedFile(str(root / "train.txt"), "id 00001 is listed more than once"),)
+    root = write_training(
+        tmp_path / "data", ids=["00001", "00002"], listed=["00001.npy", "00002.npy", "00001.npy"]
+    )
+    assert read_training(root).skipped == (
+        SkippedFile(str(root / "train.txt"), "id 00001 is listed more than once"),
+    )
 
 
 def test_problems_of_training_files_are_skipped_and_listed(tmp_path):
-    root = write_training(tmp_path / "data", ids=["1", "2", "3", "4"], listed=["1", "2", "3", "4", "5", "01"])
+    root = write_training(
+        tmp_path / "data", ids=["1", "2", "3", "4"], listed=["1", "2", "3", "4", "5", "01"]
+    )
     (root / "motions/2.npy").unlink()
     (root / "texts/3.txt").unlink()
     (root / "texts/4.txt").write_bytes(b"gr\xfcn")
@@ -184,7 +194,12 @@ def test_an_empty_dataset_shows_ids_of_every_source(expect_error, tmp_path, stri
         "--id_width",
     )
     (root / "train.txt").unlink()
-    assert "train.txt ids" not in expect_error(lambda: read_training(root, strict=strict), root, *examples, "--id_width").problem
+    assert (
+        "train.txt ids"
+        not in expect_error(
+            lambda: read_training(root, strict=strict), root, *examples, "--id_width"
+        ).problem
+    )
 
 
 def test_a_dataset_of_broken_texts_is_empty_and_names_the_first(expect_error, tmp_path):

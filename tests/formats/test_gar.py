@@ -50,7 +50,9 @@ def test_without_a_width_the_widest_id_of_the_file_sets_it(tmp_path: Path) -> No
     assert list(read(tmp_path, [entry(1), entry("0012")], None).parts) == ["0001", "0012"]
 
 
-@pytest.mark.parametrize("value", ["undefined", "Undefined", " UNDEFINED. ", "undefined .", "", "  ", "."])
+@pytest.mark.parametrize(
+    "value", ["undefined", "Undefined", " UNDEFINED. ", "undefined .", "", "  ", "."]
+)
 def test_undefined_and_empty_are_no_text_and_nothing_odd(tmp_path: Path, value: str) -> None:
     texts = read(tmp_path, [entry(left_arm=value)])
     assert texts.parts["00001"]["left_arm"] is None
@@ -58,7 +60,10 @@ def test_undefined_and_empty_are_no_text_and_nothing_odd(tmp_path: Path, value: 
 
 
 def test_text_that_mentions_undefined_things_stays(tmp_path: Path) -> None:
-    assert read(tmp_path, [entry(torso="Twisting and\n turning,  undefined")]).parts["00001"]["torso"] == "Twisting and turning, undefined"
+    assert (
+        read(tmp_path, [entry(torso="Twisting and\n turning,  undefined")]).parts["00001"]["torso"]
+        == "Twisting and turning, undefined"
+    )
 
 
 @pytest.mark.parametrize("value", [None, 3, 1.5, True, ["raises"], {"text": "raises"}])
@@ -74,7 +79,9 @@ def test_a_missing_part_is_undefined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "raises", ["raises"]])
-def test_an_entry_without_part_descriptions_has_none_and_is_counted(tmp_path: Path, content: object) -> None:
+def test_an_entry_without_part_descriptions_has_none_and_is_counted(
+    tmp_path: Path, content: object
+) -> None:
     texts = read(tmp_path, [{"id": 1, "caption": "x", "part_descriptions": content}])
     assert texts.parts["00001"] == dict.fromkeys(PARTS)
     assert note(texts).startswith("1 entries without part descriptions")
@@ -88,7 +95,9 @@ def test_a_part_is_known_by_its_words(tmp_path: Path, name: str) -> None:
 
 
 def test_one_part_written_in_two_ways_has_the_first_text(tmp_path: Path) -> None:
-    texts = read(tmp_path, [{"id": 1, "part_descriptions": {"right arm": "waves", "right_arm": "hangs"}}])
+    texts = read(
+        tmp_path, [{"id": 1, "part_descriptions": {"right arm": "waves", "right_arm": "hangs"}}]
+    )
     assert texts.parts["00001"]["right_arm"] == "waves"
     assert "the first counts: 00001" in note(texts)
 
@@ -114,7 +123,8 @@ def test_of_one_id_the_first_entry_counts(tmp_path: Path) -> None:
 def test_of_one_key_the_first_value_counts(tmp_path: Path) -> None:
     texts = read(
         tmp_path,
-        '{"1": {"part_descriptions": {"torso": "first", "torso": "again"}}, "1": {"part_descriptions": {"torso": "second"}}}',
+        '{"1": {"part_descriptions": {"torso": "first", "torso": "again"}}, '
+        '"1": {"part_descriptions": {"torso": "second"}}}',
     )
     assert texts.parts["00001"]["torso"] == "first"
     assert note(texts).startswith("2 keys twice")
@@ -143,11 +153,15 @@ def test_entries_that_cannot_be_placed_are_left_out_and_counted(tmp_path: Path) 
 
 
 def test_text_that_utf_8_cannot_hold_is_repaired(tmp_path: Path) -> None:
-    text = read(tmp_path, '[{"id": 1, "part_descriptions": {"torso": "bends \\ud800 down"}}]').parts["00001"]["torso"]
+    text = read(
+        tmp_path, '[{"id": 1, "part_descriptions": {"torso": "bends \\ud800 down"}}]'
+    ).parts["00001"]["torso"]
     assert text == "bends ? down"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", "null", '"x"', "[1, 2]", '{"data": [1]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", "3", "null", '"x"', "[1, 2]", '{"data": [1]}', "[" * 100_000]
+)
 def test_a_file_without_entries_is_an_error(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError, match=r"not JSON|no entry") as caught:
         read(tmp_path, content)
@@ -189,7 +203,9 @@ def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["gar.json"]
 
 
-@pytest.mark.parametrize(("name", "number"), [("gar_train_full_mistral.json", 4886), ("gar_val_full_mistral.json", 300)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("gar_train_full_mistral.json", 4886), ("gar_val_full_mistral.json", 300)]
+)
 def test_real_files_are_read_without_a_remark(name: str, number: int) -> None:
     if not (REAL / name).is_file():
         pytest.skip("the real files are not here")

@@ -124,7 +124,9 @@ def test_an_object_array_is_not_unpickled(expect_error, tmp_path):
             return (Path.touch, (tmp_path / "sprung",))
 
     expect_error(
-        lambda: parse_motion(npy_bytes(np.full((20, 384), Trap()), allow_pickle=True), Path("a.npy")),
+        lambda: parse_motion(
+            npy_bytes(np.full((20, 384), Trap()), allow_pickle=True), Path("a.npy")
+        ),
         "a.npy",
         "object array",
     )
@@ -143,7 +145,9 @@ def test_any_damage_gives_a_motion_or_an_error(offset, damage):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy remarks on headers of old Python
         try:
-            values = parse_motion(data[:offset] + damage + data[offset + len(damage) :], Path("a.npy"))
+            values = parse_motion(
+                data[:offset] + damage + data[offset + len(damage) :], Path("a.npy")
+            )
         except DataError as error:
             assert str(error).startswith("a.npy: ")
         else:

@@ -115,7 +115,9 @@ def test_a_query_text_that_is_not_utf8_is_fatal(expect_error, tmp_path):
 
 
 def test_a_test_folder_without_queries_is_an_error(expect_error, tmp_path):
-    expect_error(lambda: read_queries(tmp_path / "test"), tmp_path / "test", "no such folder", "--data_dir")
+    expect_error(
+        lambda: read_queries(tmp_path / "test"), tmp_path / "test", "no such folder", "--data_dir"
+    )
     (tmp_path / "test/__MACOSX").mkdir(parents=True)
     expect_error(
         lambda: read_queries(tmp_path / "test"),
@@ -128,7 +130,12 @@ def test_a_test_folder_without_queries_is_an_error(expect_error, tmp_path):
 def test_two_folders_of_one_query_are_an_error(expect_error, tmp_path):
     write_query(tmp_path / "test/1")
     write_query(tmp_path / "test/01")
-    assert "the same query id as" in expect_error(lambda: read_queries(tmp_path / "test"), tmp_path / "test/1", "remove one").problem
+    assert (
+        "the same query id as"
+        in expect_error(
+            lambda: read_queries(tmp_path / "test"), tmp_path / "test/1", "remove one"
+        ).problem
+    )
 
 
 def test_each_kind_of_unusual_pool_is_one_warning(tmp_path):
@@ -146,7 +153,9 @@ def test_each_kind_of_unusual_pool_is_one_warning(tmp_path):
     (tmp_path / "test/__MACOSX").mkdir()
     with pytest.warns(UserWarning) as caught:
         queries = read_queries(tmp_path / "test")
-    assert {query.id: query.candidates for query in queries} == {name: tuple(numbers) for name, numbers in pools.items()}
+    assert {query.id: query.candidates for query in queries} == {
+        name: tuple(numbers) for name, numbers in pools.items()
+    }
     folder = tmp_path / "test"
     assert [str(warning.message) for warning in caught] == [
         f"{folder}: folders without text and motions: __MACOSX (ignored)",

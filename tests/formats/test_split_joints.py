@@ -34,7 +34,11 @@ def stream(root: Path, name: str, part: str) -> Path:
 def test_a_motion_is_the_whole_body_of_one_person_without_rotations(tmp_path: Path) -> None:
     data = load(write_split_joints(tmp_path / "data", IDS[:3]))
     assert data.training.ids == tuple(IDS[:3]) and data.training.captions[1] == ("scene 00002",)
-    assert data.store.persons == 1 and not data.store.config.rotations and "rotation" not in data.store.columns
+    assert (
+        data.store.persons == 1
+        and not data.store.config.rotations
+        and "rotation" not in data.store.columns
+    )
     assert data.store.lengths.tolist() == [20, 21, 22] and data.training.skipped == ()
 
 
@@ -45,7 +49,9 @@ def test_ids_in_three_forms_match(tmp_path: Path) -> None:
 
 
 def test_captions_of_both_files_count_and_the_first_of_an_id(tmp_path: Path) -> None:
-    root = write_split_joints(tmp_path / "data", IDS[:4], entries=["1", "2", "00001"], held_out=["2", "3", "4"])
+    root = write_split_joints(
+        tmp_path / "data", IDS[:4], entries=["1", "2", "00001"], held_out=["2", "3", "4"]
+    )
     training = load(root).training
     assert training.ids == tuple(IDS[:4]) and training.captions[:2] == (("scene 1",), ("scene 2",))
     assert [Path(skip.file).name for skip in training.skipped] == ["gar_train.json", "gar_val.json"]
@@ -89,7 +95,9 @@ def spoil(file: Path, kind: str) -> None:
     else:
         np.save(
             file,
-            {"frames": array[:-1], "joints": array[:, :-1], "flat": array.reshape(len(array), -1)}[kind],
+            {"frames": array[:-1], "joints": array[:, :-1], "flat": array.reshape(len(array), -1)}[
+                kind
+            ],
         )
 
 
@@ -105,7 +113,9 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize(("kind", "problem"), PROBLEMS.items(), ids=list(PROBLEMS))
-def test_a_part_that_does_not_fit_names_itself_and_leaves_its_motion_out(tmp_path: Path, kind: str, problem: str) -> None:
+def test_a_part_that_does_not_fit_names_itself_and_leaves_its_motion_out(
+    tmp_path: Path, kind: str, problem: str
+) -> None:
     root = write_split_joints(tmp_path / "data", IDS[:3])
     load(root)  # what was checked once is checked again when a file changes
     spoil(stream(root, "00002", "left_arm"), kind)
@@ -143,7 +153,9 @@ def test_a_body_of_the_competitions_columns_is_none(tmp_path: Path) -> None:
     root = write_split_joints(tmp_path / "data", IDS[:2])
     np.save(stream(root, "00001", "holistic"), motion(20))
     (skip,) = load(root).training.skipped
-    assert skip.file.endswith("holistic.npy") and "(20, 384), expected (frames, 22, 3)" in skip.problem
+    assert (
+        skip.file.endswith("holistic.npy") and "(20, 384), expected (frames, 22, 3)" in skip.problem
+    )
 
 
 def test_half_precision_is_near_enough(tmp_path: Path) -> None:
@@ -156,7 +168,9 @@ def test_half_precision_is_near_enough(tmp_path: Path) -> None:
 
 def test_such_motions_are_not_packed_as_if_they_had_rotations(tmp_path: Path) -> None:
     data = load(write_split_joints(tmp_path / "data", IDS[:2]))
-    with pytest.raises(DataError, match=r"positions alone, no joint rotations \(give --no_rotations\)"):
+    with pytest.raises(
+        DataError, match=r"positions alone, no joint rotations \(give --no_rotations\)"
+    ):
         feature_store.build_feature_cache(
             data.training.ids,
             data.training.paths,
@@ -189,7 +203,9 @@ def test_statistics_are_found_by_stream_and_a_deviation_may_be_zero(
         (np.zeros(18), None, "Std", "no such file, but torso_Mean.npy is there"),
     ],
 )
-def test_broken_statistics_name_themselves(tmp_path: Path, mean: np.ndarray, deviation: np.ndarray | None, file: str, problem: str) -> None:
+def test_broken_statistics_name_themselves(
+    tmp_path: Path, mean: np.ndarray, deviation: np.ndarray | None, file: str, problem: str
+) -> None:
     root = write_split_joints(tmp_path / "data", IDS[:2])
     np.save(root / "torso_Mean.npy", mean)
     if deviation is not None:
@@ -204,15 +220,26 @@ def test_broken_statistics_name_themselves(tmp_path: Path, mean: np.ndarray, dev
 
 
 @pytest.mark.parametrize("by_lists", [False, True], ids=["folds", "lists"])
-def test_the_layout_trains_and_ends_with_its_local_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str], by_lists: bool) -> None:
-    root = write_split_joints(tmp_path / "data", IDS, entries=[1, "00002", "3\n", *IDS[3:8]], held_out=[9, 10, 11, 12])
+def test_the_layout_trains_and_ends_with_its_local_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], by_lists: bool
+) -> None:
+    root = write_split_joints(
+        tmp_path / "data", IDS, entries=[1, "00002", "3\n", *IDS[3:8]], held_out=[9, 10, 11, 12]
+    )
     split = ["--prefer_txt_split"] if by_lists else ["--folds", "2"]
     small = {name: value for name, value in (SMALL | SCRATCH).items() if name != "jobs"}
     runs = ["--out_dir", str(tmp_path / "runs")]
     assert prepare.main(data_flags(root)) == 0
-    assert "12 of 1 person(s), 0.0 h; positions alone, no joint rotations" in capsys.readouterr().out
+    assert (
+        "12 of 1 person(s), 0.0 h; positions alone, no joint rotations" in capsys.readouterr().out
+    )
     assert make_folds.main([*data_flags(root), *split]) == 0
-    assert train.main(["sgar", *data_flags(root), *split, *flags(**small), *runs, "--run_name", "small"]) == 0
+    assert (
+        train.main(
+            ["sgar", *data_flags(root), *split, *flags(**small), *runs, "--run_name", "small"]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "gar_train.json" in out and "gar_val.json: 60 of 60 parts are described" in out
     assert validate.main(["oof", *data_flags(root), *runs]) == 0
@@ -245,7 +272,9 @@ def test_the_layout_trains_and_ends_with_its_local_scores(tmp_path: Path, capsys
         "--submissions_dir",
         str(tmp_path / "submissions"),
     ]
-    assert ensemble.main([*data_flags(root), *runs, *ranked]) == 1  # four candidates make no submission of ten
+    assert (
+        ensemble.main([*data_flags(root), *runs, *ranked]) == 1
+    )  # four candidates make no submission of ten
     assert "4 candidates of 10" in capsys.readouterr().err
 
 
@@ -285,4 +314,6 @@ def test_the_forecast_knows_the_layout(tmp_path: Path) -> None:
     root = write_split_joints(tmp_path / "data", IDS)
     plan = make_plan(["--data_dir", str(root), "--preset", "fast"])
     preflight.check_before_run(root, plan.test_dir, plan.folders, plan.args_of("train"))
-    assert preflight.forecast(root, plan.args_of("train"), plan.args_of("tune")).startswith("forecast: about")
+    assert preflight.forecast(root, plan.args_of("train"), plan.args_of("tune")).startswith(
+        "forecast: about"
+    )

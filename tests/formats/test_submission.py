@@ -64,9 +64,13 @@ def test_what_is_written_is_read_back(tmp_path, candidate_format):
 
 def test_the_written_file_is_byte_for_byte_the_form_asked_for(tmp_path):
     write_submission(tmp_path / "a.csv", {"1": [3, 1], "x,y": [2, 4]}, "int", top_k=2)
-    assert (tmp_path / "a.csv").read_bytes() == b'query_id,candidate_1,candidate_2\n1,3,1\n"x,y",2,4\n'
+    assert (
+        tmp_path / "a.csv"
+    ).read_bytes() == b'query_id,candidate_1,candidate_2\n1,3,1\n"x,y",2,4\n'
     write_submission(tmp_path / "a.csv", {"1": [3, 1, 7]}, "name", top_k=2)
-    assert (tmp_path / "a.csv").read_bytes() == b"query_id,candidate_1,candidate_2\n1,motion_3,motion_1\n"
+    assert (
+        tmp_path / "a.csv"
+    ).read_bytes() == b"query_id,candidate_1,candidate_2\n1,motion_3,motion_1\n"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,9 @@ def test_the_written_file_is_byte_for_byte_the_form_asked_for(tmp_path):
         ({"": range(1, 11)}, "query id '' is empty or has spaces", "rename"),
     ],
 )
-def test_rankings_that_are_no_submission_leave_the_old_file(expect_error, tmp_path, rows, problem, fix):
+def test_rankings_that_are_no_submission_leave_the_old_file(
+    expect_error, tmp_path, rows, problem, fix
+):
     path = tmp_path / "submission.csv"
     path.write_text("old")
     expect_error(lambda: write_submission(path, rows), path, problem, fix)
@@ -90,7 +96,9 @@ def test_rankings_that_are_no_submission_leave_the_old_file(expect_error, tmp_pa
 
 
 def test_an_unknown_candidate_format_is_a_config_error(tmp_path):
-    with pytest.raises(ConfigError, match="--candidate_format: no format 'letter' \\(use int or name\\)"):
+    with pytest.raises(
+        ConfigError, match="--candidate_format: no format 'letter' \\(use int or name\\)"
+    ):
         write_submission(tmp_path / "a.csv", {"1": range(1, 11)}, "letter")
     assert not list(tmp_path.iterdir())
 
@@ -285,7 +293,9 @@ def test_reading_data_loads_neither_torch_nor_pandas():
     loaded = "sorted({'torch', 'pandas', 'sklearn'} & set(sys.modules))"
     code = f"import sys, motret.formats.submission; print({loaded})"
     solution = Path(submission.__file__).parents[2]
-    out = subprocess.run([sys.executable, "-c", code], cwd=solution, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=solution, capture_output=True, text=True, check=True
+    )
     assert out.stdout == "[]\n"
 
 

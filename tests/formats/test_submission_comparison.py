@@ -21,7 +21,9 @@ def test_rankings_of_the_same_candidates_have_spearmans_correlation(ranking: lis
 
 def test_candidates_that_a_ranking_does_not_list_are_tied_after_its_last() -> None:
     assert rank_correlation([1], [1]) == 1
-    assert rank_correlation([1, 2], [3, 4]) == pytest.approx(spearmanr([0, 1, 2, 2], [2, 2, 0, 1]).statistic)
+    assert rank_correlation([1, 2], [3, 4]) == pytest.approx(
+        spearmanr([0, 1, 2, 2], [2, 2, 0, 1]).statistic
+    )
 
 
 def test_changed_queries_and_shared_candidates_are_counted(tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ def test_the_latest_submission_is_the_last_row(log: Path, tmp_path: Path) -> Non
     assert submission_log.latest_submission(tmp_path) == tmp_path / "a.csv"
 
 
-def test_a_submission_is_found_by_its_hash_while_its_file_is_there(log: Path, tmp_path: Path) -> None:
+def test_a_submission_is_found_by_its_hash_while_its_file_is_there(
+    log: Path, tmp_path: Path
+) -> None:
     assert submission_log.find_submission(log, "h1") == tmp_path / "a.csv"
     (tmp_path / "a.csv").unlink()
     assert submission_log.find_submission(log, "h1") is None
@@ -54,7 +56,9 @@ def test_a_score_or_a_file_that_cannot_be_recorded_is_an_error(log: Path) -> Non
         submission_log.record_public_score(log, Path("c.csv"), 0.5)
 
 
-@pytest.mark.parametrize("text", ["", "time,file\n", ",".join(submission_log.COLUMNS) + "\nnow,a.csv\n"])
+@pytest.mark.parametrize(
+    "text", ["", "time,file\n", ",".join(submission_log.COLUMNS) + "\nnow,a.csv\n"]
+)
 def test_a_log_of_other_columns_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "log.csv").write_text(text)
     with pytest.raises(DataError, match=r"log\.csv: its columns are not time,file"):

@@ -30,7 +30,9 @@ def test_ids_with_letters_stay_as_they_are():
 def test_canonical_numbers_come_back_as_the_same_numbers(numbers, width):
     ids = canonical_ids(map(str, numbers), width)
     assert [int(name) for name in ids] == numbers
-    assert all(len(name) == max(width, len(str(number))) for name, number in zip(ids, numbers, strict=True))
+    assert all(
+        len(name) == max(width, len(str(number))) for name, number in zip(ids, numbers, strict=True)
+    )
     assert canonical_ids([f"000{number}\n" for number in numbers], width) == ids
 
 

@@ -29,7 +29,9 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "SETTINGS.json", tmp_path)
     monkeypatch.setattr(base, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "SceneConfig", lambda: SceneConfig(motions=12, queries=1, candidates=4))
+    monkeypatch.setattr(
+        demo, "SceneConfig", lambda: SceneConfig(motions=12, queries=1, candidates=4)
+    )
     return tmp_path
 
 
@@ -57,7 +59,9 @@ def test_without_data_the_arguments_name_the_generated_challenge(empty: Path) ->
     assert with_demo_data([], True) == ([], False)
 
 
-def test_the_challenge_is_made_in_the_work_folder_and_one_line_says_so(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_challenge_is_made_in_the_work_folder_and_one_line_says_so(
+    empty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     demo.make_missing(PrepareConfig())
     assert (empty / "work" / "sample" / "train.txt").is_file()
     printed = capsys.readouterr().out
@@ -65,7 +69,9 @@ def test_the_challenge_is_made_in_the_work_folder_and_one_line_says_so(empty: Pa
     assert printed.count("\n") == 1
 
 
-def test_a_data_folder_that_a_flag_names_is_not_made(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_data_folder_that_a_flag_names_is_not_made(
+    empty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert validate.main(["make_batches", "--data_dir", "work/sample"]) == 1
     assert not (empty / "work" / "sample").exists()
     assert "work/sample: no such folder" in capsys.readouterr().err
@@ -92,7 +98,9 @@ def test_scripts_that_need_runs_train_what_run_all_would(
     monkeypatch.setattr(steps, "run_steps", recorder)
     assert main(args) == 1
     assert recorder.scripts == ["prepare", "make_folds", "tune", "train", "train", "train"]
-    assert "no finished run yet: training the models that run_all.sh trains" in capsys.readouterr().out
+    assert (
+        "no finished run yet: training the models that run_all.sh trains" in capsys.readouterr().out
+    )
 
 
 def test_with_runs_nothing_is_trained(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,12 +115,12 @@ def test_with_runs_nothing_is_trained(empty: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("empty")
 def test_flags_of_the_script_hold_for_the_training_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(demo, "make_plan", lambda args: seen.append(args) or make_plan(args))
+    plans = []
+    monkeypatch.setattr(demo, "make_plan", lambda args: plans.append(args) or make_plan(args))
     monkeypatch.setattr(steps, "run_steps", lambda *_: steps.StepsResult(0))
     args = ["--out_dir", "other", "--device", "cpu", "--debug", "--verbose", "--seed", "3"]
     demo.make_missing(cli.parse(OofConfig, args, None), needs_runs=True)
-    assert seen == [["--out_dir=other", "--device=cpu", "--debug"]]
+    assert plans == [["--out_dir=other", "--device=cpu", "--debug"]]
 
 
 def test_a_wrong_flag_makes_nothing(empty: Path) -> None:
@@ -126,10 +134,14 @@ def test_a_wrong_flag_makes_nothing(empty: Path) -> None:
 def test_a_script_typed_alone_in_a_fresh_clone_works(tmp_path: Path) -> None:
     for name in ("SETTINGS.json", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "solution", tmp_path / "solution", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "solution", tmp_path / "solution", ignore=shutil.ignore_patterns("__pycache__")
+    )
     command = [sys.executable, "solution/make_folds.py"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "using the generated challenge in work/sample" in done.stdout and "\r" not in done.stderr
     assert (tmp_path / "folds" / "folds.csv").is_file()

@@ -140,7 +140,9 @@ def test_a_preset_that_a_flag_names_wins(home: Path) -> None:
         ("--test_dir gone --data_dir there", DataError, "gone: no such folder"),
     ],
 )
-def test_flags_that_cannot_be_used_are_an_error_of_the_plan(home: Path, flags: str, error: type, message: str) -> None:
+def test_flags_that_cannot_be_used_are_an_error_of_the_plan(
+    home: Path, flags: str, error: type, message: str
+) -> None:
     (home / "there").mkdir()
     with pytest.raises(error) as error_info:
         make_plan(flags.split())
@@ -239,7 +241,8 @@ def test_a_flag_goes_to_the_scripts_that_know_it(flags: str, expected: set[str])
             "submissions/submission.csv",
         ),
         (
-            "--fold 1 --max_minutes 2 --no_rotations --out mine.csv --candidate_format name --verbose",
+            "--fold 1 --max_minutes 2 --no_rotations --out mine.csv --candidate_format name"
+            " --verbose",
             "mine.csv",
         ),
         (
@@ -354,7 +357,9 @@ def test_a_dry_run_prints_the_commands_and_changes_nothing(
     assert run_all.main(["--lr", "3e-4", flag]) == 0
     note, heading, *commands = capsys.readouterr().out.splitlines()
     assert "no data/" in note and heading == "data work/sample, preset fast"
-    expected = [[f"solution/{step.script}.py", *step.args] for step in make_plan(["--lr", "3e-4"]).steps]
+    expected = [
+        [f"solution/{step.script}.py", *step.args] for step in make_plan(["--lr", "3e-4"]).steps
+    ]
     assert [shlex.split(command)[1:] for command in commands] == expected
     assert recorder.calls == [] and contents(home) == before
 
@@ -366,7 +371,9 @@ def test_an_error_of_the_plan_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert captured.err.startswith("error: --epoch: ")
 
 
-def test_help_shows_the_commands_and_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_the_commands_and_changes_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_all.main(["--preset", "fast", "--help"]) == 0
     assert "bash run_all.sh --dry_run" in capsys.readouterr().out
     assert contents(home) == {"SETTINGS.json"}
@@ -391,7 +398,9 @@ def write_submission_log(home: Path, true_score: dict | None) -> None:
         "true_score": true_score,
         "leaderboard_band": [0.61, 0.81],
         "gains": [{"over": "sgar", "mean": 0.0123, "error": 0.004}],
-        "members": [{"run": name, "weight": 0.5, "local_score": {"mean": 0.7}} for name in ("sgar", "clip")],
+        "members": [
+            {"run": name, "weight": 0.5, "local_score": {"mean": 0.7}} for name in ("sgar", "clip")
+        ],
     }
     (folder / "new.json").write_text(json.dumps(info))
 
@@ -420,7 +429,9 @@ def test_a_run_calls_the_scripts_in_order_and_ends_with_a_summary(
     assert ("true score 0.6543 +- 0.0600" in summary) == (true_score is not None)
 
 
-@pytest.mark.parametrize(("fails", "code", "before"), [("sample", 1, 0), ("make_folds", 2, 2), ("ensemble", 1, 7)])
+@pytest.mark.parametrize(
+    ("fails", "code", "before"), [("sample", 1, 0), ("make_folds", 2, 2), ("ensemble", 1, 7)]
+)
 def test_a_run_stops_at_the_step_that_fails_and_returns_its_exit_code(
     fails: str, code: int, before: int, recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -430,13 +441,17 @@ def test_a_run_stops_at_the_step_that_fails_and_returns_its_exit_code(
     assert f"[{before + 1}/10] failed: " in capsys.readouterr().out
 
 
-def test_a_script_that_was_interrupted_reports_it_itself(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_script_that_was_interrupted_reports_it_itself(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorder.codes = {"tune": 130}
     assert run_all.main([]) == 130 and recorder.scripts[-1] == "tune"
     assert capsys.readouterr().err == ""
 
 
-def test_a_report_that_fails_does_not_fail_the_run(home: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_that_fails_does_not_fail_the_run(
+    home: Path, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorder.codes = {"report": 1}
     write_submission_log(home, None)
     assert run_all.main([]) == 0

@@ -52,7 +52,10 @@ def test_one_command_goes_from_data_to_a_submission_and_a_second_run_reuses_it(
     assert "features as packed before" in again.stdout
     assert again.stdout.count("finished before: fold0, fold1") == 3
     assert len(list((tmp_path / "out_dir").glob("*/args.json"))) == 3
-    assert "tuned" in again.stdout and (tmp_path / "out_dir" / "tune" / "holistic" / "best.json").is_file()
+    assert (
+        "tuned" in again.stdout
+        and (tmp_path / "out_dir" / "tune" / "holistic" / "best.json").is_file()
+    )
 
 
 def test_data_that_cannot_be_read_are_one_line_before_the_first_step(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Script calls as processes: in order, side by side, and what is said of those that fail."""
+"""Script calls as processes: in order, in parallel, and after a failure."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     logs.show_logs()
     folder = tmp_path / "solution"
     folder.mkdir()
-    (folder / "note.py").write_text("import sys\nopen('notes', 'a').write(sys.argv[1])\nprint('noted', sys.argv[1])\n")
+    (folder / "note.py").write_text(
+        "import sys\nopen('notes', 'a').write(sys.argv[1])\nprint('noted', sys.argv[1])\n"
+    )
     (folder / "fail.py").write_text("import sys\nsys.exit('error: no')\n")
     monkeypatch.setattr(base, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -37,7 +39,9 @@ def notes(repository: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-def test_steps_run_in_order_and_the_first_that_fails_ends_them(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_steps_run_in_order_and_the_first_that_fails_ends_them(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     finished = []
     assert steps.run_steps([note("a"), note("b")], on_done=finished.append) == steps.StepsResult(0)
     assert notes(repository) == "ab" and [step.args for step in finished] == [("a",), ("b",)]
@@ -49,10 +53,15 @@ def test_steps_run_in_order_and_the_first_that_fails_ends_them(repository: Path,
 
 def test_the_failure_of_an_optional_step_ends_nothing(repository: Path) -> None:
     broken = fail(optional=True)
-    assert steps.run_steps([broken, note("a")]) == steps.StepsResult(0, (broken,)) and notes(repository) == "a"
+    assert (
+        steps.run_steps([broken, note("a")]) == steps.StepsResult(0, (broken,))
+        and notes(repository) == "a"
+    )
 
 
-def test_chains_run_in_parallel_each_line_with_its_name(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_chains_run_in_parallel_each_line_with_its_name(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     chained = [note("a", "one"), note("b", "one"), note("c", "other")]
     assert steps.run_steps([note("x"), *chained, note("y")], n_parallel=2).code == 0
     written = notes(repository)
@@ -64,26 +73,36 @@ def test_chains_run_in_parallel_each_line_with_its_name(repository: Path, capfd:
     assert any(line.startswith("2 of one, other at a time") for line in lines)
 
 
-def test_no_step_starts_after_a_chain_has_failed(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_step_starts_after_a_chain_has_failed(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     chained = [fail(chain="one"), note("a", "one")]
     assert steps.run_steps([*chained, fail(chain="other"), note("y")], n_parallel=2).code == 1
     assert notes(repository) == "" and "one   | error: no" in capfd.readouterr().out
 
 
-def test_one_chain_alone_runs_as_steps_do(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_chain_alone_runs_as_steps_do(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert steps.run_steps([note("a", "one"), note("b", "one")], n_parallel=2).code == 0
     assert notes(repository) == "ab" and " | " not in capfd.readouterr().out
 
 
-def test_a_parallel_step_has_its_share_of_the_threads(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (repository / "solution" / "note.py").write_text("import os\nopen('notes', 'a').write(os.environ['OMP_NUM_THREADS'])\n")
+def test_a_parallel_step_has_its_share_of_the_threads(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "solution" / "note.py").write_text(
+        "import os\nopen('notes', 'a').write(os.environ['OMP_NUM_THREADS'])\n"
+    )
     monkeypatch.setattr(steps, "available_cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert steps.run_steps([note("a", "one"), note("b", "other")], n_parallel=6).code == 0
     assert notes(repository) == "33"
 
 
-def test_a_command_names_the_interpreter_as_one_would_type_it(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+def test_a_command_names_the_interpreter_as_one_would_type_it(
+    monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
     monkeypatch.setattr(steps.shutil, "which", lambda _: sys.executable)
     assert note("a").command() == "python solution/note.py a"
     monkeypatch.setattr(steps.shutil, "which", lambda _: None)

@@ -22,7 +22,9 @@ def test_forms_of_a_verb_are_one_word() -> None:
         "punch punches",
     ):
         assert len({action_words.stem(word) for word in forms.split()}) == 1, forms
-    assert action_words.stem("pass") == action_words.stem("passes") and action_words.stem("walk") != action_words.stem("wave")
+    assert action_words.stem("pass") == action_words.stem("passes") and action_words.stem(
+        "walk"
+    ) != action_words.stem("wave")
 
 
 def test_action_words_are_verbs_that_several_captions_share() -> None:
@@ -32,6 +34,9 @@ def test_action_words_are_verbs_that_several_captions_share() -> None:
         "wav": "waves",
     }  # bow and stand are rare; hands and forward are stop words
     assert action_words.actions_in("someone WAVES, walks and waves", actions) == ["wav", "walk"]
-    assert action_words.action_words([*ALL_CAPTIONS, *["they are tired", "a tired man", "tired"] * 3]) == actions  # no ending of a verb
+    assert (
+        action_words.action_words([*ALL_CAPTIONS, *["they are tired", "a tired man", "tired"] * 3])
+        == actions
+    )  # no ending of a verb
     assert list(action_words.action_words(ALL_CAPTIONS, max_words=1)) == ["walk"]
     assert action_words.action_words([]) == {}

@@ -23,7 +23,9 @@ COLUMNS = features.feature_columns(2)
 def model_of(seed: int = 0, **values) -> DualEncoder:
     torch.manual_seed(seed)
     model = DualEncoder(helpers.config(layers=3, **values), 2, COLUMNS, helpers.TEXT_DIM)
-    for weight in model.parameters():  # MotionDiffuse starts with zeros, and tokens too similar to compare
+    for (
+        weight
+    ) in model.parameters():  # MotionDiffuse starts with zeros, and tokens too similar to compare
         weight.data += 0.1 * torch.randn_like(weight)
     return model
 
@@ -35,9 +37,15 @@ def motion(frames: int = 44, persons: int = 2) -> MotionBatch:
 def layer_inputs(model: DualEncoder, layer: int) -> np.ndarray:
     """The tokens that go into a layer, (B, N, width)."""
     inputs = []
-    blocks = [block for block in model.modules() if isinstance(block, backbones.Block | backbones.LinearBlock)]
+    blocks = [
+        block
+        for block in model.modules()
+        if isinstance(block, backbones.Block | backbones.LinearBlock)
+    ]
     with (
-        blocks[layer].register_forward_pre_hook(lambda _, args: inputs.append(args[1].pad(args[0]))),
+        blocks[layer].register_forward_pre_hook(
+            lambda _, args: inputs.append(args[1].pad(args[0]))
+        ),
         torch.inference_mode(),
     ):
         model.eval().encode_motions(motion())
@@ -51,7 +59,9 @@ def normed(tokens: np.ndarray, norm: torch.nn.LayerNorm) -> np.ndarray:
 
 
 def applied(tokens: np.ndarray, linear: torch.nn.Linear) -> np.ndarray:
-    return tokens @ linear.weight.detach().double().numpy().T + linear.bias.detach().double().numpy()
+    return (
+        tokens @ linear.weight.detach().double().numpy().T + linear.bias.detach().double().numpy()
+    )
 
 
 def softmax(values: np.ndarray, axis: int) -> np.ndarray:
@@ -64,24 +74,42 @@ def reference(model: DualEncoder, layer: int) -> np.ndarray:
     tokens, backbone = layer_inputs(model, layer), model.motion_tower.backbone
     if isinstance(backbone, backbones.Transformer):
         block = backbone.blocks[layer]
-        query, key, _ = np.split(applied(normed(tokens, block.attention_norm), block.qkv), 3, axis=-1)
-        heads = [softmax(query[..., head] @ key[..., head].swapaxes(-1, -2) / np.sqrt(8), -1) for head in (slice(8), slice(8, 16))]
+        query, key, _ = np.split(
+            applied(normed(tokens, block.attention_norm), block.qkv), 3, axis=-1
+        )
+        heads = [
+            softmax(query[..., head] @ key[..., head].swapaxes(-1, -2) / np.sqrt(8), -1)
+            for head in (slice(8), slice(8, 16))
+        ]
     else:
         block = backbone.temporal_decoder_blocks[layer].sa_block
-        query, key = (applied(normed(tokens, block.norm), projection) for projection in (block.query, block.key))
-        heads = [softmax(query[..., head], -1) @ softmax(key[..., head], 1).swapaxes(-1, -2) for head in (slice(8), slice(8, 16))]
+        query, key = (
+            applied(normed(tokens, block.norm), projection)
+            for projection in (block.query, block.key)
+        )
+        heads = [
+            softmax(query[..., head], -1) @ softmax(key[..., head], 1).swapaxes(-1, -2)
+            for head in (slice(8), slice(8, 16))
+        ]
     return np.mean(heads, axis=0)
 
 
 @pytest.mark.parametrize("backbone", ["transformer", "motiondiffuse"])
 @pytest.mark.parametrize("values", [{}, PARTED])
-def test_the_map_equals_the_numpy_reference_and_its_rows_sum_to_one(backbone: str, values: dict) -> None:
+def test_the_map_equals_the_numpy_reference_and_its_rows_sum_to_one(
+    backbone: str, values: dict
+) -> None:
     model = model_of(backbone=backbone, **values)
     specials, count = 6 if values else 1, 44 // 6 + (6 if values else 1)
     result = attention_map(model, motion())
-    assert result.names == (("cls", *PARTS) if values else ("cls",)) and result.layer == "layer 3 of 3, mean over heads"
+    assert (
+        result.names == (("cls", *PARTS) if values else ("cls",))
+        and result.layer == "layer 3 of 3, mean over heads"
+    )
     assert result.weights.shape == (2, specials, 2, count)
-    expected = reference(model, -1).reshape(2, count, 2, count)[:, :specials]  # the last layer lets both persons meet
+    expected = reference(model, -1).reshape(2, count, 2, count)[
+        :, :specials
+    ]  # the last layer lets both persons meet
     np.testing.assert_allclose(result.weights, expected, atol=1e-5)
     np.testing.assert_allclose(result.weights.sum(axis=(2, 3)), 1, atol=1e-5)
     assert result.weights.std() > 1e-3 and (result.weights[0, 0, 1] > 0).all()
@@ -132,7 +160,9 @@ def test_a_map_drops_no_token_and_leaves_the_model_unchanged() -> None:
     before = model.encode_motions(batch)
     dropping = replace(batch, generator=torch.Generator().manual_seed(0))
     state = dropping.generator.get_state()
-    np.testing.assert_array_equal(attention_map(model, dropping).weights, attention_map(model, batch).weights)
+    np.testing.assert_array_equal(
+        attention_map(model, dropping).weights, attention_map(model, batch).weights
+    )
     assert torch.equal(dropping.generator.get_state(), state)
     assert torch.equal(model.encode_motions(batch), before)
     assert not any(module._forward_hooks for module in model.modules())
@@ -140,7 +170,9 @@ def test_a_map_drops_no_token_and_leaves_the_model_unchanged() -> None:
 
 @pytest.mark.parametrize("layer", [3, -4])
 def test_a_layer_that_does_not_exist_is_an_error(layer: int) -> None:
-    with pytest.raises(ConfigError, match=rf"--attn_layer: there is no layer {layer}: the model has 3"):
+    with pytest.raises(
+        ConfigError, match=rf"--attn_layer: there is no layer {layer}: the model has 3"
+    ):
         attention_map(model_of(), motion(), layer)
 
 

@@ -13,7 +13,10 @@ from helpers import motion
 from motret.report import page
 from motret.report.page import CandidateView, MemberRow, Overview, PageContent, QueryView
 
-NASTY = '</script><script>document.title = "taken"</script><img src=x onerror="document.title = 1">&amp;'
+NASTY = (
+    '</script><script>document.title = "taken"</script>'
+    '<img src=x onerror="document.title = 1">&amp;'
+)
 
 
 def make_content(folder: Path, caption: str = "two people wave", **overview) -> PageContent:
@@ -21,16 +24,23 @@ def make_content(folder: Path, caption: str = "two people wave", **overview) -> 
     paths = [folder / f"{number}.npy" for number in range(3)]
     for number, path in enumerate(paths):
         np.save(path, motion(12 + 6 * number, seed=number))
-    candidates = tuple(CandidateView(f"m{rank}", path, rank, 3.0 - rank, (caption,)) for rank, path in enumerate(paths, start=1))
+    candidates = tuple(
+        CandidateView(f"m{rank}", path, rank, 3.0 - rank, (caption,))
+        for rank, path in enumerate(paths, start=1)
+    )
     queries = (
         QueryView("q1", (caption, "in other words"), candidates, 3, "m2"),
         QueryView("q2", ("they bow",), candidates[:2], 40),
     )
-    return PageContent(caption, Overview(**{"facts": (("Score", caption),), "note": caption, **overview}), queries)
+    return PageContent(
+        caption, Overview(**{"facts": (("Score", caption),), "note": caption, **overview}), queries
+    )
 
 
 def data_in(html: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1]
+    )
 
 
 def test_a_written_page_holds_queries_and_each_motion_once(tmp_path: Path) -> None:
@@ -43,7 +53,9 @@ def test_a_written_page_holds_queries_and_each_motion_once(tmp_path: Path) -> No
     assert (first["id"], first["rank"], first["gallery"]) == ("q1", 2, 3) and second["rank"] is None
     assert [item["match"] for item in first["candidates"]] == [False, True, False]
     assert [item["motionIndex"] for item in second["candidates"]] == [0, 1]
-    assert sorted(joint for chain in data["chains"] for joint in chain[1:]) == list(range(1, 22))  # every bone once
+    assert sorted(joint for chain in data["chains"] for joint in chain[1:]) == list(
+        range(1, 22)
+    )  # every bone once
 
 
 def test_html_in_captions_is_escaped(tmp_path: Path) -> None:
@@ -62,10 +74,17 @@ def test_the_page_requests_nothing_and_its_policy_allows_only_its_own_script(
 ) -> None:
     page.write_page(tmp_path / "page.html", make_content(tmp_path))
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert not re.search(r'(src|href)="(?!#|data:)', html) and "url(" not in html and "@import" not in html
+    assert (
+        not re.search(r'(src|href)="(?!#|data:)', html)
+        and "url(" not in html
+        and "@import" not in html
+    )
     script = re.search(r'<script type="module">(.*?)</script>', html, re.DOTALL)[1]
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; img-src data:" in html
+    assert (
+        f"default-src 'none'; script-src 'sha256-{allowed}'; "
+        "style-src 'unsafe-inline'; img-src data:" in html
+    )
 
 
 def test_the_overview_draws_recall_where_it_is_known(tmp_path: Path) -> None:
@@ -73,7 +92,9 @@ def test_the_overview_draws_recall_where_it_is_known(tmp_path: Path) -> None:
     curve = page.recall_curve(Overview(recall=recall, chance=(0.5,) * 10))
     heights = [point["y"] for point in curve["points"]]
     zero, full = curve["grid"][0]["y"], curve["grid"][-1]["y"]
-    assert [(zero - height) / (zero - full) for height in heights] == pytest.approx(recall, abs=0.001)
+    assert [(zero - height) / (zero - full) for height in heights] == pytest.approx(
+        recall, abs=0.001
+    )
     assert [point["label"] for point in curve["points"]][::9] == ["10%", "100%"]
     assert {float(pair.split(",")[1]) for pair in curve["chance"].split()} == {(zero + full) / 2}
     assert page.recall_curve(Overview()) is None
@@ -110,5 +131,8 @@ def test_an_unreadable_motion_is_a_point_and_one_with_gaps_is_repaired(tmp_path:
     gap[3] = np.nan
     np.save(tmp_path / "2.npy", gap)
     packed = page.pack_all(content)
-    assert packed[tmp_path / "1.npy"].radius == 0 and packed[tmp_path / "2.npy"].frames == whole[tmp_path / "2.npy"].frames
+    assert (
+        packed[tmp_path / "1.npy"].radius == 0
+        and packed[tmp_path / "2.npy"].frames == whole[tmp_path / "2.npy"].frames
+    )
     assert page.write_page(tmp_path / "page.html", content) > 1000

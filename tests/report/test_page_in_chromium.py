@@ -14,12 +14,16 @@ from motret.report import page
 from motret.report.page import CandidateView, MemberRow, Overview, PageContent, QueryView
 from motret.skeleton import join_columns
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -r tests/requirements.txt")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright: pip install -r tests/requirements.txt"
+)
 expect = playwright.expect  # waits until the condition holds
 BROWSER = next(
     filter(
         None,
-        map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")),
+        map(
+            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        ),
     ),
     None,
 )
@@ -37,23 +41,28 @@ ARGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-NASTY = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+NASTY = (
+    "</script><script>document.title = 'taken'</script>"
+    "<img src=x onerror=\"document.title = 'taken'\">"
+)
 WORDS = ("two people wave", "they bow to each other", NASTY, "one of them squats")
-TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+TWO_FRAMES = (
+    "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+)
 CANVAS = "#candidates li:nth-child({}) canvas"
 
 FIGURE_POSITIONS = """s => {
-    const canvas = document.querySelector(s), expected = [[0, 0], [0, 0]];
+    const canvas = document.querySelector(s), sums = [[0, 0], [0, 0]];
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    for (let at = 0; at < data.length; at += 4) {
-        const warm = data[at] - data[at + 2];
-        if (data[at + 3] === 255 && Math.abs(warm) > 80) {
-            const person = expected[warm > 0 ? 0 : 1];
-            person[0] += (at / 4) % canvas.width / canvas.width;
+    for (let i = 0; i < data.length; i += 4) {
+        const warm = data[i] - data[i + 2];
+        if (data[i + 3] === 255 && Math.abs(warm) > 80) {
+            const person = sums[warm > 0 ? 0 : 1];
+            person[0] += (i / 4) % canvas.width / canvas.width;
             person[1] += 1;
         }
     }
-    return expected.map(([sum, count]) => count && sum / count);
+    return sums.map(([sum, count]) => count && sum / count);
 }"""
 """Horizontal position of each person's figure, 0 (left) to 1, by its colour."""
 
@@ -65,7 +74,9 @@ def walk(seed: int, persons: int = 2) -> np.ndarray:
     return join_columns(np.stack(bodies, axis=1), sixes(60, persons)).astype(np.float32)
 
 
-def report(folder: Path, persons: int = 2, queries: int = 4, truth: bool = True, margins: bool = False) -> PageContent:
+def report(
+    folder: Path, persons: int = 2, queries: int = 4, truth: bool = True, margins: bool = False
+) -> PageContent:
     paths = [folder / f"{persons}-{number}.npy" for number in range(3)]
     for number, path in enumerate(paths):
         np.save(path, walk(number, persons))
@@ -79,7 +90,9 @@ def report(folder: Path, persons: int = 2, queries: int = 4, truth: bool = True,
                 score,
                 (WORDS[number], "and so on"),
             )
-            for position, score in enumerate((2.0, (1.5, 1.0, 1.9, 1.4)[number] if margins else 1.5, 1.0))
+            for position, score in enumerate(
+                (2.0, (1.5, 1.0, 1.9, 1.4)[number] if margins else 1.5, 1.0)
+            )
         )
         right = candidates[(0, 2, 1, 0)[number]].motion if truth else None
         disagreement = (0.25, 0.1, 1.5, 0.75)[number] if truth else None
@@ -145,7 +158,9 @@ def show(tab: "playwright.Page", pages: Path) -> Iterator[Callable[..., "playwri
         "pageerror": lambda error: errors.append(str(error)),
     }
 
-    def opened(name: str = "errors", scheme: str = "light", calm: bool = True, width: int = 1280) -> "playwright.Page":
+    def opened(
+        name: str = "errors", scheme: str = "light", calm: bool = True, width: int = 1280
+    ) -> "playwright.Page":
         tab.emulate_media(color_scheme=scheme, reduced_motion="reduce" if calm else "no-preference")
         tab.set_viewport_size({"width": width, "height": 900})
         file, sign, position = name.partition("#")
@@ -160,7 +175,10 @@ def show(tab: "playwright.Page", pages: Path) -> Iterator[Callable[..., "playwri
     tab.evaluate("localStorage.clear()")
     tab.goto("about:blank")
     assert errors == []
-    assert requests and all(url.startswith(("file:", "data:")) and url.partition("#")[0].endswith((".html", "data:,")) for url in requests)
+    assert requests and all(
+        url.startswith(("file:", "data:")) and url.partition("#")[0].endswith((".html", "data:,"))
+        for url in requests
+    )
 
 
 def listed_ids(view: "playwright.Page") -> list[str]:
@@ -266,7 +284,9 @@ def test_the_list_can_be_sorted(show) -> None:
         ),
     ],
 )
-def test_the_list_can_be_sorted_by_uncertainty_and_explains_it(show, order: str, expected: str, value: str, meaning: str) -> None:
+def test_the_list_can_be_sorted_by_uncertainty_and_explains_it(
+    show, order: str, expected: str, value: str, meaning: str
+) -> None:
     view = show("margins")
     assert view.locator("#sort-help").is_hidden()
     view.get_by_label("Sort").select_option(order)
@@ -274,7 +294,10 @@ def test_the_list_can_be_sorted_by_uncertainty_and_explains_it(show, order: str,
     assert view.locator("#queries .details").first.inner_text() == f"q3 · rank 2 of 32 · {value}"
     assert meaning in view.locator("#sort-help").inner_text()
     view.get_by_label("Sort").select_option("by id")
-    assert view.locator("#sort-help").is_hidden() and view.locator("#queries .details").first.inner_text() == "q1 · rank 1 of 32"
+    assert (
+        view.locator("#sort-help").is_hidden()
+        and view.locator("#queries .details").first.inner_text() == "q1 · rank 1 of 32"
+    )
 
 
 def test_without_members_there_is_no_order_by_disagreement(show) -> None:
@@ -296,18 +319,31 @@ def test_without_ground_truth_the_list_shows_the_best_motion(show) -> None:
 def test_a_query_shows_its_candidates_best_first_and_marks_the_match_in_words(show) -> None:
     view = show()
     view.get_by_role("link", name="they bow to each other").click()
-    assert view.locator("#caption").inner_text() == "they bow to each other" and focused(view) == "caption"
+    assert (
+        view.locator("#caption").inner_text() == "they bow to each other"
+        and focused(view) == "caption"
+    )
     assert view.locator("#captions").inner_text() == "in other words"
     assert view.locator("#result").inner_text() == "q2: matching motion ranked 3 of 32"
     assert view.locator("#candidates .rank").all_inner_texts() == ["1.", "2.", "3."]
     assert view.locator("#candidates .name").all_inner_texts() == ["m1", "m2", "m0"]
-    assert [card.inner_text().count("✓ match") for card in view.locator("#candidates > li").all()] == [0, 0, 1]
-    assert view.get_by_role("img", name="Rank 3, matching motion: m0, two persons as stick figures, 2.0 seconds").count() == 1
+    assert [
+        card.inner_text().count("✓ match") for card in view.locator("#candidates > li").all()
+    ] == [0, 0, 1]
+    assert (
+        view.get_by_role(
+            "img", name="Rank 3, matching motion: m0, two persons as stick figures, 2.0 seconds"
+        ).count()
+        == 1
+    )
     assert view.locator("#candidates .motion-captions").first.inner_text().split("\n") == [
         "they bow to each other",
         "and so on",
     ]
-    widths = [bar.evaluate("bar => bar.getBoundingClientRect().width / bar.parentNode.clientWidth") for bar in view.locator(".bar i").all()]
+    widths = [
+        bar.evaluate("bar => bar.getBoundingClientRect().width / bar.parentNode.clientWidth")
+        for bar in view.locator(".bar i").all()
+    ]
     assert widths == pytest.approx([1, 0.75, 0.5], abs=0.01)
     assert view.locator("#queries a[aria-current]").inner_text().startswith("they bow")
     view.get_by_role("button", name="Show match").click()
@@ -341,15 +377,18 @@ def test_playing_moves_the_figures_and_pausing_holds_them(show) -> None:
     until_other(view, until_other(view, first))
     view.get_by_role("button", name="Pause").click()
     view.evaluate(TWO_FRAMES)
-    held = painted(view)
+    paused = painted(view)
     view.evaluate(TWO_FRAMES)
-    assert painted(view) == held
+    assert painted(view) == paused
 
 
 def test_with_reduced_motion_nothing_moves_until_it_is_played(show) -> None:
     view = show("errors#query-0")
     first = until_painted(view)
-    assert view.locator("#play").inner_text() == "Play" and view.locator("#time").inner_text() == "0.0 of 1.9 s"
+    assert (
+        view.locator("#play").inner_text() == "Play"
+        and view.locator("#time").inner_text() == "0.0 of 1.9 s"
+    )
     view.get_by_role("button", name="Play").click()
     until_other(view, first)
 
@@ -372,8 +411,12 @@ def test_a_walk_to_the_right_goes_to_the_right(show, name: str, colours: int) ->
     until_other(view, old)
     end = view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))
     assert len([position for position in start if position]) == colours
-    assert np.mean([start[:colours], end[:colours]]) == pytest.approx(0.5, abs=0.03)  # the middle of the way is that of the picture
-    assert all(after - before > 0.1 for before, after in zip(start[:colours], end[:colours], strict=True))
+    assert np.mean([start[:colours], end[:colours]]) == pytest.approx(
+        0.5, abs=0.03
+    )  # the middle of the way is that of the picture
+    assert all(
+        after - before > 0.1 for before, after in zip(start[:colours], end[:colours], strict=True)
+    )
     if colours == 2:
         assert start[0] < start[1]  # the first person stands on the left
     assert view.locator("#legend").is_visible() == (colours == 2)
@@ -390,7 +433,9 @@ def test_dragging_one_figure_turns_all_of_them_and_the_view_can_be_reset(show) -
     turned = [until_other(view, old, position) for position, old in enumerate(first, start=1)]
     view.mouse.move(box["x"] + 20, box["y"] + 20)  # no button is down any more
     view.get_by_role("button", name="Reset view").click()
-    assert [until_other(view, old, position) for position, old in enumerate(turned, start=1)] == first
+    assert [
+        until_other(view, old, position) for position, old in enumerate(turned, start=1)
+    ] == first
     view.get_by_role("button", name="Turn the view left").click()
     until_other(view, first[0])
 
@@ -450,7 +495,10 @@ def test_keys_are_letters_while_somebody_writes(show) -> None:
     view.keyboard.type("two p")
     view.keyboard.press("ArrowLeft")
     assert view.get_by_label("Search").input_value() == "two p"
-    assert view.locator("#caption").inner_text() == "two people wave" and view.locator("#play").inner_text() == "Play"
+    assert (
+        view.locator("#caption").inner_text() == "two people wave"
+        and view.locator("#play").inner_text() == "Play"
+    )
     assert listed_ids(view) == ["q1"]
 
 
@@ -467,7 +515,9 @@ def test_enter_in_the_search_opens_the_first_that_is_found(show) -> None:
     view.keyboard.press("/")
     view.get_by_label("Search").fill("nothing of that kind")
     view.keyboard.press("Enter")
-    assert focused(view) == "search" and view.locator("#caption").inner_text() == "one of them squats"
+    assert (
+        focused(view) == "search" and view.locator("#caption").inner_text() == "one of them squats"
+    )
 
 
 def test_arrows_in_the_search_go_through_what_is_found_while_one_can_write_on(show) -> None:
@@ -497,7 +547,9 @@ def test_the_colours_follow_the_system_until_they_are_chosen(show, scheme: str) 
         .match(/[0-9.]+/g).slice(0, 3).reduce((sum, value) => sum + Number(value), 0)"""
     before, picture = view.evaluate(lightness), painted(view)
     assert (before > 380) == (scheme == "light")
-    view.get_by_role("button", name="Dark colours" if scheme == "light" else "Light colours").click()
+    view.get_by_role(
+        "button", name="Dark colours" if scheme == "light" else "Light colours"
+    ).click()
     assert (view.evaluate(lightness) > 380) != (scheme == "light")
     until_other(view, picture)
 

@@ -29,7 +29,9 @@ def unpacked(packed: pose_codec.PackedMotion) -> np.ndarray:
 def test_packing_keeps_every_position_to_a_millimetre(persons: int) -> None:
     motion = body(50, persons)
     packed = pose_codec.pack_motion(motion, fps=30)
-    np.testing.assert_allclose(unpacked(packed), pose_codec.center_and_resample(motion, 30), atol=0.5001 * pose_codec.STEP)
+    np.testing.assert_allclose(
+        unpacked(packed), pose_codec.center_and_resample(motion, 30), atol=0.5001 * pose_codec.STEP
+    )
     assert (packed.frames, packed.persons, packed.seconds) == (
         17,
         persons,
@@ -40,17 +42,23 @@ def test_packing_keeps_every_position_to_a_millimetre(persons: int) -> None:
 def test_positions_beyond_the_range_of_int16_are_clipped() -> None:
     motion = body(12)
     motion[6:] += 1000
-    assert np.abs(unpacked(pose_codec.pack_motion(motion, fps=30))).max() == pytest.approx(2**15 * pose_codec.STEP)
+    assert np.abs(unpacked(pose_codec.pack_motion(motion, fps=30))).max() == pytest.approx(
+        2**15 * pose_codec.STEP
+    )
 
 
 def test_at_most_twenty_seconds_are_kept_at_ten_frames_a_second() -> None:
     motion = body(45, 1)
-    np.testing.assert_array_equal(np.diff(pose_codec.center_and_resample(motion, 15), axis=0).shape[0], 29)
+    np.testing.assert_array_equal(
+        np.diff(pose_codec.center_and_resample(motion, 15), axis=0).shape[0], 29
+    )
     assert len(pose_codec.center_and_resample(body(25 * 15, 1), 15)) == 200
     assert pose_codec.pack_motion(body(25 * 15, 1), 15).seconds == 25
     frames = motion[[0, 2, 3]] - motion[0]  # 15 fps: times 0, 0.1, 0.2 are frames 0, 1.5 -> 2, 3
     scene = pose_codec.center_and_resample(motion, 15)
-    np.testing.assert_allclose(np.linalg.norm(scene[:3] - scene[0], axis=-1), np.linalg.norm(frames, axis=-1), atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(scene[:3] - scene[0], axis=-1), np.linalg.norm(frames, axis=-1), atol=1e-5
+    )
 
 
 def test_position_and_heading_of_a_scene_change_nothing() -> None:
@@ -78,14 +86,18 @@ def test_two_persons_stand_along_x_on_the_floor_the_first_on_the_left() -> None:
     offset = (scene[:, 1] - scene[:, 0])[:, JOINT["pelvis"]].mean(axis=0)
     assert offset[0] > 0.3 and offset[2] == pytest.approx(0, abs=1e-6)
     assert np.percentile(scene[..., 1].min(axis=(1, 2)), 5) == pytest.approx(0, abs=1e-6)
-    exchanged = pose_codec.center_and_resample(swapped(body(60).reshape(60, -1)).reshape(60, 2, N_JOINTS, 3), 30)
+    exchanged = pose_codec.center_and_resample(
+        swapped(body(60).reshape(60, -1)).reshape(60, 2, N_JOINTS, 3), 30
+    )
     np.testing.assert_allclose(exchanged[:, 0], scene[:, 1] * (-1, 1, -1), atol=1e-5)
 
 
 def test_one_person_and_two_in_one_place_face_the_viewer() -> None:
     single = body(30, 1)
     assert heading(pose_codec.center_and_resample(single, 30)[0, 0]) == pytest.approx(0, abs=1e-6)
-    assert heading(pose_codec.center_and_resample(np.repeat(single, 2, axis=1), 30)[0, 0]) == pytest.approx(0, abs=1e-6)
+    assert heading(
+        pose_codec.center_and_resample(np.repeat(single, 2, axis=1), 30)[0, 0]
+    ) == pytest.approx(0, abs=1e-6)
 
 
 def test_radius_and_reach_go_to_the_farthest_joint() -> None:

@@ -54,7 +54,9 @@ def actions() -> dict[str, str]:
 def test_ranks_are_those_of_the_matching_motions() -> None:
     result = ranks()
     assert result.rank.tolist() == [0, 0, 0, 2, 0, 0, 0, 0, 5, 1, 0, 0]
-    np.testing.assert_allclose(result.score, metrics.rank_value(result.rank.astype(int)))  # the pool is the fold of six
+    np.testing.assert_allclose(
+        result.score, metrics.rank_value(result.rank.astype(int))
+    )  # the pool is the fold of six
 
 
 def test_random_queries_show_their_top_and_the_matching_motion_at_any_rank() -> None:
@@ -63,13 +65,21 @@ def test_random_queries_show_their_top_and_the_matching_motion_at_any_rank() -> 
     queries = re.findall(r'^"(.*)"  \(motion (\d+), rank (\d) of 6\)$', output, flags=re.MULTILINE)
     assert len(queries) == 10
     for block, (caption, motion, rank) in zip(output.split("\n\n")[1:], queries, strict=True):
-        rows = re.findall(r"^  ([* ]) +(\d) +(-?\d\.\d{3})  (\d{3})  (.+)$", block, flags=re.MULTILINE)
+        rows = re.findall(
+            r"^  ([* ]) +(\d) +(-?\d\.\d{3})  (\d{3})  (.+)$", block, flags=re.MULTILINE
+        )
         captions = [idx for idx in range(12) if FLAT[idx] == caption and idx // 2 == int(motion)]
-        assert [(int(position), name) for mark, position, _, name, _ in rows if mark == "*"] == [(int(rank), motion)]
-        assert [int(position) for _, position, *_ in rows] == ([1, 2, 3, 4, 5, 6] if rank == "6" else [1, 2, 3, 4, 5])
+        assert [(int(position), name) for mark, position, _, name, _ in rows if mark == "*"] == [
+            (int(rank), motion)
+        ]
+        assert [int(position) for _, position, *_ in rows] == (
+            [1, 2, 3, 4, 5, 6] if rank == "6" else [1, 2, 3, 4, 5]
+        )
         for _, position, cosine, name, text in rows:
             assert text == CAPTIONS[int(name)][0]
-            assert any(np.isclose(SIMILARITY[idx, int(name)], float(cosine), atol=6e-4) for idx in captions), (caption, position)
+            assert any(
+                np.isclose(SIMILARITY[idx, int(name)], float(cosine), atol=6e-4) for idx in captions
+            ), (caption, position)
     assert ("        ..." in output) == any(rank == "6" for *_, rank in queries)
 
 
@@ -129,7 +139,10 @@ def test_captions_below_one_of_the_same_words_are_counted() -> None:
     case = AnalysisInputs("n", 1, out, captions, np.arange(4), Pairs(np.eye(4), np.eye(4)), 0)
     text = qualitative_texts.failure_analysis(case, CaptionRanks.of(out))
     assert "5 of 15 captions (33.3%) miss the top 10 of 15 motions." in text
-    assert any(line.startswith("In 1 of these 5 a motion with a caption of the same words ranks above") for line in text)
+    assert any(
+        line.startswith("In 1 of these 5 a motion with a caption of the same words ranks above")
+        for line in text
+    )
 
 
 def test_the_six_files_are_written(tmp_path: Path) -> None:
@@ -144,7 +157,9 @@ def test_the_six_files_are_written(tmp_path: Path) -> None:
         "5_similarity": "png",
     }
     kinds["6_failure_analysis"] = "txt"
-    assert {path.name for path in folder.iterdir()} == {f"{name}_epoch7.{kind}" for name, kind in kinds.items()}
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}_epoch7.{kind}" for name, kind in kinds.items()
+    }
     for path in folder.glob("*.png"):
         check(path)
     for path in folder.glob("*.txt"):
@@ -177,6 +192,8 @@ class FormerTsne(Tsne):
 
 
 @pytest.mark.parametrize("kind", [CurrentTsne, FormerTsne])
-def test_the_number_of_iterations_has_the_name_that_scikit_learn_expects(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_iterations_has_the_name_that_scikit_learn_expects(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sklearn.manifold.TSNE", kind)
     assert qualitative.tsne_points(Pairs(np.eye(6), np.eye(6)), seed=0).shape == (12, 2)

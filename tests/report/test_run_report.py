@@ -39,7 +39,10 @@ def analysis(epoch: int) -> set[str]:
 
 
 def attention(epoch: int, *parts: str) -> set[str]:
-    return {f"epoch{epoch:03d}_probe_attn_{name}.png" for name in ("cls", *(f"part_{part}" for part in parts))}
+    return {
+        f"epoch{epoch:03d}_probe_attn_{name}.png"
+        for name in ("cls", *(f"part_{part}" for part in parts))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,24 +71,44 @@ def draw(out_dir: Path, *flags: str) -> int:
     )
 
 
-def test_the_report_of_a_run_has_all_its_files(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_a_run_has_all_its_files(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert draw(trained, "--run", str(trained / "parts"), "--pairs", "6") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"parts: report in {trained / 'parts' / 'report'}"
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"parts: report in {trained / 'parts' / 'report'}"
+    )
     run = open_run(trained / "parts")
-    epoch = checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.fold_dir(0)), helpers.CPU)["epoch"]
+    epoch = checkpoints.load_checkpoint(checkpoints.best_checkpoint(run.fold_dir(0)), helpers.CPU)[
+        "epoch"
+    ]
     folder = trained / "parts" / "report"
-    of_fold = {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(epoch) | attention(epoch, *PARTS)
+    of_fold = (
+        {"curves.png", "loss_curve.png", "tsne_latent_space.png"}
+        | analysis(epoch)
+        | attention(epoch, *PARTS)
+    )
     assert names(folder) == {"curves.png", "index.html"} | {f"fold0/{name}" for name in of_fold}
     for path in folder.rglob("*.png"):
         check(path)
-    text = (folder / f"fold0/qualitative_epoch{epoch}/2_query_retrieval_epoch{epoch}.txt").read_text()
+    text = (
+        folder / f"fold0/qualitative_epoch{epoch}/2_query_retrieval_epoch{epoch}.txt"
+    ).read_text()
     out = oof.load_out_of_fold(run, 0)
     caption = text.split('"')[1]
-    assert caption in (helpers.challenge() / "texts" / f"{text.split('(motion ')[1].split(',')[0]}.txt").read_text()
+    assert (
+        caption
+        in (
+            helpers.challenge() / "texts" / f"{text.split('(motion ')[1].split(',')[0]}.txt"
+        ).read_text()
+    )
     assert f"top 5 of {len(out.ids)} held-out motions" in text
 
 
-def test_of_several_folds_the_first_is_drawn_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_several_folds_the_first_is_drawn_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert helpers.run_training(tmp_path, "two", epochs=1) == 0
     folder = tmp_path / "two" / "report"
 
@@ -95,27 +118,39 @@ def test_of_several_folds_the_first_is_drawn_by_default(tmp_path: Path, capsys: 
         return names(folder)
 
     def files_of(*fold_dirs: str) -> set[str]:
-        files = {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(1) | attention(1)
-        return {"curves.png", "index.html"} | {f"{fold_dir}/{name}" for fold_dir in fold_dirs for name in files}
+        files = (
+            {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(1) | attention(1)
+        )
+        return {"curves.png", "index.html"} | {
+            f"{fold_dir}/{name}" for fold_dir in fold_dirs for name in files
+        }
 
     capsys.readouterr()
     assert drawn() == files_of("fold0")
-    note = "attention and analysis of the first finished fold of each run; --all_folds draws every one"
+    note = "attention and analysis of the first finished fold of each run; --all_folds: of all"
     assert capsys.readouterr().out.splitlines()[-2] == note
     both, pages = (
         check(folder / "curves.png"),
-        json.loads((folder / "index.html").read_text().split('id="data">')[1].split("</script>")[0]),
+        json.loads(
+            (folder / "index.html").read_text().split('id="data">')[1].split("</script>")[0]
+        ),
     )
     assert len(pages["motions"]) == 24  # of both folds
     assert drawn("--fold", "1") == files_of("fold1") and note not in capsys.readouterr().out
     assert np.array_equal(check(folder / "curves.png"), both)
     assert not np.array_equal(check(folder / "fold1" / "curves.png"), both)
-    assert drawn("--all_folds") == files_of("fold0", "fold1") and note not in capsys.readouterr().out
+    assert (
+        drawn("--all_folds") == files_of("fold0", "fold1") and note not in capsys.readouterr().out
+    )
 
 
-def test_runs_reported_together_pack_each_motion_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_reported_together_pack_each_motion_once(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read, packed = page.read_packed_motion, []
-    monkeypatch.setattr(page, "read_packed_motion", lambda path, config: packed.append(path) or read(path, config))
+    monkeypatch.setattr(
+        page, "read_packed_motion", lambda path, config: packed.append(path) or read(path, config)
+    )
     for name in ("_draw_attention", "_write_fold_analysis"):
         monkeypatch.setattr(run_report, name, lambda *_: None)
     assert draw(trained, "--run", "parts", "parts", "drawn") == 0
@@ -124,15 +159,24 @@ def test_runs_reported_together_pack_each_motion_once(trained: Path, monkeypatch
 
 def test_snapshots_do_not_change_the_weights(trained: Path, tmp_path: Path) -> None:
     assert helpers.run_training(tmp_path, "plain", fold=1) == 0
-    plain, drawn = (checkpoints.load_checkpoint(out / "fold1" / "last.pt", helpers.CPU) for out in (tmp_path / "plain", trained / "drawn"))
+    plain, drawn = (
+        checkpoints.load_checkpoint(out / "fold1" / "last.pt", helpers.CPU)
+        for out in (tmp_path / "plain", trained / "drawn")
+    )
     assert plain["model"].keys() == drawn["model"].keys()
     assert all(torch.equal(plain["model"][name], drawn["model"][name]) for name in plain["model"])
-    assert settings_hash(open_run(tmp_path / "plain").config) == settings_hash(open_run(trained / "drawn").config)
+    assert settings_hash(open_run(tmp_path / "plain").config) == settings_hash(
+        open_run(trained / "drawn").config
+    )
 
 
 def test_snapshots_are_of_the_first_and_last_epochs(trained: Path) -> None:
     folder = trained / "drawn" / "fold1"
-    drawn = {name for name in names(folder) if name.endswith((".png", ".txt")) and name != "train_log.txt"}
+    drawn = {
+        name
+        for name in names(folder)
+        if name.endswith((".png", ".txt")) and name != "train_log.txt"
+    }
     assert drawn == attention(1) | attention(2) | analysis(2)
     for path in folder.rglob("*.png"):
         check(path)
@@ -140,14 +184,22 @@ def test_snapshots_are_of_the_first_and_last_epochs(trained: Path) -> None:
     assert not np.array_equal(first, last)
 
 
-@pytest.mark.parametrize(("interval", "epochs"), [(1, {1, 2, 3, 4, 5}), (2, {1, 2, 4, 5}), (9, {1, 5})])
-def test_snapshots_follow_their_intervals(interval: int, epochs: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("interval", "epochs"), [(1, {1, 2, 3, 4, 5}), (2, {1, 2, 4, 5}), (9, {1, 5})]
+)
+def test_snapshots_follow_their_intervals(
+    interval: int, epochs: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from motret.report import snapshots
 
     drawn: dict[str, set[int]] = {"attention": set(), "analysis": set()}
-    monkeypatch.setattr(snapshots.attention_probe, "draw_probe", lambda _, epoch, *__: drawn["attention"].add(epoch))
+    monkeypatch.setattr(
+        snapshots.attention_probe, "draw_probe", lambda _, epoch, *__: drawn["attention"].add(epoch)
+    )
     monkeypatch.setattr(snapshots.qualitative, "gather_inputs", lambda *args: args[4])
-    monkeypatch.setattr(snapshots.qualitative, "write_analysis", lambda _, epoch: drawn["analysis"].add(epoch))
+    monkeypatch.setattr(
+        snapshots.qualitative, "write_analysis", lambda _, epoch: drawn["analysis"].add(epoch)
+    )
     flags = {
         "save_attention": True,
         "attn_interval": interval,
@@ -168,12 +220,23 @@ def test_snapshots_follow_their_intervals(interval: int, epochs: set[int], tmp_p
     assert drawn == {"attention": epochs, "analysis": epochs - ({1} if interval > 1 else set())}
 
 
-def test_a_model_of_all_data_has_attention_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert helpers.run_training(tmp_path, "all", fold="full", epochs=1, save_attention=True, run_qualitative=True) == 0
+def test_a_model_of_all_data_has_attention_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        helpers.run_training(
+            tmp_path, "all", fold="full", epochs=1, save_attention=True, run_qualitative=True
+        )
+        == 0
+    )
     assert "no qualitative analysis, since no motions are held out" in capsys.readouterr().out
-    assert {name for name in names(tmp_path / "all" / "full") if name.endswith(".png")} == attention(1)
+    assert {
+        name for name in names(tmp_path / "all" / "full") if name.endswith(".png")
+    } == attention(1)
     assert draw(tmp_path, "--run", "all") == 0
-    assert names(tmp_path / "all" / "report") == {f"full/{name}" for name in {"curves.png", "loss_curve.png"} | attention(1)}
+    assert names(tmp_path / "all" / "report") == {
+        f"full/{name}" for name in {"curves.png", "loss_curve.png"} | attention(1)
+    }
 
 
 def test_an_external_tower_is_reported_without_attention(
@@ -184,7 +247,9 @@ def test_an_external_tower_is_reported_without_attention(
     monkeypatch.setattr(run_report.attention, "special_tokens", lambda _: ())
     monkeypatch.setattr(run_report, "_write_fold_analysis", lambda *_: None)
     assert draw(trained, "--run", "drawn") == 0
-    assert "no figure of attention, since transformer is an external tower" in capsys.readouterr().out
+    assert (
+        "no figure of attention, since transformer is an external tower" in capsys.readouterr().out
+    )
     assert not any("probe" in name for name in names(trained / "drawn" / "report"))
 
 
@@ -199,7 +264,9 @@ def reported_names(trained: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) 
     return reported
 
 
-def test_by_default_the_runs_of_the_latest_submission_are_reported_else_all(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_the_runs_of_the_latest_submission_are_reported_else_all(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert reported_names(trained, monkeypatch) == ["drawn", "parts"]
     submissions = trained / "submissions"
     for name in ("parts", "drawn"):
@@ -212,7 +279,12 @@ def test_by_default_the_runs_of_the_latest_submission_are_reported_else_all(trai
         ]
         assert ensemble.main(flags) == 0
         assert reported_names(trained, monkeypatch) == [name]
-    assert ensemble.main([*flags, f"--members={submissions / 'submission.csv'}", "--member_weight=0.5"]) == 0
+    assert (
+        ensemble.main(
+            [*flags, f"--members={submissions / 'submission.csv'}", "--member_weight=0.5"]
+        )
+        == 0
+    )
     assert reported_names(trained, monkeypatch) == ["drawn"]  # an external file is no run
     assert reported_names(trained, monkeypatch, "--run", "parts", "drawn") == ["parts", "drawn"]
     with (submissions / "log.csv").open(newline="") as log:
@@ -228,7 +300,7 @@ def test_by_default_the_runs_of_the_latest_submission_are_reported_else_all(trai
         (["--run", "parts", "--fold", "1"], "parts: fold 1 is not finished"),
         (["--run", "parts", "--attn_layer", "2"], "--attn_layer: there is no layer 2"),
         (["--pairs", "2"], "--pairs: is 2"),
-        (["--all_folds", "--fold", "0"], "--all_folds: draws every fold, and --fold 0 one"),
+        (["--all_folds", "--fold", "0"], "--all_folds: draws every fold, and --fold 0 draws one"),
     ],
 )
 def test_a_report_that_is_not_possible_is_one_line(
@@ -256,7 +328,9 @@ def test_learning_rates_are_those_of_the_groups(tmp_path: Path) -> None:
     assert run_report.lr_groups(plain, model) == {"all weights": 1.0}
     loaded = helpers.config(backbone_weights="file.pt", backbone_lr_mult=0.2)
     assert run_report.lr_groups(loaded, model) == {"other weights": 1.0, "loaded backbone": 0.2}
-    assert run_report.lr_groups(helpers.config(backbone_weights="file.pt", freeze_backbone=True), model) == {"all weights": 1.0}
+    assert run_report.lr_groups(
+        helpers.config(backbone_weights="file.pt", freeze_backbone=True), model
+    ) == {"all weights": 1.0}
 
 
 def test_the_latest_submission_gets_a_page_where_its_similarities_are_saved(
@@ -280,12 +354,21 @@ def test_the_latest_submission_gets_a_page_where_its_similarities_are_saved(
     }
     np.savez(saved.with_suffix(".npz"), **arrays)
     assert report.main([*places, "--run", "parts"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"latest submission: {tmp_path / 'report' / 'index.html'}"
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"latest submission: {tmp_path / 'report' / 'index.html'}"
+    )
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert saved.stem in html and (helpers.challenge() / "test" / "1" / "text.txt").read_text().strip().splitlines()[0] in html
+    assert (
+        saved.stem in html
+        and (helpers.challenge() / "test" / "1" / "text.txt").read_text().strip().splitlines()[0]
+        in html
+    )
 
 
 def test_metrics_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("epoch,seconds,lr,tau,train_loss,score,r1,r5,r10\n1,1.0,1e-3,0.07,2.0,0.5,0.1,0.2,0.3\n")
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,seconds,lr,tau,train_loss,score,r1,r5,r10\n1,1.0,1e-3,0.07,2.0,0.5,0.1,0.2,0.3\n"
+    )
     columns = run_report.read_history(tmp_path / "metrics.csv", 1).columns
     assert [columns[f"t2m_r{k}"][0] for k in (1, 5, 10)] == [0.1, 0.2, 0.3]

@@ -31,7 +31,9 @@ def out_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(out_dir: Path, text: str, **values) -> SearchConfig:
     data = helpers.challenge()
-    where = DataConfig(data_dir=data, work_dir=Path(f"{data}-work"), folds_dir=Path(f"{data}-folds"))
+    where = DataConfig(
+        data_dir=data, work_dir=Path(f"{data}-work"), folds_dir=Path(f"{data}-folds")
+    )
     return SearchConfig(
         text=text,
         out_dir=out_dir,
@@ -49,11 +51,17 @@ def search_result(out_dir: Path, text: str, **values) -> SearchResult:
     return search_module.search(config(out_dir, text, **values))[1]
 
 
-def test_the_ranking_is_printed_and_drawn(out_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ranking_is_printed_and_drawn(
+    out_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(out_dir, "two people <b>wave</b>", top=3, out=tmp_path / "page.html") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("24 training motions, ranked by whole, 2 models. Each motion is ranked by the one model")
-    assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"] and lines[4] == f"page {tmp_path / 'page.html'}"
+    assert lines[0].startswith(
+        "24 training motions, ranked by whole, 2 models. Each motion is ranked by the one model"
+    )
+    assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"] and lines[
+        4
+    ] == f"page {tmp_path / 'page.html'}"
     scores = [float(line.split()[1]) for line in lines[1:4]]
     assert scores == sorted(scores, reverse=True)
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -80,10 +88,14 @@ def test_a_training_motion_is_ranked_by_the_model_that_has_not_seen_it(out_dir: 
     assert len(result.ids) == 24
 
 
-def test_a_folder_of_motions_and_the_test_are_ranked_by_all_models_of_the_run(out_dir: Path, tmp_path: Path) -> None:
+def test_a_folder_of_motions_and_the_test_are_ranked_by_all_models_of_the_run(
+    out_dir: Path, tmp_path: Path
+) -> None:
     text = "someone waves"
     data = helpers.challenge()
-    partial = search_result(out_dir, text, run="part")  # the one model of the run, and the motions it has not seen
+    partial = search_result(
+        out_dir, text, run="part"
+    )  # the one model of the run, and the motions it has not seen
     folder = search_result(out_dir, text, run="part", gallery=str(data / "motions"))
     idx = [folder.ids.index(name) for name in partial.ids]
     assert (len(folder.ids), len(partial.ids)) == (
@@ -129,7 +141,9 @@ def test_a_search_that_is_not_possible_is_one_line(
     assert message in capsys.readouterr().err
 
 
-def test_no_run_and_no_motion_are_errors(out_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_run_and_no_motion_are_errors(
+    out_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(tmp_path, "x") == 1
     assert "holds no run with a finished fold" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()

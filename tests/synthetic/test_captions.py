@@ -50,10 +50,15 @@ def test_part_descriptions_name_the_side_and_leave_the_rest_undefined() -> None:
         "right_arm": "the right arm of one person waves with the hand up",
         **dict.fromkeys(("left_arm", "right_leg", "left_leg", "torso"), "undefined"),
     }
-    parts = captions.describe_parts(Scene(((Act("kick", "left", count=1), Act("bow")), wave), "side"))
+    parts = captions.describe_parts(
+        Scene(((Act("kick", "left", count=1), Act("bow")), wave), "side")
+    )
     assert parts["left_leg"] == "the left leg of one person kicks forward"
     assert parts["right_leg"] == "the right leg of one person carries the body"
-    assert captions.describe_parts(Scene((wave, wave), "side"))["right_arm"] == "the right arm of both people waves with the hand up"
+    assert (
+        captions.describe_parts(Scene((wave, wave), "side"))["right_arm"]
+        == "the right arm of both people waves with the hand up"
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,11 +80,17 @@ def test_part_descriptions_name_the_side_and_leave_the_rest_undefined() -> None:
         (Content(((Mention("squat"),),), relation="back"), False),
     ],
 )
-def test_a_caption_is_consistent_with_a_scene_if_all_it_states_is_true(content: Content, true: bool) -> None:
-    scene = Scene(((Act("punch", "right", "fast", 2), Act("bow")), (Act("squat", count=1),)), "facing")
+def test_a_caption_is_consistent_with_a_scene_if_all_it_states_is_true(
+    content: Content, true: bool
+) -> None:
+    scene = Scene(
+        ((Act("punch", "right", "fast", 2), Act("bow")), (Act("squat", count=1),)), "facing"
+    )
     assert captions.is_consistent(content, scene) is true
 
 
 def test_what_is_stated_of_both_must_be_true_of_both() -> None:
     both = Content(((Mention("bow"),),), both=True)
-    assert captions.is_consistent(both, Scene(((Act("bow"),), (Act("squat", count=1), Act("bow"))), "side"))
+    assert captions.is_consistent(
+        both, Scene(((Act("bow"),), (Act("squat", count=1), Act("bow"))), "side")
+    )

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from motret.runs.history import EpochStats
 from motret.runs.run import list_runs
 from motret.training import fit
 from motret.tuning import budget, confirmation, plots, search_space, tuned_values
+from motret.tuning import study as study_module
 from motret.tuning import trial as trial_module
 from motret.tuning import tune as tune_module
 from motret.tuning.results import collect_results
@@ -508,6 +510,25 @@ def test_a_study_may_be_kept_in_a_data_base(tmp_path, monkeypatch):
     assert run_tune(tmp_path, trials=2, storage=f"sqlite:///{tmp_path}/study.db") == 0
     assert (tmp_path / "study.db").is_file() and not (tmp_path / "tune" / "holistic" / "journal.log").exists()
     assert len(table(tmp_path)) == 2
+
+
+def test_a_database_knows_a_dead_worker_by_its_heartbeat_and_its_trial_runs_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(study_module, "GRACE_SECONDS", 1)
+    space = {"lr": optuna.distributions.FloatDistribution(0.5, 3)}
+    config = scripts.TuneConfig(storage=f"sqlite:///{tmp_path}/study.db", out_dir=tmp_path)
+    plan = StudyPlan(helpers.config(), config, space, {"lr": 1.0}, None, {}, (0,))
+    study = study_module.open_study(plan)
+    for _ in range(2):  # the default configuration, then another trial
+        dead = study.ask(space)
+        study._storage.record_heartbeat(dead._trial_id)
+    study_module.requeue_stale_trials(plan, study)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING] * 2
+    time.sleep(2.5)
+    study_module.requeue_stale_trials(plan, study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2 + [TrialState.WAITING] * 2
+    again = [study.ask(space).params for _ in range(2)]
+    assert again == [{"lr": 1.0}, dead.params]
 
 
 def test_a_storage_that_cannot_be_had_is_a_fault_of_its_flag(tmp_path, capsys):

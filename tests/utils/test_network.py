@@ -29,18 +29,24 @@ def reachable_when_it_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) 
     "error",
     [HTTPError("https://hub", 403, "no", Message(), None), URLError(ssl.SSLError("certificate"))],
 )
-def test_an_answer_of_any_kind_is_a_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_an_answer_of_any_kind_is_a_network(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     assert reachable_when_it_raises(monkeypatch, error) and not os.environ["HF_HUB_OFFLINE"]
 
 
 @pytest.mark.parametrize("error", [URLError(OSError("refused")), TimeoutError()])
-def test_without_an_answer_the_hub_client_uses_its_cache_alone(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_without_an_answer_the_hub_client_uses_its_cache_alone(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     assert not reachable_when_it_raises(monkeypatch, error)
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
 @pytest.mark.parametrize("value", ["1", "true", "ON"])
-def test_offline_mode_asks_nothing_of_the_network(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_offline_mode_asks_nothing_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     monkeypatch.setattr(network, "urlopen", lambda *_: pytest.fail("asked the network"))
     assert not network.hub_reachable()

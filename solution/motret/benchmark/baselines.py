@@ -16,7 +16,10 @@ from motret.data import dataset
 from motret.formats.challenge import TrainingSet
 from motret.utils import files
 
-IMPORT_AND_READ = "import sys, numpy, torch, transformers, open_clip; [numpy.load(path) for path in open(sys.argv[1]).read().splitlines()]"
+IMPORT_AND_READ = (
+    "import sys, numpy, torch, transformers, open_clip; "
+    "[numpy.load(path) for path in open(sys.argv[1]).read().splitlines()]"
+)
 CANDIDATES = 32
 QUERIES, QUICK_QUERIES = (3, 30, 300), (1, 2, 3)
 """Few, as many as the competition has, and many."""
@@ -39,7 +42,10 @@ def measure_preparation(config: BenchConfig, scratch: Path) -> list[Measurement]
     reading, packing = (statistics.median(times) for times in zip(*seconds, strict=True))
     ratio = packing / reading
     rates = f"{n_bytes / packing / 1e6:.0f} MB/s, np.load {n_bytes / reading / 1e6:.0f} MB/s"
-    cached = f"{n_bytes / 1e9:.2f} GB, in the page cache as far as it fits: first read at {n_bytes / first_read / 1e6:.0f} MB/s"
+    cached = (
+        f"{n_bytes / 1e9:.2f} GB, in the page cache as far as it fits: "
+        f"first read at {n_bytes / first_read / 1e6:.0f} MB/s"
+    )
     return [
         Measurement(
             f"preparing {len(paths)} motions, compared with np.load alone",
@@ -119,14 +125,23 @@ def measure_inference(config: BenchConfig, scratch: Path) -> list[Measurement]:
     repeats = 1 if config.quick else REPEATS
     repeats_of = {few: repeats, usual: repeats, many: 1}  # noise matters little over many queries
     folders = {
-        count: [write_queries(training, count, scratch / f"test{count}_{repeat}", repeat * count) for repeat in range(n_repeats)]
+        count: [
+            write_queries(training, count, scratch / f"test{count}_{repeat}", repeat * count)
+            for repeat in range(n_repeats)
+        ]
         for count, n_repeats in repeats_of.items()
     }
     lower_bound = _import_and_read_seconds(folders[usual][0], scratch)
-    seconds = {count: [_ranking_seconds(config, scratch, folder) for folder in test_dirs] for count, test_dirs in folders.items()}
+    seconds = {
+        count: [_ranking_seconds(config, scratch, folder) for folder in test_dirs]
+        for count, test_dirs in folders.items()
+    }
     fastest = {count: min(times) for count, times in seconds.items()}
     ratio = fastest[usual] / lower_bound
-    what = f"test folder of {usual} x {CANDIDATES} to submission.csv, compared with imports and np.load"
+    what = (
+        f"test folder of {usual} x {CANDIDATES} to submission.csv, "
+        "compared with imports and np.load"
+    )
     value = f"{ratio:.1f}x ({fastest[usual]:.1f} s, lower bound {lower_bound:.1f} s)"
     return [
         Measurement(what, value, f"<= {INFERENCE_GOAL:g}x", ratio <= INFERENCE_GOAL),
@@ -134,14 +149,26 @@ def measure_inference(config: BenchConfig, scratch: Path) -> list[Measurement]:
     ]
 
 
-def _growth_measurement(fastest: Mapping[int, float], growth: Growth, n_motions: int) -> Measurement:
+def _growth_measurement(
+    fastest: Mapping[int, float], growth: Growth, n_motions: int
+) -> Measurement:
     """Whether time grows linearly. fastest: seconds by number of queries."""
     _, usual, many = sorted(fastest)
     times = ", ".join(f"{count} queries {seconds:.1f} s" for count, seconds in fastest.items())
-    slopes = f"{growth.up_to_usual * 1000:.0f} ms for each further query up to {usual}, {growth.beyond * 1000:.0f} ms beyond"
+    slopes = (
+        f"{growth.up_to_usual * 1000:.0f} ms for each further query up to {usual}, "
+        f"{growth.beyond * 1000:.0f} ms beyond"
+    )
     copied = max(0, many * min(CANDIDATES, n_motions) - n_motions)
-    note = f"; there are {n_motions:,} motions, so {copied:,} candidates of the {many} are copies" if copied else ""
-    goal = f"linear: each at most {MAX_SLOPE_RATIO:g}x as long, + {growth.noise * 1000:.0f} ms of start-up noise"
+    note = (
+        f"; there are {n_motions:,} motions, so {copied:,} candidates of the {many} are copies"
+        if copied
+        else ""
+    )
+    goal = (
+        f"linear: each at most {MAX_SLOPE_RATIO:g}x as long, "
+        f"+ {growth.noise * 1000:.0f} ms of start-up noise"
+    )
     what = f"the same with {many / usual:.0f}x the queries"
     return Measurement(what, f"{times}: {slopes}{note}", goal, growth.linear)
 
@@ -186,7 +213,11 @@ def _import_and_read_seconds(folder: Path, scratch: Path) -> float:
 def _ranking_seconds(config: BenchConfig, scratch: Path, folder: Path) -> float:
     """Seconds of ranking a test folder for the first time."""
     flags = [
-        *(flag for flag in time_to_score.data_flags(config, scratch) if not flag.startswith("--run_name")),
+        *(
+            flag
+            for flag in time_to_score.data_flags(config, scratch)
+            if not flag.startswith("--run_name")
+        ),
         f"--test_dir={folder}",
         f"--out={folder}.csv",
         f"--submissions_dir={scratch / 'submissions'}",

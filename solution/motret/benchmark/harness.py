@@ -56,7 +56,8 @@ def describe_machine(device: torch.device) -> tuple[str, ...]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     bfloat16 = "with" if computes_in_bfloat16(torch.device("cpu")) else "without"
     processor = (
-        f"{_processor_name()}, {os.cpu_count()} cores, {bfloat16} bfloat16 products, {torch.get_num_threads()} threads; {memory:.0f} GB"
+        f"{_processor_name()}, {os.cpu_count()} cores, {bfloat16} bfloat16 products, "
+        f"{torch.get_num_threads()} threads; {memory:.0f} GB"
     )
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)

@@ -76,7 +76,9 @@ def _commands(config: BenchConfig, folder: Path) -> dict[str, list[str]]:
     }
 
 
-def _growth_measurement(step: str, sizes: tuple[int, int], small: PeakMemory, large: PeakMemory) -> Measurement:
+def _growth_measurement(
+    step: str, sizes: tuple[int, int], small: PeakMemory, large: PeakMemory
+) -> Measurement:
     """Growth of the private memory from the small data set to the large one."""
     packed = FRAMES * 2 * feature_width(2) * np.dtype(np.float16).itemsize
     growth = (large.private - small.private) / (sizes[1] - sizes[0])
@@ -140,7 +142,9 @@ def write_random_run(folder: Path, gallery: int, captions: int) -> Run:
     run = Run(folder, config, {}, "generated", "generated", FeatureConfig(), 2)
     create_run_dir(run)
     rng = np.random.default_rng(0)
-    motion, text = (rng.normal(size=(count, DIM)).astype(np.float32) for count in (gallery, captions))
+    motion, text = (
+        rng.normal(size=(count, DIM)).astype(np.float32) for count in (gallery, captions)
+    )
     indices, motion_idx = np.arange(gallery), np.sort(np.arange(captions) % gallery)
     out = OutOfFold(indices.astype(str), indices, motion, text, motion_idx)
     oof.save_out_of_fold(run.fold_dir(0) / "oof.npz", out)

@@ -55,7 +55,9 @@ def run_timed(command: Sequence[str]) -> TimedProcess:
         start = time.perf_counter()
         with _start_process(command, errors) as process:
             assert process.stdout is not None
-            lines = tuple((time.perf_counter() - start, line.rstrip("\n")) for line in process.stdout)
+            lines = tuple(
+                (time.perf_counter() - start, line.rstrip("\n")) for line in process.stdout
+            )
         _check_exit(process, command, errors)
         return TimedProcess(time.perf_counter() - start, lines)
 
@@ -82,7 +84,9 @@ def run_watched(command: Sequence[str]) -> tuple[PeakMemory, str]:
 
 
 @contextmanager
-def _start_process(command: Sequence[str], errors: IO[str], output: IO[str] | int = subprocess.PIPE) -> Iterator[Popen[str]]:
+def _start_process(
+    command: Sequence[str], errors: IO[str], output: IO[str] | int = subprocess.PIPE
+) -> Iterator[Popen[str]]:
     """The running process of a command; it has ended when the block has."""
     env = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(SCRIPTS_DIR)}
     with Popen(command, stdout=output, stderr=errors, text=True, env=env) as process:

@@ -99,7 +99,9 @@ def epoch_cost(config: TrainConfig, clock: Callable[[], float]) -> tuple[int, fl
 
     def batches() -> Iterator[Batch]:
         order, noise = np.random.default_rng(0), torch.Generator(context.device).manual_seed(0)
-        return batching.iterate_epoch(context.motions, context.table, motion_idx, batch_size, order, noise)
+        return batching.iterate_epoch(
+            context.motions, context.table, motion_idx, batch_size, order, noise
+        )
 
     model.train()
     flop = sum(real_flop(model, batch, context, config) for batch in batches())
@@ -119,7 +121,9 @@ def real_flop(model: DualEncoder, batch: Batch, context: TrainContext, config: T
     noise = batch.buckets[0].generator
     buckets = tuple(context.motions.gather(idx, noise) for idx in batch.train_idx.split(counts))
     unpadded = replace(batch, buckets=buckets)
-    flop = count_flop(lambda: objective.batch_loss(model, unpadded, context, config).total.backward())
+    flop = count_flop(
+        lambda: objective.batch_loss(model, unpadded, context, config).total.backward()
+    )
     model.zero_grad(set_to_none=True)
     return flop
 
@@ -135,7 +139,9 @@ def synthetic_setup(config: TrainConfig, n_motions: int) -> tuple[TrainContext, 
     ids = tuple(f"{index:05d}" for index in range(n_motions))
     offsets = lengths.cumsum() - lengths
     store = FeatureStore(Path(), FeatureConfig(), ids, offsets, lengths, ids, features, ())
-    captions = tuple(tuple(f"{motion_id} caption {number}" for number in range(CAPTIONS)) for motion_id in ids)
+    captions = tuple(
+        tuple(f"{motion_id} caption {number}" for number in range(CAPTIONS)) for motion_id in ids
+    )
     training = TrainingSet(Path(), ids, (), captions, None, ())
     data = TrainingData(training, store, "generated", True)
     texts = [caption for motion_captions in captions for caption in motion_captions]

@@ -146,14 +146,18 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: Sequence[Path]) -> l
         motion = embed.embed_motions(model, motions, motion_idx, autocast(device, amp))
         text = embed.embed_captions(model, bank, caption_idx, autocast(device, amp))
         by_query = zip(np.split(text, query_ends), test.candidate_idx, strict=True)
-        similarities = [(query_text @ motion[candidates].T).mean(axis=0) for query_text, candidates in by_query]
+        similarities = [
+            (query_text @ motion[candidates].T).mean(axis=0) for query_text, candidates in by_query
+        ]
         ranking = submission.rank_candidates(test.queries, similarities)
         answers = {text_files.query_key(name): tuple(order) for name, order in ranking.items()}
         scores.append(float(metrics.submission_scores(answers, truth).mean()))
     return scores
 
 
-def compare_with_baseline(config: BenchConfig, scratch: Path, scores: Sequence[float], epoch_ends: Sequence[float]) -> Measurement:
+def compare_with_baseline(
+    config: BenchConfig, scratch: Path, scores: Sequence[float], epoch_ends: Sequence[float]
+) -> Measurement:
     """The true score of another pipeline, and our best score by the time it has ended.
 
     `config.baseline_command` trains and ranks; {data} and {out} in it stand for the data folder and

@@ -28,7 +28,9 @@ STOPS_QUIETLY = "MOTRET_STOPS_QUIETLY"
 """Environment variable: set if the caller of a script reports Ctrl-C itself."""
 
 
-def parse(kind: type[ConfigT], argv: Args, doc: str | None, defaults: Mapping[str, Any] | None = None) -> ConfigT:
+def parse(
+    kind: type[ConfigT], argv: Args, doc: str | None, defaults: Mapping[str, Any] | None = None
+) -> ConfigT:
     """Settings of this kind from flags over `defaults`. Dashes in flags count as underscores.
 
     `--help` exits with 0, a wrong flag with 2, as tyro does.
@@ -103,7 +105,9 @@ def flag_names(args: Sequence[str]) -> set[str]:
     return {flag.replace("-", "_") for flag in flags}
 
 
-def _layer_settings(flags: Mapping[str, Any], tuned: Mapping[str, Any], tuned_source: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _layer_settings(
+    flags: Mapping[str, Any], tuned: Mapping[str, Any], tuned_source: str
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Settings of train.py below its flags, and the source of each, flags included."""
     defaults = base.flag_defaults(TrainConfig)
     variant = flags.get("variant")
@@ -185,7 +189,9 @@ def command(main: Callable[[Args], int]) -> Callable[..., int]:
             return 1
         except KeyboardInterrupt:
             if not os.environ.get(STOPS_QUIETLY):
-                sys.stderr.write("stopped; finished work is kept, and the same command continues where it can\n")
+                sys.stderr.write(
+                    "stopped; finished work is kept, and the same command continues where it can\n"
+                )
             return 130
 
     return wrapped

@@ -64,8 +64,7 @@ class TuneConfig:
     """Optuna storage URL of the study, such as postgresql://... By default a journal file in the
     folder of the results."""
     jobs: int = 1
-    """Trials run in parallel, each in its own process with its part of the threads. -1: one per
-    core."""
+    """Trials run in parallel, each in its own process; they share the threads. -1: one per core."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders. Results go to tune/<variant>/ in it."""
     debug: bool = False
@@ -354,7 +353,9 @@ class SampleConfig(SceneConfig):
     """Show the traceback of an error."""
 
 
-BenchSection = Literal["throughput", "time_to_score", "inference", "preparation", "memory", "validation"]
+BenchSection = Literal[
+    "throughput", "time_to_score", "inference", "preparation", "memory", "validation"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,4 +380,6 @@ class BenchConfig:
     augment: tyro.conf.OmitArgPrefixes[AugmentConfig] = field(default_factory=AugmentConfig)
     fit: tyro.conf.OmitArgPrefixes[FitConfig] = field(default_factory=FitConfig)
     optim: tyro.conf.OmitArgPrefixes[OptimConfig] = field(default_factory=OptimConfig)
-    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(default_factory=CheckpointConfig)
+    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(
+        default_factory=CheckpointConfig
+    )

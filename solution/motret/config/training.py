@@ -408,7 +408,7 @@ class TrainConfig:
     """One split instead of folds: fold 0 holds out val.txt and trains on train.txt, or without
     these lists gar_val.json and gar_train.json."""
     fold_jobs: int = 1
-    """Folds trained in parallel, each in its own process with its part of the threads. -1: one per
+    """Folds trained in parallel, each in its own process; they share the threads. -1: one per
     core."""
     joblib_backend: str = "loky"
     """How --fold_jobs runs folds in parallel: loky, multiprocessing, or another process backend
@@ -435,7 +435,9 @@ class TrainConfig:
     augment: tyro.conf.OmitArgPrefixes[AugmentConfig] = field(default_factory=AugmentConfig)
     fit: tyro.conf.OmitArgPrefixes[FitConfig] = field(default_factory=FitConfig)
     optim: tyro.conf.OmitArgPrefixes[OptimConfig] = field(default_factory=OptimConfig)
-    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(default_factory=CheckpointConfig)
+    checkpoint: tyro.conf.OmitArgPrefixes[CheckpointConfig] = field(
+        default_factory=CheckpointConfig
+    )
     snapshots: tyro.conf.OmitArgPrefixes[SnapshotConfig] = field(default_factory=SnapshotConfig)
 
     def __post_init__(self) -> None:

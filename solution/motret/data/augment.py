@@ -52,7 +52,9 @@ def make_mirror(columns: Columns, convention: FittedConvention | None = None) ->
         order, sign = BLOCKS[name].mirror(columns.body, convention)
         orders.append(block_columns.start + order)
         signs.append(sign)
-    return Mirror(torch.from_numpy(np.concatenate(orders)), torch.from_numpy(np.concatenate(signs)).float())
+    return Mirror(
+        torch.from_numpy(np.concatenate(orders)), torch.from_numpy(np.concatenate(signs)).float()
+    )
 
 
 def find_mirror(data: TrainingData, flag: str) -> Mirror:
@@ -115,7 +117,9 @@ class Augmentation:
     swappable: Tensor
     mirrorable: Tensor
 
-    def sample(self, train_idx: Tensor, whole: Tensor, generator: torch.Generator) -> BatchAugmentation:
+    def sample(
+        self, train_idx: Tensor, whole: Tensor, generator: torch.Generator
+    ) -> BatchAugmentation:
         """Changes of training motions (B,) that have `whole` (B,) frames. What is off draws no
         random number."""
         config = self.config
@@ -170,8 +174,12 @@ def make_augmentation(
             mirror = find_mirror(data, "--mirror").to(device)
         except ConfigError as error:
             warnings.warn(f"nothing is mirrored: {error}", stacklevel=2)
-    has_order = [any(map(captions.mentions_person_order, texts)) for texts in data.training.captions]
-    mirrorable = np.zeros(len(has_order), dtype=bool) if mirror is None else _mirrorable(data, parts)
+    has_order = [
+        any(map(captions.mentions_person_order, texts)) for texts in data.training.captions
+    ]
+    mirrorable = (
+        np.zeros(len(has_order), dtype=bool) if mirror is None else _mirrorable(data, parts)
+    )
     return Augmentation(
         augment,
         mirror,
@@ -186,12 +194,15 @@ def _mirrorable(data: TrainingData, parts: Sequence[PartDescriptions] | None) ->
     texts = [list(captions) for captions in data.training.captions]
     for motion_texts, part_texts in zip(texts, parts or (), strict=False):
         motion_texts += filter(None, part_texts.values())
-    mirrorable = np.array([all(mirror_caption(text) is not None for text in motion_texts) for motion_texts in texts])
+    mirrorable = np.array(
+        [all(mirror_caption(text) is not None for text in motion_texts) for motion_texts in texts]
+    )
     if not mirrorable.all():
         left_out = np.flatnonzero(~mirrorable)
         example = next(text for text in texts[left_out[0]] if mirror_caption(text) is None)
         logger.info(
-            f"{len(left_out)} of {len(texts)} motions are not mirrored, as it is not certain how to mirror their texts (as {example!r})"
+            f"{len(left_out)} of {len(texts)} motions are not mirrored, as it is not certain how to"
+            f" mirror their texts (as {example!r})"
         )
     return mirrorable
 

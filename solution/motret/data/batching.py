@@ -89,7 +89,9 @@ class MotionTensors:
         resampled = augment.resampled_length(whole, speed)
         lengths = resampled.clamp(max=self.config.max_frames)
         step = torch.ones((), device=self.device) if speed is None else speed
-        position = torch.arange(int(lengths.max()), device=self.device).minimum(lengths[:, None] - 1)
+        position = torch.arange(int(lengths.max()), device=self.device).minimum(
+            lengths[:, None] - 1
+        )
         if self.config.long_motions == "subsample":  # spread evenly from first to last
             is_long = resampled > self.config.max_frames
             step = torch.where(is_long, (whole - 1) / (lengths - 1).clamp(min=1), step)
@@ -158,9 +160,13 @@ class CaptionTable:
         first = counts.cumsum(0) - counts
         within = torch.arange(len(motion_idx), device=motion_idx.device) - first[motion_idx]
         position = self.starts[motions][motion_idx] + within
-        return self._lookup(position, None if mirrored is None else mirrored[motion_idx]), motion_idx
+        return self._lookup(
+            position, None if mirrored is None else mirrored[motion_idx]
+        ), motion_idx
 
-    def sample_positives(self, motions: Tensor, generator: torch.Generator, mirrored: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sample_positives(
+        self, motions: Tensor, generator: torch.Generator, mirrored: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The same of the captions that a training step uses: all, or one drawn for each motion."""
         if not self.one_each:
             return self.captions_of(motions, mirrored)
@@ -204,7 +210,12 @@ def iterate_epoch(
         by_length = changes.lengths(whole).argsort(stable=True)
         batch_idx, changes = batch_idx[by_length], changes.select(by_length)
         positions = torch.arange(size, device=motions.device).tensor_split(min(buckets, size))
-        inputs = tuple(_make_bucket(motions, batch_idx[inside], changes.select(inside), generator, augmentation) for inside in positions)
+        inputs = tuple(
+            _make_bucket(
+                motions, batch_idx[inside], changes.select(inside), generator, augmentation
+            )
+            for inside in positions
+        )
         caption_idx, motion_idx = table.sample_positives(batch_idx, generator, changes.mirrored)
         yield Batch(batch_idx, inputs, caption_idx, motion_idx, changes.mirrored, generator)
 

@@ -39,7 +39,9 @@ def mirror_captions(texts: Iterable[str]) -> dict[str, str]:
 
 def _exchange_sides(text: str) -> str | None:
     """The text with every word that means a side exchanged; None where a word is not certain."""
-    matches = [match for match in side_words.WORD.finditer(text) if side_words.may_name_side(match[0])]
+    matches = [
+        match for match in side_words.WORD.finditer(text) if side_words.may_name_side(match[0])
+    ]
     words = [match[0] for match in matches]
     if any(word.lower() not in OPPOSITE for word in words) or side_words.OCLOCK.search(text):
         return None
@@ -50,7 +52,10 @@ def _exchange_sides(text: str) -> str | None:
         return None
     if Meaning.SIDE in meanings and Meaning.NO_SIDE_ALONE in meanings:
         return None
-    exchanged = [_opposite(word) if meaning is Meaning.SIDE else word for word, meaning in zip(words, meanings, strict=True)]
+    exchanged = [
+        _opposite(word) if meaning is Meaning.SIDE else word
+        for word, meaning in zip(words, meanings, strict=True)
+    ]
     return _interleave(gaps, exchanged)
 
 

@@ -10,7 +10,9 @@ _ORDER = re.compile(
     r"|(?:person|people|actor|individual|man|woman|dancer|player)\s*#?(?:1|2|two|a|b))\b",
     re.I,
 )
-_SIDE = re.compile(r"\b(?:(?P<L>left)|(?P<R>right)|(?P<A>(?:counter|anti) ?clockwise)|(?P<C>clockwise))")
+_SIDE = re.compile(
+    r"\b(?:(?P<L>left)|(?P<R>right)|(?P<A>(?:counter|anti) ?clockwise)|(?P<C>clockwise))"
+)
 _OPPOSITE = str.maketrans("LRAC", "RLCA")
 
 

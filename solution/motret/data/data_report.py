@@ -47,7 +47,9 @@ def make_data_report(data: TrainingData, test: TestData | None) -> DataReport:
         reports.append(_report_statistics(data))
     reports.append(_report_skipped(training.skipped))
     lines = tuple(line for report in reports for line in report.lines)
-    return DataReport(lines, {name: fact for report in reports for name, fact in report.facts.items()})
+    return DataReport(
+        lines, {name: fact for report in reports for name, fact in report.facts.items()}
+    )
 
 
 def describe_bodies(config: FeatureConfig, spine: float | None = None) -> str:
@@ -99,7 +101,9 @@ def _report_motions(data: TrainingData) -> DataReport:
 
 
 def _report_captions(captions: Sequence[Sequence[str]]) -> DataReport:
-    motions_by_caption = Counter(caption for texts in captions for caption in set(map(normalise, texts)))
+    motions_by_caption = Counter(
+        caption for texts in captions for caption in set(map(normalise, texts))
+    )
     sizes = [len(words(caption)) for texts in captions for caption in texts]
     vocabulary = {word for caption in motions_by_caption for word in caption.split()}
     shared = sum(count > 1 for count in motions_by_caption.values())
@@ -145,7 +149,9 @@ def _report_unit(store: FeatureStore) -> DataReport:
     spine = _spine_length(store)
     if low < spine < high:
         return DataReport((), {})
-    problem = f"pelvis and head are {spine:.2f} apart in the median: positions seem not to be in metres"
+    problem = (
+        f"pelvis and head are {spine:.2f} apart in the median: positions seem not to be in metres"
+    )
     return DataReport((f"warning     {problem}",), {})
 
 
@@ -169,7 +175,9 @@ def _report_test(store: FeatureStore, test: TestData) -> DataReport:
     return DataReport(lines, facts)
 
 
-def _leak_line(pairs: Sequence[DuplicatePair], store: FeatureStore, test: FeatureStore, how: str = "") -> str:
+def _leak_line(
+    pairs: Sequence[DuplicatePair], store: FeatureStore, test: FeatureStore, how: str = ""
+) -> str:
     count = len({test_idx for _, test_idx, _ in pairs})
     preview = _preview(_named(pairs, store, test))
     return f"{count} test motions nearly equal to training motions{how}{preview}"
@@ -200,7 +208,9 @@ def _spine_length(store: FeatureStore) -> float:
     return float(np.median(np.linalg.norm(spine, axis=-1)))
 
 
-def _named(pairs: Iterable[DuplicatePair], left: FeatureStore, right: FeatureStore) -> list[list[str | float]]:
+def _named(
+    pairs: Iterable[DuplicatePair], left: FeatureStore, right: FeatureStore
+) -> list[list[str | float]]:
     """The ids of pairs of motions and their distance in metres, as report.json has them."""
     return [[left.ids[a], right.ids[b], round(distance, 4)] for a, b, distance in pairs]
 

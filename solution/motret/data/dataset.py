@@ -72,7 +72,9 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
     block_names(kind)  # an unknown block is an error before any file is read
     training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
     if split_joints.has_split_joints(data.data_dir):
-        training = split_joints.check_part_files(training, data.work_dir, strict=data.strict, jobs=jobs)
+        training = split_joints.check_part_files(
+            training, data.work_dir, strict=data.strict, jobs=jobs
+        )
     config = FeatureConfig(
         fps=training.fps or data.fps,
         rotations=data.rotations and training.rotations,
@@ -89,13 +91,15 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
     )
     usable = training.subset(store.ids)
     training = replace(usable, skipped=usable.skipped + store.skipped)
-    content = [store.ids, store.digests, training.captions, training.groups]
+    content: list[object] = [store.ids, store.digests, training.captions, training.groups]
     if training.skeleton != SMPL.name:
         content.append(training.skeleton)
     return TrainingData(training, store, files.content_hash(*content), cache_hit)
 
 
-def with_features(data: TrainingData, features: FeatureConfig, config: DataConfig, jobs: int = -1) -> TrainingData:
+def with_features(
+    data: TrainingData, features: FeatureConfig, config: DataConfig, jobs: int = -1
+) -> TrainingData:
     """The same training motions with other features."""
     if data.store.config == features:
         return data
@@ -103,7 +107,9 @@ def with_features(data: TrainingData, features: FeatureConfig, config: DataConfi
     return load_training(config, jobs, features.kind)
 
 
-def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, verbose: bool = True) -> TestData:
+def load_test(
+    folder: Path, config: FeatureConfig, data: DataConfig, jobs: int = -1, verbose: bool = True
+) -> TestData:
     """Reads, checks and packs a test folder with the features of the training motions.
 
     A candidate that is too short or has values that are not finite is repaired; one that cannot be
@@ -111,17 +117,15 @@ def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int =
     is an error; a problem of a query, or a folder without one usable motion, always is.
     """
     queries = read_queries(folder)
-    locations = {path: _disk_location_or_error(path, data.strict) for query in queries for path in query.paths}
-    motions: dict[DiskLocation, tuple[str, Path]] = {}  # hard links: one motion under several queries
+    locations, unreadable = _locate_candidates(queries, data.strict)
+    if not locations:
+        fix = f"the first problem: {unreadable[0].file}: {unreadable[0].problem}"
+        raise DataError(folder, "no usable candidate", fix)
+    motions: dict[DiskLocation, tuple[str, Path]] = {}
     for query in queries:
         for number, path in zip(query.candidates, query.paths, strict=True):
-            location = locations[path]
-            if isinstance(location, tuple):
-                motions.setdefault(location, (f"{query.id}/motion_{number}", path))
-    errors = [location for location in locations.values() if isinstance(location, DataError)]
-    if not motions:
-        fix = f"the first problem: {errors[0].path}: {errors[0].problem}"
-        raise DataError(folder, "no usable candidate", fix)
+            if path in locations:  # hard links: one motion under several queries
+                motions.setdefault(locations[path], (f"{query.id}/motion_{number}", path))
     names, paths = zip(*motions.values(), strict=True)
     store, cache_hit = feature_store.build_feature_cache(
         names,
@@ -133,33 +137,46 @@ def load_test(folder: Path, config: FeatureConfig, data: DataConfig, jobs: int =
         repair=not data.strict,
     )
     store_idx = {name: index for index, name in enumerate(store.ids)}
-    motion_idx = {location: store_idx.get(name, -1) for location, (name, _) in motions.items()}
-    candidate_idx = tuple(np.array([motion_idx.get(locations[path], -1) for path in query.paths]) for query in queries)
+    motion_idx = {
+        path: store_idx.get(motions[location][0], -1) for path, location in locations.items()
+    }
+    candidate_idx = tuple(
+        np.array([motion_idx.get(path, -1) for path in query.paths]) for query in queries
+    )
     if verbose:
-        unreadable = [SkippedFile(error.path, error.problem) for error in errors]
         _report_bad_candidates(store.repaired, (*unreadable, *store.skipped))
     return TestData(queries, store, candidate_idx, cache_hit)
 
 
-def _report_bad_candidates(repaired: Sequence[SkippedFile], unusable: Sequence[SkippedFile]) -> None:
+def _report_bad_candidates(
+    repaired: Sequence[SkippedFile], unusable: Sequence[SkippedFile]
+) -> None:
     for skipped in repaired:
         logger.info(f"{skipped.file}: {skipped.problem}")
     for skipped in unusable:
         logger.info(f"{skipped.file}: {skipped.problem}: ranked last")
     if repaired or unusable:
         logger.info(
-            f"{len(repaired)} candidate motions were repaired, {len(unusable)} cannot be used and are ranked last (--strict stops instead)"
+            f"{len(repaired)} candidate motions were repaired, {len(unusable)} cannot be used and"
+            " are ranked last (--strict stops instead)"
         )
 
 
-def _disk_location_or_error(path: Path, strict: bool) -> DiskLocation | DataError:
-    """`_disk_location`, or the error of a file that cannot be read; `strict` raises it."""
-    try:
-        return _disk_location(path)
-    except DataError as error:
-        if strict:
-            raise
-        return error
+def _locate_candidates(
+    queries: Sequence[Query], strict: bool
+) -> tuple[dict[Path, DiskLocation], list[SkippedFile]]:
+    """Where each candidate is on disk, and the candidates that cannot be read; `strict` raises the
+    first."""
+    locations: dict[Path, DiskLocation] = {}
+    unreadable = []
+    for path in dict.fromkeys(path for query in queries for path in query.paths):
+        try:
+            locations[path] = _disk_location(path)
+        except DataError as error:
+            if strict:
+                raise
+            unreadable.append(SkippedFile(error.path, error.problem))
+    return locations, unreadable
 
 
 def _disk_location(path: Path) -> DiskLocation:

@@ -29,7 +29,9 @@ def key_poses(store: FeatureStore) -> np.ndarray:
         columns.append(store.columns.field("relation", "offset"))
     width = sum(block.stop - block.start for block in columns)
     poses = np.empty((len(frame_idx), store.persons, KEY_FRAMES, width), np.float32)
-    for start in range(0, len(frame_idx), CHUNK_SIZE):  # other columns are never in memory for all motions
+    for start in range(
+        0, len(frame_idx), CHUNK_SIZE
+    ):  # other columns are never in memory for all motions
         frames = store.features[frame_idx[start : start + CHUNK_SIZE]]  # (n, keys, persons, D)
         points = np.concatenate([frames[..., block] for block in columns], axis=-1)
         poses[start : start + CHUNK_SIZE] = points.transpose(0, 2, 1, 3)
@@ -45,7 +47,9 @@ def mirror_key_poses(poses: np.ndarray, body: Skeleton) -> np.ndarray:
     return (points[..., order, :] * np.array([-1, 1, 1], poses.dtype)).reshape(poses.shape)
 
 
-def near_duplicates(store: FeatureStore, other: FeatureStore | None = None, mirrored: bool = False) -> list[DuplicatePair]:
+def near_duplicates(
+    store: FeatureStore, other: FeatureStore | None = None, mirrored: bool = False
+) -> list[DuplicatePair]:
     """Pairs of nearly the same motions, whichever person is stored first.
 
     With `other`: pairs of a motion of `store` and a motion of `other`. mirrored: one motion is
@@ -70,7 +74,9 @@ def near_duplicates(store: FeatureStore, other: FeatureStore | None = None, mirr
     return [(a, b, distance) for (a, b), distance in sorted(distances.items())]
 
 
-def _close_pairs(left: np.ndarray, right: np.ndarray, left_lengths: np.ndarray, right_lengths: np.ndarray) -> list[DuplicatePair]:
+def _close_pairs(
+    left: np.ndarray, right: np.ndarray, left_lengths: np.ndarray, right_lengths: np.ndarray
+) -> list[DuplicatePair]:
     """Pairs of nearly equal key poses, (N, K) and (M, K), of motions of nearly equal length."""
     points = right.shape[1] / 3
     squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
@@ -79,7 +85,9 @@ def _close_pairs(left: np.ndarray, right: np.ndarray, left_lengths: np.ndarray, 
     close &= (ratio < MAX_LENGTH_RATIO) & (ratio > 1 / MAX_LENGTH_RATIO)
     pairs = []
     for a, b in zip(*np.nonzero(close), strict=True):
-        exact = float(np.sqrt(((left[a] - right[b]) ** 2).sum() / points))  # the squares above lose digits
+        exact = float(
+            np.sqrt(((left[a] - right[b]) ** 2).sum() / points)
+        )  # the squares above lose digits
         if exact < MAX_DISTANCE:
             pairs.append((int(a), int(b), exact))
     return pairs

@@ -30,7 +30,9 @@ PERSON_SUFFIXES = {1: ("",), 2: ("_a", "_b")}
 """By number of persons what is added to a motion's id for each of them."""
 
 
-def export_split_joints(data: TrainingData, out: Path, id_width: int | None = None, jobs: int = -1) -> int:
+def export_split_joints(
+    data: TrainingData, out: Path, id_width: int | None = None, jobs: int = -1
+) -> int:
     """Writes the data folder `out`, whole or not at all; returns the number of its motions.
 
     An older export in `out` is replaced, anything else is left alone (DataError). Part texts come
@@ -101,7 +103,9 @@ def _write_streams(root: Path, folders: Sequence[Path], paths: Sequence[Path]) -
             np.save(root / f"{stream}_{name}.npy", values[list(joints)].ravel().astype(np.float32))
 
 
-def _gar_entries(data: TrainingData, exported: TrainingSet, id_width: int | None, jobs: int) -> Iterator[tuple[str, str, PartDescriptions]]:
+def _gar_entries(
+    data: TrainingData, exported: TrainingSet, id_width: int | None, jobs: int
+) -> Iterator[tuple[str, str, PartDescriptions]]:
     """(id, first caption, part texts) of every exported motion, as `gar.write_gar` takes them."""
     files = gar.find_gar_files(data.training.root)
     if not files:

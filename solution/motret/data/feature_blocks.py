@@ -72,7 +72,9 @@ class Kinematics:
         pelvis."""
         origin = self.positions[..., self.body.joint("pelvis"), :].copy()
         origin[..., 1] = self.floor
-        return geometry.turn_about_vertical(self.positions, self.heading[..., None], origin[..., None, :])
+        return geometry.turn_about_vertical(
+            self.positions, self.heading[..., None], origin[..., None, :]
+        )
 
     @cached_property
     def velocity(self) -> np.ndarray:
@@ -168,7 +170,9 @@ def _position(motion: Kinematics) -> np.ndarray:
 
 def _velocity(motion: Kinematics) -> np.ndarray:
     """Velocities of the joints relative to that of the pelvis."""
-    relative = geometry.turn_about_vertical(motion.velocity, motion.heading[..., None], motion.pelvis_velocity[..., None, :])
+    relative = geometry.turn_about_vertical(
+        motion.velocity, motion.heading[..., None], motion.pelvis_velocity[..., None, :]
+    )
     return relative.reshape(*relative.shape[:2], -1)
 
 
@@ -198,21 +202,26 @@ def _mirror_rotation(body: Skeleton, convention: FittedConvention | None) -> Mir
 
 
 def _relation(motion: Kinematics) -> np.ndarray:
-    """Pelvis of the other person, sine and cosine of the other's heading against one's own,
-    distances between contact joints."""
+    """Pelvis of the other person, sine and cosine of the other's heading relative to the
+    person's, distances between contact joints."""
     offset = geometry.turn_about_vertical(motion.pelvis[:, ::-1] - motion.pelvis, motion.heading)
     facing = motion.heading[:, ::-1] - motion.heading
-    own = motion.local[..., motion.body.contact_joints, :]
-    other = geometry.turn_about_vertical(own[:, ::-1], -facing[..., None])  # in one's own frame
-    other = other + (offset * np.array([1, 0, 1], dtype=offset.dtype))[..., None, :]
-    squares = ((own[..., :, None, axis] - other[..., None, :, axis]) ** 2 for axis in range(3))
+    joints = motion.local[..., motion.body.contact_joints, :]
+    # the other's joints, in the person's frame
+    others = geometry.turn_about_vertical(joints[:, ::-1], -facing[..., None])
+    others = others + (offset * np.array([1, 0, 1], dtype=offset.dtype))[..., None, :]
+    squares = ((joints[..., :, None, axis] - others[..., None, :, axis]) ** 2 for axis in range(3))
     distances = np.sqrt(sum(squares))  # a fourth of the norm's time
     sine, cosine = np.sin(facing)[..., None], np.cos(facing)[..., None]
-    return np.concatenate([offset, sine, cosine, distances.reshape(*distances.shape[:2], -1)], axis=-1)
+    return np.concatenate(
+        [offset, sine, cosine, distances.reshape(*distances.shape[:2], -1)], axis=-1
+    )
 
 
 def _mirror_relation(body: Skeleton, _: FittedConvention | None) -> MirroredColumns:
-    partners = np.array([body.contact_joints.index(int(body.mirror[joint])) for joint in body.contact_joints])
+    partners = np.array(
+        [body.contact_joints.index(int(body.mirror[joint])) for joint in body.contact_joints]
+    )
     distances = columns_of_joints(partners, 1)[:, None] * len(partners) + partners
     order = np.concatenate([np.arange(5), 5 + distances.ravel()])
     return order, np.array([*MIRROR_SIGNS, -1.0, 1.0] + [1.0] * distances.size)
@@ -236,16 +245,13 @@ def contact_distances(positions: Tensor, relation: Tensor, body: Skeleton = SMPL
     """
     import torch
 
-    own = positions[..., body.contact_joints, :]
-    other = own.flip(-3)
-    sine, cosine = (
-        relation[..., 3:4],
-        relation[..., 4:5],
-    )  # of the other's heading against one's own
-    x, z = other[..., 0], other[..., 2]
-    turned = torch.stack([cosine * x + sine * z, other[..., 1], cosine * z - sine * x], dim=-1)
-    offset = relation[..., None, :3] * relation.new_tensor([1.0, 0.0, 1.0])  # heights are above the floor
-    return torch.cdist(own, turned + offset).flatten(-2)
+    joints = positions[..., body.contact_joints, :]
+    x, y, z = joints.flip(-3).unbind(dim=-1)  # of the other person
+    sine, cosine = relation[..., 3:4], relation[..., 4:5]  # of the other's heading
+    turned = torch.stack([cosine * x + sine * z, y, cosine * z - sine * x], dim=-1)
+    # heights are above the floor already
+    offset = relation[..., None, :3] * relation.new_tensor([1.0, 0.0, 1.0])
+    return torch.cdist(joints, turned + offset).flatten(-2)
 
 
 # ---- raw columns
@@ -341,5 +347,7 @@ def block_names(features: str) -> tuple[str, ...]:
         return (RAW,)
     if kind != "canonical" or set(extra) - set(available) or len(set(extra)) < len(extra):
         choices = ["raw", "canonical", *(f"canonical+{name}" for name in available)]
-        raise ConfigError("--features", f"{features!r} names no features", f"choose from {', '.join(choices)}")
+        raise ConfigError(
+            "--features", f"{features!r} names no features", f"choose from {', '.join(choices)}"
+        )
     return (*CANONICAL, *extra)

@@ -182,7 +182,10 @@ def open_feature_store(folder: Path) -> FeatureStore:
     index = files.read_npz(folder / "index.npz")
     # mode "c": torch wants a writable array; nothing is written
     features = np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False)
-    skipped, repaired = (tuple(SkippedFile(*file.values()) for file in content.get(name, ())) for name in ("skipped", "repaired"))
+    skipped, repaired = (
+        tuple(SkippedFile(*file.values()) for file in content.get(name, ()))
+        for name in ("skipped", "repaired")
+    )
     return FeatureStore(
         folder,
         FeatureConfig(**content["settings"]),
@@ -238,8 +241,7 @@ def _build_store(
         for result in _pack_sources(folder / "features.npy", sources, persons, config, rules, jobs):
             if isinstance(result, DataError):
                 _skip_or_raise(result, rules.strict, skipped)
-                result = None
-            results.append(result)
+            results.append(None if isinstance(result, DataError) else result)
             bar.update(1)
     packed = [(index, result) for index, result in enumerate(results) if result is not None]
     if not packed:
@@ -260,7 +262,11 @@ def _build_store(
         "version": FEATURE_VERSION,
     }
     problems = [content["skipped"]]
-    if repaired := [asdict(SkippedFile(str(sources[index].path), result.repairs)) for index, result in packed if result.repairs]:
+    if repaired := [
+        asdict(SkippedFile(str(sources[index].path), result.repairs))
+        for index, result in packed
+        if result.repairs
+    ]:
         content["repaired"] = repaired
         problems.append(repaired)
     files.write_json(folder / "store.json", content)
@@ -268,7 +274,9 @@ def _build_store(
     return files.content_hash(FEATURE_VERSION, config.key(), key, *problems)
 
 
-def _list_sources(ids: Sequence[str], paths: Sequence[Path], rules: _Rules, skipped: list[SkippedFile]) -> list[_Source]:
+def _list_sources(
+    ids: Sequence[str], paths: Sequence[Path], rules: _Rules, skipped: list[SkippedFile]
+) -> list[_Source]:
     """The files that have as many columns as most, by their headers; problems of the others go to
     `skipped`."""
     sources = []
@@ -324,7 +332,10 @@ def _pack_sources(
     chunks = [slice(start, start + CHUNK) for start in range(0, len(sources), CHUNK)]
     # threads: nearly all of it is NumPy's and the disk's work, and processes take a second to start
     parallel = worker_pool(jobs, len(chunks), "threads")
-    tasks = (joblib.delayed(_pack_chunk)(target, sources[chunk], byte_offsets[chunk], config, rules) for chunk in chunks)
+    tasks = (
+        joblib.delayed(_pack_chunk)(target, sources[chunk], byte_offsets[chunk], config, rules)
+        for chunk in chunks
+    )
     for results in parallel(tasks):
         yield from results
 
@@ -367,7 +378,7 @@ def _pack_chunk(
         with target.open("r+b") as file:
             for offset, start, length in zip(offsets, starts, lengths, strict=True):
                 file.seek(offset)
-                file.write(features[start : start + length])
+                file.write(features[start : start + length].data)
     return results
 
 

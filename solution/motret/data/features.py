@@ -57,8 +57,14 @@ class FeatureConfig:
         """What changes the numbers; of the fields that came later only those that are not at their
         defaults."""
         later = {"skeleton": SMPL.name, "metres": 1.0, "reflected": False}
-        values = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
-        extra = {name: BLOCKS[name].version for name in self.blocks if name not in (*CANONICAL, RAW)}
+        values = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in later or value != later[name]
+        }
+        extra = {
+            name: BLOCKS[name].version for name in self.blocks if name not in (*CANONICAL, RAW)
+        }
         return values | ({"versions": extra} if extra else {})
 
 
@@ -85,7 +91,9 @@ def feature_width(persons: int, rotations: bool = True, body: Skeleton = SMPL) -
     return feature_columns(persons, rotations, body).width
 
 
-def make_features(positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, config: FeatureConfig) -> np.ndarray:
+def make_features(
+    positions: np.ndarray, rotations: np.ndarray, starts: np.ndarray, config: FeatureConfig
+) -> np.ndarray:
     """Features (F, persons, D) float32 of motions laid end to end, laid out as `feature_layout`.
 
     positions: (F, persons, J, 3) raw; rotations: (F, persons, 21, 6); starts: (M,) first frame of
@@ -155,7 +163,10 @@ def find_metres(positions: Sequence[np.ndarray], body: Skeleton = SMPL) -> float
     1 where no unit of `UNITS` gives the size of a person.
     """
     head, pelvis = body.joint("head"), body.joint("pelvis")
-    lengths = [np.linalg.norm(motion[..., head, :] - motion[..., pelvis, :], axis=-1).ravel() for motion in positions]
+    lengths = [
+        np.linalg.norm(motion[..., head, :] - motion[..., pelvis, :], axis=-1).ravel()
+        for motion in positions
+    ]
     median = float(np.median(np.concatenate(lengths))) if lengths else 0.0
     low, high = PELVIS_TO_HEAD
     return next((metres for metres in UNITS if low <= median * metres <= high), 1.0)
@@ -173,7 +184,9 @@ def find_reflected(positions: Sequence[np.ndarray], up: str, body: Skeleton = SM
     votes = 0
     for motion in positions:
         room = geometry.to_y_up(motion, up)
-        toes = sum(room[..., body.joint(toe), :] - room[..., body.joint(ankle), :] for ankle, toe in feet)
+        toes = sum(
+            room[..., body.joint(toe), :] - room[..., body.joint(ankle), :] for ankle, toe in feet
+        )
         angle = geometry.heading(room, body)
         forward = toes[..., 0] * np.sin(angle) + toes[..., 2] * np.cos(angle)
         votes += 1 if forward.mean() > 0 else -1

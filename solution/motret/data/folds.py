@@ -88,7 +88,9 @@ def _caption_links(captions: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
     caption_sets = [frozenset(map(normalise, texts)) for texts in captions]
     counts = Counter(caption for texts in caption_sets for caption in texts)
     rare = [
-        motion_idx for motion_idx, texts in enumerate(caption_sets) if max(counts[caption] for caption in texts) <= COMMON_CAPTION_COUNT
+        motion_idx
+        for motion_idx, texts in enumerate(caption_sets)
+        if max(counts[caption] for caption in texts) <= COMMON_CAPTION_COUNT
     ]
     first: dict[frozenset[str], int] = {}
     links = [(first.setdefault(caption_sets[index], index), index) for index in rare]
@@ -126,9 +128,14 @@ def assign_folds(group: np.ndarray, lengths: np.ndarray, count: int, seed: int) 
     members: dict[str, list[int]] = {}
     for motion_idx, name in enumerate(group.tolist()):
         members.setdefault(name, []).append(motion_idx)
-    keys = [(-len(motions), _random_key(seed, number)) for number, motions in enumerate(members.values())]
+    keys = [
+        (-len(motions), _random_key(seed, number))
+        for number, motions in enumerate(members.values())
+    ]
     groups = [motions for _, motions in sorted(zip(keys, members.values(), strict=True))]
-    sizes = np.zeros((count, len(weight)), dtype=np.int64)  # motions of each bin in each fold, and of all
+    sizes = np.zeros(
+        (count, len(weight)), dtype=np.int64
+    )  # motions of each bin in each fold, and of all
     fold = np.empty(len(group), dtype=int)
     for motions in groups:
         added = np.append(np.bincount(bins[motions], minlength=len(weight) - 1), len(motions))
@@ -222,7 +229,9 @@ def _listed_ids(file: Path) -> set[str]:
 # ---- folds.csv and folds.json
 
 
-def make_folds(data: TrainingData, count: int, seed: int, folder: Path, lists: SplitLists | None = None) -> Folds:
+def make_folds(
+    data: TrainingData, count: int, seed: int, folder: Path, lists: SplitLists | None = None
+) -> Folds:
     """Splits the data, or takes the split of its lists.
 
     Writes folds.csv (id, fold, group) and folds.json (hash, data fingerprint, count, seed,

@@ -34,19 +34,24 @@ def heading(positions: np.ndarray, body: Skeleton = SMPL) -> np.ndarray:
     return np.arctan2(-across[..., 2], across[..., 0])  # forward = across x up
 
 
-def turn_about_vertical(points: np.ndarray, angle: np.ndarray, origin: np.ndarray | None = None) -> np.ndarray:
+def turn_about_vertical(
+    points: np.ndarray, angle: np.ndarray, origin: np.ndarray | None = None
+) -> np.ndarray:
     """Points (..., 3) in the frame of a viewer at `origin` (..., 3) with heading `angle`.
 
     Angles are in radians and broadcast over the leading axes.
     """
     sine, cosine = np.sin(angle), np.cos(angle)
     x, y, z = (  # axis by axis: long inner loops
-        points[..., axis] if origin is None else points[..., axis] - origin[..., axis] for axis in range(3)
+        points[..., axis] if origin is None else points[..., axis] - origin[..., axis]
+        for axis in range(3)
     )
     return np.stack([cosine * x - sine * z, y, sine * x + cosine * z], axis=-1)
 
 
-def rate_of_change(values: np.ndarray, starts: np.ndarray, fps: float, wrap: bool = False) -> np.ndarray:
+def rate_of_change(
+    values: np.ndarray, starts: np.ndarray, fps: float, wrap: bool = False
+) -> np.ndarray:
     """Change per second of values (F, ...) of motions laid end to end.
 
     starts: (M,) first frame of each motion; wrap: the values are angles in radians. The last frame

@@ -27,7 +27,9 @@ class CaptionBank:
 
     def to(self, device: torch.device) -> "CaptionBank":
         tensors = (self.vectors, self.ids, self.lengths)
-        return CaptionBank(self.index, *(None if values is None else values.to(device) for values in tensors))
+        return CaptionBank(
+            self.index, *(None if values is None else values.to(device) for values in tensors)
+        )
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,18 @@ def sample_part_mix(batch: MotionBatch, columns: Columns) -> PartMix:
     order = torch.randperm(size, generator=batch.generator, device=device)
     donor_idx = torch.empty_like(order)
     donor_idx[order] = order.roll(int(shift))  # a permutation without fixed points
-    count = torch.randint(MIN_PARTS, MAX_PARTS + 1, (size, 1), generator=batch.generator, device=device)
+    count = torch.randint(
+        MIN_PARTS, MAX_PARTS + 1, (size, 1), generator=batch.generator, device=device
+    )
     noise = torch.rand(size, len(PARTS), generator=batch.generator, device=device)
     replaced = noise.argsort(dim=1).argsort(dim=1) < count
     frames = mix_parts(batch.frames, batch.lengths, donor_idx, replaced, columns)
     return PartMix(MotionBatch(frames, batch.lengths, batch.generator), donor_idx, replaced)
 
 
-def mix_parts(frames: Tensor, lengths: Tensor, donor_idx: Tensor, replaced: Tensor, columns: Columns) -> Tensor:
+def mix_parts(
+    frames: Tensor, lengths: Tensor, donor_idx: Tensor, replaced: Tensor, columns: Columns
+) -> Tensor:
     """Features (B, T, persons, D) with the parts in `replaced` (B, 5) taken from the motions
     `donor_idx` (B,), person by person.
 
@@ -56,7 +60,9 @@ def mix_parts(frames: Tensor, lengths: Tensor, donor_idx: Tensor, replaced: Tens
         if block.mix != "keep":
             rule = _attach_parts if block.mix == "attach" else _copy_parts
             host_values, donor_values = frames[..., block_columns], donor[..., block_columns]
-            mixed[..., block_columns] = rule(host_values, donor_values, speed, replaced, block, columns.body)
+            mixed[..., block_columns] = rule(
+                host_values, donor_values, speed, replaced, block, columns.body
+            )
         if block.recompute is not None:
             mixed[..., block_columns] = block.recompute(mixed, columns)
     return mixed
@@ -104,7 +110,9 @@ def _copy_parts(
         joints = np.array([joint for joint in body.limbs[part] if joint != body.root(part)])
         joint_columns = torch.from_numpy(block.joint_columns(joints)).to(host.device)
         is_replaced = replaced[:, number, None, None, None]
-        mixed[..., joint_columns] = torch.where(is_replaced, donor[..., joint_columns], host[..., joint_columns])
+        mixed[..., joint_columns] = torch.where(
+            is_replaced, donor[..., joint_columns], host[..., joint_columns]
+        )
     return mixed
 
 

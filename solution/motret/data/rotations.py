@@ -75,7 +75,10 @@ class Convention:
 
 
 TURNS: tuple[Turns, ...] = ("joint", "bone", "limb")
-CONVENTIONS = tuple(Convention(rows, alternating, turns) for turns, alternating, rows in product(TURNS, (False, True), (False, True)))
+CONVENTIONS = tuple(
+    Convention(rows, alternating, turns)
+    for turns, alternating, rows in product(TURNS, (False, True), (False, True))
+)
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,15 @@ def find_convention(motions: Sequence[tuple[np.ndarray, np.ndarray]]) -> FittedC
             bodies.append((sampled[0].astype(np.float64), sampled[1].astype(np.float64)))
     rotations = np.concatenate([rotations for _, rotations in bodies])
     # the two vectors of a rotation are at right angles
-    errors = {alternating: _orthogonality_error(rotations, alternating) for alternating in (False, True)}
+    errors = {
+        alternating: _orthogonality_error(rotations, alternating) for alternating in (False, True)
+    }
     alternating = errors[True] < errors[False]
-    fits = [_fit_convention(convention, bodies) for convention in CONVENTIONS if convention.alternating == alternating]
+    fits = [
+        _fit_convention(convention, bodies)
+        for convention in CONVENTIONS
+        if convention.alternating == alternating
+    ]
     return min(fits, key=lambda fit: fit.error)
 
 
@@ -141,7 +150,9 @@ def find_convention_in_files(paths: Sequence[Path], metres: float = 1.0) -> Fitt
     return find_convention(motions)
 
 
-def _fit_convention(convention: Convention, bodies: Sequence[tuple[np.ndarray, np.ndarray]]) -> FittedConvention:
+def _fit_convention(
+    convention: Convention, bodies: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> FittedConvention:
     errors, rest_offsets = [], []
     for positions, rotations in bodies:
         bones = bone_frames(matrices(rotations, convention), convention.turns)
@@ -219,7 +230,9 @@ def _first_turn(positions: np.ndarray, observed: np.ndarray, bones: np.ndarray) 
     them.
     """
     stance = _stance(positions)
-    moments = np.einsum("tjba,tce,tjc->jbae", bones, stance, observed, optimize=True) / len(observed)
+    moments = np.einsum("tjba,tce,tjc->jbae", bones, stance, observed, optimize=True) / len(
+        observed
+    )
     turn = AXES
     for _ in range(ROUNDS):
         offsets = np.einsum("jbae,neb->nja", moments, turn)

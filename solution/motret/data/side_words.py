@@ -41,7 +41,9 @@ _NO_SIDE = re.compile(
 )
 """Words with "left", "right" or "clock" in them that name no side; "stright" is how some write
 "straight"."""
-_CORRECT = re.compile("(?:left|right)s?|lefty|[cdhrw]?eft|cleft|l[io]ft|le[ens]?t|[abfw]?right|[befhlmnstw]ight")
+_CORRECT = re.compile(
+    "(?:left|right)s?|lefty|[cdhrw]?eft|cleft|l[io]ft|le[ens]?t|[abfw]?right|[befhlmnstw]ight"
+)
 """Words one letter away from "left" or "right" that are words of their own."""
 
 
@@ -56,7 +58,9 @@ def _typos(word: str) -> set[str]:
     return missing | swapped | replaced | added
 
 
-_MISSPELT = frozenset(word for word in _typos("left") | _typos("right") if not _CORRECT.fullmatch(word))
+_MISSPELT = frozenset(
+    word for word in _typos("left") | _typos("right") if not _CORRECT.fullmatch(word)
+)
 
 
 @functools.lru_cache(1 << 16)
@@ -129,7 +133,9 @@ _BEFORE = {
 }
 _AFTER = {
     "body": re.compile(rf"(?:[\s_-]+|{_GAP}s\s+){_BODY}{_END}"),
-    "other side": re.compile(rf"{_GAP}(?:{_JOINING}{_GAP}){{1,3}}(?:(?:the|his|her|their){_GAP})?@|\s*[,/&+-]+\s*@"),
+    "other side": re.compile(
+        rf"{_GAP}(?:{_JOINING}{_GAP}){{1,3}}(?:(?:the|his|her|their){_GAP})?@|\s*[,/&+-]+\s*@"
+    ),
     "angle": re.compile(r"[\s-]+angle"),
     "correct": re.compile(  # the @ way, the @ moment
         rf"[\s-]+(?:way|times?|moments?|place|spot|order|answer|amount|timing|distance){_END}"

@@ -58,7 +58,9 @@ def make_validation_queries(
     return disjoint
 
 
-def _write_query(folder: Path, data: TrainingData, pool: np.ndarray, rng: np.random.Generator) -> dict[str, object]:
+def _write_query(
+    folder: Path, data: TrainingData, pool: np.ndarray, rng: np.random.Generator
+) -> dict[str, object]:
     """Writes one query, a caption of a random motion of the pool; returns its row of gt.csv."""
     correct = int(rng.integers(len(pool)))
     folder.mkdir()

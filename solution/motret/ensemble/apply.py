@@ -50,17 +50,30 @@ def apply_ensemble(
     tta = None if ensemble.best_member_tta_ranks is None else _member_similarities(best, test)
     return TestSimilarities(
         tuple(_rank_unusable_last(similarities, test) for similarities in [*plain, *of_fixed]),
-        tuple(_rank_unusable_last(_member_similarities([network], test, with_views=False), test) for network in networks),
+        tuple(
+            _rank_unusable_last(_member_similarities([network], test, with_views=False), test)
+            for network in networks
+        ),
         None if tta is None else _rank_unusable_last(tta, test),
-        _rank_unusable_last(_weighted_mean([_mixture(ensemble, predictions, test), *of_fixed], weights), test),
+        _rank_unusable_last(
+            _weighted_mean([_mixture(ensemble, predictions, test), *of_fixed], weights), test
+        ),
     )
 
 
-def _mixture(ensemble: FittedEnsemble, predictions: Sequence[TestPrediction], test: TestData) -> Similarities:
+def _mixture(
+    ensemble: FittedEnsemble, predictions: Sequence[TestPrediction], test: TestData
+) -> Similarities:
     """The members by their fitted weights, normalised by the query bank if there is a beta."""
     if ensemble.beta is None:
-        return _weighted_mean([_member_similarities(prediction, test) for prediction in predictions], ensemble.weights)
-    models = {idx: prediction for idx, prediction in enumerate(predictions) if isinstance(prediction, list) and ensemble.weights[idx]}
+        return _weighted_mean(
+            [_member_similarities(prediction, test) for prediction in predictions], ensemble.weights
+        )
+    models = {
+        idx: prediction
+        for idx, prediction in enumerate(predictions)
+        if isinstance(prediction, list) and ensemble.weights[idx]
+    }
 
     def mixed(similarity: Callable[[GalleryEmbeddings], np.ndarray]) -> np.ndarray:
         scores = {idx: _mean([similarity(model) for model in models[idx]]) for idx in models}
@@ -75,7 +88,9 @@ def _mixture(ensemble: FittedEnsemble, predictions: Sequence[TestPrediction], te
     return _of_candidates(bank.normalise(queries, ensemble.beta), test)
 
 
-def _member_similarities(prediction: TestPrediction, test: TestData, with_views: bool = True) -> Similarities:
+def _member_similarities(
+    prediction: TestPrediction, test: TestData, with_views: bool = True
+) -> Similarities:
     """A member's similarities, the mean over its models."""
     if isinstance(prediction, ExternalMember):
         return prediction.standardized_similarities()
@@ -89,10 +104,15 @@ def _mean(similarities: Sequence[np.ndarray]) -> np.ndarray:
 
 def _of_candidates(similarity: np.ndarray, test: TestData) -> Similarities:
     """Each query's similarities to its candidates, from those to the whole gallery (Q, G)."""
-    return [scores[candidates].astype(np.float64) for scores, candidates in zip(similarity, test.candidate_idx, strict=True)]
+    return [
+        scores[candidates].astype(np.float64)
+        for scores, candidates in zip(similarity, test.candidate_idx, strict=True)
+    ]
 
 
-def _weighted_mean(similarities: Sequence[Similarities], weights: Sequence[float] | np.ndarray) -> Similarities:
+def _weighted_mean(
+    similarities: Sequence[Similarities], weights: Sequence[float] | np.ndarray
+) -> Similarities:
     return [
         reduce(np.add, (weight * scores for weight, scores in zip(weights, of_query, strict=True)))
         for of_query in zip(*similarities, strict=True)

@@ -113,10 +113,14 @@ def read_external_members(
             problem,
             "no weight can be fitted for those: give each a fraction of the mean, as 0.2",
         )
-    return scored, [FixedWeightMember(file, weight) for file, weight in zip(unscored, weights, strict=True)]
+    return scored, [
+        FixedWeightMember(file, weight) for file, weight in zip(unscored, weights, strict=True)
+    ]
 
 
-def read_external(path: Path, queries: Sequence[Query], data: TrainingData, folds: Folds) -> ExternalPredictions:
+def read_external(
+    path: Path, queries: Sequence[Query], data: TrainingData, folds: Folds
+) -> ExternalPredictions:
     """Predictions for these queries; DataError where the file lacks a candidate of a query."""
     if path.suffix == ".csv":
         return ExternalPredictions(path.name, _from_ranks(path, queries))
@@ -125,7 +129,9 @@ def read_external(path: Path, queries: Sequence[Query], data: TrainingData, fold
         raise DataError(path, "is neither .csv nor .npz", fix)
     arrays = _read_arrays(path)
     similarities = _from_similarities(path, arrays, queries)
-    return ExternalPredictions(path.name, similarities, _read_out_of_fold(path, arrays, data, folds))
+    return ExternalPredictions(
+        path.name, similarities, _read_out_of_fold(path, arrays, data, folds)
+    )
 
 
 def read_saved_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
@@ -143,7 +149,10 @@ def read_saved_members(path: Path, queries: Sequence[Query]) -> tuple[tuple[np.n
     """
     arrays = _read_arrays(path)
     members = arrays.get("alone", ())
-    return tuple(_from_similarities(path, arrays | {"similarity": similarity}, queries) for similarity in members)
+    return tuple(
+        _from_similarities(path, arrays | {"similarity": similarity}, queries)
+        for similarity in members
+    )
 
 
 def save_similarities(
@@ -165,7 +174,9 @@ def save_similarities(
     }
     if members:
         arrays["members"] = np.array([name for name, _ in members])
-        arrays["alone"] = np.stack([np.concatenate(of_member) for _, of_member in members]).astype(np.float32)
+        arrays["alone"] = np.stack([np.concatenate(of_member) for _, of_member in members]).astype(
+            np.float32
+        )
     files.write_npz(path, arrays)
 
 
@@ -173,7 +184,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return files.read_npz(path)
     except (OSError, ValueError) as error:
-        raise DataError(path, "cannot be read as .npz", "write it with numpy.savez, without objects") from error
+        raise DataError(
+            path, "cannot be read as .npz", "write it with numpy.savez, without objects"
+        ) from error
 
 
 def _from_ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
@@ -183,11 +196,15 @@ def _from_ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
     for query in queries:
         ranks = {candidate: rank for rank, candidate in enumerate(answers[query_key(query.id)])}
         unlisted = (len(ranks) + len(query.candidates) - 1) / 2
-        similarities.append(-np.array([ranks.get(candidate, unlisted) for candidate in query.candidates]))
+        similarities.append(
+            -np.array([ranks.get(candidate, unlisted) for candidate in query.candidates])
+        )
     return tuple(similarities)
 
 
-def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
+def _from_similarities(
+    path: Path, arrays: Mapping[str, np.ndarray], queries: Sequence[Query]
+) -> tuple[np.ndarray, ...]:
     """Similarities of each query to its candidates, from one entry for each pair in any order."""
     names = ("query", "candidate", "similarity")
     if missing := [name for name in names if name not in arrays]:
@@ -198,7 +215,11 @@ def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Se
         shapes = ", ".join(f"{name} {arrays[name].shape}" for name in names)
         fix = "give each one entry for each candidate of each query"
         raise DataError(path, f"arrays of different shapes: {shapes}", fix)
-    if candidates.dtype.kind not in "iu" or similarities.dtype.kind not in "fiu" or not np.isfinite(similarities).all():
+    if (
+        candidates.dtype.kind not in "iu"
+        or similarities.dtype.kind not in "fiu"
+        or not np.isfinite(similarities).all()
+    ):
         problem = "candidates must be whole numbers, similarities finite numbers"
         raise DataError(path, problem, "look at the program that wrote it")
     by_pair: dict[tuple[str, int], float] = {}
@@ -214,15 +235,22 @@ def _from_similarities(path: Path, arrays: Mapping[str, np.ndarray], queries: Se
             if (query_key(query.id), candidate) not in by_pair:
                 problem = f"no similarity of candidate {candidate} of query {query_key(query.id)}"
                 raise DataError(path, problem, "rank the same test folder")
-    return tuple(np.array([by_pair[query_key(query.id), candidate] for candidate in query.candidates]) for query in queries)
+    return tuple(
+        np.array([by_pair[query_key(query.id), candidate] for candidate in query.candidates])
+        for query in queries
+    )
 
 
-def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds) -> dict[int, np.ndarray]:
+def _read_out_of_fold(
+    path: Path, arrays: Mapping[str, np.ndarray], data: TrainingData, folds: Folds
+) -> dict[int, np.ndarray]:
     """Fold -> (captions, motions) similarities, where the file has them.
 
     DataError where they are of other folds or of another shape.
     """
-    out_of_fold = {int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))}
+    out_of_fold = {
+        int(match[1]): arrays[name] for name in arrays if (match := OOF_KEY.fullmatch(name))
+    }
     if out_of_fold and str(arrays.get("folds")) != folds.hash:
         problem = f"its oof arrays belong to other folds ({arrays.get('folds')}, now {folds.hash})"
         raise DataError(path, problem, "make them again for folds.csv as it is")
@@ -232,9 +260,15 @@ def _read_out_of_fold(path: Path, arrays: Mapping[str, np.ndarray], data: Traini
             sum(len(data.training.captions[motion_idx]) for motion_idx in val_idx),
             len(val_idx),
         )
-        if similarity.shape != shape or similarity.dtype.kind not in "fiu" or not np.isfinite(similarity).all():
+        if (
+            similarity.shape != shape
+            or similarity.dtype.kind not in "fiu"
+            or not np.isfinite(similarity).all()
+        ):
             expected = f"{shape} finite numbers, captions x held-out motions"
             actual = f"{similarity.dtype} {similarity.shape}"
             problem = f"oof{fold} must be {expected}; it is {actual}"
-            raise DataError(path, problem, "order motions as folds.csv does, captions as their files do")
+            raise DataError(
+                path, problem, "order motions as folds.csv does, captions as their files do"
+            )
     return out_of_fold

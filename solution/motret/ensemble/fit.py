@@ -136,7 +136,10 @@ class FittedEnsemble:
     @property
     def local(self) -> LocalScore:
         """The ensemble's nested score."""
-        by_fold = {fold: gallery_ranks.mean_score([ranks]) for fold, ranks in zip(self.folds, self.ensemble_ranks, strict=True)}
+        by_fold = {
+            fold: gallery_ranks.mean_score([ranks])
+            for fold, ranks in zip(self.folds, self.ensemble_ranks, strict=True)
+        }
         return LocalScore(gallery_ranks.mean_score(self.ensemble_ranks), by_fold, {})
 
     @property
@@ -166,11 +169,16 @@ def fit_weights(galleries: OofGalleries, config: EnsembleConfig) -> FittedWeight
     distinct = tuple(idx for idx in members if not equal[idx, :idx].any())
     pairs = {fold: gallery_pairs.only(distinct) for fold, gallery_pairs in pairs.items()}
     search, equal_weights = WeightSearch(pairs), np.full(len(distinct), 1 / len(distinct))
-    by_folds = {fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights for fold_set in nested.fold_sets}
+    by_folds = {
+        fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights
+        for fold_set in nested.fold_sets
+    }
     return FittedWeights(distinct, pairs, nested, by_folds)
 
 
-def fit_ensemble(galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig) -> FittedEnsemble:
+def fit_ensemble(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> FittedEnsemble:
     """Steps 2 to 4.
 
     galleries: of the distinct members (`FittedWeights.member_idx`), with their views and query
@@ -181,11 +189,14 @@ def fit_ensemble(galleries: OofGalleries, weights: FittedWeights, config: Ensemb
     return nested_score(galleries, weights, views, bank)
 
 
-def fit_views(galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig) -> FittedViews:
+def fit_views(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> FittedViews:
     """Step 2: the views, those that are named or those that help."""
     options = _view_options(galleries, config)
     ranks: dict[tuple[FoldSet, int], dict[Views, GalleryRanks]] = {
-        (fold_set, fold): {(): weights.ranks(fold_set, fold)} for fold_set, fold in product(weights.by_folds, galleries.folds)
+        (fold_set, fold): {(): weights.ranks(fold_set, fold)}
+        for fold_set, fold in product(weights.by_folds, galleries.folds)
     }
     mixtures = {weights.mixture(fold_set) for fold_set in weights.by_folds}
     for kinds, (fold, gallery) in product(options, galleries.folds.items()):
@@ -193,29 +204,44 @@ def fit_views(galleries: OofGalleries, weights: FittedWeights, config: EnsembleC
         for fold_set in weights.by_folds:
             ranks[fold_set, fold][kinds] = by_mixture[weights.mixture(fold_set)]
     views = {
-        fold_set: options[0] if views_are_named(config) else select_if_significant([ranks[fold_set, fold] for fold in fold_set], ())
+        fold_set: options[0]
+        if views_are_named(config)
+        else select_if_significant([ranks[fold_set, fold] for fold in fold_set], ())
         for fold_set in weights.by_folds
     }
     return FittedViews(views, {key: by_views[views[key[0]]] for key, by_views in ranks.items()})
 
 
-def fit_query_bank(galleries: OofGalleries, weights: FittedWeights, views: FittedViews, config: EnsembleConfig) -> FittedQueryBank:
+def fit_query_bank(
+    galleries: OofGalleries, weights: FittedWeights, views: FittedViews, config: EnsembleConfig
+) -> FittedQueryBank:
     """Step 3: beta of query-bank normalisation, None where it does not help."""
     ranks: dict[tuple[FoldSet, int], dict[float | None, GalleryRanks]] = {
         key: {None: without_bank} for key, without_bank in views.ranks.items()
     }
     fold_sets = bank_fold_sets(galleries, weights, config)
-    for kinds, (fold, gallery) in product({views.by_folds[fold_set] for fold_set in fold_sets}, galleries.folds.items()):
-        mixtures = {fold_set: weights.mixture(fold_set) for fold_set in fold_sets if views.by_folds[fold_set] == kinds}
+    for kinds, (fold, gallery) in product(
+        {views.by_folds[fold_set] for fold_set in fold_sets}, galleries.folds.items()
+    ):
+        mixtures = {
+            fold_set: weights.mixture(fold_set)
+            for fold_set in fold_sets
+            if views.by_folds[fold_set] == kinds
+        }
         by_mixture = gallery.bank_ranks(set(mixtures.values()), kinds)
         for fold_set, mixture in mixtures.items():
             for beta, with_bank in by_mixture[mixture].items():
                 ranks[fold_set, fold][beta] = with_bank
-    betas = {fold_set: select_if_significant([ranks[fold_set, fold] for fold in fold_set], None) for fold_set in weights.by_folds}
+    betas = {
+        fold_set: select_if_significant([ranks[fold_set, fold] for fold in fold_set], None)
+        for fold_set in weights.by_folds
+    }
     return FittedQueryBank(betas, {key: by_beta[betas[key[0]]] for key, by_beta in ranks.items()})
 
 
-def nested_score(galleries: OofGalleries, weights: FittedWeights, views: FittedViews, bank: FittedQueryBank) -> FittedEnsemble:
+def nested_score(
+    galleries: OofGalleries, weights: FittedWeights, views: FittedViews, bank: FittedQueryBank
+) -> FittedEnsemble:
     """Step 4: the final ensemble, and the ranks of each fold by the fit on the others.
 
     An ensemble of one member as it is has that member's score, whatever the fits on fewer folds
@@ -223,12 +249,15 @@ def nested_score(galleries: OofGalleries, weights: FittedWeights, views: FittedV
     """
     fitted_on, final = weights.nested.fitted_on, weights.nested.final
     single = np.eye(len(galleries.names))
-    member_ranks = tuple(tuple(weights.pairs[fold].ranks(mixture) for fold in fitted_on) for mixture in single)
+    member_ranks = tuple(
+        tuple(weights.pairs[fold].ranks(mixture) for fold in fitted_on) for mixture in single
+    )
     best, tta_ranks = _best_member_idx(member_ranks), None
     if views.by_folds[final] and weights.by_folds[final][best]:
         mixture = tuple(single[best])
         tta_ranks = tuple(
-            galleries.folds[fold].mixture_ranks({mixture}, views.by_folds[fold_set])[mixture] for fold, fold_set in fitted_on.items()
+            galleries.folds[fold].mixture_ranks({mixture}, views.by_folds[fold_set])[mixture]
+            for fold, fold_set in fitted_on.items()
         )
     ensemble = FittedEnsemble(
         galleries.names,
@@ -240,7 +269,9 @@ def nested_score(galleries: OofGalleries, weights: FittedWeights, views: FittedV
         tuple(bank.ranks[fold_set, fold] for fold, fold_set in fitted_on.items()),
         tta_ranks,
     )
-    return replace(ensemble, ensemble_ranks=member_ranks[0]) if ensemble.is_plain_member else ensemble
+    return (
+        replace(ensemble, ensemble_ranks=member_ranks[0]) if ensemble.is_plain_member else ensemble
+    )
 
 
 def requested_view_kinds(config: EnsembleConfig) -> Views:
@@ -260,10 +291,14 @@ def tries_views(weights: FittedWeights, config: EnsembleConfig) -> bool:
 
     Named ones always are; with auto there must be folds enough to choose on.
     """
-    return views_are_named(config) or (config.views == "auto" and any(len(fold_set) > 1 for fold_set in weights.by_folds))
+    return views_are_named(config) or (
+        config.views == "auto" and any(len(fold_set) > 1 for fold_set in weights.by_folds)
+    )
 
 
-def bank_fold_sets(galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig) -> list[FoldSet]:
+def bank_fold_sets(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> list[FoldSet]:
     """The fits that try query-bank normalisation.
 
     All of their members with a weight must be models, which can embed the bank's captions.
@@ -277,7 +312,9 @@ def bank_fold_sets(galleries: OofGalleries, weights: FittedWeights, config: Ense
     ]
 
 
-def bank_members(galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig) -> np.ndarray:
+def bank_members(
+    galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
+) -> np.ndarray:
     """(members,) which have a weight in some fit that tries query-bank normalisation."""
     members = np.zeros(len(galleries.names), dtype=bool)
     for fold_set in bank_fold_sets(galleries, weights, config):
@@ -287,10 +324,17 @@ def bank_members(galleries: OofGalleries, weights: FittedWeights, config: Ensemb
 
 def equal_similarities(similarities: Sequence[np.ndarray]) -> np.ndarray:
     """(members, members): which of the standardized similarities (C, M) are equal."""
-    return np.array([[np.allclose(one, two, rtol=0, atol=SAME_TOLERANCE) for two in similarities] for one in similarities])
+    return np.array(
+        [
+            [np.allclose(one, two, rtol=0, atol=SAME_TOLERANCE) for two in similarities]
+            for one in similarities
+        ]
+    )
 
 
-def select_if_significant(tables: Sequence[Mapping[Option, GalleryRanks]], default: Option) -> Option:
+def select_if_significant(
+    tables: Sequence[Mapping[Option, GalleryRanks]], default: Option
+) -> Option:
     """The option with the best mean score over some galleries, or `default`, which is one of them.
 
     tables: of each gallery, option -> ranks. An option is taken where cross-validation shows a
@@ -301,8 +345,15 @@ def select_if_significant(tables: Sequence[Mapping[Option, GalleryRanks]], defau
         return default
     scores = [{option: ranks.values() for option, ranks in table.items()} for table in tables]
     best = [_best_option(scores[:number] + scores[number + 1 :]) for number in range(len(scores))]
-    gains = np.concatenate([by_option[option] - by_option[default] for by_option, option in zip(scores, best, strict=True)])
-    gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups([table[default] for table in tables]))
+    gains = np.concatenate(
+        [
+            by_option[option] - by_option[default]
+            for by_option, option in zip(scores, best, strict=True)
+        ]
+    )
+    gain = metrics.cluster_robust_mean(
+        gains, gallery_ranks.motion_groups([table[default] for table in tables])
+    )
     return _best_option(scores) if gain.mean > gain.error else default
 
 
@@ -315,7 +366,11 @@ def _view_options(galleries: OofGalleries, config: EnsembleConfig) -> list[Views
     if views_are_named(config):
         return [requested]
     members = next(iter(galleries.folds.values())).members
-    kinds = [kind for kind in requested if any(isinstance(member, MemberGallery) and kind in member.views for member in members)]
+    kinds = [
+        kind
+        for kind in requested
+        if any(isinstance(member, MemberGallery) and kind in member.views for member in members)
+    ]
     return [views for size in range(1, len(kinds) + 1) for views in combinations(kinds, size)]
 
 
@@ -326,5 +381,7 @@ def _best_member_idx(member_ranks: Sequence[Sequence[GalleryRanks]]) -> int:
 def _best_option(scores: Sequence[Mapping[Option, np.ndarray]]) -> Option:
     return max(
         scores[0],
-        key=lambda option: float(np.concatenate([by_option[option] for by_option in scores]).mean()),
+        key=lambda option: float(
+            np.concatenate([by_option[option] for by_option in scores]).mean()
+        ),
     )

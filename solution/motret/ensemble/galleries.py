@@ -70,7 +70,9 @@ class MemberGallery:
     def bank_embeddings(self, kinds: Views = ()) -> np.ndarray:
         """(B, v) of the query bank, to be compared with the motions of `embeddings`."""
         assert self.bank is not None
-        return scale_views(self.bank.in_views(kinds), [view.deviation for view in self._views_of(kinds)])
+        return scale_views(
+            self.bank.in_views(kinds), [view.deviation for view in self._views_of(kinds)]
+        )
 
     def similarity(self, kinds: Views = ()) -> np.ndarray:
         """(C, M) similarities on the member's own scale."""
@@ -105,31 +107,40 @@ class FoldGallery:
 
     def standardized_similarity(self, member_idx: int, kinds: Views = ()) -> np.ndarray:
         """(C, M) similarities of a member, with mean 0 and deviation 1 over the gallery."""
-        gallery = self.members[member_idx]
-        if isinstance(gallery, ExternalGallery):
-            similarity = gallery.scores
-        else:
-            similarity = gallery.similarity(kinds)
-        return ZScore.of(similarity)(similarity)
+        member = self.members[member_idx]
+        scores = member.scores if isinstance(member, ExternalGallery) else member.similarity(kinds)
+        return ZScore.of(scores)(scores)
 
-    def mixture_ranks(self, mixtures: Collection[Mixture], kinds: Views = ()) -> dict[Mixture, GalleryRanks]:
+    def mixture_ranks(
+        self, mixtures: Collection[Mixture], kinds: Views = ()
+    ) -> dict[Mixture, GalleryRanks]:
         """Ranks of the right motions under each mixture of the members in these views."""
         scores = {idx: self.standardized_similarity(idx, kinds) for idx in self._used(mixtures)}
         return {mixture: self._ranks(mix(mixture, scores)) for mixture in mixtures}
 
-    def bank_ranks(self, mixtures: Collection[Mixture], kinds: Views = ()) -> dict[Mixture, dict[float, GalleryRanks]]:
+    def bank_ranks(
+        self, mixtures: Collection[Mixture], kinds: Views = ()
+    ) -> dict[Mixture, dict[float, GalleryRanks]]:
         """Ranks of the right motions under each mixture and each beta of query-bank normalisation.
 
         The similarities of the bank are formed for a chunk of motions at a time. Each member with a
         weight must have a bank.
         """
-        galleries = {idx: gallery for idx in self._used(mixtures) if isinstance(gallery := self.members[idx], MemberGallery)}
+        galleries = {
+            idx: gallery
+            for idx in self._used(mixtures)
+            if isinstance(gallery := self.members[idx], MemberGallery)
+        }
         embeddings = {idx: gallery.embeddings(kinds) for idx, gallery in galleries.items()}
         scales = {idx: ZScore.of(text @ motion.T) for idx, (text, motion) in embeddings.items()}
         banks = {idx: gallery.bank_embeddings(kinds) for idx, gallery in galleries.items()}
 
         def mixed(texts: Mapping[int, np.ndarray], mixture: Mixture, motions: slice) -> np.ndarray:
-            scores = {idx: scales[idx](texts[idx] @ embeddings[idx][1][motions].T) for idx in embeddings if mixture[idx]}
+            scores = {
+                idx: scales[idx](texts[idx] @ embeddings[idx][1][motions].T)
+                for idx in embeddings
+                if mixture[idx]
+            }
             return mix(mixture, scores)
 
         texts = {idx: text for idx, (text, _) in embeddings.items()}
@@ -137,12 +148,16 @@ class FoldGallery:
         for mixture in mixtures:
             bank = query_bank.build_query_bank(partial(mixed, banks, mixture), len(self.group))
             similarity = mixed(texts, mixture, slice(None))
-            ranks[mixture] = {beta: self._ranks(bank.normalise(similarity, beta)) for beta in bank.offset}
+            ranks[mixture] = {
+                beta: self._ranks(bank.normalise(similarity, beta)) for beta in bank.offset
+            }
         return ranks
 
     def _used(self, mixtures: Collection[Mixture]) -> list[int]:
         """Members with a weight in some mixture."""
-        return [idx for idx in range(len(self.members)) if any(mixture[idx] for mixture in mixtures)]
+        return [
+            idx for idx in range(len(self.members)) if any(mixture[idx] for mixture in mixtures)
+        ]
 
     def _ranks(self, similarity: np.ndarray) -> GalleryRanks:
         return GalleryRanks.of(similarity, self.motion_idx, self.group)
@@ -160,7 +175,10 @@ class OofGalleries:
 
     def select(self, member_idx: Sequence[int]) -> "OofGalleries":
         """The same galleries of some of the members."""
-        folds = {fold: replace(gallery, members=tuple(gallery.members[idx] for idx in member_idx)) for fold, gallery in self.folds.items()}
+        folds = {
+            fold: replace(gallery, members=tuple(gallery.members[idx] for idx in member_idx))
+            for fold, gallery in self.folds.items()
+        }
         return OofGalleries(tuple(self.names[idx] for idx in member_idx), folds)
 
 
@@ -183,7 +201,9 @@ class GalleryEmbeddings:
     def without_views(self) -> "GalleryEmbeddings":
         """The plain embeddings alone."""
         motion = self.motion[:, : self.plain_query.shape[1]]
-        return GalleryEmbeddings(self.plain_scale, self.plain_scale, motion, self.plain_query, self.plain_query)
+        return GalleryEmbeddings(
+            self.plain_scale, self.plain_scale, motion, self.plain_query, self.plain_query
+        )
 
     def query_similarity(self, motions: slice = slice(None)) -> np.ndarray:
         """(Q, m) standardized similarities of the queries and some motions of the gallery."""
@@ -200,7 +220,9 @@ def mix(weights: Mixture | np.ndarray, scores: Mapping[int, np.ndarray]) -> np.n
     return reduce(np.add, (weights[idx] * array for idx, array in scores.items() if weights[idx]))
 
 
-def concat_views(text: np.ndarray, motion: np.ndarray, views: Sequence[ViewEmbeddings]) -> tuple[np.ndarray, np.ndarray]:
+def concat_views(
+    text: np.ndarray, motion: np.ndarray, views: Sequence[ViewEmbeddings]
+) -> tuple[np.ndarray, np.ndarray]:
     """(C, v) and (M, v) whose products are the plain similarities plus those in views.
 
     Those in views are in units of the plain ones.

@@ -48,7 +48,9 @@ class Encoder:
     def load_model(self, run: Run, fold: int | None) -> DualEncoder:
         """The model of one fold, or of all motions (None)."""
         columns = features.feature_layout(run.persons, run.features)
-        return checkpoints.load_model(run, fold, columns, self.text_tower(run.config.text), self.device)[0]
+        return checkpoints.load_model(
+            run, fold, columns, self.text_tower(run.config.text), self.device
+        )[0]
 
     def caption_bank(self, run: Run, mirrored: bool = False) -> inputs.CaptionBank:
         """The training captions as inputs of a run's models.
@@ -58,16 +60,26 @@ class Encoder:
         """
         key = run.config.text, bool(run.part_weight), mirrored
         if key not in self.caption_banks:
-            captions = list(_changed_in_mirror(self.training_captions).values()) if mirrored else self.training_captions
+            captions = (
+                list(_changed_in_mirror(self.training_captions).values())
+                if mirrored
+                else self.training_captions
+            )
             self.caption_banks[key] = self._make_bank(run, captions)
         return self.caption_banks[key]
 
-    def embed_captions(self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank) -> np.ndarray:
+    def embed_captions(
+        self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank
+    ) -> np.ndarray:
         """(C, v) embeddings of captions of a bank; with a part weight those of parts too."""
-        embeddings = embed.embed_captions(model, bank, bank.indices(captions).to(self.device), self.autocast(run))
+        embeddings = embed.embed_captions(
+            model, bank, bank.indices(captions).to(self.device), self.autocast(run)
+        )
         if not run.part_weight:
             return embeddings
-        part_embeddings, named = embed.embed_caption_parts(model, bank, captions, self.autocast(run))
+        part_embeddings, named = embed.embed_caption_parts(
+            model, bank, captions, self.autocast(run)
+        )
         return oof.weighted_text_vectors(embeddings, part_embeddings, named, run.part_weight)
 
     def embed_motions(
@@ -86,7 +98,11 @@ class Encoder:
             run.config.motion,
             np.arange(len(store.ids)) if motion_idx is None else motion_idx,
         )
-        motions = MotionTensors(store, config, self.device) if view is None else ViewedMotions(store, config, self.device, view)
+        motions = (
+            MotionTensors(store, config, self.device)
+            if view is None
+            else ViewedMotions(store, config, self.device, view)
+        )
         embeddings = embed.embed_motions(model, motions, motion_idx, self.autocast(run))
         if not run.part_weight:
             return embeddings
@@ -125,15 +141,23 @@ class Encoder:
             return None
         model = self.load_model(run, fold)
         val_idx = folds.val_idx(fold)
-        captions = [caption for motion_idx in val_idx for caption in data.training.captions[motion_idx]]
+        captions = [
+            caption for motion_idx in val_idx for caption in data.training.captions[motion_idx]
+        ]
         for view, key in outdated:
             view_text = self._embed_captions_in_view(model, run, captions, text, view)
             view_motion = self.embed_motions(model, run, data.store, view, val_idx)
             deviation = _relative_deviation(view_text, view_motion, text, motion)
-            tta.save_view_embeddings(run, fold, view, ViewEmbeddings(view_text, view_motion, deviation, key))
-        return None if bank_captions is None else self._embed_bank(model, run, bank_captions, member)
+            tta.save_view_embeddings(
+                run, fold, view, ViewEmbeddings(view_text, view_motion, deviation, key)
+            )
+        return (
+            None if bank_captions is None else self._embed_bank(model, run, bank_captions, member)
+        )
 
-    def predict_test(self, member: Member, test: TestData, with_bank: bool) -> list[GalleryEmbeddings]:
+    def predict_test(
+        self, member: Member, test: TestData, with_bank: bool
+    ) -> list[GalleryEmbeddings]:
         """The test as each model of a member embeds it, in the member's views.
 
         with_bank: also the query bank, which is all training captions.
@@ -146,11 +170,17 @@ class Encoder:
         for run, fold in member.models:
             model = self.load_model(run, fold)
             motion = np.concatenate(
-                [self.embed_motions(model, run, test.store, view) for view in (None, *member.all_views)],
+                [
+                    self.embed_motions(model, run, test.store, view)
+                    for view in (None, *member.all_views)
+                ],
                 axis=1,
             )
             plain = self.embed_captions(model, run, captions, self._make_bank(run, captions))
-            in_views = [self._embed_captions_in_view(model, run, captions, plain, view, from_training=False) for view in member.all_views]
+            in_views = [
+                self._embed_captions_in_view(model, run, captions, plain, view, from_training=False)
+                for view in member.all_views
+            ]
             deviations = member.deviations(fold)
             plain_query, query = (
                 np.stack([of_query.mean(axis=0) for of_query in np.split(of_captions, ends)])
@@ -160,20 +190,30 @@ class Encoder:
             if with_bank:
                 bank_text = self._embed_bank(model, run, self.training_captions, member)
                 bank = galleries.scale_views(bank_text.in_views(tuple(member.views)), deviations)
-            embeddings.append(GalleryEmbeddings(scales[fold], plain_scales[fold], motion, query, plain_query, bank))
+            embeddings.append(
+                GalleryEmbeddings(
+                    scales[fold], plain_scales[fold], motion, query, plain_query, bank
+                )
+            )
         return embeddings
 
     def _make_bank(self, run: Run, captions: Sequence[str]) -> inputs.CaptionBank:
         texts = [*captions, *part_texts.all_part_texts(captions)] if run.part_weight else captions
         frozen = not text_tower.is_trained(run.config.text)
-        bank = embed.make_caption_bank(texts, self.text_tower(run.config.text), frozen, self.cache, self.device)
+        bank = embed.make_caption_bank(
+            texts, self.text_tower(run.config.text), frozen, self.cache, self.device
+        )
         return bank.to(self.device)
 
-    def _embed_bank(self, model: DualEncoder, run: Run, captions: Sequence[str], member: Member) -> BankEmbeddings:
+    def _embed_bank(
+        self, model: DualEncoder, run: Run, captions: Sequence[str], member: Member
+    ) -> BankEmbeddings:
         """Training captions, plain and in each of a member's views."""
         plain = self.embed_captions(model, run, captions, self.caption_bank(run))
         in_views = {
-            kind: tuple(self._embed_captions_in_view(model, run, captions, plain, view) for view in views)
+            kind: tuple(
+                self._embed_captions_in_view(model, run, captions, plain, view) for view in views
+            )
             for kind, views in member.views.items()
         }
         return BankEmbeddings(plain, in_views)
@@ -197,9 +237,15 @@ class Encoder:
         embeddings[[caption_mirror.mirror_caption(caption) is None for caption in captions]] = 0
         mirrored = _changed_in_mirror(captions)
         if mirrored:
-            bank = self.caption_bank(run, mirrored=True) if from_training else self._make_bank(run, list(mirrored.values()))
+            bank = (
+                self.caption_bank(run, mirrored=True)
+                if from_training
+                else self._make_bank(run, list(mirrored.values()))
+            )
             changed = [mirrored[caption] for caption in captions if caption in mirrored]
-            embeddings[[caption in mirrored for caption in captions]] = self.embed_captions(model, run, changed, bank)
+            embeddings[[caption in mirrored for caption in captions]] = self.embed_captions(
+                model, run, changed, bank
+            )
         return embeddings
 
 
@@ -214,7 +260,9 @@ def _changed_in_mirror(captions: Sequence[str]) -> dict[str, str]:
     return {caption: in_mirror for caption, in_mirror in mirrored.items() if in_mirror != caption}
 
 
-def _relative_deviation(view_text: np.ndarray, view_motion: np.ndarray, text: np.ndarray, motion: np.ndarray) -> float:
+def _relative_deviation(
+    view_text: np.ndarray, view_motion: np.ndarray, text: np.ndarray, motion: np.ndarray
+) -> float:
     """Deviation of the similarities in a view, as a multiple of the plain ones'.
 
     Captions that the view lacks do not count.

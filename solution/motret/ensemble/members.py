@@ -68,7 +68,10 @@ class Member:
 
         RunError where they are not there.
         """
-        return {kind: tuple(self._load_view(fold, view) for view in views) for kind, views in self.views.items()}
+        return {
+            kind: tuple(self._load_view(fold, view) for view in views)
+            for kind, views in self.views.items()
+        }
 
     def gallery(self, fold: int) -> MemberGallery:
         """What a fold holds out, as the member embeds it, with its views."""
@@ -80,7 +83,10 @@ class Member:
         For the model of all motions (None) the mean over the folds.
         """
         folds = list(self.folds) if fold is None else [fold]
-        return [float(np.mean([self._load_view(of, view).deviation for of in folds])) for view in self.all_views]
+        return [
+            float(np.mean([self._load_view(of, view).deviation for of in folds]))
+            for view in self.all_views
+        ]
 
     def model_scales(self, with_views: bool = True) -> dict[int | None, ZScore]:
         """Fold -> scale of its model's similarities, those of its held-out gallery.
@@ -88,7 +94,10 @@ class Member:
         The model of all motions (None), which has no such gallery, takes the mean over the folds.
         """
         member = self if with_views else self.with_views(())
-        scales: dict[int | None, ZScore] = {fold: ZScore.of(member.gallery(fold).similarity(tuple(member.views))) for fold in self.folds}
+        scales: dict[int | None, ZScore] = {
+            fold: ZScore.of(member.gallery(fold).similarity(tuple(member.views)))
+            for fold in self.folds
+        }
         return scales | {None: ZScore.mean_of(list(scales.values()))}
 
     def only(self, fold: int) -> "Member":
@@ -121,21 +130,31 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
     joins the folds of its settings. It may also be named alone, where another run of its settings
     has the out-of-fold embeddings. RunError where none has.
     """
-    same_data = [run for run in list_runs(config.out_dir) if (run.data, run.folds) == (data.fingerprint, folds.hash)]
+    same_data = [
+        run
+        for run in list_runs(config.out_dir)
+        if (run.data, run.folds) == (data.fingerprint, folds.hash)
+    ]
     selected = select_runs(config.runs, config.out_dir, data, folds)
     if not config.runs:
         selected += [
             run
             for run in same_data
-            if run.has_full_model() and not run.finished_folds() and any(same_configuration(run, other) for other in selected)
+            if run.has_full_model()
+            and not run.finished_folds()
+            and any(same_configuration(run, other) for other in selected)
         ]
         names = {run.name for run in selected}
-        _report_left_out([run for run in list_runs(config.out_dir) if run.name not in names], data, folds)
+        _report_left_out(
+            [run for run in list_runs(config.out_dir) if run.name not in names], data, folds
+        )
     members = []
     for runs in _group_by_configuration(selected):
         twins = [run for run in same_data if all(same_configuration(run, other) for other in runs)]
         member = _with_part_weight(_make_member(runs, twins), folds, config.part_weight)
-        in_output_dir = {fold: with_output_dir(run, config.data.work_dir) for fold, run in member.folds.items()}
+        in_output_dir = {
+            fold: with_output_dir(run, config.data.work_dir) for fold, run in member.folds.items()
+        }
         members.append(replace(member, folds=in_output_dir))
     return members if config.fold is None else [member.only(config.fold) for member in members]
 
@@ -199,7 +218,9 @@ def _make_member(runs: Sequence[Run], twins: Sequence[Run]) -> Member:
 
 def _with_part_weight(member: Member, folds: Folds, requested: float | str) -> Member:
     """The member with the requested part weight in all of its runs, or the one that auto finds."""
-    weight = local_score.with_part_weight(next(iter(member.folds.values())), folds, requested).part_weight
+    weight = local_score.with_part_weight(
+        next(iter(member.folds.values())), folds, requested
+    ).part_weight
     models = tuple((replace(run, part_weight=weight), fold) for run, fold in member.models)
     by_fold = {fold: replace(run, part_weight=weight) for fold, run in member.folds.items()}
     return replace(member, folds=by_fold, models=models)

@@ -33,7 +33,9 @@ def load_galleries(members: Sequence[AnyMember], data: TrainingData, folds: Fold
     No model is asked.
     """
     galleries = {
-        fold: FoldGallery(*held_out_captions(data, folds, fold), tuple(member.gallery(fold) for member in members))
+        fold: FoldGallery(
+            *held_out_captions(data, folds, fold), tuple(member.gallery(fold) for member in members)
+        )
         for fold in common_folds(members, folds.count)
     }
     return OofGalleries(tuple(member.name for member in members), galleries)
@@ -73,18 +75,26 @@ def predict_out_of_fold(
             bank = encoder.predict_held_out(member, fold, features_data, folds, captions)
             if fold in by_fold:
                 by_fold[fold][idx] = replace(member.gallery(fold), bank=bank)
-    predicted = {fold: replace(gallery, members=tuple(by_fold[fold])) for fold, gallery in galleries.folds.items()}
+    predicted = {
+        fold: replace(gallery, members=tuple(by_fold[fold]))
+        for fold, gallery in galleries.folds.items()
+    }
     return members, replace(galleries, folds=predicted)
 
 
-def with_member_views(members: Sequence[Member], data_of: Mapping[FeatureConfig, TrainingData], config: EnsembleConfig) -> list[Member]:
+def with_member_views(
+    members: Sequence[Member], data_of: Mapping[FeatureConfig, TrainingData], config: EnsembleConfig
+) -> list[Member]:
     """The members with those of the requested views that they have.
 
     data_of: the training motions by a member's features. ConfigError where a view is named that no
     member has.
     """
     kinds, named = fit.requested_view_kinds(config), fit.views_are_named(config)
-    mirrors = {features: tta.mirror_views(data, named) if "mirror" in kinds else () for features, data in data_of.items()}
+    mirrors = {
+        features: tta.mirror_views(data, named) if "mirror" in kinds else ()
+        for features, data in data_of.items()
+    }
     with_views = []
     for member in members:
         run = next(iter(member.folds.values()))
@@ -93,7 +103,9 @@ def with_member_views(members: Sequence[Member], data_of: Mapping[FeatureConfig,
             "speed": tta.speed_views(),
             "swap": tta.swap_views(run),
         }
-        with_views.append(replace(member, views={kind: views[kind] for kind in kinds if views[kind]}))
+        with_views.append(
+            replace(member, views={kind: views[kind] for kind in kinds if views[kind]})
+        )
     available = {kind for member in with_views for kind in member.views}
     if named and (missing := [kind for kind in kinds if kind not in available]):
         raise ConfigError(tta.FLAG, f"no member has the view {missing[0]}", "leave it out")
@@ -128,15 +140,24 @@ def _ask_for_views(
     """The members with their views, if they are tried, and the training motions by features."""
     if not fit.tries_views(weights, config):
         return list(members), {}
-    used = {idx: member for idx, member in enumerate(members) if weights.used[idx] and isinstance(member, Member)}
+    used = {
+        idx: member
+        for idx, member in enumerate(members)
+        if weights.used[idx] and isinstance(member, Member)
+    }
     jobs = config.machine.jobs
     data_of = {
-        features: dataset.with_features(data, features, config.data, jobs) for features in {member.features for member in used.values()}
+        features: dataset.with_features(data, features, config.data, jobs)
+        for features in {member.features for member in used.values()}
     }
-    with_views = dict(zip(used, with_member_views(list(used.values()), data_of, config), strict=True))
+    with_views = dict(
+        zip(used, with_member_views(list(used.values()), data_of, config), strict=True)
+    )
     return [with_views.get(idx, member) for idx, member in enumerate(members)], data_of
 
 
 def _training_captions(data: TrainingData, folds: Folds, fold: int) -> list[str]:
     """The captions that a fold's model was trained on, each once."""
-    return distinct_captions([data.training.captions[motion_idx] for motion_idx in folds.train_idx(fold)])
+    return distinct_captions(
+        [data.training.captions[motion_idx] for motion_idx in folds.train_idx(fold)]
+    )

@@ -38,7 +38,9 @@ class QueryBank:
         return np.where(active[:, None], sim_qm - self.offset[beta].astype(sim_qm.dtype), sim_qm)
 
 
-def build_query_bank(bank_similarity: Callable[[slice], np.ndarray], n_motions: int, betas: Iterable[float] = BETAS) -> QueryBank:
+def build_query_bank(
+    bank_similarity: Callable[[slice], np.ndarray], n_motions: int, betas: Iterable[float] = BETAS
+) -> QueryBank:
     """The statistics of a bank, formed for a chunk of the gallery at a time.
 
     bank_similarity: a slice of m motions of the gallery -> (B, m) similarities of the bank's

@@ -46,38 +46,61 @@ class EnsembleResult:
         lines = [self._headline(), *self.scored.summary.lines()]
         if fixed:
             names = ", ".join(member.name for member in fixed)
-            lines.append(f"the local score leaves out {names}, which cannot be scored: no out-of-fold predictions")
-        lines.append(ensemble.local.summary("local score of the other members" if fixed else "local"))
-        models = {run.name: run for member in self.scored.members if isinstance(member, Member) for run in member.folds.values()}
+            lines.append(
+                f"the local score leaves out {names}, "
+                "which cannot be scored: no out-of-fold predictions"
+            )
+        lines.append(
+            ensemble.local.summary("local score of the other members" if fixed else "local")
+        )
+        models = {
+            run.name: run
+            for member in self.scored.members
+            if isinstance(member, Member)
+            for run in member.folds.values()
+        }
         if note := run_table.best_epoch_note(list(models.values())):
             lines.append(note)
         true = self.scored.summary.rows[-1].true
         if true is not None:
-            lines.append(f"true score {submission_score.mean_over_queries(true)} ({len(true)} queries)")
+            lines.append(
+                f"true score {submission_score.mean_over_queries(true)} ({len(true)} queries)"
+            )
         return lines
 
     def _headline(self) -> str:
-        ensemble, file, kept = self.scored.ensemble, self.written.file, self.written.kept
+        ensemble, file, dated_copy = (
+            self.scored.ensemble,
+            self.written.file,
+            self.written.dated_copy,
+        )
         names = ", ".join(row.name for row in self.scored.summary.rows if row.weight)
         views = f"views {', '.join(ensemble.views)}" if ensemble.views else "no further views"
         bank = "no query-bank normalisation"
         if ensemble.beta is not None:
             bank = f"query-bank normalisation with beta {ensemble.beta:g}"
-        copy = f" (kept as {kept.name})" if kept != file else ""
+        copy = f" (kept as {dated_copy.name})" if dated_copy != file else ""
         if self.written.is_repeat:
-            copy = f" (the same as {kept.name}, logged before)"
+            copy = f" (the same as {dated_copy.name}, logged before)"
         return f"{self.n_queries} queries ranked by {names}, {views}, {bank}: {file}{copy}"
 
 
-def run_ensemble(config: EnsembleConfig, data: TrainingData, folds: Folds, test_dir: Path) -> EnsembleResult:
+def run_ensemble(
+    config: EnsembleConfig, data: TrainingData, folds: Folds, test_dir: Path
+) -> EnsembleResult:
     """Predicts, fits the ensemble, ranks the test folder's candidates, writes the submission."""
     models = members.gather_members(config, data, folds)
     jobs, features = config.machine.jobs, {model.features for model in models}
-    tests = {kind: dataset.load_test(test_dir, kind, config.data, jobs, not i) for i, kind in enumerate(features)}
+    tests = {
+        kind: dataset.load_test(test_dir, kind, config.data, jobs, not i)
+        for i, kind in enumerate(features)
+    }
     test = next(iter(tests.values()))
     for model in models:
         dataset.check_persons(test.store, model.persons, test.queries[0].paths[0].parent)
-    scored, fixed = external.read_external_members(config.members, config.member_weight, test.queries, data, folds)
+    scored, fixed = external.read_external_members(
+        config.members, config.member_weight, test.queries, data, folds
+    )
     encoder = Encoder(config.machine, config.data.work_dir, data.training.captions)
     distinct, ensemble = fit_members([*models, *scored], data, folds, config, encoder)
     predictions = predict.predict_test(distinct, ensemble, tests, encoder)
@@ -86,7 +109,9 @@ def run_ensemble(config: EnsembleConfig, data: TrainingData, folds: Folds, test_
     true_scores = score_test(similarities, test.queries, test_dir / "gt.csv")
     result = summary.summarise(ensemble, fixed, true_scores, config.machine.seed)
     scored_ensemble = ScoredEnsemble(ensemble, distinct, fixed, result)
-    written = submission_files.write_submission_files(config, scored_ensemble, test.queries, similarities, test_dir)
+    written = submission_files.write_submission_files(
+        config, scored_ensemble, test.queries, similarities, test_dir
+    )
     return EnsembleResult(len(test.queries), scored_ensemble, written)
 
 
@@ -112,7 +137,9 @@ def fit_members(
     return distinct, fit.fit_ensemble(galleries, weights, config)
 
 
-def score_test(similarities: TestSimilarities, queries: Sequence[Query], ground_truth: Path) -> TestScores | None:
+def score_test(
+    similarities: TestSimilarities, queries: Sequence[Query], ground_truth: Path
+) -> TestScores | None:
     """The score of each query by each ranking; None where there is no file of right answers."""
     if not ground_truth.is_file():
         return None
@@ -120,7 +147,10 @@ def score_test(similarities: TestSimilarities, queries: Sequence[Query], ground_
 
     def score(of_queries: Similarities) -> np.ndarray:
         ranking = submission.rank_candidates(queries, of_queries)
-        answers = {query_key(query): tuple(candidates[: challenge.TOP_K]) for query, candidates in ranking.items()}
+        answers = {
+            query_key(query): tuple(candidates[: challenge.TOP_K])
+            for query, candidates in ranking.items()
+        }
         return metrics.submission_scores(answers, truth)
 
     networks, in_views = similarities.networks, similarities.best_member_tta

@@ -34,12 +34,12 @@ from motret.utils import files
 class WrittenSubmission:
     """Where a submission is.
 
-    file: the file to upload; kept: its dated copy, the same file for validation queries. is_repeat:
-    whether the same submission was kept and logged before.
+    file: the file to upload; dated_copy: its dated copy, the same file for validation queries.
+    is_repeat: whether the same submission was kept and logged before.
     """
 
     file: Path
-    kept: Path
+    dated_copy: Path
     is_repeat: bool = False
 
 
@@ -56,7 +56,9 @@ class ScoredEnsemble:
         """The members, each with its weight and its local score."""
         fitted_weight = 1 - sum(member.weight for member in self.fixed)
         entries = []
-        for member, weight, ranks in zip(self.members, self.ensemble.weights, self.ensemble.member_ranks, strict=True):
+        for member, weight, ranks in zip(
+            self.members, self.ensemble.weights, self.ensemble.member_ranks, strict=True
+        ):
             entry: dict[str, Any] = {
                 "run": member.name,
                 "weight": round(float(weight) * fitted_weight, 6),
@@ -76,7 +78,9 @@ class ScoredEnsemble:
     def to_json(self, config: EnsembleConfig) -> dict[str, Any]:
         """What the submission was made of, and its scores."""
         local, true = self.ensemble.local, self.summary.rows[-1].true
-        score = asdict(local.score) | {"by_fold": {fold: asdict(of_fold) for fold, of_fold in local.by_fold.items()}}
+        score = asdict(local.score) | {
+            "by_fold": {fold: asdict(of_fold) for fold, of_fold in local.by_fold.items()}
+        }
         run = next(member.models[0][0] for member in self.members if isinstance(member, Member))
         return {
             "members": self.members_json(),
@@ -85,7 +89,9 @@ class ScoredEnsemble:
             "fold": config.fold,
             "local_score": None if self.fixed else score,
             **({"local_score_of_the_other_members": score} if self.fixed else {}),
-            "true_score": None if true is None else asdict(submission_score.mean_over_queries(true)),
+            "true_score": None
+            if true is None
+            else asdict(submission_score.mean_over_queries(true)),
             **self.summary.to_json(),
             "data": run.data,
             "folds": run.folds,
@@ -108,36 +114,52 @@ def write_submission_files(
     to --out, by default ranked.csv in their folder, and nowhere else.
     """
     now, local = datetime.now(), scored.ensemble.local
-    ranking: dict[str, Sequence[int]] = dict(submission.rank_candidates(queries, similarities.ensemble))
+    ranking: dict[str, Sequence[int]] = dict(
+        submission.rank_candidates(queries, similarities.ensemble)
+    )
     entries = scored.members_json()
     names = [str(entry["run"]) for entry in entries]
-    by_name = sorted(entries, key=lambda entry: entry["run"])  # the order of the runs makes no other submission
-    content = files.content_hash(by_name, scored.ensemble.beta, config.fold, sorted(ranking.items()))[:6]
+    by_name = sorted(
+        entries, key=lambda entry: entry["run"]
+    )  # the order of the runs makes no other submission
+    content = files.content_hash(
+        by_name, scored.ensemble.beta, config.fold, sorted(ranking.items())
+    )[:6]
     log = config.submissions_dir / "log.csv"
     if is_validation := (test_dir / MARKER).is_file():
-        file = kept = config.out or test_dir / "ranked.csv"
+        file = dated_copy = config.out or test_dir / "ranked.csv"
     else:
         file = config.out or config.submissions_dir / "submission.csv"
-        label = names[0].removesuffix(".npz").removesuffix(".csv") if len(names) == 1 else f"ensemble-of-{len(names)}"
+        label = (
+            names[0].removesuffix(".npz").removesuffix(".csv")
+            if len(names) == 1
+            else f"ensemble-of-{len(names)}"
+        )
         score = "unscored" if scored.fixed else f"cv{local.score.mean:.4f}"
-        kept = config.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_{score}_{content}.csv"
+        dated_copy = (
+            config.submissions_dir / f"{now:%Y-%m-%d_%H-%M-%S}_{label}_{score}_{content}.csv"
+        )
     earlier = None if is_validation else submission_log.find_submission(log, content)
-    for path in dict.fromkeys((file, kept)):
+    for path in dict.fromkeys((file, dated_copy)):
         submission.write_submission(path, ranking, config.candidate_format, config.top_k)
         submission.read_submission(path, queries, config.top_k)
         if path == file and earlier is not None and earlier.read_bytes() == file.read_bytes():
             submission_log.move_latest(log, earlier.name)
             return WrittenSubmission(file, earlier, is_repeat=True)
     by_member = list(zip(names, similarities.members, strict=True))
-    external.save_similarities(kept.with_suffix(".npz"), queries, similarities.ensemble, by_member)
+    external.save_similarities(
+        dated_copy.with_suffix(".npz"), queries, similarities.ensemble, by_member
+    )
     settings = scored.to_json(config)
-    files.write_json(kept.with_suffix(".json"), settings)
+    files.write_json(dated_copy.with_suffix(".json"), settings)
     if not is_validation:
-        scores = ("", "") if scored.fixed else (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
+        scores = (
+            ("", "") if scored.fixed else (f"{local.score.mean:.4f}", f"{local.score.error:.4f}")
+        )
         members = " ".join(names)
         row = (
             f"{now:%Y-%m-%d %H:%M:%S}",
-            kept.name,
+            dated_copy.name,
             *scores,
             members,
             content,
@@ -145,4 +167,4 @@ def write_submission_files(
             "",
         )
         submission_log.append_submission(log, row)
-    return WrittenSubmission(file, kept)
+    return WrittenSubmission(file, dated_copy)

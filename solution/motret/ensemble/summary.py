@@ -95,7 +95,10 @@ class EnsembleSummary:
         lines = [*run_table.align_columns(cells), *(gain.summary() for gain in self.gains)]
         is_single = len([row for row in self.rows if row.weight is not None]) == 1
         if is_single and any(gain.local and gain.local.mean < 0 for gain in self.gains):
-            lines.append("the gain is below 0: views and query bank are scored on folds that did not choose them")
+            lines.append(
+                "the gain is below 0: views and query bank are scored on folds that "
+                "did not choose them"
+            )
         local = self.rows[-1].local
         if self.leaderboard is None or local is None:
             return lines
@@ -123,7 +126,9 @@ class _Baseline:
     true: np.ndarray | None
 
 
-def summarise(ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true: TestScores | None, seed: int) -> EnsembleSummary:
+def summarise(
+    ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true: TestScores | None, seed: int
+) -> EnsembleSummary:
     """The summary of an ensemble.
 
     fixed: members with a given weight; true: None where the answers are not known; seed: of the
@@ -138,24 +143,34 @@ def summarise(ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true
     if ensemble.is_plain_member and not fixed:
         return EnsembleSummary(rows, (), leaderboard)
     baselines = _baselines(ensemble, true)
-    rows += tuple(SummaryRow(one.name, gallery_ranks.mean_score(one.ranks), None, one.true) for one in baselines[1:])
-    rows += (SummaryRow(_ensemble_name(ensemble, fixed), local, None, true.ensemble if true else None),)
+    rows += tuple(
+        SummaryRow(one.name, gallery_ranks.mean_score(one.ranks), None, one.true)
+        for one in baselines[1:]
+    )
+    rows += (
+        SummaryRow(_ensemble_name(ensemble, fixed), local, None, true.ensemble if true else None),
+    )
     if fixed and true is None:
         return EnsembleSummary(rows, (), leaderboard)
     gains = (_gain(ensemble, baseline, bool(local), true, seed) for baseline in baselines)
     return EnsembleSummary(rows, tuple(gains), leaderboard)
 
 
-def _member_rows(ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true: TestScores | None) -> tuple[SummaryRow, ...]:
+def _member_rows(
+    ensemble: FittedEnsemble, fixed: Sequence[FixedWeightMember], true: TestScores | None
+) -> tuple[SummaryRow, ...]:
     """A row for each member, then for each with a given weight."""
     fitted_weight = 1 - sum(member.weight for member in fixed)
     scored = zip(ensemble.names, ensemble.member_ranks, ensemble.weights, strict=True)
     entries: list[tuple[str, Score | None, float]] = [
-        (name, gallery_ranks.mean_score(ranks), weight * fitted_weight) for name, ranks, weight in scored
+        (name, gallery_ranks.mean_score(ranks), weight * fitted_weight)
+        for name, ranks, weight in scored
     ]
     entries += [(member.name, None, member.weight) for member in fixed]
     true_scores = true.members if true else [None] * len(entries)
-    return tuple(SummaryRow(*entry, scores) for entry, scores in zip(entries, true_scores, strict=True))
+    return tuple(
+        SummaryRow(*entry, scores) for entry, scores in zip(entries, true_scores, strict=True)
+    )
 
 
 def _baselines(ensemble: FittedEnsemble, true: TestScores | None) -> list[_Baseline]:
@@ -170,7 +185,9 @@ def _baselines(ensemble: FittedEnsemble, true: TestScores | None) -> list[_Basel
         baselines.append(_Baseline(f"{name}, one network", ranks, true.network))
     if len(ensemble.names) > 1 and ensemble.best_member_tta_ranks is not None:
         in_views = true.best_member_tta if true else None
-        baselines.append(_Baseline(f"{name} in the same views", ensemble.best_member_tta_ranks, in_views))
+        baselines.append(
+            _Baseline(f"{name} in the same views", ensemble.best_member_tta_ranks, in_views)
+        )
     return baselines
 
 
@@ -181,15 +198,21 @@ def _gain(
     true: TestScores | None,
     seed: int,
 ) -> Gain:
-    rng = np.random.default_rng(seed)  # the same draws for each baseline, so that equal differences have equal errors
+    rng = np.random.default_rng(
+        seed
+    )  # the same draws for each baseline, so that equal differences have equal errors
     local_gain = true_gain = None
     if has_local:
-        differences = gallery_ranks.motion_values(ensemble.ensemble_ranks) - gallery_ranks.motion_values(baseline.ranks)
+        differences = gallery_ranks.motion_values(
+            ensemble.ensemble_ranks
+        ) - gallery_ranks.motion_values(baseline.ranks)
         groups = gallery_ranks.motion_groups(ensemble.ensemble_ranks)
         local_gain = gallery_ranks.bootstrap_difference(differences, groups, rng)
     if true and baseline.true is not None:
         differences = true.ensemble - baseline.true
-        true_gain = gallery_ranks.bootstrap_difference(differences, np.arange(len(differences)), rng)
+        true_gain = gallery_ranks.bootstrap_difference(
+            differences, np.arange(len(differences)), rng
+        )
     return Gain(baseline.name, local_gain, true_gain)
 
 

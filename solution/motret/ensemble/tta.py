@@ -54,7 +54,9 @@ class TtaView:
 class ViewedMotions(MotionTensors):
     """The motions of a store as a view shows them."""
 
-    def __init__(self, store: FeatureStore, config: MotionConfig, device: torch.device, view: TtaView):
+    def __init__(
+        self, store: FeatureStore, config: MotionConfig, device: torch.device, view: TtaView
+    ):
         super().__init__(store, config, device)
         self.view = view
         self.mirror = None if view.mirror is None else view.mirror.to(device)
@@ -114,7 +116,9 @@ def view_cache_key(run: Run, fold: int, view: TtaView, text: np.ndarray, motion:
     for embeddings in (text, motion):
         content.update(embeddings.tobytes())
     rules = provenance.caption_rules() if view.mirror else ""
-    return files.content_hash(checkpoints.best_checkpoint(run.fold_dir(fold)).name, content.hexdigest(), rules)
+    return files.content_hash(
+        checkpoints.best_checkpoint(run.fold_dir(fold)).name, content.hexdigest(), rules
+    )
 
 
 def load_view_embeddings(run: Run, fold: int, view: TtaView) -> ViewEmbeddings | None:
@@ -123,7 +127,9 @@ def load_view_embeddings(run: Run, fold: int, view: TtaView) -> ViewEmbeddings |
     try:
         arrays = files.read_npz(cached if cached.is_file() else next_to_oof)
         arrays = {FORMER_NAMES.get(name, name): array for name, array in arrays.items()}
-        return ViewEmbeddings(arrays["text"], arrays["motion"], float(arrays["deviation"]), str(arrays["cache_key"]))
+        return ViewEmbeddings(
+            arrays["text"], arrays["motion"], float(arrays["deviation"]), str(arrays["cache_key"])
+        )
     except (OSError, ValueError, KeyError):
         return None
 

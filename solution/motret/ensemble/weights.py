@@ -42,13 +42,20 @@ class ContestedPairs:
     group: np.ndarray
 
     @classmethod
-    def of(cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray) -> "ContestedPairs":
+    def of(
+        cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray
+    ) -> "ContestedPairs":
         """From each member's similarities (C, M), which are on one scale."""
         n_above, counts, margins = [], [], []
         for start in range(0, len(motion_idx), CHUNK_SIZE):
             right = motion_idx[start : start + CHUNK_SIZE]
             captions, index = slice(start, start + len(right)), np.arange(len(right))
-            margin = np.stack([scores[captions] - scores[captions][index, right][:, None] for scores in similarities])
+            margin = np.stack(
+                [
+                    scores[captions] - scores[captions][index, right][:, None]
+                    for scores in similarities
+                ]
+            )
             margin = margin.astype(np.float32)
             margin[~np.isfinite(margin)] = NAN_MARGIN
             margin[:, index, right] = -1  # the right motion does not compete with itself
@@ -121,7 +128,10 @@ class WeightSearch:
         weights = self.search(tuple(folds))
         nested = {folds[0]: weights}
         if len(folds) > 1:
-            nested = {fold: self.search(tuple(other for other in folds if other != fold)) for fold in folds}
+            nested = {
+                fold: self.search(tuple(other for other in folds if other != fold))
+                for fold in folds
+            }
         pairs, searched = [self.pairs[fold] for fold in nested], list(nested.values())
         equal = np.full(len(weights), 1 / len(weights))
         if not improves(pairs, searched, [equal] * len(nested)):
@@ -146,7 +156,9 @@ def search_weights(pairs: Sequence[ContestedPairs]) -> np.ndarray:
     """The best weights (members,) that the search finds on these galleries."""
     start = select_greedily(pairs)
     used = np.flatnonzero(start)
-    pairs = [gallery_pairs.only(used) for gallery_pairs in pairs]  # far fewer pairs without the useless members
+    pairs = [
+        gallery_pairs.only(used) for gallery_pairs in pairs
+    ]  # far fewer pairs without the useless members
     weights = np.zeros(len(start))
     weights[used] = prune(pairs, refine(pairs, start[used]))
     return weights
@@ -162,7 +174,11 @@ def improves(
     weights, baseline: one (members,) for each gallery.
     """
     ranks, baseline_ranks = (
-        [gallery_pairs.ranks(of_gallery) for gallery_pairs, of_gallery in zip(pairs, chosen, strict=True)] for chosen in (weights, baseline)
+        [
+            gallery_pairs.ranks(of_gallery)
+            for gallery_pairs, of_gallery in zip(pairs, by_gallery, strict=True)
+        ]
+        for by_gallery in (weights, baseline)
     )
     gains = gallery_ranks.motion_values(ranks) - gallery_ranks.motion_values(baseline_ranks)
     gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups(ranks))
@@ -171,7 +187,11 @@ def improves(
 
 def mean_score(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> float:
     """The local score over these galleries under some weights, which the search maximises."""
-    return float(gallery_ranks.motion_values([gallery_pairs.ranks(weights) for gallery_pairs in pairs]).mean())
+    return float(
+        gallery_ranks.motion_values(
+            [gallery_pairs.ranks(weights) for gallery_pairs in pairs]
+        ).mean()
+    )
 
 
 def select_greedily(pairs: Sequence[ContestedPairs]) -> np.ndarray:
@@ -217,10 +237,14 @@ def prune(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> np.ndarray:
     The least useful goes first.
     """
     while np.count_nonzero(weights) > 1:
-        without_one = [weights * (np.arange(len(weights)) != idx) for idx in np.flatnonzero(weights)]
+        without_one = [
+            weights * (np.arange(len(weights)) != idx) for idx in np.flatnonzero(weights)
+        ]
         smaller = max(without_one, key=lambda candidate: mean_score(pairs, candidate))
         used = np.flatnonzero(smaller)
-        smaller[used] = refine([gallery_pairs.only(used) for gallery_pairs in pairs], smaller[used] / smaller.sum())
+        smaller[used] = refine(
+            [gallery_pairs.only(used) for gallery_pairs in pairs], smaller[used] / smaller.sum()
+        )
         if improves(pairs, [weights] * len(pairs), [smaller] * len(pairs)):
             break
         weights = smaller

@@ -29,8 +29,14 @@ class EpochChoice:
 
     def summary(self) -> str:
         """The means, and the gains over the last epoch, paired over folds."""
-        chosen = {"the fold itself": self.best_on_fold, "the other folds": self.best_on_other_folds}
-        best = [f"best on {on} {scores.mean():.4f} ({_gain(scores - self.last)})" for on, scores in chosen.items()]
+        by_choice = {
+            "the fold itself": self.best_on_fold,
+            "the other folds": self.best_on_other_folds,
+        }
+        best = [
+            f"best on {on} {scores.mean():.4f} ({_gain(scores - self.last)})"
+            for on, scores in by_choice.items()
+        ]
         last = f"last {self.last.mean():.4f}"
         return f"epoch choice, mean of {len(self.last)} folds: {'; '.join([last, *best])}"
 

@@ -62,7 +62,11 @@ class LocalScore:
 
 def pool_sizes(scores: Sequence[LocalScore]) -> str:
     """`32`, or `20 to 32` where folds differ: a smaller fold is its own pool."""
-    sizes = {min(challenge.POOL_SIZE, fold.motions) for local in scores for fold in local.by_fold.values()}
+    sizes = {
+        min(challenge.POOL_SIZE, fold.motions)
+        for local in scores
+        for fold in local.by_fold.values()
+    }
     return " to ".join(map(str, sorted({min(sizes), max(sizes)})))
 
 
@@ -81,7 +85,9 @@ def mean_score(galleries: Sequence[GalleryRanks]) -> Score:
     return metrics.cluster_robust_mean(motion_values(galleries), motion_groups(galleries))
 
 
-def bootstrap_difference(differences: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> Score:
+def bootstrap_difference(
+    differences: np.ndarray, group: np.ndarray, rng: np.random.Generator
+) -> Score:
     """Mean paired difference of two models, its standard error by a group bootstrap.
 
     differences: (M,), of motions. group: (M,). A draw takes as many groups as there are, with
@@ -103,7 +109,9 @@ def bootstrap_difference(differences: np.ndarray, group: np.ndarray, rng: np.ran
     return Score(plain.mean, max(error, independent_error), plain.motions, plain.groups)
 
 
-def leaderboard_interval(galleries: Sequence[GalleryRanks], error: float, rng: np.random.Generator) -> tuple[float, float]:
+def leaderboard_interval(
+    galleries: Sequence[GalleryRanks], error: float, rng: np.random.Generator
+) -> tuple[float, float]:
     """Between which scores a leaderboard ends in nine cases of ten.
 
     It has `LEADERBOARD_QUERIES` queries. Queries are drawn as the competition draws them: a motion,
@@ -112,7 +120,9 @@ def leaderboard_interval(galleries: Sequence[GalleryRanks], error: float, rng: n
     """
     means = np.zeros(N_BOOTSTRAP)
     sizes = np.array([len(gallery.group) for gallery in galleries])
-    gallery_idx = rng.choice(len(galleries), size=(N_BOOTSTRAP, LEADERBOARD_QUERIES), p=sizes / sizes.sum())
+    gallery_idx = rng.choice(
+        len(galleries), size=(N_BOOTSTRAP, LEADERBOARD_QUERIES), p=sizes / sizes.sum()
+    )
     for idx, gallery in enumerate(galleries):
         draw_idx = np.nonzero(gallery_idx == idx)[0]
         size = len(gallery.group)
@@ -121,7 +131,9 @@ def leaderboard_interval(galleries: Sequence[GalleryRanks], error: float, rng: n
         motion = rng.integers(size, size=len(draw_idx))
         caption = by_motion[(counts.cumsum() - counts)[motion] + rng.integers(counts[motion])]
         beaters = gallery.better[caption] + rng.integers(gallery.tied[caption] + 1)
-        in_pool = rng.hypergeometric(beaters, size - 1 - beaters, min(challenge.POOL_SIZE, size) - 1)
+        in_pool = rng.hypergeometric(
+            beaters, size - 1 - beaters, min(challenge.POOL_SIZE, size) - 1
+        )
         np.add.at(means, draw_idx, metrics.rank_value(in_pool) / LEADERBOARD_QUERIES)
     low, high = np.quantile(means + rng.normal(0, error, N_BOOTSTRAP), (0.05, 0.95))
     return max(0.0, float(low)), min(1.0, float(high))

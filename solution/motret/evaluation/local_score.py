@@ -23,13 +23,17 @@ PART_WEIGHTS = (0.1, 0.2, 0.4, 0.8)
 """What `--part_weight auto` tries besides 0."""
 
 
-def fold_similarity(runs: Sequence[Run], fold: int, weights: Sequence[float] | None = None) -> tuple[np.ndarray, OutOfFold]:
+def fold_similarity(
+    runs: Sequence[Run], fold: int, weights: Sequence[float] | None = None
+) -> tuple[np.ndarray, OutOfFold]:
     """Mean similarity (C, M) of runs over a fold's gallery, each on its own scale.
 
     The second result is the gallery. weights: by default equal ones.
     """
     galleries = [oof.load_out_of_fold(run, fold) for run in runs]
-    similarities = [out.similarity(run.part_weight) for run, out in zip(runs, galleries, strict=True)]
+    similarities = [
+        out.similarity(run.part_weight) for run, out in zip(runs, galleries, strict=True)
+    ]
     scores = [ZScore.of(similarity)(similarity) for similarity in similarities]
     return np.average(scores, axis=0, weights=weights), galleries[0]
 
@@ -52,7 +56,9 @@ def fold_vectors(runs: Sequence[Run], fold: int) -> tuple[np.ndarray, np.ndarray
 def paired_difference(run: Run, other: Run, folds: Folds) -> Score:
     """A run's local score minus another's, motion by motion over the folds that both have."""
     common = folds_of_runs([run, other], range(folds.count))
-    ranks, other_ranks = ([_rank_fold([either], fold, folds)[0] for fold in common] for either in (run, other))
+    ranks, other_ranks = (
+        [_rank_fold([either], fold, folds)[0] for fold in common] for either in (run, other)
+    )
     differences = gallery_ranks.motion_values(ranks) - gallery_ranks.motion_values(other_ranks)
     return metrics.cluster_robust_mean(differences, gallery_ranks.motion_groups(ranks))
 
@@ -91,13 +97,18 @@ def out_of_fold_score(runs: Sequence[Run], folds: Folds) -> LocalScore:
         tables.append(metrics.retrieval_table(ranks.better, ranks.tied, motion_ranks))
     counts = [len(ranks.motion_idx) for ranks in galleries]
     retrieval = {
-        way: {name: float(np.average([table[way][name] for table in tables], weights=counts)) for name in tables[0][way]}
+        way: {
+            name: float(np.average([table[way][name] for table in tables], weights=counts))
+            for name in tables[0][way]
+        }
         for way in tables[0]
     }
     return LocalScore(gallery_ranks.mean_score(galleries), by_fold, retrieval)
 
 
-def _rank_fold(runs: Sequence[Run], fold: int, folds: Folds) -> tuple[GalleryRanks, np.ndarray, np.ndarray]:
+def _rank_fold(
+    runs: Sequence[Run], fold: int, folds: Folds
+) -> tuple[GalleryRanks, np.ndarray, np.ndarray]:
     """Ranks of one fold's right motions, and the embeddings (C, v), (M, v) they come from."""
     text, motion, out = fold_vectors(runs, fold)
     better, tied = metrics.count_better_chunked(text, motion, out.motion_idx)

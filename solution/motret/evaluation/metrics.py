@@ -56,7 +56,9 @@ def count_better(sim_qn: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
     return better, np.where(is_nan, 0, tied - 1)
 
 
-def count_better_chunked(query: np.ndarray, gallery: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def count_better_chunked(
+    query: np.ndarray, gallery: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """`count_better` of `query @ gallery.T`, formed for a chunk of queries at a time.
 
     query: (Q, d); gallery: (N, d); right: (Q,).
@@ -67,7 +69,9 @@ def count_better_chunked(query: np.ndarray, gallery: np.ndarray, right: np.ndarr
     return better, tied
 
 
-def motion_to_text_ranks(text: np.ndarray, motion: np.ndarray, motion_idx: np.ndarray) -> np.ndarray:
+def motion_to_text_ranks(
+    text: np.ndarray, motion: np.ndarray, motion_idx: np.ndarray
+) -> np.ndarray:
     """0-based rank of each motion's best caption among those of other motions: (N,).
 
     Ties count half. text: (C, d); motion: (N, d), whose products are the similarities; motion_idx:
@@ -86,8 +90,12 @@ def motion_to_text_ranks(text: np.ndarray, motion: np.ndarray, motion_idx: np.nd
         best = np.full(size, -np.inf, dtype=sim_nc.dtype)
         np.fmax.at(best, index, right_sim)
         # of all captions, less the motion's own
-        below = np.count_nonzero(sim_nc < best[:, None], axis=1) - np.bincount(index, right_sim < best[index], size)
-        tied = np.count_nonzero(sim_nc == best[:, None], axis=1) - np.bincount(index, right_sim == best[index], size)
+        below = np.count_nonzero(sim_nc < best[:, None], axis=1) - np.bincount(
+            index, right_sim < best[index], size
+        )
+        tied = np.count_nonzero(sim_nc == best[:, None], axis=1) - np.bincount(
+            index, right_sim == best[index], size
+        )
         n_foreign = len(text) - np.bincount(index, minlength=size)
         ranks.append(n_foreign - below - tied / 2)
     return np.concatenate(ranks)
@@ -127,18 +135,24 @@ def expected_pool_score(gallery: int, pool: int = POOL_SIZE, top: int = TOP_K) -
     return np.asarray((pool_beater_probabilities(gallery, pool, top) * values).sum(axis=0))
 
 
-def expected_recall(better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL_SIZE, top: int = TOP_K) -> np.ndarray:
+def expected_recall(
+    better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL_SIZE, top: int = TOP_K
+) -> np.ndarray:
     """Recall@k, k = 1..top, expected of queries with random pools: (Q, top).
 
     better, tied: (Q,) as in `expected_score`, which is this with the weights (1/k) / H_top. The
     mean over the queries is the recall curve.
     """
-    hits = np.cumsum(pool_beater_probabilities(gallery, pool, top), axis=0)  # (top, N): at most k - 1 beaters
+    hits = np.cumsum(
+        pool_beater_probabilities(gallery, pool, top), axis=0
+    )  # (top, N): at most k - 1 beaters
     total = np.concatenate([np.zeros((top, 1)), np.cumsum(hits, axis=1)], axis=1)
     return np.asarray(((total[:, better + tied + 1] - total[:, better]) / (tied + 1)).T)
 
 
-def expected_score(better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL_SIZE, top: int = TOP_K) -> np.ndarray:
+def expected_score(
+    better: np.ndarray, tied: np.ndarray, gallery: int, pool: int = POOL_SIZE, top: int = TOP_K
+) -> np.ndarray:
     """Competition score expected of queries with random pools: (Q,) in [0, 1].
 
     Pools are drawn from the gallery. better, tied: (Q,) how many gallery motions score above the
@@ -181,7 +195,9 @@ def cluster_robust_mean(values: np.ndarray, groups: np.ndarray) -> Score:
     return Score(mean, max(error, independent_error), count, len(sums))
 
 
-def caption_scores(sim_qn: np.ndarray, motion_idx: np.ndarray, pool: int = POOL_SIZE, top: int = TOP_K) -> np.ndarray:
+def caption_scores(
+    sim_qn: np.ndarray, motion_idx: np.ndarray, pool: int = POOL_SIZE, top: int = TOP_K
+) -> np.ndarray:
     """Expected score of each motion of a gallery, the mean over its captions: (N,).
 
     sim_qn: (Q, N) captions x motions; motion_idx: (Q,) motion of each caption; every motion has a
@@ -213,7 +229,9 @@ def recalls(ranks: np.ndarray, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, fl
     return table | {"MeanR": float(ranks.mean() + 1), "MedR": float(np.median(ranks) + 1)}
 
 
-def retrieval_table(better: np.ndarray, tied: np.ndarray, motion_ranks: np.ndarray) -> dict[str, dict[str, float]]:
+def retrieval_table(
+    better: np.ndarray, tied: np.ndarray, motion_ranks: np.ndarray
+) -> dict[str, dict[str, float]]:
     """Plain recalls over the whole gallery in both directions; ties count half.
 
     "text_to_motion": each caption ranks the motions; better, tied: (C,) as `count_better` gives
@@ -223,18 +241,30 @@ def retrieval_table(better: np.ndarray, tied: np.ndarray, motion_ranks: np.ndarr
     return {"text_to_motion": recalls(better + tied / 2), "motion_to_text": recalls(motion_ranks)}
 
 
-def submission_scores(ranked: dict[str, tuple[int, ...]], truth: dict[str, int], top: int = TOP_K) -> np.ndarray:
+def submission_scores(
+    ranked: dict[str, tuple[int, ...]], truth: dict[str, int], top: int = TOP_K
+) -> np.ndarray:
     """Score of each query of a submission, in the order of `truth`: (Q,).
 
     ranked: query -> candidates, best first; truth: query -> the right candidate. A query that is
     not ranked scores 0.
     """
     answers = (ranked.get(query, ()) for query in truth)
-    ranks = [candidates.index(right) if right in candidates else top for candidates, right in zip(answers, truth.values(), strict=True)]
+    ranks = [
+        candidates.index(right) if right in candidates else top
+        for candidates, right in zip(answers, truth.values(), strict=True)
+    ]
     return rank_value(np.array(ranks), top)
 
 
-def recall_at(ranked: dict[str, tuple[int, ...]], truth: dict[str, int], top: int = TOP_K) -> np.ndarray:
+def recall_at(
+    ranked: dict[str, tuple[int, ...]], truth: dict[str, int], top: int = TOP_K
+) -> np.ndarray:
     """Recall@k for k = 1..top of a submission: (top,). ranked, truth: as in `submission_scores`."""
-    hits = np.array([[right in ranked.get(query, ())[:k] for k in range(1, top + 1)] for query, right in truth.items()])
+    hits = np.array(
+        [
+            [right in ranked.get(query, ())[:k] for k in range(1, top + 1)]
+            for query, right in truth.items()
+        ]
+    )
     return np.asarray(hits.mean(axis=0))

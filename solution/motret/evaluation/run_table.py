@@ -20,7 +20,9 @@ class ScoredRun:
     local: LocalScore
 
 
-def run_table_lines(runs: Sequence[Run], folds: Folds, against: Run | None = None, verbose: bool = False) -> list[str]:
+def run_table_lines(
+    runs: Sequence[Run], folds: Folds, against: Run | None = None, verbose: bool = False
+) -> list[str]:
     """The table, best first, and notes under it; verbose: also each fold of each run.
 
     against: the run that differences are taken to, by default the best.
@@ -42,7 +44,10 @@ def run_table_lines(runs: Sequence[Run], folds: Folds, against: Run | None = Non
 def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
 
 
 def best_epoch_note(runs: Sequence[Run]) -> str | None:
@@ -79,13 +84,29 @@ def _paired_difference(run: Run, base: Run, folds: Folds) -> str:
 def _notes(scored: Sequence[ScoredRun], base: Run | None) -> list[str]:
     """base: the run that differences are taken to, None where there are none."""
     pools = gallery_ranks.pool_sizes([entry.local for entry in scored])
-    notes = [f"score: expected weighted recall in pools of {pools} +- its standard error; R@k, MedR: text to motion in the whole fold"]
+    notes = [
+        f"score: expected weighted recall in pools of {pools} +- its standard error; "
+        "R@k, MedR: text to motion in the whole fold"
+    ]
     if base is not None:
-        notes.append(f"difference: to {base.name}, motion by motion on the folds that both have finished, +- its standard error")
-    weights = [f"{entry.run.name} {entry.run.part_weight:g}" for entry in scored if entry.run.part_weight]
+        notes.append(
+            f"difference: to {base.name}, motion by motion on the folds that both have finished, "
+            "+- its standard error"
+        )
+    weights = [
+        f"{entry.run.name} {entry.run.part_weight:g}" for entry in scored if entry.run.part_weight
+    ]
     notes += [f"part weight: {', '.join(weights)}"] if weights else []
-    tuned = {entry.run.name: source for entry in scored for source in entry.run.sources.values() if source.startswith("tuned on")}
-    notes += [f"{source}, which flatters the score on the first a little: {name}" for name, source in tuned.items()]
+    tuned = {
+        entry.run.name: source
+        for entry in scored
+        for source in entry.run.sources.values()
+        if source.startswith("tuned on")
+    }
+    notes += [
+        f"{source}, which flatters the score on the first a little: {name}"
+        for name, source in tuned.items()
+    ]
     best_epoch = best_epoch_note([entry.run for entry in scored])
     return [*notes, best_epoch] if best_epoch else notes
 

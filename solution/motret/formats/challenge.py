@@ -27,7 +27,10 @@ TOP_K = 10
 POOL_SIZE = 32
 """Candidates per query in the competition."""
 
-NO_DATA_FIX = "put the competition's data there or give --data_dir; `python solution/sample.py` makes a generated one"
+NO_DATA_FIX = (
+    "put the competition's data there or give --data_dir; "
+    "`python solution/sample.py` makes a generated one"
+)
 
 Text = TypeVar("Text")
 """Whatever the captions of an id are read from: a file, or an id in a larger file."""
@@ -163,7 +166,11 @@ def _list_files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder with that suffix, sorted; hidden ones (`._00001.npy`) do not count."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder", NO_DATA_FIX)
-    return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "." and path.is_file())
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix == suffix and path.name[0] != "." and path.is_file()
+    )
 
 
 def paths_by_id(paths: Sequence[Path], width: int) -> dict[str, Path]:
@@ -238,7 +245,9 @@ def _unusable_ids(
                 yield DataError(path, problem, "add what is missing or remove the line")
 
 
-def _unpaired_ids(root: Path, motions: Mapping[str, Path], texts: Mapping[str, Text], sources: Sequence[str]) -> Iterator[DataError]:
+def _unpaired_ids(
+    root: Path, motions: Mapping[str, Path], texts: Mapping[str, Text], sources: Sequence[str]
+) -> Iterator[DataError]:
     """Without train.txt: one problem for motions without text, one for texts without motion.
 
     sources: the folders or files in `root` that motions and texts come from.
@@ -247,7 +256,9 @@ def _unpaired_ids(root: Path, motions: Mapping[str, Path], texts: Mapping[str, T
     for source, (missing, ids) in zip(sources, unpaired, strict=True):
         if ids:
             problem = f"{len(ids)} without {missing}: {preview(ids)}"
-            yield DataError(root / source, problem, f"add each {missing} or list the ids to use in train.txt")
+            yield DataError(
+                root / source, problem, f"add each {missing} or list the ids to use in train.txt"
+            )
 
 
 def _empty_dataset_error(
@@ -258,10 +269,16 @@ def _empty_dataset_error(
 ) -> DataError:
     """The error where no id has both motion and text, with examples of ids from all sources."""
     sources = dict(raw_ids) | ({"train.txt": listed} if listed else {})
-    examples = ", ".join(f"{source if '.' in source else source + '/'} ids e.g. [{', '.join(ids[:3])}]" for source, ids in sources.items())
+    examples = ", ".join(
+        f"{source if '.' in source else source + '/'} ids e.g. [{', '.join(ids[:3])}]"
+        for source, ids in sources.items()
+    )
     first = f"; first problem: {problems[0].path}: {problems[0].problem}" if problems else ""
     problem = f"empty dataset, no id has both a motion and a text: {examples}{first}"
-    fix = "give motion, text and train.txt the same ids; leading zeros of numbers do not matter, --id_width sets their digits"
+    fix = (
+        "give motion, text and train.txt the same ids; leading zeros of numbers do not matter, "
+        "--id_width sets their digits"
+    )
     return DataError(root, problem, fix)
 
 

@@ -115,8 +115,12 @@ def _iterate_entries(content: object, notes: _Notes) -> Iterator[tuple[str, dict
     if isinstance(content, dict) and not isinstance(content.get("part_descriptions"), dict):
         raw_entries = list(content.items())
     else:
-        listed = content if isinstance(content, list) else [content]  # a single entry is a list of one
-        raw_entries = [(entry.get("id") if isinstance(entry, dict) else None, entry) for entry in listed]
+        listed = (
+            content if isinstance(content, list) else [content]
+        )  # a single entry is a list of one
+        raw_entries = [
+            (entry.get("id") if isinstance(entry, dict) else None, entry) for entry in listed
+        ]
     for position, (raw, entry) in enumerate(raw_entries, 1):
         is_id = isinstance(raw, str | int) and not isinstance(raw, bool)
         name = str(raw).strip() if is_id else ""

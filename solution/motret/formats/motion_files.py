@@ -64,7 +64,9 @@ def read_npy_header(stream: BinaryIO, size: int, path: Path, fix: str) -> NpyHea
 
 
 @lru_cache(maxsize=4096)
-def _parse_npy_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _parse_npy_header(
+    version: tuple[int, int], header: bytes
+) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran order, and type; cached, as files of one shape share a header."""
     # version 3 differs from 2 only in the encoding of field names, which no motion has
     parse = {
@@ -95,7 +97,9 @@ def read_motion(path: Path, min_frames: int = 1, repairs: list[str] | None = Non
     return np.array(parse_motion(read_bytes(path), path, min_frames, repairs))
 
 
-def parse_motion(data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
+def parse_motion(
+    data: bytes, path: Path, min_frames: int = 1, repairs: list[str] | None = None
+) -> np.ndarray:
     """The raw motion in the bytes of an .npy file: (frames, 192 | 384) float32, contiguous.
 
     A `BODY_FILE` gives (frames, 3 * joints). path: names the file in errors.
@@ -172,7 +176,9 @@ def _check_motion_shape(shape: tuple[int, ...], path: Path) -> None:
         problem = f"a {len(shape)}-D array {shape}, a motion is 2-D: frames x columns"
         raise DataError(path, problem, RESAVE_FIX)
     elif shape[1] not in PERSONS_BY_COLUMNS:
-        expected = " or ".join(f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items())
+        expected = " or ".join(
+            f"{columns} (persons: {persons})" for columns, persons in PERSONS_BY_COLUMNS.items()
+        )
         raise DataError(path, f"{shape[1]} columns, expected {expected}", RESAVE_FIX)
     if shape[0] < 1:
         raise DataError(path, "no frames", RESAVE_FIX)

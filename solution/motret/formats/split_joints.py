@@ -77,7 +77,9 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
     problem fatal that otherwise leaves something out (a folder without a stream, an id without
     folder or caption, broken statistics).
     """
-    folders = sorted(path for path in (root / FOLDER).iterdir() if path.is_dir() and path.name[0] != ".")
+    folders = sorted(
+        path for path in (root / FOLDER).iterdir() if path.is_dir() and path.name[0] != "."
+    )
     digits = [len(path.name) for path in folders if text_files.is_number(path.name)]
     width = id_width or max(digits, default=1)
     by_id = challenge.paths_by_id(folders, width)
@@ -165,7 +167,9 @@ def _fps_from_meta(meta: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _parts_from_meta(meta: Mapping[str, Any], skeleton: Skeleton) -> dict[str, tuple[int, ...]] | None:
+def _parts_from_meta(
+    meta: Mapping[str, Any], skeleton: Skeleton
+) -> dict[str, tuple[int, ...]] | None:
     """The joints of each part as meta.json names them; None where they are missing or unknown."""
     joints = meta.get("PART_JOINTS")
     if not isinstance(joints, dict):
@@ -178,7 +182,9 @@ def _parts_from_meta(meta: Mapping[str, Any], skeleton: Skeleton) -> dict[str, t
     return {part: tuple(map(int, joints[part])) for part in PARTS}
 
 
-def _parts_from_files(skeleton: Skeleton, body_paths: Sequence[Path]) -> dict[str, tuple[int, ...]] | None:
+def _parts_from_files(
+    skeleton: Skeleton, body_paths: Sequence[Path]
+) -> dict[str, tuple[int, ...]] | None:
     """The joints of each part in the files of the first usable motion, found by their coordinates.
 
     None where they are the skeleton's own, or cannot be found.
@@ -190,7 +196,9 @@ def _parts_from_files(skeleton: Skeleton, body_paths: Sequence[Path]) -> dict[st
         except DataError:
             continue
         expected = (len(body), 3)  # frames and coordinates
-        if any(array.ndim != 3 or array.shape[::2] != expected for array in (body, *streams.values())):
+        if any(
+            array.ndim != 3 or array.shape[::2] != expected for array in (body, *streams.values())
+        ):
             continue
         if all(array.shape[1] == len(skeleton.parts[part]) for part, array in streams.items()):
             return None
@@ -211,7 +219,9 @@ def _match_joints(part: np.ndarray, body: np.ndarray) -> tuple[int, ...]:
 # ---- captions and completeness
 
 
-def _read_captions(root: Path, width: int) -> tuple[dict[str, tuple[str | None, Path]], list[DataError]]:
+def _read_captions(
+    root: Path, width: int
+) -> tuple[dict[str, tuple[str | None, Path]], list[DataError]]:
     """The caption of each id with its file, and the problems of entries that are left out.
 
     Of several captions the first counts; the ids of gar_train.json come first.
@@ -246,7 +256,9 @@ def _check_complete(folder: Path) -> None:
 # ---- agreement of the parts with the body
 
 
-def check_part_files(training: TrainingSet, work_dir: Path, *, strict: bool = False, jobs: int = -1) -> TrainingSet:
+def check_part_files(
+    training: TrainingSet, work_dir: Path, *, strict: bool = False, jobs: int = -1
+) -> TrainingSet:
     """The set without the motions whose parts disagree with the whole body.
 
     A part has as many frames as the body, its own joints, and the same coordinates within
@@ -271,7 +283,9 @@ def check_part_files(training: TrainingSet, work_dir: Path, *, strict: bool = Fa
         _, path, problem, _ = disagreements[0]
         fix = f"the first problem: {path}: {problem}"
         raise DataError(training.root / FOLDER, "no usable motion", fix)
-    good = training.subset(name for name, folder in zip(training.ids, folders, strict=True) if str(folder) not in bad)
+    good = training.subset(
+        name for name, folder in zip(training.ids, folders, strict=True) if str(folder) not in bad
+    )
     skipped = (SkippedFile(path, problem) for _, path, problem, _ in disagreements)
     return replace(good, skipped=(*good.skipped, *skipped))
 
@@ -316,7 +330,9 @@ def _check_agreement(folder: Path, skeleton: Skeleton) -> None:
             raise DataError(path, f"{len(array)} frames, {BODY_FILE} has {len(body)}", fix)
         if array.shape[1] != len(joints):
             raise DataError(path, f"{array.shape[1]} joints, expected {len(joints)}", fix)
-        close = np.isclose(array.astype(np.float32), body[:, joints], rtol=TOLERANCE, atol=TOLERANCE)  # NaN is close to nothing
+        close = np.isclose(
+            array.astype(np.float32), body[:, joints], rtol=TOLERANCE, atol=TOLERANCE
+        )  # NaN is close to nothing
         if not close.all():
             frame, index, _ = np.argwhere(~close)[0]
             name = skeleton.joints[joints[index]]

@@ -31,13 +31,18 @@ CANDIDATE_FORMATS = {"int": "{}", "name": "motion_{}"}
 # ---- ranking and writing
 
 
-def rank_candidates(queries: Sequence[Query], similarities: Sequence[np.ndarray]) -> dict[str, list[int]]:
+def rank_candidates(
+    queries: Sequence[Query], similarities: Sequence[np.ndarray]
+) -> dict[str, list[int]]:
     """Candidate numbers of each query, best first; ties keep the order of the files.
 
     similarities: of each query to its candidates, (n,) each.
     """
     orders = (np.argsort(-similarity, kind="stable") for similarity in similarities)
-    return {query.id: [query.candidates[index] for index in order] for query, order in zip(queries, orders, strict=True)}
+    return {
+        query.id: [query.candidates[index] for index in order]
+        for query, order in zip(queries, orders, strict=True)
+    }
 
 
 def write_submission(
@@ -54,11 +59,17 @@ def write_submission(
     if candidate_format not in CANDIDATE_FORMATS:
         problem = f"no format {candidate_format!r}"
         raise ConfigError("--candidate_format", problem, f"use {' or '.join(CANDIDATE_FORMATS)}")
-    ranked = {query: [as_index(number) for number in numbers[:top_k]] for query, numbers in rankings.items()}
+    ranked = {
+        query: [as_index(number) for number in numbers[:top_k]]
+        for query, numbers in rankings.items()
+    }
     _check_rankings(path, ranked, top_k)
     write_candidate = CANDIDATE_FORMATS[candidate_format].format
     header = _header(top_k)
-    rows = [dict(zip(header, [query, *map(write_candidate, numbers)], strict=True)) for query, numbers in ranked.items()]
+    rows = [
+        dict(zip(header, [query, *map(write_candidate, numbers)], strict=True))
+        for query, numbers in ranked.items()
+    ]
     try:
         files.write_csv(path, rows, header)
     except OSError as error:
@@ -105,7 +116,9 @@ def read_ground_truth(path: Path) -> dict[str, int]:
     return truth
 
 
-def read_submission(path: Path, queries: Sequence[Query] | None = None, top_k: int = TOP_K) -> dict[str, tuple[int, ...]]:
+def read_submission(
+    path: Path, queries: Sequence[Query] | None = None, top_k: int = TOP_K
+) -> dict[str, tuple[int, ...]]:
     """The ranked candidates of each query, by query key.
 
     The file must have exactly the form that the competition takes. With `queries` it must answer
@@ -131,11 +144,15 @@ def read_submission(path: Path, queries: Sequence[Query] | None = None, top_k: i
                 problem = f"no query {query_id} in the test folder{similar}"
                 fix = "write query ids as the query folders are named"
                 raise _cell_error(path, line_number, "query_id", problem, fix)
-        answers[key], candidate_format = _parse_candidates(path, line_number, texts, candidate_format, query)
+        answers[key], candidate_format = _parse_candidates(
+            path, line_number, texts, candidate_format, query
+        )
         line_of[key] = line_number
     if not answers:
         raise DataError(path, "no row under its header", "write one row per query")
-    if query_of is not None and (missing := [query_of[key].id for key in query_of.keys() - answers]):
+    if query_of is not None and (
+        missing := [query_of[key].id for key in query_of.keys() - answers]
+    ):
         problem = f"no row for {len(missing)} of {len(query_of)} queries: {preview(missing)}"
         raise DataError(path, problem, "write one row per query")
     return answers

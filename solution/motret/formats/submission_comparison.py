@@ -61,6 +61,9 @@ def rank_correlation(first: Sequence[int], second: Sequence[int]) -> float:
     if len(candidates) == 1:
         return 1.0
     ranks = [
-        rankdata([ranking.index(number) if number in ranking else len(ranking) for number in candidates]) for ranking in (first, second)
+        rankdata(
+            [ranking.index(number) if number in ranking else len(ranking) for number in candidates]
+        )
+        for ranking in (first, second)
     ]
     return float(np.corrcoef(*ranks)[0, 1])

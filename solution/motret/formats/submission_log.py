@@ -91,4 +91,6 @@ def _original_of(copy: Path, folder: Path, rows: Sequence[dict[str, str]]) -> st
         return None
     content = copy.read_bytes()
     originals = (folder / row["file"] for row in reversed(rows))
-    return next((path.name for path in originals if path.is_file() and path.read_bytes() == content), None)
+    return next(
+        (path.name for path in originals if path.is_file() and path.read_bytes() == content), None
+    )

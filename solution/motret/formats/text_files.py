@@ -23,7 +23,9 @@ def canonical_ids(raw: Iterable[str], width: int | None = None) -> tuple[str, ..
     names = [name.strip() for name in raw]
     if width is None:
         width = max((len(name) for name in names if is_number(name)), default=1)
-    return tuple((name.lstrip("0") or "0").zfill(width) if is_number(name) else name for name in names)
+    return tuple(
+        (name.lstrip("0") or "0").zfill(width) if is_number(name) else name for name in names
+    )
 
 
 def query_key(name: str) -> str:
@@ -55,7 +57,9 @@ def preview(names: Iterable[str], limit: int = 3) -> str:
 
 _SECONDS = r"(?:nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
 _TAGGED_WORD = r"[^\s/]+/[^\s/#]+"
-_HUMANML3D_SUFFIX = re.compile(rf"#(?:{_TAGGED_WORD}(?: {_TAGGED_WORD})*|[^#]*)#{_SECONDS}#{_SECONDS}\s*$", re.I)
+_HUMANML3D_SUFFIX = re.compile(
+    rf"#(?:{_TAGGED_WORD}(?: {_TAGGED_WORD})*|[^#]*)#{_SECONDS}#{_SECONDS}\s*$", re.I
+)
 """What HumanML3D writes after a caption: tagged words, start and end in seconds."""
 
 

@@ -20,7 +20,9 @@ TRAINING_SCRIPTS = ("prepare", "make_folds", "tune", "train")
 """Scripts of run_all.sh that make finished runs."""
 
 
-def with_demo_data(argv: Sequence[str] | None, takes_preset: bool = False) -> tuple[list[str], bool]:
+def with_demo_data(
+    argv: Sequence[str] | None, takes_preset: bool = False
+) -> tuple[list[str], bool]:
     """A script's arguments, and whether the generated challenge was added to them as its data.
 
     It is added if no flag names the data and there is no data folder. takes_preset: then the fast
@@ -42,7 +44,10 @@ def make_missing(config: Any, needs_runs: bool = False) -> None:
     """
     default, sample, values = base.default_path("data_dir"), base.sample_dir(), base.flatten(config)
     preset = f" with the {values['preset']} preset" if values.get("preset") else ""
-    logger.info(f"no {default}/ here: using the generated challenge in {sample}{preset} (put the competition's data into {default}/)")
+    logger.info(
+        f"no {default}/ here: using the generated challenge in {sample}{preset} "
+        f"(put the competition's data into {default}/)"
+    )
     challenge.make_sample(sample, SceneConfig())
     if needs_runs and not (values.get("run") or values.get("runs")):
         _train_missing_runs(values, base.flag_defaults(type(config)))
@@ -56,7 +61,9 @@ def _train_missing_runs(values: dict[str, Any], defaults: dict[str, Any]) -> Non
     changed = [name for name in PASSED_FLAGS if values.get(name) != defaults.get(name)]
     plan = make_plan([_flag(name, values[name]) for name in changed])
     needed = tuple(step for step in plan.steps if step.script in TRAINING_SCRIPTS)
-    logger.info("no finished run yet: training the models that run_all.sh trains, which takes some minutes")
+    logger.info(
+        "no finished run yet: training the models that run_all.sh trains, which takes some minutes"
+    )
     if steps.run_steps(needed, plan.n_parallel).code:
         raise RunError(out_dir, "the training failed", "see above")
 

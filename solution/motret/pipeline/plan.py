@@ -12,7 +12,7 @@ from motret.config.presets import Preset
 from motret.data import folds
 from motret.errors import ConfigError, DataError
 from motret.formats import challenge
-from motret.pipeline import outcome, preflight
+from motret.pipeline import preflight, summary
 from motret.pipeline.steps import Step, available_cores, run_steps
 from motret.utils import files
 
@@ -30,7 +30,9 @@ SCRIPTS: dict[str, type] = {
 """The scripts in order, and the settings whose names are their flags."""
 SCRIPTS_WITHOUT_TEST = SCRIPTS | {"validate": scripts.OofConfig}
 """The same if there is no test folder: validate.py then gives local scores."""
-NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants"} | {*base.flag_defaults(training.SnapshotConfig)}
+NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants"} | {
+    *base.flag_defaults(training.SnapshotConfig)
+}
 """Flags of train.py that do not apply to a trial, or mean something else to tune.py."""
 PLAN_FLAGS = {"data_dir", "preset", "variants", "seeds", "seed"}
 """Flags that shape the plan itself."""
@@ -101,7 +103,10 @@ class Request:
 
     def folders(self) -> dict[str, Path]:
         """Flag -> folder that scripts write to."""
-        return {name: Path(_value(self.flags, name) or base.default_path(name)) for name in base.WRITTEN_FOLDERS}
+        return {
+            name: Path(_value(self.flags, name) or base.default_path(name))
+            for name in base.WRITTEN_FOLDERS
+        }
 
 
 def make_plan(args: Sequence[str]) -> Plan:
@@ -146,7 +151,9 @@ def run_plan(plan: Plan) -> int:
         return result.code
     logger.info(f"\nall done in {files.format_duration(time.perf_counter() - start)}")
     has_report = not any(step.script == "report" for step in result.failed)
-    lines = outcome.summary_lines(plan.folders, plan.submission(), plan.run_names(), has_report, plan.generated)
+    lines = summary.summary_lines(
+        plan.folders, plan.submission(), plan.run_names(), has_report, plan.generated
+    )
     logger.info("\n".join(lines))
     return 0
 
@@ -207,7 +214,9 @@ def _group_flags(args: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _route_flags(flags: Mapping[str, Words], script_kinds: Mapping[str, type]) -> dict[str, list[str]]:
+def _route_flags(
+    flags: Mapping[str, Words], script_kinds: Mapping[str, type]
+) -> dict[str, list[str]]:
     """Script -> the words of the flags that it knows. ConfigError for a flag that none knows."""
     routed: dict[str, list[str]] = {script: [] for script in script_kinds}
     for name, words in flags.items():
@@ -230,8 +239,8 @@ def _takes(script: str, kind: type, flag: str) -> bool:
 
 
 def _unknown_flag_error(name: str, script_kinds: Mapping[str, type]) -> ConfigError:
-    known = PLAN_FLAGS.union(*(base.flag_defaults(kind) for kind in script_kinds.values()))
-    similar = difflib.get_close_matches(name, sorted(known), n=3)
+    all_flags = PLAN_FLAGS.union(*(base.flag_defaults(kind) for kind in script_kinds.values()))
+    similar = difflib.get_close_matches(name, sorted(all_flags), n=3)
     if similar:
         fix = f"did you mean {', '.join('--' + flag for flag in similar)}?"
     else:
@@ -294,10 +303,14 @@ def _notes(request: Request) -> tuple[str, ...]:
     if request.generated:
         default = base.default_path("data_dir")
         notes.append(
-            f"no {default}/ here: running on a generated challenge in {request.data_dir} (put the competition's data into {default}/)"
+            f"no {default}/ here: running on a generated challenge in {request.data_dir} "
+            f"(put the competition's data into {default}/)"
         )
     if request.test_dir is None:
-        notes.append(f"no test folder in {request.data_dir}: this run ends with local scores and a report, there is nothing to submit")
+        notes.append(
+            f"no test folder in {request.data_dir}: this run ends with local scores and a report, "
+            "there is nothing to submit"
+        )
     return tuple(notes)
 
 
@@ -333,10 +346,17 @@ def _tune_steps(request: Request) -> list[Step]:
 def _train_steps(request: Request) -> list[Step]:
     """A training for each variant and seed."""
     passed = [
-        word for name, words in request.passed.items() if name != "tuned" and _takes("train", training.TrainConfig, name) for word in words
+        word
+        for name, words in request.passed.items()
+        if name != "tuned" and _takes("train", training.TrainConfig, name)
+        for word in words
     ]
     flags = [*request.data, "--preset", request.preset_name, *passed]
-    return [_train_step(variant, seed, flags, request.tuned) for variant in request.variants for seed in request.seeds]
+    return [
+        _train_step(variant, seed, flags, request.tuned)
+        for variant in request.variants
+        for seed in request.seeds
+    ]
 
 
 def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> Step:
@@ -346,7 +366,11 @@ def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> St
     """
     flags = [*flags, *(["--seed", str(seed)] if seed else [])]
     config, _ = cli.parse_train([variant, *flags, "--tuned", "none"], None)
-    settings = {name: value for name, value in base.flatten(config).items() if name not in training.NON_MODEL_SETTINGS}
+    settings = {
+        name: value
+        for name, value in base.flatten(config).items()
+        if name not in training.NON_MODEL_SETTINGS
+    }
     settings_hash = files.content_hash(settings, str(config.data.data_dir.resolve()))[:6]
     seed_name = [f"seed{seed}"] if seed else []
     run_name = "-".join([variant, str(config.preset), *seed_name, settings_hash])
@@ -365,7 +389,12 @@ def _score_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
         return [Step("score the runs", "validate", args), report]
     default = request.folders()["submissions_dir"] / "submission.csv"
     submission = _value(request.flags, "out") or str(default)
-    from_preset = [word for name, value in request.preset.ensemble.items() if name not in request.flags for word in (f"--{name}", value)]
+    from_preset = [
+        word
+        for name, value in request.preset.ensemble.items()
+        if name not in request.flags
+        for word in (f"--{name}", value)
+    ]
     args = (*data, "--runs", *run_names, *from_preset, *routed["ensemble"])
     checks = ("submission", submission, *data, *routed["validate"])
     return [

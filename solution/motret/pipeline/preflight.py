@@ -87,7 +87,10 @@ def check_text_weights(config: TextConfig) -> None:
         folder = name.removeprefix("hf:")
         if not (Path(folder).is_dir() or network.hub_reachable() or _in_hub_cache(folder)):
             problem = "no such folder, and the model hub cannot be reached"
-            fix = "give the folder of an encoder: --text_tower hf:FOLDER; or train a small one from scratch: --text_weights none"
+            fix = (
+                "give the folder of an encoder: --text_tower hf:FOLDER; "
+                "or train a small one from scratch: --text_weights none"
+            )
             raise WeightsError(name, problem, fix)
         return
     if ":" in name:  # your own class, as module:Class, loads its weights itself
@@ -111,7 +114,11 @@ def check_disk(folders: Mapping[str, Path], packed: float, configs: Sequence[Tra
 
     packed: bytes of the packed features. The checkpoints of runs that exist are not counted.
     """
-    new = [config for config in configs if not (config.run_name and (config.out_dir / config.run_name).is_dir())]
+    new = [
+        config
+        for config in configs
+        if not (config.run_name and (config.out_dir / config.run_name).is_dir())
+    ]
     sizes = {"work_dir": packed, "out_dir": sum(map(checkpoint_bytes, new))}
     for flag, size in sizes.items():
         needed = size + SPARE_BYTES
@@ -122,7 +129,9 @@ def check_disk(folders: Mapping[str, Path], packed: float, configs: Sequence[Tra
             raise DataError(folders[flag], problem, fix)
 
 
-def forecast(data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: Sequence[Sequence[str]]) -> str:
+def forecast(
+    data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: Sequence[Sequence[str]]
+) -> str:
     """A line with the rough time and disk space of a run.
 
     They follow from the settings, the headers of some motions and this machine's speed, which is

@@ -60,7 +60,9 @@ NumberedStep = tuple[str, Step]
 """A step with its number among all, as `[2/9]`."""
 
 
-def run_steps(steps: Sequence[Step], n_parallel: int = 1, on_done: Callable[[Step], None] | None = None) -> StepsResult:
+def run_steps(
+    steps: Sequence[Step], n_parallel: int = 1, on_done: Callable[[Step], None] | None = None
+) -> StepsResult:
     """Runs steps, each in its own process, until a required one fails.
 
     n_parallel: chains of consecutive steps that run at a time; on_done: called after each step that
@@ -103,7 +105,10 @@ def _run_chain(
         if code == INTERRUPTED:
             return code  # the script has reported it
         if code and not step.optional:
-            log(f"{number} failed: {step.title}, exit code {code}; once the problem is fixed, the same command continues from here")
+            log(
+                f"{number} failed: {step.title}, exit code {code}; "
+                "once the problem is fixed, the same command continues from here"
+            )
             return code
         if code:
             failed.append(step)

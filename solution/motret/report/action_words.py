@@ -72,10 +72,16 @@ def action_words(captions: Sequence[str], max_words: int = 20) -> dict[str, str]
     actions = [
         name
         for name, forms in verb_forms.items()
-        if caption_counts[name] >= MIN_COUNT and name not in _STOP_STEMS and name.isalpha() and forms.total() >= MIN_VERB_SHARE * uses[name]
+        if caption_counts[name] >= MIN_COUNT
+        and name not in _STOP_STEMS
+        and name.isalpha()
+        and forms.total() >= MIN_VERB_SHARE * uses[name]
     ]
     actions.sort(key=lambda name: (-caption_counts[name], name))
-    return {name: max(verb_forms[name], key=lambda form: (verb_forms[name][form], form)) for name in actions[:max_words]}
+    return {
+        name: max(verb_forms[name], key=lambda form: (verb_forms[name][form], form))
+        for name in actions[:max_words]
+    }
 
 
 def actions_in(caption: str, actions: dict[str, str]) -> list[str]:

@@ -54,7 +54,9 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
     """
     tower = model.motion_tower
     assert isinstance(tower, MotionTransformer)
-    blocks = [module for module in tower.backbone.modules() if isinstance(module, Block | LinearBlock)]
+    blocks = [
+        module for module in tower.backbone.modules() if isinstance(module, Block | LinearBlock)
+    ]
     if not -len(blocks) <= layer < len(blocks):
         problem = f"there is no layer {layer}: the model has {len(blocks)}"
         raise ConfigError("--attn_layer", problem, "count from 0, or -1 for the last")
@@ -64,7 +66,9 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
     block = blocks[layer]
     compute_weights, modules = _attention_of_block(block)
     with ExitStack() as hooks:
-        hooks.enter_context(block.register_forward_pre_hook(lambda _, inputs: packings.append(inputs[1])))
+        hooks.enter_context(
+            block.register_forward_pre_hook(lambda _, inputs: packings.append(inputs[1]))
+        )
         for module in modules:
             hooks.enter_context(_capture_outputs(module, projections))
         model.encode_motions(MotionBatch(motion.frames, motion.lengths))
@@ -136,7 +140,10 @@ def _attention_of_block(
     attention = block.sa_block
 
     def from_query_and_key(outputs: Sequence[Tensor]) -> Tensor:
-        query, key = (output.float().unflatten(-1, (attention.heads, -1)).transpose(1, 2) for output in outputs)
+        query, key = (
+            output.float().unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+            for output in outputs
+        )
         return linear_weights(query, key)
 
     return from_query_and_key, [attention.query, attention.key]

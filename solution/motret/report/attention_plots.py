@@ -58,7 +58,9 @@ class PosedMotion:
         return len(self.positions) / self.fps
 
 
-def plot_attention(path: Path, title: str, caption: str, attention: TokenAttention, motion: PosedMotion) -> None:
+def plot_attention(
+    path: Path, title: str, caption: str, attention: TokenAttention, motion: PosedMotion
+) -> None:
     """Draws a panel of attention over time for each person, and key poses of all of them below."""
     persons = len(attention.weights)
     end = max(attention.edges[-1], motion.seconds)
@@ -69,7 +71,9 @@ def plot_attention(path: Path, title: str, caption: str, attention: TokenAttenti
         panels[0].set_xlim(0, end)
         for person, ax in enumerate(panels):
             _draw_panel(ax, attention, person)
-        panels[0].set_title(attention.layer, loc="right", fontweight="normal", fontsize=10.5, color="#666666")
+        panels[0].set_title(
+            attention.layer, loc="right", fontweight="normal", fontsize=10.5, color="#666666"
+        )
         panels[-1].set_xlabel("seconds")
         _add_legend(figure, persons)
         stage.set_title(caption, fontweight="normal", fontsize=11, style="italic")
@@ -90,7 +94,9 @@ def _draw_panel(ax: Axes, attention: TokenAttention, person: int) -> None:
     uniform = total / (persons * n_tokens)
     ax.axhline(uniform, color=GREY, linestyle=":", linewidth=1.5)
     name = f"token of person {person + 1}: " if persons > 1 else ""
-    ax.set_title(f"{name}{total:.0%} of its attention is on motion tokens", fontweight="normal", fontsize=11)
+    ax.set_title(
+        f"{name}{total:.0%} of its attention is on motion tokens", fontweight="normal", fontsize=11
+    )
     decimals = 0 if weights.max() > 0.05 else 1
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
     ax.yaxis.set_major_locator(MaxNLocator(4))
@@ -99,7 +105,10 @@ def _draw_panel(ax: Axes, attention: TokenAttention, person: int) -> None:
 
 
 def _add_legend(figure: Figure, persons: int) -> None:
-    handles = [Line2D([], [], color=PERSON_COLOURS[person], linestyle=PERSON_DASHES[person]) for person in range(persons)]
+    handles = [
+        Line2D([], [], color=PERSON_COLOURS[person], linestyle=PERSON_DASHES[person])
+        for person in range(persons)
+    ]
     names = ["to person 1", "to person 2"] if persons > 1 else ["attention"]
     handles.append(Line2D([], [], color=GREY, linestyle=":"))
     figure.legend(handles, [*names, "uniform attention"], loc="lower center", ncols=3)
@@ -166,7 +175,9 @@ def _draw_bodies(ax: Axes, poses: np.ndarray, motion: PosedMotion) -> None:
     for person in range(poses.shape[1]):
         colour = PERSON_COLOURS[person]
         segments = list(poses[:, person][:, bones].reshape(-1, 2, 2))
-        ax.add_collection(LineCollection(segments, colors=colour, linewidths=widths * N_POSES, capstyle="round"))
+        ax.add_collection(
+            LineCollection(segments, colors=colour, linewidths=widths * N_POSES, capstyle="round")
+        )
         heads = poses[:, person, skeleton.joint("head")].T
         ax.plot(*heads, "o" if person == 0 else "s", color=colour, markersize=5.5)
 

@@ -46,7 +46,9 @@ class FoldSimilarities:
 # ---- out of fold
 
 
-def fold_similarities_of_runs(members: Sequence[Run], weights: Sequence[float] | None = None) -> list[FoldSimilarities]:
+def fold_similarities_of_runs(
+    members: Sequence[Run], weights: Sequence[float] | None = None
+) -> list[FoldSimilarities]:
     """The members' mean similarity in every fold that all of them have finished.
 
     Each member is z-scored. weights: equal by default.
@@ -116,7 +118,10 @@ def page_of_folds(
         recall=tuple(np.concatenate(recalls).mean(axis=0)),
         chance=_chance_recall(pools[-1]),
         members=tuple(members),
-        note=(f"Recall is expected in {pool_text}, like the score. The ranks of the queries are those in the whole fold. {note}").strip(),
+        note=(
+            f"Recall is expected in {pool_text}, like the score. "
+            f"The ranks of the queries are those in the whole fold. {note}"
+        ).strip(),
     )
     listed = (locations[index] for index in query_idx)
     queries = tuple(_caption_query(fold, caption, data) for fold, caption in listed)
@@ -244,7 +249,10 @@ def page_of_submission(
         facts, large = (_local_score_fact(record["local_score"]), *facts), large + 1
     saved = zip(external.read_saved_members(npz, queries), members, strict=False)
     weighted = [similarities for similarities, member in saved if member.weight]
-    disagreements = {query.id: disagreement(similarities) for query, *similarities in zip(queries, *weighted, strict=True)}
+    disagreements = {
+        query.id: disagreement(similarities)
+        for query, *similarities in zip(queries, *weighted, strict=True)
+    }
     views = tuple(replace(view, disagreement=disagreements[view.id]) for view in page.queries)
     overview = replace(page.overview, facts=facts, large=large)
     return replace(page, overview=overview, queries=views)
@@ -273,7 +281,9 @@ def disagreement(similarities: Sequence[np.ndarray]) -> float | None:
     if len(similarities[0]) < 2:
         return 0.0
     # twice the centred rank, ties counted half: how many are below minus how many are above
-    ranks = np.stack([np.sign(values[:, None] - values).sum(axis=1) for values in similarities]).astype(float)
+    ranks = np.stack(
+        [np.sign(values[:, None] - values).sum(axis=1) for values in similarities]
+    ).astype(float)
     unit = ranks / np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-12)
     pairs = np.triu_indices(len(unit), k=1)
     return float(np.clip(1 - (unit @ unit.T)[pairs].mean(), 0, 2))
@@ -316,7 +326,8 @@ def choose_queries(ranks: np.ndarray) -> tuple[np.ndarray, str]:
     n_spread = MAX_QUERIES - len(hardest)
     spread = rest[np.linspace(0, len(rest) - 1, n_spread).astype(int)]
     note = (
-        f"{MAX_QUERIES} of the {len(ranks)} queries are listed: the {len(hardest)} hardest, and {n_spread} of the others, evenly by rank."
+        f"{MAX_QUERIES} of the {len(ranks)} queries are listed: the {len(hardest)} hardest, and "
+        f"{n_spread} of the others, evenly by rank."
     )
     return np.sort(np.concatenate([hardest, spread])), note
 
@@ -329,10 +340,16 @@ def _evenly_spaced(count: int) -> tuple[np.ndarray, str]:
     return query_idx, f"{MAX_QUERIES} of the {count} queries are listed, evenly spaced."
 
 
-def _listed_candidates(similarity: np.ndarray, match: int | None, n_top: int | None) -> list[tuple[int, int]]:
+def _listed_candidates(
+    similarity: np.ndarray, match: int | None, n_top: int | None
+) -> list[tuple[int, int]]:
     """(rank from 1, index) of the candidates to show: the top ones (None: all) and the match."""
     order = np.argsort(-similarity, kind="stable")
-    return [(rank, int(index)) for rank, index in enumerate(order, start=1) if n_top is None or rank <= n_top or index == match]
+    return [
+        (rank, int(index))
+        for rank, index in enumerate(order, start=1)
+        if n_top is None or rank <= n_top or index == match
+    ]
 
 
 # ---- texts

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from motret.evaluation import metrics
-from motret.report.plot_style import BLUE, GREEN, GREY, INK, ORANGE, WIDTH, save_figure, style
+from motret.report.plot_style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PINK,
+    WIDTH,
+    YELLOW,
+    save_figure,
+    style,
+)
+from motret.runs.history import LOSS_PREFIX
 
 DASHES, COLOURS = ("-", "--", ":"), (BLUE, ORANGE, GREEN)
+TERM_STYLES = ((GREEN, ":"), (PINK, "-."), (YELLOW, (0, (4, 1, 1, 1, 1, 1))), (GREY, (0, (1, 3))))
+"""Colour and dash of each loss term; from the first again where there are more."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Curve:
     column: str
     label: str
     colour: str = BLUE
-    dash: str = "-"
+    dash: Any = "-"
     factor: float = 1.0
 
 
@@ -94,7 +109,9 @@ def plot_curves(
     with style():
         figure = Figure(figsize=(WIDTH, 6.2))
         # margins by hand: a layout that computes them takes as long as the drawing
-        figure.subplots_adjust(left=0.085, right=0.985, bottom=0.085, top=0.87, wspace=0.36, hspace=0.4)
+        figure.subplots_adjust(
+            left=0.085, right=0.985, bottom=0.085, top=0.87, wspace=0.36, hspace=0.4
+        )
         figure.suptitle(title, x=0.006, ha="left", y=0.985, va="top")
         for ax, panel in zip(figure.subplots(2, 3).flat, panels, strict=True):
             _draw_panel(ax, panel, histories)
@@ -104,12 +121,15 @@ def plot_curves(
 
 
 def plot_loss_curve(path: Path, title: str, history: History, train_label: str) -> None:
-    """Draws the training and validation loss of one fold."""
+    """Draws the training and validation loss of one fold, and the terms of the training loss.
+
+    A single term is the loss, and is not drawn.
+    """
     with style():
         figure = Figure(figsize=(WIDTH, 4.5))
         ax = figure.add_axes((0.085, 0.125, 0.89, 0.79))
         ax.set_title(title)
-        for curve in _loss_curves(train_label):
+        for curve in (*_loss_curves(train_label), *_term_curves(history)):
             draw_curve(ax, curve, [history])
         if history.selected_epoch is not None and len(history.series("val_loss")[0]):
             ax.axvline(history.selected_epoch, color=GREY, linestyle=":", label="selected epoch")
@@ -123,6 +143,16 @@ def plot_loss_curve(path: Path, title: str, history: History, train_label: str) 
 def _loss_curves(train_label: str) -> tuple[Curve, ...]:
     validation = Curve("val_loss", "validation", ORANGE, "--")
     return Curve("train_loss", train_label), validation
+
+
+def _term_curves(history: History) -> list[Curve]:
+    names = [name for name in history.columns if name.startswith(LOSS_PREFIX)]
+    if len(names) < 2:
+        return []
+    return [
+        Curve(name, f"{name.removeprefix(LOSS_PREFIX)} term, not weighted", colour, dash)
+        for name, (colour, dash) in zip(names, cycle(TERM_STYLES), strict=False)
+    ]
 
 
 def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:
@@ -190,7 +220,9 @@ def _draw_score_context(ax: Axes, histories: Sequence[History], pool: int) -> No
     if selected is not None:
         epochs, values = scores[0]
         ring: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "color": INK}
-        ax.plot(selected, values[epochs == selected], "o", **ring, linestyle="", label="selected epoch")
+        ax.plot(
+            selected, values[epochs == selected], "o", **ring, linestyle="", label="selected epoch"
+        )
     bands = list(zip((values for _, values in scores), errors, strict=True))
     low = min(float((values - error).min()) for values, error in bands)
     high = max(float((values + error).max()) for values, error in bands)

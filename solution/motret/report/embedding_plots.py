@@ -91,7 +91,9 @@ def plot_tsne(path: Path, title: str, maps: Sequence[Map2D]) -> None:
         save_figure(figure, path)
 
 
-def plot_similarities(path: Path, title: str, positives: np.ndarray, negatives: np.ndarray, hardest: np.ndarray) -> None:
+def plot_similarities(
+    path: Path, title: str, positives: np.ndarray, negatives: np.ndarray, hardest: np.ndarray
+) -> None:
     """Draws the distributions of cosines.
 
     positives: (C,) of matching pairs; negatives: (N,) of all other pairs; hardest: (C,) the highest

@@ -115,15 +115,21 @@ def read_packed_motion(path: Path, config: FeatureConfig) -> PackedMotion:
 ReadMotion = Callable[[Path, FeatureConfig], PackedMotion]
 
 
-def write_page(path: Path, content: PageContent, read_motion: ReadMotion = read_packed_motion) -> int:
+def write_page(
+    path: Path, content: PageContent, read_motion: ReadMotion = read_packed_motion
+) -> int:
     """Writes the page, whole or not at all; returns its size in bytes."""
     files.write_text(path, render(content, pack_all(content, read_motion)))
     return path.stat().st_size
 
 
-def pack_all(content: PageContent, read_motion: ReadMotion = read_packed_motion) -> dict[Path, PackedMotion]:
+def pack_all(
+    content: PageContent, read_motion: ReadMotion = read_packed_motion
+) -> dict[Path, PackedMotion]:
     """Packs every motion of the page once."""
-    paths = dict.fromkeys(candidate.path for query in content.queries for candidate in query.candidates)
+    paths = dict.fromkeys(
+        candidate.path for query in content.queries for candidate in query.candidates
+    )
     bar = progress.progress_bar(paths, desc="motions of the page")
     return {path: read_motion(path, content.config) for path in bar}
 
@@ -158,7 +164,9 @@ def page_data(content: PageContent, motions: dict[Path, PackedMotion]) -> dict[s
     return {
         "nJoints": len(body.joints),
         "chains": list(body.limbs.values()),
-        "joints": {name: body.joint(name if name in body.joints else "head") for name in head_joints},
+        "joints": {
+            name: body.joint(name if name in body.joints else "head") for name in head_joints
+        },
         "fps": pose_codec.FPS,
         "metresPerStep": pose_codec.STEP,
         "motions": [asdict(motion) for motion in motions.values()],
@@ -210,7 +218,8 @@ def recall_curve(overview: Overview) -> dict[str, Any] | None:
         "left": left,
         "right": right,
         "points": [
-            {"k": index + 1, "x": x(index), "y": y(recall), "label": f"{recall:.0%}"} for index, recall in enumerate(overview.recall)
+            {"k": index + 1, "x": x(index), "y": y(recall), "label": f"{recall:.0%}"}
+            for index, recall in enumerate(overview.recall)
         ],
         "recall": polyline(overview.recall),
         "chance": polyline(overview.chance),

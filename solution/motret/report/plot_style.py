@@ -17,7 +17,7 @@ from motret.utils import files
 WIDTH = 10.0
 """Of every figure, in inches."""
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8C8C8C", "#222222"
-LIGHT_GREY = "#CCCCCC"
+PINK, YELLOW, LIGHT_GREY = "#CC79A7", "#E69F00", "#CCCCCC"
 PERSON_COLOURS = (ORANGE, BLUE)
 PERSON_DASHES: tuple[Any, Any] = ("-", (0, (4, 1.2)))
 STYLE: dict[str, Any] = {

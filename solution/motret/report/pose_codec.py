@@ -41,7 +41,9 @@ class PackedMotion:
     data: str
 
 
-def pack_motion(positions: np.ndarray, fps: float, up: str = "+y", skeleton: Skeleton = SMPL) -> PackedMotion:
+def pack_motion(
+    positions: np.ndarray, fps: float, up: str = "+y", skeleton: Skeleton = SMPL
+) -> PackedMotion:
     """Packs positions (T, persons, J, 3), in metres, up axis `up`, `fps` frames a second."""
     scene = center_and_resample(geometry.to_y_up(positions, up), fps, skeleton)
     steps = np.clip(np.rint(scene / STEP), -32768, 32767).astype(np.int32)

@@ -96,7 +96,9 @@ def gather_inputs(
     tsne_idx = sample_pairs(len(out.data_idx), max_pairs, seed)
     captions = [data.training.captions[index] for index in out.data_idx]
     first_captions = [captions[index][0] for index in tsne_idx]
-    untrained = checkpoints.init_model(run, data, tools.motions, tools.tower, fold, folds.train_idx(fold))
+    untrained = checkpoints.init_model(
+        run, data, tools.motions, tools.tower, fold, folds.train_idx(fold)
+    )
     bank = tools.make_bank(first_captions)
     caption_idx = bank.indices(first_captions).to(tools.motions.device)
     before = Pairs(
@@ -171,7 +173,9 @@ def _make_map(name: str, pairs: Pairs, points: np.ndarray) -> Map2D:
     return Map2D(f"{name}: mean cosine of matching pairs {cosine:.2f}", text, motion)
 
 
-def _plot_heatmap(path: Path, inputs: AnalysisInputs, ranks: CaptionRanks, actions: dict[str, str]) -> None:
+def _plot_heatmap(
+    path: Path, inputs: AnalysisInputs, ranks: CaptionRanks, actions: dict[str, str]
+) -> None:
     """Draws random pairs by the first action word of their caption, frequent words first.
 
     Within a word, neighbours are similar motions.
@@ -207,5 +211,10 @@ def _plot_similarities(path: Path, inputs: AnalysisInputs, ranks: CaptionRanks) 
     negatives = ranks.sim_cm.copy()
     negatives[caption_idx, motion_idx] = -np.inf
     share_above = 1 - ranks.rank.mean() / max(1, negatives.shape[1] - 1)
-    title = f"{inputs.title('Matching pairs and negatives')}\nA matching pair scores above a negative of its text in {share_above:.1%}"
-    embedding_plots.plot_similarities(path, title, positives, negatives[np.isfinite(negatives)], negatives.max(axis=1))
+    title = (
+        f"{inputs.title('Matching pairs and negatives')}\n"
+        f"A matching pair scores above a negative of its text in {share_above:.1%}"
+    )
+    embedding_plots.plot_similarities(
+        path, title, positives, negatives[np.isfinite(negatives)], negatives.max(axis=1)
+    )

@@ -78,7 +78,8 @@ def query_retrieval(model: FoldModel, ranks: CaptionRanks, seed: int) -> list[st
     lines = [
         model.title("Text-to-motion retrieval"),
         f"{len(queries)} random captions, top {n_top} of {gallery} held-out motions.",
-        "* marks the matching motion. The columns: rank, cosine similarity, motion, its first caption.",
+        "* marks the matching motion. The columns: rank, cosine similarity, motion, its first "
+        "caption.",
         "",
     ]
     for caption in queries:
@@ -86,7 +87,9 @@ def query_retrieval(model: FoldModel, ranks: CaptionRanks, seed: int) -> list[st
         match = model.out.motion_idx[caption]
         position = int(np.flatnonzero(order == match)[0])
         motion_id = model.out.ids[match]
-        lines.append(f'"{model.captions[caption]}"  (motion {motion_id}, rank {position + 1} of {gallery})')
+        lines.append(
+            f'"{model.captions[caption]}"  (motion {motion_id}, rank {position + 1} of {gallery})'
+        )
         lines += [_retrieved(model, ranks, caption, order, index) for index in range(n_top)]
         if position >= N_TOP:
             lines += ["        ...", _retrieved(model, ranks, caption, order, position)]
@@ -94,7 +97,9 @@ def query_retrieval(model: FoldModel, ranks: CaptionRanks, seed: int) -> list[st
     return lines
 
 
-def _retrieved(model: FoldModel, ranks: CaptionRanks, caption: int, order: np.ndarray, position: int) -> str:
+def _retrieved(
+    model: FoldModel, ranks: CaptionRanks, caption: int, order: np.ndarray, position: int
+) -> str:
     """A line on the motion at a position of the order."""
     motion = order[position]
     mark = "*" if motion == model.out.motion_idx[caption] else " "
@@ -121,7 +126,8 @@ def category_analysis(model: FoldModel, ranks: CaptionRanks, actions: dict[str, 
         "R@k: share of captions whose matching motion is among the first k.",
         "rank: median rank of the matching motion; 1 is best.",
         f"score: competition score expected in pools of {ranks.pool} of these motions.",
-        "same word: share of captions whose top motion, matching or not, has a caption with the action word.",
+        "same word: share of captions whose top motion, matching or not, has a caption with the "
+        "action word.",
         "",
         f"{'action word':<16}{'captions':>9}{recalls}{'rank':>8}{'score':>8}{'same word':>11}",
     ]
@@ -159,8 +165,10 @@ def failure_analysis(model: FoldModel, ranks: CaptionRanks) -> list[str]:
     lines = [
         model.title("Worst failures"),
         "",
-        f"{len(missed)} of {n_captions} captions ({share:.1%}) miss the top {TOP_K} of {gallery} motions.",
-        f"In {n_same_words} of these {len(missed)} a motion with a caption of the same words ranks above: no text can separate the two.",
+        f"{len(missed)} of {n_captions} captions ({share:.1%}) miss the top {TOP_K} of {gallery} "
+        "motions.",
+        f"In {n_same_words} of these {len(missed)} a motion with a caption of the same words ranks "
+        "above: no text can separate the two.",
         f"The {len(worst)} worst follow, each motion and each text once, with the motions ranked "
         "above. The numbers are cosine similarities.",
         "",
@@ -198,7 +206,10 @@ def _below_same_words(model: FoldModel, ranks: CaptionRanks, caption_idx: np.nda
     motions_with: dict[str, set[int]] = {}
     for text, motion in zip(texts, model.out.motion_idx, strict=True):
         motions_with.setdefault(text, set()).add(int(motion))
-    return [not motions_with[texts[caption]].isdisjoint(_motions_above(model, ranks, caption)) for caption in caption_idx]
+    return [
+        not motions_with[texts[caption]].isdisjoint(_motions_above(model, ranks, caption))
+        for caption in caption_idx
+    ]
 
 
 def _describe_failure(model: FoldModel, ranks: CaptionRanks, caption: int) -> list[str]:

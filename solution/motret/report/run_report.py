@@ -10,7 +10,7 @@ The folders of single folds are those of the first finished fold, of the one of 
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ def choose_report_runs(config: ReportConfig, data: TrainingData, folds: Folds) -
     return select_runs(names, config.out_dir, data, folds, partial=True, flag="--run")
 
 
-def latest_submission_members(submissions_dir: Path, data: TrainingData, folds: Folds) -> tuple[str, ...]:
+def latest_submission_members(
+    submissions_dir: Path, data: TrainingData, folds: Folds
+) -> tuple[str, ...]:
     """Names of the runs in the latest submission; none where `latest_submission` is None.
 
     An external member is no run: it has no settings.
@@ -72,7 +74,9 @@ def latest_submission_members(submissions_dir: Path, data: TrainingData, folds: 
     return tuple(member["run"] for member in latest[1]["members"] if "settings" in member)
 
 
-def latest_submission(submissions_dir: Path, data: TrainingData, folds: Folds) -> tuple[Path, dict[str, Any]] | None:
+def latest_submission(
+    submissions_dir: Path, data: TrainingData, folds: Folds
+) -> tuple[Path, dict[str, Any]] | None:
     """The latest submission and the content of its JSON file.
 
     None where there is none, or it is of other data or folds.
@@ -103,7 +107,9 @@ def write_submission_report(config: ReportConfig, data: TrainingData, folds: Fol
         return None
     ground_truth = test_dir / "gt.csv"
     truth = submission.read_ground_truth(ground_truth) if ground_truth.is_file() else None
-    content = browser.page_of_submission(latest[0], read_queries(test_dir), data.store.config, truth)
+    content = browser.page_of_submission(
+        latest[0], read_queries(test_dir), data.store.config, truth
+    )
     path = config.submissions_dir / "report" / "index.html"
     page.write_page(path, content)
     return path
@@ -130,7 +136,9 @@ def write_run_report(
     for fold in models:
         epochs[fold], lr_mults = _report_model(folder / run.fold_dir(fold).name, context, fold)
     if finished:
-        histories = [read_history(run.fold_dir(fold) / "metrics.csv", epochs.get(fold)) for fold in finished]
+        histories = [
+            read_history(run.fold_dir(fold) / "metrics.csv", epochs.get(fold)) for fold in finished
+        ]
         title = qualitative.model_title(run, finished[0])
         if len(finished) > 1:
             title = f"{run.name}, mean of {len(finished)} folds (thin: each fold)"
@@ -142,7 +150,9 @@ def write_run_report(
     return folder
 
 
-def _make_context(run: Run, data: TrainingData, folds: Folds, config: ReportConfig) -> ReportContext:
+def _make_context(
+    run: Run, data: TrainingData, folds: Folds, config: ReportConfig
+) -> ReportContext:
     """What a report needs, with the data and the device of the report's settings."""
     if run.config.motion.features != data.store.config.kind:
         features = run.config.motion.features
@@ -163,11 +173,15 @@ def _make_context(run: Run, data: TrainingData, folds: Folds, config: ReportConf
     return ReportContext(run, data, folds, tools, config)
 
 
-def _report_model(folder: Path, context: ReportContext, fold: int | None) -> tuple[int, dict[str, float]]:
+def _report_model(
+    folder: Path, context: ReportContext, fold: int | None
+) -> tuple[int, dict[str, float]]:
     """Draws one model (None: of all data); returns its epoch and learning-rate groups."""
     run, data, tools = context.run, context.data, context.tools
     title = qualitative.model_title(run, fold)
-    model, epoch = checkpoints.load_model(run, fold, data.store.columns, tools.tower, tools.motions.device)
+    model, epoch = checkpoints.load_model(
+        run, fold, data.store.columns, tools.tower, tools.motions.device
+    )
     lr_mults = lr_groups(run.config, model)
     course = read_history(run.fold_dir(fold) / "metrics.csv", epoch)
     train_label = _train_label(run)
@@ -205,10 +219,18 @@ def reported_models(run: Run, config: ReportConfig) -> list[int | None]:
 
 def read_history(path: Path, selected_epoch: int | None) -> History:
     """Reads a metrics.csv. RunError where it cannot be read."""
-    epochs = history.read_metrics(path)
-    names = [item.name for item in fields(EpochStats) if item.name != "loss_terms"]
-    columns = {name: np.array([float(getattr(stats, name)) for stats in epochs]) for name in names}
+    rows = [_history_row(stats) for stats in history.read_metrics(path)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
     return History(columns, selected_epoch)
+
+
+def _history_row(stats: EpochStats) -> dict[str, float]:
+    """The values of an epoch by column; a loss term has the column loss_<name>."""
+    row = asdict(stats)
+    terms = row.pop("loss_terms")
+    row |= {history.LOSS_PREFIX + term: loss for term, loss in terms.items()}
+    return {name: float(value) for name, value in row.items()}
 
 
 def lr_groups(config: TrainConfig, model: DualEncoder) -> dict[str, float]:
@@ -231,11 +253,15 @@ def _pool_size(folds: Folds, finished: Sequence[int]) -> int:
     return min([POOL_SIZE, *(len(folds.val_idx(fold)) for fold in finished)])
 
 
-def _draw_attention(folder: Path, context: ReportContext, model: DualEncoder, fold: int | None, epoch: int) -> None:
+def _draw_attention(
+    folder: Path, context: ReportContext, model: DualEncoder, fold: int | None, epoch: int
+) -> None:
     run, data = context.run, context.data
     if not attention.special_tokens(model.motion_tower):
         tower = run.config.motion.motion_tower
-        logger.info(f"{run.fold_dir(fold)}: no figure of attention, since {tower} is an external tower")
+        logger.info(
+            f"{run.fold_dir(fold)}: no figure of attention, since {tower} is an external tower"
+        )
         return
     motion_idx = np.arange(len(data.training.ids))
     if fold is not None:
@@ -249,8 +275,11 @@ def _write_fold_analysis(folder: Path, context: ReportContext, fold: int, epoch:
     run, data, folds = context.run, context.data, context.folds
     out = oof.load_out_of_fold(run, fold)
     if len(out.ids) < qualitative.MIN_PAIRS:
-        logger.info(f"{run.fold_dir(fold)}: no qualitative analysis, since it holds out {len(out.ids)} motions")
+        reason = f"since it holds out {len(out.ids)} motions"
+        logger.info(f"{run.fold_dir(fold)}: no qualitative analysis, {reason}")
         return
-    analysis = qualitative.gather_inputs(run, data, folds, fold, epoch, out, context.tools, context.config.pairs)
+    analysis = qualitative.gather_inputs(
+        run, data, folds, fold, epoch, out, context.tools, context.config.pairs
+    )
     points = qualitative.write_analysis(folder / f"qualitative_epoch{epoch}", analysis)
     qualitative.plot_latent_space(folder / "tsne_latent_space.png", analysis, points)

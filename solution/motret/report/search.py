@@ -62,7 +62,8 @@ class SearchModel:
     def embed_text(self, model: DualEncoder) -> np.ndarray:
         """(d,) unit vector of the text."""
         bank = self.encoder.caption_bank(self.run)
-        return self.encoder.embed_captions(model, self.run, [self.text], bank)[0]
+        embeddings = self.encoder.embed_captions(model, self.run, [self.text], bank)
+        return np.asarray(embeddings[0])
 
     def embed_motions(self, model: DualEncoder, store: FeatureStore) -> np.ndarray:
         """(N, d) unit vectors of all motions of a store."""
@@ -76,7 +77,9 @@ def search(config: SearchConfig) -> tuple[Run, SearchResult]:
     model = SearchModel(run, encoder, config.text)
     if config.gallery == "train":
         return run, _search_training(model, config)
-    gallery = _test_gallery(run, config) if config.gallery == "test" else _folder_gallery(run, config)
+    gallery = (
+        _test_gallery(run, config) if config.gallery == "test" else _folder_gallery(run, config)
+    )
     return run, _mean_over_models(model, gallery)
 
 
@@ -152,11 +155,15 @@ def _folder_gallery(run: Run, config: SearchConfig) -> Gallery:
     if not folder.is_dir():
         fix = "--gallery takes train, test or a folder of .npy motions"
         raise DataError(folder, "no such folder", fix)
-    files = sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != ".")
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != "."
+    )
     if not files:
         raise DataError(folder, "holds no .npy file", "give the folder that the motions lie in")
     names = [path.stem for path in files]
-    store, _ = feature_store.build_feature_cache(names, files, run.features, config.data, jobs=config.machine.jobs)
+    store, _ = feature_store.build_feature_cache(
+        names, files, run.features, config.data, jobs=config.machine.jobs
+    )
     path_of = dict(zip(names, files, strict=True))
     note = ""
     if store.skipped:
@@ -174,7 +181,10 @@ def _mean_over_models(model: SearchModel, gallery: Gallery) -> SearchResult:
     """
     run, store = model.run, gallery.store
     dataset.check_persons(store, run.persons, gallery.paths[0].parent)
-    scales = {fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity()) for fold in run.finished_folds()}
+    scales = {
+        fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity())
+        for fold in run.finished_folds()
+    }
     mean_scale = ZScore.mean_of(list(scales.values()))
     models: list[int | None] = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
     similarities = []

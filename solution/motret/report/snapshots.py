@@ -30,7 +30,9 @@ def make_plot_callback(fold_context: FoldContext) -> PlotCallback | None:
     def draw(model: DualEncoder, epoch: int, last: bool) -> None:
         if attention and (epoch == 1 or last or epoch % config.attn_interval == 0):
             title = qualitative.model_title(run, fold)
-            attention_probe.draw_probe(fold_dir, epoch, title, model, context.motions, data, val_idx)
+            attention_probe.draw_probe(
+                fold_dir, epoch, title, model, context.motions, data, val_idx
+            )
         if analysis and (last or epoch % config.qualitative_interval == 0):
             assert fold is not None
             out = validate.embed_out_of_fold(model, context, data, val_idx)
@@ -40,7 +42,9 @@ def make_plot_callback(fold_context: FoldContext) -> PlotCallback | None:
                 lambda _: context.bank,
                 context.autocast,
             )
-            inputs = qualitative.gather_inputs(run, data, folds, fold, epoch, out, tools, ReportConfig.pairs)
+            inputs = qualitative.gather_inputs(
+                run, data, folds, fold, epoch, out, tools, ReportConfig.pairs
+            )
             qualitative.write_analysis(fold_dir / f"qualitative_epoch{epoch}", inputs)
 
     return draw

@@ -148,7 +148,9 @@ class Mention:
     def fits(self, act: Act) -> bool:
         """Whether the act is as stated."""
         details = ((self.side, act.side), (self.speed, act.speed), (self.count, act.count))
-        return self.action == act.action and all(stated is None or stated == actual for stated, actual in details)
+        return self.action == act.action and all(
+            stated is None or stated == actual for stated, actual in details
+        )
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,9 @@ def _describe_part(part: str, scene: Scene) -> str:
     if len(texts) == 2 and texts[0] == texts[1]:
         return f"the {name} of both people {texts[0]}"
     persons = ("one person", "the other")
-    return "; ".join(f"the {name} of {person} {text}" for person, text in zip(persons, texts, strict=False))
+    return "; ".join(
+        f"the {name} of {person} {text}" for person, text in zip(persons, texts, strict=False)
+    )
 
 
 def _part_of_person(part: str, acts: tuple[Act, ...]) -> str:

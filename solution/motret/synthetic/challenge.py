@@ -98,7 +98,9 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         oracle = OracleScore(**marker["perfect_reader"])
-        return {key: marker[key] for key in ("made_by", "version", "settings")} | {"perfect_reader": oracle}
+        return {key: marker[key] for key in ("made_by", "version", "settings")} | {
+            "perfect_reader": oracle
+        }
     except (ValueError, KeyError, TypeError) as error:
         problem = "is not the marker of a generated sample"
         raise MotretError(folder / MARKER, problem, fix) from error
@@ -110,8 +112,13 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
 def write_sample(folder: Path, config: SceneConfig) -> OracleScore:
     """Writes a whole sample into an empty folder."""
     training = write_train(folder, config)
-    queries = [write_query(folder / "test" / str(query), config, query) for query in range(1, config.queries + 1)]
-    truth = [{"query_id": query, "candidate": right} for query, (_, _, right) in enumerate(queries, 1)]
+    queries = [
+        write_query(folder / "test" / str(query), config, query)
+        for query in range(1, config.queries + 1)
+    ]
+    truth = [
+        {"query_id": query, "candidate": right} for query, (_, _, right) in enumerate(queries, 1)
+    ]
     files.write_csv(folder / "test" / "gt.csv", truth)
     rng = scene_rng(config, READER_STREAM)
     scores = perfect_scores(training, config.candidates, rng)
@@ -201,15 +208,23 @@ def perfect_scores(
     others = len(scenes) - 1
     tied_sc = np.array(
         [  # scene x caption: other scenes that the caption may be about
-            [sum(is_consistent(caption.content, other.scene) for other in scenes) - 1 for caption in scene.captions] for scene in scenes
+            [
+                sum(is_consistent(caption.content, other.scene) for other in scenes) - 1
+                for caption in scene.captions
+            ]
+            for scene in scenes
         ]
     )
     size = (draws, *tied_sc.shape)
     tied_in_pool = rng.hypergeometric(tied_sc, others - tied_sc, min(pool - 1, others), size=size)
-    return metrics.tied_score(tied_in_pool).mean(axis=(0, 2))
+    scores: np.ndarray = metrics.tied_score(tied_in_pool).mean(axis=(0, 2))
+    return scores
 
 
 def perfect_test_score(queries: Sequence[tuple[Caption, Sequence[Scene]]]) -> float:
     """The perfect reader's score on queries: captions, and the scenes of their candidates."""
-    tied = [sum(is_consistent(caption.content, scene) for scene in scenes) - 1 for caption, scenes in queries]
+    tied = [
+        sum(is_consistent(caption.content, scene) for scene in scenes) - 1
+        for caption, scenes in queries
+    ]
     return float(metrics.tied_score(np.array(tied)).mean())

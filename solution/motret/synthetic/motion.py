@@ -10,8 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
-from motret.skeleton import JOINT, JOINTS, MIRROR, N_JOINTS, PARENTS, forward_kinematics, join_columns
+from motret.skeleton import (
+    JOINT,
+    JOINTS,
+    MIRROR,
+    N_JOINTS,
+    PARENTS,
+    forward_kinematics,
+    join_columns,
+)
+
+FloatArray = NDArray[np.float64]
 
 REST_OFFSETS = np.array([
     (0, 0, 0), (0.09, -0.08, 0), (-0.09, -0.08, 0), (0, 0.11, 0), (0, -0.39, 0), (0, -0.39, 0),
@@ -58,14 +69,14 @@ class Drive:
     of turning about the vertical.
     """
 
-    angles: np.ndarray
-    lift: np.ndarray | float = 0.0
-    yaw: np.ndarray | float = 0.0
+    angles: FloatArray
+    lift: FloatArray | float = 0.0
+    yaw: FloatArray | float = 0.0
 
 
-DriveFunction = Callable[[np.ndarray, int], Drive]
+DriveFunction = Callable[[FloatArray, int], Drive]
 """The drive of an action at the times u (T,) in [0, 1], made of a number of beats."""
-Curve = Callable[[np.ndarray, int], np.ndarray]
+Curve = Callable[[FloatArray, int], FloatArray]
 """A curve (T,) at the times u (T,), made of a number of beats."""
 
 
@@ -84,12 +95,12 @@ class Action:
     counted: bool = False
 
 
-def mirror_angles(angles: np.ndarray) -> np.ndarray:
+def mirror_angles(angles: FloatArray) -> FloatArray:
     """Joint angles (..., 22, 3) in the mirror, left and right swapped."""
     return angles[..., MIRROR, :] * (1.0, -1.0, -1.0)
 
 
-def pose(**degrees: tuple[float, float, float]) -> np.ndarray:
+def pose(**degrees: tuple[float, float, float]) -> FloatArray:
     """(22, 3) radians from degrees by joint; `both_knee` sets the left knee, the right mirrored."""
     angles = np.zeros((N_JOINTS, 3))
     for name, value in degrees.items():
@@ -102,53 +113,56 @@ def pose(**degrees: tuple[float, float, float]) -> np.ndarray:
 STILL = pose()
 
 
-def ease(u: np.ndarray) -> np.ndarray:
+def ease(u: FloatArray) -> FloatArray:
     """Rises smoothly from 0 at 0 to 1 at 1."""
     u = np.clip(u, 0.0, 1.0)
     return u * u * (3.0 - 2.0 * u)
 
 
-def plateau(u: np.ndarray, ramp: float = 0.25) -> np.ndarray:
+def plateau(u: FloatArray, ramp: float = 0.25) -> FloatArray:
     """Rises from 0 to 1 within `ramp`, stays there, and falls back to 0 at the end."""
     return ease(u / ramp) * ease((1.0 - u) / ramp)
 
 
-def hump(u: np.ndarray, begin: float = 0.0, end: float = 1.0) -> np.ndarray:
+def hump(u: FloatArray, begin: float = 0.0, end: float = 1.0) -> FloatArray:
     """One smooth rise to 1 and fall to 0 between begin and end."""
     return np.sin(np.pi * np.clip((u - begin) / (end - begin), 0.0, 1.0)) ** 2
 
 
-def humps(u: np.ndarray, beats: int) -> np.ndarray:
+def humps(u: FloatArray, beats: int) -> FloatArray:
     """`beats` humps one after the other."""
     return np.sin(np.pi * beats * u) ** 2
 
 
-def oscillate(u: np.ndarray, beats: int) -> np.ndarray:
+def oscillate(u: FloatArray, beats: int) -> FloatArray:
     """`beats` full swings between -1 and 1."""
     return np.sin(2 * np.pi * beats * u) * plateau(u, 0.15)
 
 
-def modulate(curve: np.ndarray, angles: np.ndarray) -> np.ndarray:
+def modulate(curve: FloatArray, angles: FloatArray) -> FloatArray:
     """(T, 22, 3): a pose's angles (22, 3) times a curve (T,)."""
     return curve[:, None, None] * angles
 
 
-def hold_pose(ready: np.ndarray, beat: np.ndarray = STILL, curve: Curve = humps) -> DriveFunction:
+def hold_pose(ready: FloatArray, beat: FloatArray = STILL, curve: Curve = humps) -> DriveFunction:
     """An action that takes up the pose `ready` and adds the pose `beat` to it by the curve."""
     return lambda u, beats: Drive(modulate(plateau(u), ready) + modulate(curve(u, beats), beat))
 
 
-def alternating(step: np.ndarray) -> DriveFunction:
+def alternating(step: FloatArray) -> DriveFunction:
     """An action that does the pose `step` with the left side and then the right, once per beat."""
 
-    def drive(u: np.ndarray, beats: int) -> Drive:
+    def drive(u: FloatArray, beats: int) -> Drive:
         wave = np.sin(2 * np.pi * beats * u)
-        return Drive(modulate(np.maximum(wave, 0) ** 2, step) + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(step)))
+        return Drive(
+            modulate(np.maximum(wave, 0) ** 2, step)
+            + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(step))
+        )
 
     return drive
 
 
-def walk(u: np.ndarray, beats: int, direction: int = 1) -> Drive:
+def walk(u: FloatArray, beats: int, direction: int = 1) -> Drive:
     """Two steps per beat; backwards (direction -1) is the same in reverse."""
     phase, amount = direction * 2 * np.pi * beats * u, plateau(u, 0.12)
     angles = np.zeros((len(u), N_JOINTS, 3))
@@ -163,21 +177,27 @@ def walk(u: np.ndarray, beats: int, direction: int = 1) -> Drive:
     return Drive(angles)
 
 
-def sidestep(u: np.ndarray, beats: int) -> Drive:
+def sidestep(u: FloatArray, beats: int) -> Drive:
     """To the left: the legs open with the left foot lifted, and close with the right."""
     wave = np.sin(2 * np.pi * beats * u)
     lifted = pose(left_hip=(-28, 0, 0), left_knee=(56, 0, 0), left_ankle=(-28, 0, 0))
-    steps = modulate(np.maximum(wave, 0) ** 2, lifted) + modulate(np.maximum(-wave, 0) ** 2, mirror_angles(lifted))
-    return Drive(steps + modulate(humps(u, beats), pose(both_hip=(0, 0, 15), both_ankle=(0, 0, -15))))
+    steps = modulate(np.maximum(wave, 0) ** 2, lifted) + modulate(
+        np.maximum(-wave, 0) ** 2, mirror_angles(lifted)
+    )
+    return Drive(
+        steps + modulate(humps(u, beats), pose(both_hip=(0, 0, 15), both_ankle=(0, 0, -15)))
+    )
 
 
-def turn(u: np.ndarray, beats: int) -> Drive:
+def turn(u: FloatArray, beats: int) -> Drive:
     """Half a turn to the left, with steps in place."""
-    steps = alternating(pose(left_hip=(-22, 0, 0), left_knee=(44, 0, 0), left_ankle=(-22, 0, 0)))(u, beats)
+    steps = alternating(pose(left_hip=(-22, 0, 0), left_knee=(44, 0, 0), left_ankle=(-22, 0, 0)))(
+        u, beats
+    )
     return Drive(steps.angles, yaw=np.pi * ease(u))
 
 
-def circles(u: np.ndarray, beats: int) -> Drive:
+def circles(u: FloatArray, beats: int) -> Drive:
     """Both arms go round, forward and up first."""
     angles = modulate(plateau(u), pose(both_shoulder=(0, 0, 12), both_elbow=(8, 0, 0)))
     turned = 2 * np.pi * beats * (u - np.sin(2 * np.pi * u) / (2 * np.pi))
@@ -185,7 +205,7 @@ def circles(u: np.ndarray, beats: int) -> Drive:
     return Drive(angles)
 
 
-def jump(u: np.ndarray, beats: int) -> Drive:
+def jump(u: FloatArray, beats: int) -> Drive:
     """Crouch, flight with the arms up, landing."""
     phase = (u * beats) % 1.0
     crouch = hump(phase, 0, 0.4) + 0.6 * hump(phase, 0.7, 1)
@@ -204,7 +224,9 @@ CROUCH = pose(
     spine2=(12, 0, 0),
 )
 GUARD = pose(both_shoulder=(-25, -20, 10), both_elbow=(-105, 0, 0))
-JAB = pose(left_shoulder=(-62, 15, 0), left_elbow=(100, 0, 0), spine1=(0, -14, 0), spine2=(0, -14, 0))
+JAB = pose(
+    left_shoulder=(-62, 15, 0), left_elbow=(100, 0, 0), spine1=(0, -14, 0), spine2=(0, -14, 0)
+)
 HAND_UP = pose(left_shoulder=(0, 80, 100), left_elbow=(-70, 0, 0))
 OPEN_HANDS = pose(both_shoulder=(-60, 15, 22), both_elbow=(-38, 0, 0))
 ON_HEAD = pose(both_shoulder=(-30, 65, 120), both_elbow=(-138, 0, 0))
@@ -212,7 +234,9 @@ ON_HIPS = pose(both_shoulder=(22, -75, 42), both_elbow=(-88, 0, 0))
 ARMS_UP = pose(both_shoulder=(0, 0, 162), spine2=(-8, 0, 0), head=(-15, 0, 0))
 KICK = pose(left_hip=(-84, 0, 0), left_knee=(8, 0, 0), spine1=(-8, 0, 0), both_shoulder=(0, 0, 12))
 KNEE_UP = pose(left_hip=(-92, 0, 0), left_knee=(98, 0, 0), both_shoulder=(0, 0, 8))
-MARCH_STEP = pose(left_hip=(-70, 0, 0), left_knee=(85, 0, 0), right_shoulder=(-48, 0, 0), left_shoulder=(30, 0, 0))
+MARCH_STEP = pose(
+    left_hip=(-70, 0, 0), left_knee=(85, 0, 0), right_shoulder=(-48, 0, 0), left_shoulder=(30, 0, 0)
+)
 BOW = pose(
     spine1=(26, 0, 0),
     spine2=(26, 0, 0),
@@ -225,9 +249,15 @@ LOOSE_ARMS = pose(both_shoulder=(0, 0, 24), both_elbow=(-40, 0, 0))
 TWIST = pose(spine1=(0, 24, 0), spine2=(0, 20, 0), spine3=(0, 12, 0))
 
 ACTIONS = {
-    "wave": Action(hold_pose(HAND_UP, pose(left_elbow=(-32, 0, 0)), oscillate), 0.55, 4, sided=True),
-    "raise": Action(hold_pose(pose(left_shoulder=(-172, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True),
-    "point": Action(hold_pose(pose(left_shoulder=(-86, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True),
+    "wave": Action(
+        hold_pose(HAND_UP, pose(left_elbow=(-32, 0, 0)), oscillate), 0.55, 4, sided=True
+    ),
+    "raise": Action(
+        hold_pose(pose(left_shoulder=(-172, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True
+    ),
+    "point": Action(
+        hold_pose(pose(left_shoulder=(-86, 0, 0), left_elbow=(8, 0, 0))), 2.0, sided=True
+    ),
     "punch": Action(hold_pose(GUARD, JAB), 0.8, sided=True, counted=True),
     "clap": Action(hold_pose(OPEN_HANDS, pose(both_shoulder=(0, -52, -26))), 0.36, 6),
     "circles": Action(circles, 0.8, 3),
@@ -277,7 +307,7 @@ def duration(act: Act) -> float:
     return spec.seconds * (act.count or spec.beats) / SPEEDS[act.speed]
 
 
-def rotation_matrices(angles: np.ndarray) -> np.ndarray:
+def rotation_matrices(angles: FloatArray) -> FloatArray:
     """Matrices (..., 3, 3) of angles (..., 3) in radians about x, y, z: Rz @ Rx @ Ry.
 
     So y twists an arm or a leg about itself.
@@ -294,12 +324,12 @@ def rotation_matrices(angles: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def pose_joints(rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
+def pose_joints(rotations: FloatArray, offsets: FloatArray, pelvis: FloatArray) -> FloatArray:
     """Joint positions (T, 22, 3) in metres of a body posed by its local rotations.
 
-    rotations: (T, 22, 3, 3), the pelvis's in the world, each other joint's relative to its parent;
+    rotations: (T, 22, 3, 3), the pelvis's in the room, each other joint's relative to its parent;
     offsets: (22, 3) metres from the parent at rest; pelvis: (T, 3) metres.
-    With G the rotations in the world, G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
+    With G the rotations in the room, G_j = G_parent R_j and p_j = p_parent + G_parent offset_j.
     """
     world, bones = rotations.copy(), rotations.copy()
     for joint, parent in list(enumerate(PARENTS))[1:]:
@@ -308,14 +338,15 @@ def pose_joints(rotations: np.ndarray, offsets: np.ndarray, pelvis: np.ndarray) 
     return forward_kinematics(bones, offsets, pelvis)
 
 
-def draw_body(rng: np.random.Generator) -> np.ndarray:
+def draw_body(rng: np.random.Generator) -> FloatArray:
     """(22, 3) rest offsets of a person: random size (about 5 %) and bones (3 %, sides alike)."""
     bones = rng.normal(1.0, 0.03, N_JOINTS)
-    size = np.clip(rng.normal(1.0, 0.05), 0.88, 1.12)
-    return REST_OFFSETS * (size * np.clip((bones + bones[MIRROR]) / 2, 0.92, 1.08))[:, None]
+    size = float(np.clip(rng.normal(1.0, 0.05), 0.88, 1.12))
+    scale: FloatArray = size * np.clip((bones + bones[MIRROR]) / 2, 0.92, 1.08)
+    return REST_OFFSETS * scale[:, None]
 
 
-def draw_sway(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_sway(seconds: FloatArray, rng: np.random.Generator) -> FloatArray:
     """(T, 22, 3) radians of a living body at rest, at the times `seconds` (T,).
 
     The arms hang loosely, all joints move slightly and slowly, those of the legs hardly at all.
@@ -336,7 +367,9 @@ def draw_sway(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return amount * waves + stance
 
 
-def drive_actor(acts: tuple[Act, ...], seconds: np.ndarray, start: float, rng: np.random.Generator) -> Drive:
+def drive_actor(
+    acts: tuple[Act, ...], seconds: FloatArray, start: float, rng: np.random.Generator
+) -> Drive:
     """All that a person does in a scene, from the second `start` on, at the times `seconds` (T,).
 
     Each act is a little larger or smaller at random.
@@ -356,13 +389,15 @@ def drive_actor(acts: tuple[Act, ...], seconds: np.ndarray, start: float, rng: n
     return Drive(angles, lift, yaw)
 
 
-def pelvis_path(at_origin: np.ndarray, lift: np.ndarray, size: float) -> np.ndarray:
+def pelvis_path(at_origin: FloatArray, lift: FloatArray, size: float) -> FloatArray:
     """(T, 3) path of the pelvis that keeps the lower foot where it is on the floor.
 
     at_origin: (T, 22, 3) positions with the pelvis at the origin; lift: (T,) metres of the lower
     foot above the floor; size: of the body, 1 at 1.70 m.
     """
-    ankles, feet = (at_origin[:, [JOINT[f"left_{name}"], JOINT[f"right_{name}"]]] for name in ("ankle", "foot"))
+    ankles, feet = (
+        at_origin[:, [JOINT[f"left_{name}"], JOINT[f"right_{name}"]]] for name in ("ankle", "foot")
+    )
     soles = np.minimum(ankles[..., 1] - SOLE["ankle"] * size, feet[..., 1] - SOLE["foot"] * size)
     lowest = soles.min(axis=1)
     weight = np.exp(-(soles - lowest[:, None]) / 0.008)
@@ -373,7 +408,7 @@ def pelvis_path(at_origin: np.ndarray, lift: np.ndarray, size: float) -> np.ndar
     return np.stack([path[:, 0], lift - lowest, path[:, 1]], axis=1)
 
 
-def perform(drive: Drive, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def perform(drive: Drive, offsets: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Positions (T, 22, 3) and local rotations (T, 22, 3, 3), pelvis first, of a person.
 
     The person starts at the origin, facing +z. offsets: (22, 3) of the body at rest.
@@ -388,12 +423,14 @@ def perform(drive: Drive, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return at_origin + pelvis_path(at_origin, np.asarray(drive.lift), size)[:, None], local
 
 
-def turn_and_move(positions: np.ndarray, yaw: float, x: float, z: float) -> np.ndarray:
+def turn_and_move(positions: FloatArray, yaw: float, x: float, z: float) -> FloatArray:
     """Positions (T, 22, 3) turned by `yaw` radians about the vertical and moved by (x, z)."""
     return positions @ rotation_matrices(np.array([0.0, yaw, 0.0])).T + (x, 0.0, z)
 
 
-def arrange_persons(first: np.ndarray, second: np.ndarray, relation: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def arrange_persons(
+    first: FloatArray, second: FloatArray, relation: str, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
     """The two persons (T, 22, 3) in one room, in their relation at the start.
 
     They never come nearer than `MIN_DISTANCE`.
@@ -427,7 +464,9 @@ def act_out(scene: Scene, fps: float, rng: np.random.Generator) -> np.ndarray:
     ends = [start + sum(duration(act) + PAUSE for act in acts) for start, acts in timed]
     frames = int(np.ceil(fps * max(MIN_SECONDS, max(ends) + rng.uniform(0.0, TAIL))))
     drives = [drive_actor(acts, np.arange(frames) / fps, start, rng) for start, acts in timed]
-    (first, first_local), (second, second_local) = (perform(drive, draw_body(rng)) for drive in drives)
+    (first, first_local), (second, second_local) = (
+        perform(drive, draw_body(rng)) for drive in drives
+    )
     both = np.stack(arrange_persons(first, second, scene.relation, rng), axis=1)
     yaw, (x, z) = rng.uniform(-np.pi, np.pi), rng.uniform(-2.0, 2.0, 2)
     room = turn_and_move(both.reshape(frames, -1, 3), yaw, x, z).reshape(both.shape)

@@ -114,7 +114,9 @@ def make_context(
     device = choose_device(config.machine.device)
     bank = bank.to(device)
     mirrors = config.augment.mirror > 0
-    table = CaptionTable(data.training.captions, bank, device, config.loss.captions == "random", mirrors)
+    table = CaptionTable(
+        data.training.captions, bank, device, config.loss.captions == "random", mirrors
+    )
     vectors = (published or bank).vectors
     centred_captions = caption_sides = part_texts = mirrored_part_texts = None
     if vectors is not None:
@@ -123,7 +125,9 @@ def make_context(
     if parts is not None:
         part_texts = _part_text_idx(parts, bank).to(device)
     if parts is not None and mirrors:
-        mirrored_part_texts = _part_text_idx([mirror_parts(texts) or texts for texts in parts], bank).to(device)
+        mirrored_part_texts = _part_text_idx(
+            [mirror_parts(texts) or texts for texts in parts], bank
+        ).to(device)
     return TrainContext(
         device=device,
         amp=uses_bfloat16(config.fit.amp, device),
@@ -151,12 +155,21 @@ def centre(vectors: Tensor, index: Tensor) -> Tensor:
 def _side_codes(texts: Sequence[str]) -> Tensor:
     """`TrainContext.caption_sides` of these texts."""
     named = [captions.named_sides(text) for text in texts]
-    both = (sides for text_sides in named for sides in (text_sides, captions.opposite_sides(text_sides)))
+    both = (
+        sides for text_sides in named for sides in (text_sides, captions.opposite_sides(text_sides))
+    )
     codes = {sides: code for code, sides in enumerate(dict.fromkeys(both))}
-    return torch.tensor([[codes[sides], codes[captions.opposite_sides(sides)] if sides else -1] for sides in named])
+    return torch.tensor(
+        [[codes[sides], codes[captions.opposite_sides(sides)] if sides else -1] for sides in named]
+    )
 
 
 def _part_text_idx(parts: Sequence[PartDescriptions], bank: CaptionBank) -> Tensor:
     """(M, 5) bank indices of the part texts, -1 where a part has none."""
     texts = [[motion_parts[part] for part in PARTS] for motion_parts in parts]
-    return torch.tensor([[-1 if text is None else bank.index[text] for text in motion_texts] for motion_texts in texts])
+    return torch.tensor(
+        [
+            [-1 if text is None else bank.index[text] for text in motion_texts]
+            for motion_texts in texts
+        ]
+    )

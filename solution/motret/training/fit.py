@@ -91,7 +91,9 @@ def check_fold(fold_context: FoldContext) -> None:
 # ---- an epoch
 
 
-def run_epoch(fold_context: FoldContext, state: FoldState, on_step: Callable[[], object]) -> EpochStats:
+def run_epoch(
+    fold_context: FoldContext, state: FoldState, on_step: Callable[[], object]
+) -> EpochStats:
     """One pass over the training motions. Its random choices follow from the fold's seed and the
     epoch alone."""
     start = time.perf_counter()
@@ -144,7 +146,9 @@ def train_step(
 
 
 def _steps_per_epoch(fold_context: FoldContext) -> int:
-    return batching.steps_per_epoch(len(fold_context.train_idx), fold_context.config.fit.effective_batch_size)
+    return batching.steps_per_epoch(
+        len(fold_context.train_idx), fold_context.config.fit.effective_batch_size
+    )
 
 
 def _epoch_batches(fold_context: FoldContext, epoch: int) -> Iterator[Batch]:
@@ -215,7 +219,9 @@ def save_epoch(fold_context: FoldContext, state: FoldState, is_due: bool) -> Non
 
 def _save_best(fold_dir: Path, model: DualEncoder, stats: EpochStats) -> None:
     path = fold_dir / f"best_epoch{stats.epoch}.pt"
-    checkpoints.save_checkpoint(path, {"model": model.state_dict(), "epoch": stats.epoch, "score": stats.score})
+    checkpoints.save_checkpoint(
+        path, {"model": model.state_dict(), "epoch": stats.epoch, "score": stats.score}
+    )
     for older in fold_dir.glob("best_epoch*.pt"):
         if older != path:
             older.unlink()
@@ -240,10 +246,12 @@ def finish(fold_context: FoldContext, state: FoldState, log: logging.Logger) -> 
         arguments = fold_context.context, fold_context.data, fold_context.val_idx
         return validate.embed_out_of_fold(model, *arguments, with_parts=config.parts.use_gar)
 
-    if wise_ft.uses_wise_ft(config.text):
-        out = wise_ft.apply_wise_ft(model, checkpoint, fold_context, embed, log)
-    else:
-        out = embed()
+    uses_wise_ft = wise_ft.uses_wise_ft(config.text)
+    out = (
+        wise_ft.apply_wise_ft(model, checkpoint, fold_context, embed, log)
+        if uses_wise_ft
+        else embed()
+    )
     if config.checkpoint.save_towers or text_tower.is_fine_tuned(config.text):
         for name, weights in model.split_state_dict().items():
             checkpoints.save_checkpoint(fold_dir / name, weights)

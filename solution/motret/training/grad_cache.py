@@ -17,7 +17,9 @@ from motret.training.context import TrainContext
 from motret.training.objective import BatchEmbeddings, BatchLoss
 
 
-def backward(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
+def backward(
+    model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig
+) -> BatchLoss:
     """Adds the gradient of a batch's loss to the weights; returns the loss, detached.
 
     The graph of 1 / --grad_accum of the batch is in memory at a time.
@@ -45,19 +47,27 @@ def backward(model: DualEncoder, batch: Batch, context: TrainContext, config: Tr
     return loss.detach()
 
 
-def _split_grads(cached: BatchEmbeddings, chunks: list[BatchEmbeddings]) -> dict[str, tuple[Tensor, ...]]:
+def _split_grads(
+    cached: BatchEmbeddings, chunks: list[BatchEmbeddings]
+) -> dict[str, tuple[Tensor, ...]]:
     """Gradient of each field, split over the chunks; fields that the loss does not depend on are
     left out."""
     sizes = [{name: len(vectors) for name, vectors in chunk.vectors().items()} for chunk in chunks]
     grads = {name: vectors.grad for name, vectors in cached.vectors().items()}
-    return {name: grad.split([size[name] for size in sizes]) for name, grad in grads.items() if grad is not None}
+    return {
+        name: grad.split([size[name] for size in sizes])
+        for name, grad in grads.items()
+        if grad is not None
+    }
 
 
 def _rng_states(batch: Batch) -> list[Tensor]:
     """States of the random generators that the embeddings of a batch draw from."""
     generator = batch.buckets[0].generator
     states = [torch.get_rng_state(), *([] if generator is None else [generator.get_state()])]
-    return states + ([torch.cuda.get_rng_state(batch.train_idx.device)] if batch.train_idx.is_cuda else [])
+    return states + (
+        [torch.cuda.get_rng_state(batch.train_idx.device)] if batch.train_idx.is_cuda else []
+    )
 
 
 def _restore_rng_states(batch: Batch, states: list[Tensor]) -> None:

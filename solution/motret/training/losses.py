@@ -38,9 +38,13 @@ def multi_positive_info_nce(
         target_log_p = (1 - label_smoothing) * target_log_p + label_smoothing * uniform_log_p
     text_to_motion = -(weight * target_log_p).sum() / len(motion)
 
-    negatives = logits.masked_fill(positive, float("-inf")).logsumexp(dim=0)  # (B,) over all captions of other motions
+    negatives = logits.masked_fill(positive, float("-inf")).logsumexp(
+        dim=0
+    )  # (B,) over all captions of other motions
     positive_logit = logits.gather(1, motion_idx[:, None])[:, 0]
-    motion_to_text = F.softplus(negatives[motion_idx] - positive_logit)  # -log(e^positive / (e^positive + e^negatives))
+    motion_to_text = F.softplus(
+        negatives[motion_idx] - positive_logit
+    )  # -log(e^positive / (e^positive + e^negatives))
     return (text_to_motion + (weight * motion_to_text).sum() / len(motion)) / 2
 
 
@@ -89,7 +93,9 @@ def soft_part_contrast(
     return torch.stack(part_losses).mean() if reduce == "mean" else torch.stack(part_losses).sum()
 
 
-def part_direction_loss(motion: Tensor, text: Tensor, motion_parts: Tensor, text_parts: Tensor, defined: Tensor) -> Tensor:
+def part_direction_loss(
+    motion: Tensor, text: Tensor, motion_parts: Tensor, text_parts: Tensor, defined: Tensor
+) -> Tensor:
     """Mean over defined parts of 1 - cos(z_m - z_m^p, z_t - z_t^p): a part lies to the whole as its
     text does.
 
@@ -98,7 +104,11 @@ def part_direction_loss(motion: Tensor, text: Tensor, motion_parts: Tensor, text
     gives them); 0 where all are skipped.
     """
     motion_offset, text_offset = motion[:, None] - motion_parts, text[:, None] - text_parts
-    counted = defined & (motion_offset.norm(dim=-1) > MIN_DIFFERENCE) & (text_offset.norm(dim=-1) > MIN_DIFFERENCE)
+    counted = (
+        defined
+        & (motion_offset.norm(dim=-1) > MIN_DIFFERENCE)
+        & (text_offset.norm(dim=-1) > MIN_DIFFERENCE)
+    )
     if not bool(counted.any()):
         return motion.new_zeros(())
     return (1 - F.cosine_similarity(motion_offset[counted], text_offset[counted], dim=-1)).mean()

@@ -46,10 +46,13 @@ class MotionEmbeddings:
 
     @classmethod
     def concat(cls, chunks: Sequence[Self]) -> Self:
-        """The embeddings of a batch from those of its chunks; fields that a chunk lacks are None."""
+        """The embeddings of a batch from its chunks; a field that a chunk lacks is None."""
         starts = accumulate((len(chunk.motion) for chunk in chunks[:-1]), initial=0)
         shifted = [chunk._shift_donors(start) for chunk, start in zip(chunks, starts, strict=True)]
-        values: dict[str, Any] = {item.name: _concat([getattr(chunk, item.name) for chunk in shifted]) for item in fields(cls)}
+        values: dict[str, Any] = {
+            item.name: _concat([getattr(chunk, item.name) for chunk in shifted])
+            for item in fields(cls)
+        }
         return cls(**values)
 
     def _shift_donors(self, start: int) -> Self:
@@ -58,7 +61,11 @@ class MotionEmbeddings:
     def vectors(self) -> dict[str, Tensor]:
         """The fields that hold vectors: those that a loss has gradients of."""
         tensors = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.is_floating_point()}
+        return {
+            name: tensor
+            for name, tensor in tensors.items()
+            if tensor is not None and tensor.is_floating_point()
+        }
 
 
 def _concat(tensors: Sequence[Tensor | None]) -> Tensor | None:
@@ -78,7 +85,9 @@ class BatchEmbeddings(MotionEmbeddings):
     part_text: Tensor | None = None
 
 
-def embed_batch(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchEmbeddings:
+def embed_batch(
+    model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig
+) -> BatchEmbeddings:
     """All embeddings that the losses of a batch need."""
     with context.autocast():
         caption = model.encode_captions(context.bank, batch.caption_idx, batch.generator)
@@ -86,13 +95,23 @@ def embed_batch(model: DualEncoder, batch: Batch, context: TrainContext, config:
         if text_idx is None:
             motion = torch.cat([model.encode_motions(bucket) for bucket in batch.buckets])
             return BatchEmbeddings(caption=caption, motion=motion)
-        part_text = model.encode_captions(context.bank, text_idx.clamp(min=0).flatten()).unflatten(0, text_idx.shape)
-        mixes = config.parts.lambda_mix > 0 and min(len(bucket.lengths) for bucket in batch.buckets) > 1  # a donor is another motion
-        buckets = [embed_bucket(model, bucket, context.motions.columns, mixes) for bucket in batch.buckets]
-    return BatchEmbeddings(caption=caption, part_text=part_text, **vars(MotionEmbeddings.concat(buckets)))
+        part_text = model.encode_captions(context.bank, text_idx.clamp(min=0).flatten()).unflatten(
+            0, text_idx.shape
+        )
+        mixes = (
+            config.parts.lambda_mix > 0 and min(len(bucket.lengths) for bucket in batch.buckets) > 1
+        )  # a donor is another motion
+        buckets = [
+            embed_bucket(model, bucket, context.motions.columns, mixes) for bucket in batch.buckets
+        ]
+    return BatchEmbeddings(
+        caption=caption, part_text=part_text, **vars(MotionEmbeddings.concat(buckets))
+    )
 
 
-def embed_bucket(model: DualEncoder, bucket: MotionBatch, columns: Columns, mixes: bool) -> MotionEmbeddings:
+def embed_bucket(
+    model: DualEncoder, bucket: MotionBatch, columns: Columns, mixes: bool
+) -> MotionEmbeddings:
     """Embeddings of the motions of a bucket and of their parts, and with `mixes` of motions with
     parts of others."""
     motion, parts = model.encode_motions_and_parts(bucket)
@@ -141,7 +160,9 @@ class LossInputs:
     def mean_caption(self) -> Tensor:
         """(B, d) mean of each motion's caption embeddings, as unit vectors."""
         embeddings = self.embeddings
-        return losses.mean_by_motion(embeddings.caption, self.batch.motion_idx, len(embeddings.motion))
+        return losses.mean_by_motion(
+            embeddings.caption, self.batch.motion_idx, len(embeddings.motion)
+        )
 
     @cached_property
     def part_defined(self) -> Tensor:
@@ -156,7 +177,9 @@ def global_loss(inputs: LossInputs) -> Tensor:
     embeddings, batch = inputs.embeddings, inputs.batch
     caption = mix_captions(embeddings.caption, batch, inputs.config)
     indices = batch.caption_idx, batch.motion_idx
-    return contrastive_loss(embeddings.motion, caption, inputs.logit_scale, *indices, inputs.context, inputs.config)
+    return contrastive_loss(
+        embeddings.motion, caption, inputs.logit_scale, *indices, inputs.context, inputs.config
+    )
 
 
 def part_loss(inputs: LossInputs) -> Tensor | None:
@@ -243,9 +266,13 @@ class BatchLoss:
         )
 
 
-def batch_loss(model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig) -> BatchLoss:
+def batch_loss(
+    model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig
+) -> BatchLoss:
     """The loss of a training batch, with its graph."""
-    return total_loss(embed_batch(model, batch, context, config), model.logit_scale(), batch, context, config)
+    return total_loss(
+        embed_batch(model, batch, context, config), model.logit_scale(), batch, context, config
+    )
 
 
 def total_loss(
@@ -307,24 +334,36 @@ def mix_captions(caption: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
     if not config.augment.caption_mix:
         return caption
     mean = losses.mean_by_motion(caption, batch.motion_idx, len(batch.train_idx))
-    replaced = torch.rand(len(caption), generator=batch.generator, device=caption.device) < config.augment.caption_mix
+    replaced = (
+        torch.rand(len(caption), generator=batch.generator, device=caption.device)
+        < config.augment.caption_mix
+    )
     return torch.where(replaced[:, None], mean.index_select(0, batch.motion_idx), caption)
 
 
-def part_contrast_loss(parts: Tensor, part_text: Tensor, defined: Tensor, config: TrainConfig) -> Tensor:
+def part_contrast_loss(
+    parts: Tensor, part_text: Tensor, defined: Tensor, config: TrainConfig
+) -> Tensor:
     """L_part, the mean over part views.
 
     parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5).
     """
     settings = config.loss.tau, config.parts.tau_prime, config.parts.part_reduce
-    per_view = [losses.soft_part_contrast(view, part_text, defined, *settings) for view in parts.unbind(1)]
+    per_view = [
+        losses.soft_part_contrast(view, part_text, defined, *settings) for view in parts.unbind(1)
+    ]
     return torch.stack(per_view).mean()
 
 
-def part_direction_term(motion: Tensor, text: Tensor, parts: Tensor, part_text: Tensor, defined: Tensor) -> Tensor:
+def part_direction_term(
+    motion: Tensor, text: Tensor, parts: Tensor, part_text: Tensor, defined: Tensor
+) -> Tensor:
     """L_direction, the mean over part views. motion, text: (B, d); the rest as in
     `part_contrast_loss`."""
-    per_view = [losses.part_direction_loss(motion, text, view, part_text, defined) for view in parts.unbind(1)]
+    per_view = [
+        losses.part_direction_loss(motion, text, view, part_text, defined)
+        for view in parts.unbind(1)
+    ]
     return torch.stack(per_view).mean()
 
 
@@ -342,14 +381,22 @@ def mixture_loss(
     """
     mixed, mixed_parts, part_text = embeddings.mixed, embeddings.mixed_parts, embeddings.part_text
     donor_idx, replaced = embeddings.donor_idx, embeddings.replaced
-    assert mixed is not None and mixed_parts is not None and part_text is not None and donor_idx is not None and replaced is not None
+    assert (
+        mixed is not None
+        and mixed_parts is not None
+        and part_text is not None
+        and donor_idx is not None
+        and replaced is not None
+    )
     weight = replaced.float().mean(dim=1, keepdim=True)
     target = F.normalize(weight * text.index_select(0, donor_idx) + (1 - weight) * text, dim=-1)
     part_target = torch.where(replaced[..., None], part_text.index_select(0, donor_idx), part_text)
     part_defined = torch.where(replaced, defined[donor_idx], defined)
     motion_idx = torch.arange(len(text), device=text.device)
     whole = losses.multi_positive_info_nce(target, mixed, motion_idx, logit_scale)
-    return whole + config.parts.lambda_part * part_contrast_loss(mixed_parts, part_target, part_defined, config)
+    return whole + config.parts.lambda_part * part_contrast_loss(
+        mixed_parts, part_target, part_defined, config
+    )
 
 
 def contrastive_loss(
@@ -369,7 +416,9 @@ def contrastive_loss(
     excluded = None
     if config.loss.negative_threshold > 0:
         excluded = false_negative_mask(caption_idx, motion_idx, len(motion), context, config)
-    return losses.multi_positive_info_nce(caption, motion, motion_idx, logit_scale, excluded, config.loss.label_smoothing)
+    return losses.multi_positive_info_nce(
+        caption, motion, motion_idx, logit_scale, excluded, config.loss.label_smoothing
+    )
 
 
 # ---- false negatives
@@ -388,8 +437,14 @@ def false_negative_mask(
     --negative_threshold after the captions' mean is taken off. Captions that differ by a mirrored
     side ("waves the left hand", "waves the right hand") are not the same.
     """
-    equal = losses.has_equivalent_caption(caption_idx[:, None] == caption_idx, motion_idx, n_motions)
-    if context.centred_captions is None or context.caption_sides is None or config.loss.negative_threshold > 1:
+    equal = losses.has_equivalent_caption(
+        caption_idx[:, None] == caption_idx, motion_idx, n_motions
+    )
+    if (
+        context.centred_captions is None
+        or context.caption_sides is None
+        or config.loss.negative_threshold > 1
+    ):
         return equal
     vectors, sides = context.centred_captions[caption_idx], context.caption_sides[caption_idx]
     close = vectors @ vectors.T >= config.loss.negative_threshold
@@ -402,9 +457,17 @@ def excluded_negative_fraction(context: TrainContext, config: TrainConfig) -> fl
     """Fraction of the pairs of a caption and another motion that are no negatives, among at most
     `SAMPLE_MOTIONS` motions."""
     count = len(context.table.counts)
-    sample = torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS), device=context.device).round().long()
+    sample = (
+        torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS), device=context.device)
+        .round()
+        .long()
+    )
     caption_idx, motion_idx = context.table.captions_of(sample)
     negatives = motion_idx[:, None] != torch.arange(len(sample), device=context.device)
     if config.loss.negative_threshold <= 0 or not bool(negatives.any()):
         return 0.0
-    return float(false_negative_mask(caption_idx, motion_idx, len(sample), context, config)[negatives].float().mean())
+    return float(
+        false_negative_mask(caption_idx, motion_idx, len(sample), context, config)[negatives]
+        .float()
+        .mean()
+    )

@@ -20,7 +20,9 @@ HEADS = ("motion_head.", "part_head.", "text_head.")
 # ---- learning rates
 
 
-def make_optimizer(model: DualEncoder, config: TrainConfig, loaded: Collection[str] = ()) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: DualEncoder, config: TrainConfig, loaded: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """AdamW. No weight decay on vectors and the temperature; other learning rates for heads and
     pretrained weights.
 
@@ -28,7 +30,11 @@ def make_optimizer(model: DualEncoder, config: TrainConfig, loaded: Collection[s
     weights that came from a file. Weights without gradient are left out.
     """
     lr_mults = {f"motion_tower.backbone.{name}": config.optim.backbone_lr_mult for name in loaded}
-    lr_mults |= {name: config.optim.head_lr_mult for name, _ in model.named_parameters() if name.startswith(HEADS)}
+    lr_mults |= {
+        name: config.optim.head_lr_mult
+        for name, _ in model.named_parameters()
+        if name.startswith(HEADS)
+    }
     if model.text_tower is not None and text_tower.is_fine_tuned(config.text):
         tower_mults = text_lr_mults(model.text_tower, config.text)
         lr_mults |= {f"text_tower.{name}": lr_mult for name, lr_mult in tower_mults.items()}
@@ -38,7 +44,10 @@ def make_optimizer(model: DualEncoder, config: TrainConfig, loaded: Collection[s
             lr = config.optim.lr * lr_mults.get(name, 1.0)
             decay = config.optim.weight_decay if weight.ndim > 1 else 0.0
             weights_by_group.setdefault((lr, decay), []).append(weight)
-    groups = [{"params": weights, "lr": lr, "base_lr": lr, "weight_decay": decay} for (lr, decay), weights in weights_by_group.items()]
+    groups = [
+        {"params": weights, "lr": lr, "base_lr": lr, "weight_decay": decay}
+        for (lr, decay), weights in weights_by_group.items()
+    ]
     return torch.optim.AdamW(groups, betas=(0.9, config.optim.beta2), fused=True)
 
 
@@ -46,7 +55,10 @@ def text_lr_mults(tower: nn.Module, config: TextConfig) -> dict[str, float]:
     """Learning rate of each of the tower's weights as a multiple of --lr: smaller from layer to
     layer downwards."""
     layer_ids = layers.layer_ids(tower)
-    return {name: config.text_lr_mult * config.layer_decay ** (layer or 0) for name, layer in layer_ids.items()}
+    return {
+        name: config.text_lr_mult * config.layer_decay ** (layer or 0)
+        for name, layer in layer_ids.items()
+    }
 
 
 def lr_scale(step: int, steps: int, steps_per_epoch: int, config: OptimConfig) -> float:
@@ -88,7 +100,9 @@ def _enable_gradients(tower: nn.Module, unfrozen: str) -> None:
     if unfrozen == "layers":
         blocks = layers.find_block_list(tower)
         if blocks is None:
-            raise ConfigError("--unfrozen", "layers: the text tower has no list of layers", "give all")
+            raise ConfigError(
+                "--unfrozen", "layers: the text tower has no list of layers", "give all"
+            )
         trained = blocks[1]
     tower.requires_grad_(False)
     trained.requires_grad_(True)
@@ -97,7 +111,9 @@ def _enable_gradients(tower: nn.Module, unfrozen: str) -> None:
 # ---- average of the weights
 
 
-def start_ema(model: nn.Module, optimizer: torch.optim.Optimizer, max_decay: float) -> AveragedModel:
+def start_ema(
+    model: nn.Module, optimizer: torch.optim.Optimizer, max_decay: float
+) -> AveragedModel:
     """An exponential moving average of all weights (Polyak and Juditsky 1992), which is what is
     validated and saved.
 
@@ -115,5 +131,7 @@ def ema_decay(max_decay: float, steps: Tensor | int) -> float:
 
 
 @torch.no_grad()
-def _update_ema(max_decay: float, averages: list[Tensor], weights: list[Tensor], steps: Tensor | int) -> None:
+def _update_ema(
+    max_decay: float, averages: list[Tensor], weights: list[Tensor], steps: Tensor | int
+) -> None:
     torch._foreach_lerp_(averages, weights, 1 - ema_decay(max_decay, steps))

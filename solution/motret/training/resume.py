@@ -55,7 +55,9 @@ def resumed_run_dir(config: TrainConfig) -> Path | None:
     return folder
 
 
-def resumed_settings(folder: Path, config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str]]:
+def resumed_settings(
+    folder: Path, config: TrainConfig, sources: Mapping[str, str]
+) -> tuple[TrainConfig, dict[str, str]]:
     """The settings of the run in `folder`, changed by the flags that say where, when or how long;
     and the source of each.
 
@@ -69,11 +71,16 @@ def resumed_settings(folder: Path, config: TrainConfig, sources: Mapping[str, st
     changed = [name for name in new if name in flags - changeable and old[name] != new[name]]
     if changed:
         raise changed_settings_error(folder, old, new, changed)
-    overrides = {name: new[name] for name in (flags & changeable) | {"resume", "run_name", "out_dir", "debug"}}
+    overrides = {
+        name: new[name]
+        for name in (flags & changeable) | {"resume", "run_name", "out_dir", "debug"}
+    }
     if checkpoint := resumed_checkpoint(config):
         fold = "full" if checkpoint.fold is None else str(checkpoint.fold)
         if "fold" in flags and config.fold not in (fold, "all"):
-            raise ConfigError("--fold", f"{config.fold}, but {checkpoint.file} is of fold {fold}", "leave it out")
+            raise ConfigError(
+                "--fold", f"{config.fold}, but {checkpoint.file} is of fold {fold}", "leave it out"
+            )
         overrides["fold"] = fold
     resumed = base.build_config(TrainConfig, old | overrides)
     exceptions = f", but for {', '.join(sorted(flags & changeable))}" if flags & changeable else ""
@@ -89,7 +96,9 @@ def resumed_checkpoint(config: TrainConfig) -> ResumedCheckpoint | None:
         return None
     name = file.parent.name
     if name != "full" and not name.removeprefix("fold").isdecimal():
-        raise RunError(file, "lies in no fold of a run", "name a checkpoint in runs/<name>/fold<k>/ or full/")
+        raise RunError(
+            file, "lies in no fold of a run", "name a checkpoint in runs/<name>/fold<k>/ or full/"
+        )
     return ResumedCheckpoint(file, None if name == "full" else int(name.removeprefix("fold")))
 
 
@@ -104,10 +113,18 @@ def reopen(run: Run) -> list[int | None]:
     more epochs than --epochs.
     """
     old, new = open_run(run.folder).config.fit, run.config.fit
-    changed = {name: getattr(new, name) for name in LENGTH_SETTINGS if getattr(old, name) != getattr(new, name)}
+    changed = {
+        name: getattr(new, name)
+        for name in LENGTH_SETTINGS
+        if getattr(old, name) != getattr(new, name)
+    }
     if not changed:
         return []
-    epochs = {fold: history.read_metrics(file) for fold in _begun_folds(run) if (file := run.fold_dir(fold) / "metrics.csv").is_file()}
+    epochs = {
+        fold: history.read_metrics(file)
+        for fold in _begun_folds(run)
+        if (file := run.fold_dir(fold) / "metrics.csv").is_file()
+    }
     longest = max(map(len, epochs.values()), default=0)
     if longest > new.epochs:
         problem = f"was trained for {longest} epochs, more than --epochs {new.epochs}"
@@ -136,7 +153,9 @@ def reopen(run: Run) -> list[int | None]:
 
 
 def _begun_folds(run: Run) -> list[int | None]:
-    folds = [int(path.name.removeprefix("fold")) for path in run.folder.glob("fold*") if path.is_dir()]
+    folds = [
+        int(path.name.removeprefix("fold")) for path in run.folder.glob("fold*") if path.is_dir()
+    ]
     return [*sorted(folds), *([None] if run.fold_dir(None).is_dir() else [])]
 
 
@@ -175,7 +194,9 @@ def rewind(run: Run, checkpoint: ResumedCheckpoint) -> None:
     state = _training_state(fold_dir, checkpoint.file)
     epochs = [history.restore_stats(stats) for stats in state["history"]]
     if last.is_file():
-        last.replace(fold_dir / f"last_epoch{len(checkpoints.load_checkpoint(last, CPU)['history'])}.pt")
+        last.replace(
+            fold_dir / f"last_epoch{len(checkpoints.load_checkpoint(last, CPU)['history'])}.pt"
+        )
     checkpoints.save_checkpoint(last, state | {"best": -math.inf})
     history.write_metrics(fold_dir / "metrics.csv", epochs)
     _mark_unfinished(run, checkpoint.fold)

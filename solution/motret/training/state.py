@@ -66,7 +66,9 @@ class FoldState:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
         }
-        content |= {"loaded": list(self.loaded)} | ({} if self.ema is None else {"ema": self.ema.state_dict()})
+        content |= {"loaded": list(self.loaded)} | (
+            {} if self.ema is None else {"ema": self.ema.state_dict()}
+        )
         return content | {"history": [asdict(stats) for stats in self.history]}
 
 
@@ -86,8 +88,16 @@ def set_up(fold_context: FoldContext, log: logging.Logger) -> FoldState:
         fold_context.fold,
         fold_context.train_idx,
     )
-    checkpoint = rename_former_keys(checkpoints.load_weights(last, model, context.device)) if last.is_file() else None
-    loaded = load_backbone(model, config, log) if checkpoint is None else tuple(checkpoint.get("loaded", ()))
+    checkpoint = (
+        rename_former_keys(checkpoints.load_weights(last, model, context.device))
+        if last.is_file()
+        else None
+    )
+    loaded = (
+        load_backbone(model, config, log)
+        if checkpoint is None
+        else tuple(checkpoint.get("loaded", ()))
+    )
     if config.optim.freeze_backbone:
         backbones.freeze(backbone_of(model, config, "--freeze_backbone"), loaded)
     optim.set_trainable(model, config.text)
@@ -115,7 +125,10 @@ def rename_former_keys(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     content = {FORMER_KEYS.get(key, key): value for key, value in checkpoint.items()}
     if "optimizer" in content:
         groups = content["optimizer"]["param_groups"]
-        groups = [{FORMER_GROUP_KEYS.get(key, key): value for key, value in group.items()} for group in groups]
+        groups = [
+            {FORMER_GROUP_KEYS.get(key, key): value for key, value in group.items()}
+            for group in groups
+        ]
         content["optimizer"] = content["optimizer"] | {"param_groups": groups}
     return content
 
@@ -135,7 +148,9 @@ def load_backbone(model: DualEncoder, config: TrainConfig, log: logging.Logger) 
     the file."""
     if config.motion.weights_file is None:
         return ()
-    loaded = pretrained.load_backbone_weights(backbone_of(model, config, "--backbone_weights"), config.motion)
+    loaded = pretrained.load_backbone_weights(
+        backbone_of(model, config, "--backbone_weights"), config.motion
+    )
     for each in (logger, log):
         each.info(loaded.summary)
     return loaded.names

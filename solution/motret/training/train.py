@@ -42,7 +42,9 @@ LONG_MOTIONS = {
 """What --long_motions does."""
 
 
-def train_run(config: TrainConfig, sources: Mapping[str, str], make_plots: fit.PlotFactory | None = None) -> Run:
+def train_run(
+    config: TrainConfig, sources: Mapping[str, str], make_plots: fit.PlotFactory | None = None
+) -> Run:
     """Trains the requested folds that are not finished; logs a line for each and one for the run.
 
     sources: where each setting comes from, by its name; make_plots: see `fit.fit`.
@@ -78,14 +80,18 @@ def _is_finished(run: Run, fold: int | None) -> bool:
     return run.has_full_model() if fold is None else fold in run.finished_folds()
 
 
-def apply_weights_settings(config: TrainConfig, sources: Mapping[str, str]) -> tuple[TrainConfig, dict[str, str]]:
+def apply_weights_settings(
+    config: TrainConfig, sources: Mapping[str, str]
+) -> tuple[TrainConfig, dict[str, str]]:
     """The settings as a file of published weights decides them, and their sources; logs what the
     file decided.
 
     A preset's --text_activation is for its tower from scratch: other towers have their own.
     """
     config, sources, message = pretrained.apply_weights_file(config, sources)
-    from_scratch = text_tower.trains_from_scratch(config.text) and not text_tower.is_custom(config.text)
+    from_scratch = text_tower.trains_from_scratch(config.text) and not text_tower.is_custom(
+        config.text
+    )
     if sources.get("text_activation", "").startswith("preset") and not from_scratch:
         config = replace(config, text=replace(config.text, text_activation="auto"))
         sources |= {"text_activation": "default"}
@@ -110,7 +116,9 @@ def load_data(config: TrainConfig, sources: Mapping[str, str]) -> tuple[Training
     by_flag = sources.get("folds") == "flag"
     lists = choose_split_lists(config.data.data_dir, config.prefer_txt_split, by_flag)
     folds_dir = config.data.folds_dir
-    folds, were_there = read_or_make_folds(canonical, folds_dir, config.folds, config.fold_seed, lists, config.prefer_txt_split)
+    folds, were_there = read_or_make_folds(
+        canonical, folds_dir, config.folds, config.fold_seed, lists, config.prefer_txt_split
+    )
     _check_fold_flags(config, sources, folds)
     many = "s" if folds.count > 1 else ""
     held_out = ""
@@ -125,19 +133,25 @@ def _log_data(config: TrainConfig, data: TrainingData) -> None:
     skipped = len(data.training.skipped)
     skipped_note = f", {skipped} left out (see `python solution/prepare.py`)" if skipped else ""
     packed = "as packed before" if data.cache_hit else "packed"
-    logger.info(f"{len(data.training.ids)} motions{skipped_note}: features {packed} in {data.store.folder}")
+    logger.info(
+        f"{len(data.training.ids)} motions{skipped_note}: features {packed} in {data.store.folder}"
+    )
     if data.store.config.skeleton != SMPL.name or data.store.config.metres != 1:
         logger.info(f"bodies: {data_report.describe_bodies(data.store.config)}")
     if longer := int((data.store.lengths > config.motion.max_frames).sum()):
         change = LONG_MOTIONS[config.motion.long_motions]
-        logger.info(f"{longer} motions longer than --max_frames {config.motion.max_frames} are {change}")
+        logger.info(
+            f"{longer} motions longer than --max_frames {config.motion.max_frames} are {change}"
+        )
 
 
 def _check_fold_flags(config: TrainConfig, sources: Mapping[str, str], folds: Folds) -> None:
     """FoldError where --fold_seed or --folds asks for other folds than those that are there."""
     folds_dir = config.data.folds_dir
     if sources.get("fold_seed") == "flag" and folds.seed not in (None, config.fold_seed):
-        command = f"python solution/make_folds.py --folds {folds.count} --fold_seed {config.fold_seed}"
+        command = (
+            f"python solution/make_folds.py --folds {folds.count} --fold_seed {config.fold_seed}"
+        )
         raise FoldError(
             folds_dir,
             f"folds of --fold_seed {folds.seed}",
@@ -166,7 +180,9 @@ def requested_folds(config: TrainConfig, folds: Folds) -> list[int | None]:
 # ---- captions and text tower
 
 
-def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[TrainContext, TextTower]:
+def make_tower_and_context(
+    config: TrainConfig, data: TrainingData
+) -> tuple[TrainContext, TextTower]:
     """What all folds share: data on the device, and the text tower. ConfigError where settings do
     not go together."""
     tower = registry.make_text_tower(config.text)
@@ -176,10 +192,14 @@ def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[Tra
             f"{config.text.text_tower} does not say where a caption ends",
             "leave it out",
         )
-    captions = [caption for motion_captions in data.training.captions for caption in motion_captions]
+    captions = [
+        caption for motion_captions in data.training.captions for caption in motion_captions
+    ]
     parts = part_texts.load_part_texts(config, data) if config.parts.use_gar else None
     if parts is not None:  # a query's part texts are looked up too
-        described = [text for motion_parts in parts for text in motion_parts.values() if text is not None]
+        described = [
+            text for motion_parts in parts for text in motion_parts.values() if text is not None
+        ]
         captions += described + part_texts.all_part_texts(captions)
     if config.augment.mirror:
         captions += caption_mirror.mirror_captions(captions).values()
@@ -192,7 +212,9 @@ def make_tower_and_context(config: TrainConfig, data: TrainingData) -> tuple[Tra
     sample = context.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
     registry.check_motion_tower(config.motion, data.store.columns, sample, config.parts.use_gar)
     if (fraction := objective.excluded_negative_fraction(context, config)) > MAX_EXCLUDED_FRACTION:
-        problem = f"leaves {fraction:.0%} of the negatives out, so that little is left to learn from"
+        problem = (
+            f"leaves {fraction:.0%} of the negatives out, so that little is left to learn from"
+        )
         fix = "raise it; above 1 only equal captions are left out, and with 0 none"
         raise ConfigError(f"--negative_threshold {config.loss.negative_threshold:g}", problem, fix)
     return context, tower
@@ -216,7 +238,9 @@ def _train_folds(
         logger.info(tower.note)
     if config.loss.negative_threshold:
         fraction = objective.excluded_negative_fraction(context, config)
-        logger.info(f"{fraction:.2%} of the pairs of a caption and another motion are no negatives: a caption of that motion says the same")
+        reason = "a caption of that motion says the same"
+        pairs = f"{fraction:.2%} of the pairs of a caption and another motion"
+        logger.info(f"{pairs} are no negatives: {reason}")
     jobs = min(len(unfinished), joblib.effective_n_jobs(config.fold_jobs))
     workers = _make_workers(config, jobs) if jobs > 1 else None
     if (run.folder / "args.json").is_file():
@@ -229,7 +253,9 @@ def _train_folds(
         return
     for fold in unfinished:
         on_epoch_end = None if progress.on_terminal() else _log_epoch_callback(run, fold)
-        score = fit.fit(FoldContext(run, fold, data, folds, context, tower), on_epoch_end, make_plots)
+        score = fit.fit(
+            FoldContext(run, fold, data, folds, context, tower), on_epoch_end, make_plots
+        )
         _report_fold(run, fold, score)
 
 
@@ -238,7 +264,9 @@ def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
     share one process."""
     backend = config.joblib_backend
     if backend == "threading":
-        problem = "threads of one process share torch's random state, so that no run could be repeated"
+        problem = (
+            "threads of one process share torch's random state, so that no run could be repeated"
+        )
         raise ConfigError("--joblib_backend", problem, "take loky or multiprocessing")
     try:
         return joblib.Parallel(n_jobs=jobs, backend=backend)
@@ -270,7 +298,9 @@ def _fit_folds_parallel(
         raise RunError(run.folder, problem, "lower --fold_jobs") from error
 
 
-def _fit_fold_worker(run: Run, fold: int | None, threads: int, make_plots: fit.PlotFactory | None) -> None:
+def _fit_fold_worker(
+    run: Run, fold: int | None, threads: int, make_plots: fit.PlotFactory | None
+) -> None:
     """Trains one fold in a process of its own.
 
     It logs a line per epoch, since the bars of several processes would overwrite each other.

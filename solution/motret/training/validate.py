@@ -62,7 +62,9 @@ def _held_out_loss(model: DualEncoder, fold_context: FoldContext, out: OutOfFold
             in_batch = (motion_idx >= start) & (motion_idx < start + size)
             indices = caption_idx[in_batch], motion_idx[in_batch] - start
             vectors = motion[start : start + size], caption[in_batch]
-            loss = objective.contrastive_loss(*vectors, model.logit_scale(), *indices, context, config)
+            loss = objective.contrastive_loss(
+                *vectors, model.logit_scale(), *indices, context, config
+            )
             batch_losses.append(float(loss))
     return float(np.mean(batch_losses))
 
@@ -84,7 +86,9 @@ def score_out_of_fold(out: OutOfFold, folds: Folds) -> tuple[Score, dict[str, fl
     return metrics.cluster_robust_mean(scores, folds.group[out.data_idx]), ranks
 
 
-def check_collapse(stats: EpochStats, fold_dir: Path, config: TrainConfig, previous: EpochStats | None = None) -> None:
+def check_collapse(
+    stats: EpochStats, fold_dir: Path, config: TrainConfig, previous: EpochStats | None = None
+) -> None:
     """RunError where all embeddings of motions or of captions are the same after the warm-up; it
     says what to change.
 
@@ -98,10 +102,13 @@ def check_collapse(stats: EpochStats, fold_dir: Path, config: TrainConfig, previ
         ("captions", stats.text_spread, previous.text_spread if previous else math.inf),
     ):
         if distance < COLLAPSE_THRESHOLD and distance <= earlier:
-            problem = f"the embeddings of {name} have collapsed in epoch {stats.epoch}: their mean cosine is {1 - distance:.3f}"
-            fine_tuned = text_tower.is_fine_tuned(config.text)
-            slower = "lower --text_lr_mult or --lr, raise --freeze_text_epochs" if fine_tuned else "lower --lr"
-            raise RunError(fold_dir, problem, f"{slower}, or raise --warmup_epochs, --tau or --batch_size")
+            problem = f"the embeddings of {name} have collapsed in epoch {stats.epoch}"
+            problem = f"{problem}: their mean cosine is {1 - distance:.3f}"
+            slower = "lower --lr"
+            if text_tower.is_fine_tuned(config.text):
+                slower = "lower --text_lr_mult or --lr, raise --freeze_text_epochs"
+            fix = f"{slower}, or raise --warmup_epochs, --tau or --batch_size"
+            raise RunError(fold_dir, problem, fix)
 
 
 def mean_cosine_distance(embeddings: np.ndarray) -> float:
@@ -122,10 +129,14 @@ def embed_out_of_fold(
 ) -> OutOfFold:
     """Embeddings of the motions `val_idx` (M,) and their captions, with `with_parts` also of their
     parts."""
-    caption_idx, motion_idx = context.table.captions_of(torch.from_numpy(val_idx).to(context.device))
+    caption_idx, motion_idx = context.table.captions_of(
+        torch.from_numpy(val_idx).to(context.device)
+    )
     motion = embed_motions(model, context.motions, val_idx, context.autocast())
     text = embed_captions(model, context.bank, caption_idx, context.autocast())
-    out = OutOfFold(np.array(data.training.ids)[val_idx], val_idx, motion, text, motion_idx.cpu().numpy())
+    out = OutOfFold(
+        np.array(data.training.ids)[val_idx], val_idx, motion, text, motion_idx.cpu().numpy()
+    )
     if not with_parts:
         return out
     captions = [caption for index in val_idx for caption in data.training.captions[index]]

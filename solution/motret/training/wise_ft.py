@@ -64,7 +64,10 @@ def candidate_alphas(run: Run, fold: int | None, folds: Folds) -> tuple[float, .
     if alpha != "auto":
         return (alpha,)
     if fold is None:
-        choices = [files.read_json(run.fold_dir(finished) / "wise.json") for finished in run.finished_folds()]
+        choices = [
+            files.read_json(run.fold_dir(finished) / "wise.json")
+            for finished in run.finished_folds()
+        ]
         alphas = [choice["alpha"] for choice in choices if choice]
         if not alphas:
             problem = "--wise_alpha auto: no finished fold has chosen an alpha"
@@ -79,13 +82,20 @@ def candidate_alphas(run: Run, fold: int | None, folds: Folds) -> tuple[float, .
     return ALPHAS
 
 
-def interpolate_weights(tower: nn.Module, published: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> None:
+def interpolate_weights(
+    tower: nn.Module, published: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float
+) -> None:
     """Gives the tower (1 - alpha) of the published weights and alpha of the fine-tuned ones."""
-    mixed = {name: torch.lerp(published[name], value, alpha) if value.is_floating_point() else value for name, value in tuned.items()}
+    mixed = {
+        name: torch.lerp(published[name], value, alpha) if value.is_floating_point() else value
+        for name, value in tuned.items()
+    }
     tower.load_state_dict(mixed)
 
 
-def choose_alpha(outs: Mapping[float, OutOfFold], group: np.ndarray) -> tuple[WiseChoice, OutOfFold]:
+def choose_alpha(
+    outs: Mapping[float, OutOfFold], group: np.ndarray
+) -> tuple[WiseChoice, OutOfFold]:
     """The best alpha, and embeddings in which no caption helped to choose its own alpha.
 
     outs: embeddings by alpha, which differ in their texts alone; group: (M,) of the motions, at
@@ -94,7 +104,10 @@ def choose_alpha(outs: Mapping[float, OutOfFold], group: np.ndarray) -> tuple[Wi
     first = next(iter(outs.values()))
     if len(outs) == 1:
         return WiseChoice(next(iter(outs))), first
-    scores = {alpha: metrics.caption_scores(out.similarity(), out.motion_idx) for alpha, out in outs.items()}
+    scores = {
+        alpha: metrics.caption_scores(out.similarity(), out.motion_idx)
+        for alpha, out in outs.items()
+    }
     half = split_groups_in_half(group)
 
     def best(selected: np.ndarray) -> float:
@@ -143,7 +156,9 @@ def apply_wise_ft(
     assert tower is not None, "only a text tower that trains is interpolated"
     device = model.log_scale.device
     published = {name: value.to(device) for name, value in fold_context.tower.state_dict().items()}
-    tuned = checkpoint.get("tuned") or {name: value.clone() for name, value in tower.state_dict().items()}
+    tuned = checkpoint.get("tuned") or {
+        name: value.clone() for name, value in tower.state_dict().items()
+    }
     alphas = candidate_alphas(run, fold, fold_context.folds)
     outs: dict[float, OutOfFold] = {}
     for alpha in alphas:

@@ -31,7 +31,9 @@ def is_used_up(plan: StudyPlan, study: Study) -> bool:
 
 def seconds_per_trial(study: Study) -> float | None:
     """Mean seconds of the completed trials; None before there is one."""
-    seconds = [trial.duration.total_seconds() for trial in completed_trials(study) if trial.duration]
+    seconds = [
+        trial.duration.total_seconds() for trial in completed_trials(study) if trial.duration
+    ]
     return float(np.mean(seconds)) if seconds else None
 
 
@@ -42,7 +44,9 @@ def n_finalists(plan: StudyPlan, study: Study) -> int:
     if plan.max_minutes is None or seconds is None:
         return FINALISTS
     limit = plan.max_minutes * 60 / 3
-    fitting = [n for n in range(1, FINALISTS + 1) if confirmation_seconds(plan, seconds, n) <= limit]
+    fitting = [
+        n for n in range(1, FINALISTS + 1) if confirmation_seconds(plan, seconds, n) <= limit
+    ]
     return max(fitting, default=1)
 
 

@@ -62,7 +62,10 @@ def choose_adopted(confirmed: Sequence[Confirmation]) -> Confirmation | None:
     """The finalist with the largest gain among those that exceed the errors needed; None where the
     default stands."""
     passed = [
-        finalist for finalist in confirmed if finalist.gain.mean > errors_needed(len(confirmed), finalist.gain.groups) * finalist.gain.error
+        finalist
+        for finalist in confirmed
+        if finalist.gain.mean
+        > errors_needed(len(confirmed), finalist.gain.groups) * finalist.gain.error
     ]
     return max(passed, key=lambda finalist: finalist.gain.mean, default=None)
 

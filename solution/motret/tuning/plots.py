@@ -50,13 +50,17 @@ def plot_history(trials: Sequence[FrozenTrial], variant: str, score: Score) -> F
     """Score of each trial, the best so far, and the default with its standard error."""
     figure, axes = _figure(8, 4.5)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.intermediate_values]
+    pruned = [
+        trial for trial in trials if trial.state == TrialState.PRUNED and trial.intermediate_values
+    ]
     numbers, values = (
         [trial.number for trial in complete],
         np.array([trial.value for trial in complete]),
     )
     last_scores = [last_score(trial) for trial in pruned]
-    axes.axhspan(score.mean - score.error, score.mean + score.error, color=MUTED, alpha=0.2, linewidth=0)
+    axes.axhspan(
+        score.mean - score.error, score.mean + score.error, color=MUTED, alpha=0.2, linewidth=0
+    )
     axes.axhline(score.mean, color=MUTED, linewidth=1, label="default, with its standard error")
     axes.scatter(
         [trial.number for trial in pruned],
@@ -66,7 +70,9 @@ def plot_history(trials: Sequence[FrozenTrial], variant: str, score: Score) -> F
         label="ended early",
     )
     axes.scatter(numbers, values, color=ACCENT, zorder=3, label="trial")
-    axes.step(numbers, np.maximum.accumulate(values), where="post", color=ACCENT, label="best so far")
+    axes.step(
+        numbers, np.maximum.accumulate(values), where="post", color=ACCENT, label="best so far"
+    )
     axes.set(
         xlabel="trial",
         ylabel="local score of the trial",
@@ -83,7 +89,9 @@ def last_score(trial: FrozenTrial) -> float:
     return trial.intermediate_values[trial.last_step]
 
 
-def plot_importance(complete: Sequence[FrozenTrial], variant: str, space: Mapping[str, BaseDistribution]) -> Figure:
+def plot_importance(
+    complete: Sequence[FrozenTrial], variant: str, space: Mapping[str, BaseDistribution]
+) -> Figure:
     """Fraction of the scores' variance that each setting explains (fANOVA, Hutter et al. 2014)."""
     figure, axes = _figure(7, 1.2 + 0.35 * len(space))
     study = optuna.create_study(direction="maximize")

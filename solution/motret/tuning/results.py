@@ -73,7 +73,9 @@ def collect_results(plan: StudyPlan, study: Study, folds: Folds) -> TuningResult
         raise RunError(plan.folder, problem, "run the same command again, with more --trials")
     best = max(completed_trials(study), key=lambda trial: (score_of(trial), -trial.number))
     groups = val_groups(folds, plan.folds)
-    best_scores, default_scores = (np.array(trial.user_attrs["scores"]) for trial in (best, default))
+    best_scores, default_scores = (
+        np.array(trial.user_attrs["scores"]) for trial in (best, default)
+    )
     return TuningResult(
         default=default,
         best=best,
@@ -84,7 +86,9 @@ def collect_results(plan: StudyPlan, study: Study, folds: Folds) -> TuningResult
     )
 
 
-def _confirmations(plan: StudyPlan, study: Study, default: FrozenTrial, folds: Folds) -> Iterator[Confirmation]:
+def _confirmations(
+    plan: StudyPlan, study: Study, default: FrozenTrial, folds: Folds
+) -> Iterator[Confirmation]:
     """Every trial that was ever confirmed on all confirming folds, since each was a chance of a
     false gain."""
     default_scores, groups = _confirmed_scores(plan, study, default), None
@@ -104,7 +108,10 @@ def _confirmations(plan: StudyPlan, study: Study, default: FrozenTrial, folds: F
 
 def _confirmed_scores(plan: StudyPlan, study: Study, trial: FrozenTrial) -> np.ndarray | None:
     """Per-motion scores (M,) of a trial on the confirming folds; None where one is missing."""
-    entries = [study.user_attrs.get(confirmation_key(trial.number, fold), {}) for fold in plan.confirm_folds]
+    entries = [
+        study.user_attrs.get(confirmation_key(trial.number, fold), {})
+        for fold in plan.confirm_folds
+    ]
     scores = [entry.get("scores") for entry in entries]
     return np.concatenate(scores) if scores and all(scores) else None
 

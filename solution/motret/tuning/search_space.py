@@ -123,6 +123,12 @@ def space_of(
     if unknown := [name for name in only if name not in table]:
         problem = f"{unknown[0]!r} is not among what is searched for {config.variant}"
         raise ConfigError("--search", problem, f"choose from {', '.join(table)}")
-    searched = {name: entry for name, entry in table.items() if name not in fixed and entry.when(config) and (not only or name in only)}
-    distributions = {name: entry.around(values[name]).distribution() for name, entry in searched.items()}
+    searched = {
+        name: entry
+        for name, entry in table.items()
+        if name not in fixed and entry.when(config) and (not only or name in only)
+    }
+    distributions = {
+        name: entry.around(values[name]).distribution() for name, entry in searched.items()
+    }
     return distributions, {name: values[name] for name in searched}

@@ -94,13 +94,19 @@ class TrialSeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
-        self.tpe = TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=N_STARTUP_TRIALS)
+        self.tpe = TPESampler(
+            seed=seed, multivariate=True, group=True, n_startup_trials=N_STARTUP_TRIALS
+        )
         self.tpe.before_trial(study, trial)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return {} if trial.number == 0 else self.tpe.infer_relative_search_space(study, trial)
 
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         return {} if trial.number == 0 else self.tpe.sample_relative(study, trial, search_space)
 
     def sample_independent(
@@ -121,7 +127,9 @@ class TrialSeededSampler(BaseSampler):
 def open_study(plan: StudyPlan) -> Study:
     """The study of this search, created where there is none. ConfigError where its storage cannot
     be opened."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # trials that fail are reported by `run_trial`
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # trials that fail are reported by `run_trial`
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     try:
         return optuna.create_study(
@@ -136,7 +144,9 @@ def open_study(plan: StudyPlan) -> Study:
         storage = plan.tune_config.storage or str(_journal_file(plan))
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         problem = f"{storage} cannot be opened ({reason})"
-        raise ConfigError("--storage", problem, "give an Optuna URL whose driver is installed") from error
+        raise ConfigError(
+            "--storage", problem, "give an Optuna URL whose driver is installed"
+        ) from error
 
 
 def _open_storage(plan: StudyPlan) -> BaseStorage:
@@ -196,7 +206,9 @@ def is_stale(trial: FrozenTrial) -> bool:
 def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
     """Queues the values of a failed trial again and removes its folder."""
     shutil.rmtree(plan.folder / trial_dir_name(trial.number), ignore_errors=True)
-    values = plan.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
+    values = (
+        plan.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
+    )
     study.enqueue_trial(values, user_attrs={RETRY_OF: trial.number})
 
 
@@ -217,7 +229,9 @@ def ended_trials(study: Study) -> list[FrozenTrial]:
     """The trials that have ended, without those that are run again."""
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    return [trial for trial in trials if trial.state in ENDED_STATES and trial.number not in retried]
+    return [
+        trial for trial in trials if trial.state in ENDED_STATES and trial.number not in retried
+    ]
 
 
 def completed_trials(study: Study) -> list[FrozenTrial]:

@@ -103,7 +103,9 @@ def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
     """Trains a trial's folds; keeps the per-motion scores in its attributes and returns the trial's
     score."""
     trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
-    values = {name: _suggest(trial, name, distribution) for name, distribution in plan.space.items()}
+    values = {
+        name: _suggest(trial, name, distribution) for name, distribution in plan.space.items()
+    }
     on_epoch_end = functools.partial(_report_epoch, plan, trial)
     try:
         scores = train_folds(plan, trial_dir_name(trial.number), values, plan.folds, on_epoch_end)
@@ -112,7 +114,9 @@ def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
     except Exception as error:
         trial.set_user_attr("fault", _first_line(error))
         raise
-    score = metrics.cluster_robust_mean(scores, val_groups(load_shared_data(plan.base)[1], plan.folds))
+    score = metrics.cluster_robust_mean(
+        scores, val_groups(load_shared_data(plan.base)[1], plan.folds)
+    )
     trial.set_user_attr("error", score.error)
     trial.set_user_attr("scores", _rounded(scores))
     return score.mean
@@ -147,7 +151,9 @@ def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
 # ---- a confirmation
 
 
-def confirm_trial(plan: StudyPlan, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None) -> str:
+def confirm_trial(
+    plan: StudyPlan, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None
+) -> str:
     """Trains a trial's values on a confirming fold, keeps the per-motion scores in the study and
     returns a line about it.
 
@@ -185,7 +191,9 @@ def train_folds(
     data, all_folds, context, tower = load_shared_data(plan.base)
     config = build_config(TrainConfig, flatten(plan.base) | dict(values))
     folder = plan.folder / name
-    run = Run(folder, config, {}, data.fingerprint, all_folds.hash, data.store.config, data.store.persons)
+    run = Run(
+        folder, config, {}, data.fingerprint, all_folds.hash, data.store.config, data.store.persons
+    )
     scores = []
     try:
         for position, fold in enumerate(folds):

@@ -154,12 +154,20 @@ def _run_confirmations(plan: StudyPlan, study: Study) -> None:
     finalists, default = choose_finalists(plan, study), default_trial(plan, study)
     trials = [default, *finalists] if finalists and default is not None else []
     missing = [
-        (trial, fold) for fold in plan.confirm_folds for trial in trials if confirmation_key(trial.number, fold) not in study.user_attrs
+        (trial, fold)
+        for fold in plan.confirm_folds
+        for trial in trials
+        if confirmation_key(trial.number, fold) not in study.user_attrs
     ]
     threads = _threads_per_job(n_jobs(plan, len(missing)))
-    tasks = (joblib.delayed(confirm_trial)(plan, trial.number, dict(trial.params), fold, threads) for trial, fold in missing)
+    tasks = (
+        joblib.delayed(confirm_trial)(plan, trial.number, dict(trial.params), fold, threads)
+        for trial, fold in missing
+    )
     title = f"confirm {plan.base.variant}"
-    with progress.progress_bar(total=len(missing), desc=title, unit="fold", hidden=not missing) as bar:
+    with progress.progress_bar(
+        total=len(missing), desc=title, unit="fold", hidden=not missing
+    ) as bar:
         for _ in _run_parallel(plan, len(missing), tasks, bar):
             pass
 

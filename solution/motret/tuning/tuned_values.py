@@ -52,7 +52,9 @@ def find_tuned_values(config: TrainConfig) -> TunedValues:
         return TunedValues()
     command = f"`python solution/tune.py {config.variant}`"
     is_auto = config.tuned == "auto"
-    file = tuning_dir(config.out_dir, config.variant) / "best.json" if is_auto else Path(config.tuned)
+    file = (
+        tuning_dir(config.out_dir, config.variant) / "best.json" if is_auto else Path(config.tuned)
+    )
     content = files.read_json(file)
     if not isinstance(content, dict) or not {"belongs", "values"} <= content.keys():
         if not is_auto:
@@ -60,12 +62,18 @@ def find_tuned_values(config: TrainConfig) -> TunedValues:
             raise ConfigError("--tuned", f"{file} is no best.json of tune.py", fix)
         return TunedValues(message=f"tuned: nothing in {file}; {command} makes it")
     if differences := _differences(config, content["belongs"]):
-        return TunedValues(message=f"tuned: {file} is ignored, it was made for {'; '.join(differences)}")
+        return TunedValues(
+            message=f"tuned: {file} is ignored, it was made for {'; '.join(differences)}"
+        )
     if not content["values"]:
-        return TunedValues(message=f"tuned: the default stands ({file}: nothing better was confirmed)")
+        return TunedValues(
+            message=f"tuned: the default stands ({file}: nothing better was confirmed)"
+        )
     if not content.get("confirmed_on"):
         reason = "its values were confirmed on no fold but those that chose them"
-        return TunedValues(message=f"tuned: {file} is ignored, {reason}; {command} confirms them on other folds")
+        return TunedValues(
+            message=f"tuned: {file} is ignored, {reason}; {command} confirms them on other folds"
+        )
     return _usable_values(file, content)
 
 
@@ -74,19 +82,28 @@ def _differences(config: TrainConfig, made_for: Mapping[str, Any]) -> list[str]:
     not compared."""
     folds = files.read_json(config.data.folds_dir / "folds.json") or {}
     here = tuning_identity(config, folds.get("data"), folds.get("hash"))
-    return [f"{name} {made_for[name]}, here {value}" for name, value in here.items() if made_for.get(name, value) != value]
+    return [
+        f"{name} {made_for[name]}, here {value}"
+        for name, value in here.items()
+        if made_for.get(name, value) != value
+    ]
 
 
 def _usable_values(file: Path, content: Mapping[str, Any]) -> TunedValues:
     """The values of a file that fits. The folds that chose them are scored a little too high by
     them."""
-    tuned_on, confirmed_on = (", ".join(map(str, content[name])) for name in ("tuned_on", "confirmed_on"))
+    tuned_on, confirmed_on = (
+        ", ".join(map(str, content[name])) for name in ("tuned_on", "confirmed_on")
+    )
     listing = ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in content["values"].items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in content["values"].items()
     )
     message = (
         f"tuned by {file} on fold {tuned_on}, confirmed on fold {confirmed_on}: {listing} "
         f"(the score on fold {tuned_on} is a little flattered by that choice)"
     )
     values = {base.FORMER_NAMES.get(name, name): value for name, value in content["values"].items()}
-    return TunedValues(values, message, f"tuned on fold {tuned_on}, confirmed on fold {confirmed_on}")
+    return TunedValues(
+        values, message, f"tuned on fold {tuned_on}, confirmed on fold {confirmed_on}"
+    )

@@ -16,7 +16,9 @@ def choose_device(name: str) -> torch.device:
     """
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
-        raise ConfigError("--device", "cuda: torch sees no GPU", "use --device auto or cpu, or repair the driver")
+        raise ConfigError(
+            "--device", "cuda: torch sees no GPU", "use --device auto or cpu, or repair the driver"
+        )
     return torch.device("cuda" if has_gpu and name in ("cuda", "auto") else "cpu")
 
 

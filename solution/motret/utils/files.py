@@ -96,7 +96,9 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
+) -> None:
     """Writes a CSV file with a header. columns: by default those of the first row."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns or list(rows[0]), lineterminator="\n")

@@ -16,7 +16,9 @@ def share_threads(folds: int, jobs: int, threads: int) -> list[int]:
     return [max(1, threads // size) for size in sizes for _ in range(size)]
 
 
-def worker_pool(jobs: int, n_tasks: int, prefer: Literal["threads", "processes"] = "processes") -> joblib.Parallel:
+def worker_pool(
+    jobs: int, n_tasks: int, prefer: Literal["threads", "processes"] = "processes"
+) -> joblib.Parallel:
     """A joblib pool that yields the results of its tasks in order, as they are done.
 
     jobs: number of workers, -1 for one per core; never more than tasks.

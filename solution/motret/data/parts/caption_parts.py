@@ -36,7 +36,9 @@ _AFTER_VERB = re.compile(
     rf"\s+(?P<limb>{_PLURAL})\b",
     re.I,
 )
-_ALONE = re.compile(r"(?<!left )(?<!right )\b(?P<limb>arms|forearms|elbows|wrists|fists|legs|knees|thighs)\b", re.I)
+_ALONE = re.compile(
+    r"(?<!left )(?<!right )\b(?P<limb>arms|forearms|elbows|wrists|fists|legs|knees|thighs)\b", re.I
+)
 _FEET_AS_MEASURE = re.compile(
     r"\btwo\s+feet\s+(?:away|apart|forwards?|back|backwards?|ahead|to|of|from|long|high|left|right)\b",
     re.I,
@@ -45,7 +47,9 @@ _FEET_AS_MEASURE = re.compile(
 # a part that is a place, not what moves: "above the head", "on his knees"
 _POSSESSIVES = r"(?:(?:the|his|her|their|its|own)\s+)*"
 _PLACE = re.compile(
-    r"\b(?:to|towards?|of|against|at|behind|above|over|near|around|between)\s+" + _POSSESSIVES + "$",
+    r"\b(?:to|towards?|of|against|at|behind|above|over|near|around|between)\s+"
+    + _POSSESSIVES
+    + "$",
     re.I,
 )
 _ON = re.compile(rf"\b(?:on|onto)\s+{_POSSESSIVES}$", re.I)
@@ -105,7 +109,8 @@ def _named_parts(clause: str) -> set[str]:
         if not is_measure and not _PLACE.search(clause[: match.start()]):
             parts |= _limb_parts(("left", "right"), (match["limb"], match.groupdict().get("more")))
     if _TORSO_VERB.search(clause) or any(
-        not _PLACE.search(before) and not _ON.search(before) for before in (clause[: match.start()] for match in _TORSO.finditer(clause))
+        not _PLACE.search(before) and not _ON.search(before)
+        for before in (clause[: match.start()] for match in _TORSO.finditer(clause))
     ):
         parts.add("torso")
     return parts

@@ -28,10 +28,16 @@ from motret.skeleton import PARTS, REQUIRED_JOINTS, SMPL, Skeleton
 from motret.utils import files, progress
 from motret.utils.parallel import worker_pool
 
-DESCRIBER_VERSION = 1  # raise it with any change of rules that no table shows: stored texts are then derived anew
+DESCRIBER_VERSION = (
+    1  # raise it with any change of rules that no table shows: stored texts are then derived anew
+)
 ROLES = (
     "neck",
-    *(f"{side}_{name}" for side in ("left", "right") for name in ("elbow", "wrist", "knee", "ankle")),
+    *(
+        f"{side}_{name}"
+        for side in ("left", "right")
+        for name in ("elbow", "wrist", "knee", "ankle")
+    ),
     *REQUIRED_JOINTS,
 )
 """Joints that motions are described by."""
@@ -49,7 +55,9 @@ RULES = {
 }
 
 
-def describe_parts(positions: np.ndarray, starts: np.ndarray, fps: float, body: Skeleton = SMPL) -> list[PartDescriptions]:
+def describe_parts(
+    positions: np.ndarray, starts: np.ndarray, fps: float, body: Skeleton = SMPL
+) -> list[PartDescriptions]:
     """For each motion what each part does, both persons in one text, None where nothing certain can
     be said.
 
@@ -70,7 +78,9 @@ def describe_parts(positions: np.ndarray, starts: np.ndarray, fps: float, body: 
     return descriptions
 
 
-def describe_training(training: TrainingSet, config: FeatureConfig, jobs: int = -1) -> Iterator[tuple[str, str, PartDescriptions]]:
+def describe_training(
+    training: TrainingSet, config: FeatureConfig, jobs: int = -1
+) -> Iterator[tuple[str, str, PartDescriptions]]:
     """(id, first caption, part texts) of every training motion, as `gar.write_gar` takes them; in
     parallel."""
     if missing := [name for name in ROLES if name not in config.body.joints]:
@@ -80,7 +90,9 @@ def describe_training(training: TrainingSet, config: FeatureConfig, jobs: int = 
             f"parts cannot be described from the motions: no joint is called {names}",
             "give part texts in texts/gar_train.json, or name the joints so in skeleton.json",
         )
-    chunks = [training.paths[start : start + CHUNK] for start in range(0, len(training.paths), CHUNK)]
+    chunks = [
+        training.paths[start : start + CHUNK] for start in range(0, len(training.paths), CHUNK)
+    ]
     parallel = worker_pool(jobs, len(chunks))
     described = parallel(joblib.delayed(_describe_files)(chunk, config) for chunk in chunks)
     bar = progress.progress_bar(described, total=len(chunks), desc="describing parts", unit="chunk")
@@ -96,7 +108,9 @@ def describer_version(fps: float) -> str:
 
 
 def _describe_files(paths: Sequence[Path], config: FeatureConfig) -> list[PartDescriptions]:
-    motions = [skeleton.split_columns(motion_files.read_motion(path), config.body)[0] for path in paths]
+    motions = [
+        skeleton.split_columns(motion_files.read_motion(path), config.body)[0] for path in paths
+    ]
     lengths = np.array([len(motion) for motion in motions])
     positions = features.upright(np.concatenate(motions), config)
     return describe_parts(positions, np.cumsum(lengths) - lengths, config.fps, config.body)
@@ -112,7 +126,9 @@ def _chunks(order: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
         first += size
 
 
-def _stack_motions(positions: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fps: float) -> np.ndarray:
+def _stack_motions(
+    positions: np.ndarray, starts: np.ndarray, lengths: np.ndarray, fps: float
+) -> np.ndarray:
     """Motions side by side (M, T, persons, J, 3) float64; each stays in its last frame for at least
     a second more."""
     frames = np.minimum(np.arange(lengths.max() + round(fps)), lengths[:, None] - 1)
@@ -134,7 +150,10 @@ def _describe_block(room: np.ndarray, fps: float, body: Skeleton) -> list[PartDe
         texts[part] = [
             _join_persons(
                 part,
-                [rule(part_stats, torso) if is_visible else None for part_stats, torso, is_visible in zip(*persons, strict=True)],
+                [
+                    rule(part_stats, torso) if is_visible else None
+                    for part_stats, torso, is_visible in zip(*persons, strict=True)
+                ],
             )
             for persons in zip(stats, torso_stats, visible, strict=True)
         ]
@@ -161,7 +180,7 @@ def _is_visible(bodies: Bodies, side: str, limb: str) -> np.ndarray:
     names = [f"{side}_{name}" for name in BONES[limb]] if limb else ["pelvis", "neck"]
     joints = [bodies.skeleton.joint(name) for name in names]
     bones = distance(bodies.room[..., joints[1:], :], bodies.room[..., joints[:-1], :])
-    return (bones > phrases.LIMITS.bone).all(axis=(1, 3))
+    return np.all(bones > phrases.LIMITS.bone, axis=(1, 3))
 
 
 def _join_persons(part: str, texts: list[str | None]) -> str | None:
@@ -175,6 +194,8 @@ def _join_persons(part: str, texts: list[str | None]) -> str | None:
         return f"the {name} {statements[0]}"
     if len(statements) == 2 and statements[0] == statements[1]:
         return f"each person's {name} {statements[0]}"
-    statements.sort(key=lambda text: (text.startswith("stays"), re.sub(r"\b(left|right)\b", "side", text), text))
+    statements.sort(
+        key=lambda text: (text.startswith("stays"), re.sub(r"\b(left|right)\b", "side", text), text)
+    )
     subjects = (f"one person's {name}", "the other's")
     return ", ".join(f"{who} {text}" for who, text in zip(subjects, statements, strict=False))

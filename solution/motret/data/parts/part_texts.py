@@ -83,7 +83,10 @@ def all_part_texts(captions: Iterable[str]) -> list[str]:
 def parts_of_captions(captions: Sequence[str]) -> PartDescriptions:
     """What captions say of each part: the first of them that names it."""
     parsed = [parts_of_caption(caption) for caption in captions]
-    return {part: next((parts[part] for parts in parsed if parts[part] is not None), None) for part in PARTS}
+    return {
+        part: next((parts[part] for parts in parsed if parts[part] is not None), None)
+        for part in PARTS
+    }
 
 
 def mirror_parts(parts: PartDescriptions) -> PartDescriptions | None:
@@ -100,7 +103,9 @@ def mirror_parts(parts: PartDescriptions) -> PartDescriptions | None:
     return mirrored
 
 
-def parts_of_files(gar_files: Sequence[Path], ids: Sequence[str], id_width: int | None) -> list[PartDescriptions]:
+def parts_of_files(
+    gar_files: Sequence[Path], ids: Sequence[str], id_width: int | None
+) -> list[PartDescriptions]:
     """The parts of each id in GAR files; of an id that is in several of them the first counts."""
     width = id_width or max((len(name) for name in ids if name.isdecimal()), default=None)
     parts: dict[str, PartDescriptions] = {}
@@ -120,7 +125,9 @@ def _described_file(config: TrainConfig, data: TrainingData) -> Path:
     return config.data.work_dir / f"parts-{key}.json"
 
 
-def _parts_of_motions(path: Path, config: TrainConfig, data: TrainingData) -> list[PartDescriptions]:
+def _parts_of_motions(
+    path: Path, config: TrainConfig, data: TrainingData
+) -> list[PartDescriptions]:
     """The part texts derived from the motions, stored in `path`."""
     if not path.is_file():
         jobs = config.machine.jobs

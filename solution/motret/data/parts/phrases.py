@@ -237,7 +237,13 @@ def describe_leg(leg: SignalStatsByName, torso: SignalStatsByName) -> str:
     """What a leg does: a kick, and the first other statement that holds."""
     kick, on_the_spot = _kick(leg), not _way(torso, MIN_AMPLITUDE["forward"])
     lift = "" if kick else _lift(leg)
-    other = _push_off(torso) or (on_the_spot and lift) or _step(leg, torso) or (not kick and _step_on_the_spot(leg)) or _bend_knee(leg)
+    other = (
+        _push_off(torso)
+        or (on_the_spot and lift)
+        or _step(leg, torso)
+        or (not kick and _step_on_the_spot(leg))
+        or _bend_knee(leg)
+    )
     statements = [kick, "" if kick and on_the_spot else other]
     still = "stays planted" if leg["ground"].high < LIMITS.planted else "shifts a little"
     return " and ".join(filter(None, statements)) or still
@@ -287,8 +293,8 @@ def _step_on_the_spot(leg: SignalStatsByName) -> str:
 def _bend_knee(leg: SignalStatsByName) -> str:
     knee = leg["knee"]
     deep = " deeply" if knee.high > LIMITS.deep_knee else ""
-    held = f"stays bent{deep}" if knee.low > LIMITS.bent_knee else ""
-    return _rise_and_fall(knee, f"bends{deep}", "straightens") or held
+    lasting = f"stays bent{deep}" if knee.low > LIMITS.bent_knee else ""
+    return _rise_and_fall(knee, f"bends{deep}", "straightens") or lasting
 
 
 # ---- torso
@@ -371,8 +377,8 @@ def _bend(torso: SignalStatsByName) -> str:
     if pitch.high < LIMITS.bend:
         return ""
     deep = " deeply" if pitch.high > LIMITS.deep_bend else ""
-    held = f"stays bent forward{deep}"
-    return _rise_and_fall(pitch, f"bends forward{deep}", "straightens up") or held
+    lasting = f"stays bent forward{deep}"
+    return _rise_and_fall(pitch, f"bends forward{deep}", "straightens up") or lasting
 
 
 def _lean(torso: SignalStatsByName) -> str:

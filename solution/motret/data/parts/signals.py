@@ -59,7 +59,7 @@ def smooth(values: np.ndarray, half: int) -> np.ndarray:
     """Mean over 2 half + 1 frames (axis 1); beyond its ends a motion stays as it is there."""
     frames = np.arange(values.shape[1])
     neighbours = (np.clip(frames + shift, 0, len(frames) - 1) for shift in range(-half, half + 1))
-    return sum(values[:, frame_idx] for frame_idx in neighbours) / (2 * half + 1)
+    return np.asarray(sum(values[:, frame_idx] for frame_idx in neighbours)) / (2 * half + 1)
 
 
 def change(values: np.ndarray) -> np.ndarray:
@@ -131,7 +131,9 @@ def count_swings(values: np.ndarray, amplitude: np.ndarray) -> tuple[np.ndarray,
     return rises, falls
 
 
-def summarise(signals: Signals, min_amplitude: Mapping[str, float]) -> list[list[SignalStatsByName]]:
+def summarise(
+    signals: Signals, min_amplitude: Mapping[str, float]
+) -> list[list[SignalStatsByName]]:
     """Statistics of signals, each (M, T, persons): of each motion, of each person, by name.
 
     min_amplitude: by name how far a signal must go to have swung; signals that are not in it have
@@ -145,8 +147,11 @@ def summarise(signals: Signals, min_amplitude: Mapping[str, float]) -> list[list
     return [[_stats_by_name(names, person) for person in motion] for motion in table.tolist()]
 
 
-def _stats_by_name(names: list[str], rows: list[list[float]]) -> SignalStatsByName:
-    return {name: SignalStats(*extremes, int(rises), int(falls)) for name, (*extremes, rises, falls) in zip(names, rows, strict=True)}
+def _stats_by_name(names: list[str], values: list[list[float]]) -> SignalStatsByName:
+    return {
+        name: SignalStats(low, high, first, last, int(rises), int(falls))
+        for name, (low, high, first, last, rises, falls) in zip(names, values, strict=True)
+    }
 
 
 # ---- what the parts do over time
@@ -176,12 +181,16 @@ class Bodies:
         return self.room[..., self.skeleton.joint(name), :]
 
 
-def smooth_bodies(room: np.ndarray, fps: float, half_window: float, skeleton: Skeleton = SMPL) -> Bodies:
+def smooth_bodies(
+    room: np.ndarray, fps: float, half_window: float, skeleton: Skeleton = SMPL
+) -> Bodies:
     """Bodies from positions (M, T, persons, J, 3) in metres, y up, smoothed over twice
     `half_window` seconds."""
     room = smooth(room, max(1, round(half_window * fps)))
     heading, pelvis = geometry.heading(room, skeleton), skeleton.joint("pelvis")
-    local = geometry.turn_about_vertical(room - room[..., [pelvis], :] * (1, 0, 1), heading[..., None])
+    local = geometry.turn_about_vertical(
+        room - room[..., [pelvis], :] * (1, 0, 1), heading[..., None]
+    )
     local[..., 1] -= room[..., 1].min(axis=(1, 3))[:, None, :, None]
     return Bodies(room, local, heading, fps, skeleton)
 
@@ -194,11 +203,16 @@ def arm_signals(bodies: Bodies, side: str, *, high: float, middle: float, tight:
     count; middle: height from which on its nearness to the other hand ("apart") counts; tight:
     degrees of the elbow from which on its nearness to head and hip counts.
     """
-    shoulder, elbow, wrist = (bodies.joint(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist"))
+    shoulder, elbow, wrist = (
+        bodies.joint(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist")
+    )
     hand = wrist - shoulder
     up, front, out = hand[..., 1], hand[..., 2], SIGN[side] * hand[..., 0]
     bent = flexion(shoulder, elbow, wrist)
-    to_head, to_hip = (np.where(bent > tight, distance(wrist, bodies.joint(name)), FAR) for name in ("head", f"{side}_hip"))
+    to_head, to_hip = (
+        np.where(bent > tight, distance(wrist, bodies.joint(name)), FAR)
+        for name in ("head", f"{side}_hip")
+    )
     apart = distance(bodies.joint("left_wrist"), bodies.joint("right_wrist"))
     # seen from the side; near the shoulder the direction is noise
     turn = np.where(np.hypot(up, front) > 0.15, wrapped(change(np.arctan2(up, front))), 0.0)
@@ -234,7 +248,8 @@ def leg_signals(bodies: Bodies, side: str) -> Signals:
         "knee": bent,  # degrees
         "lift": lift,  # m of the ankle over its lowest
         "speed": speed(ankle - hip, bodies.fps),  # m/s against the hip
-        "ground": np.hypot(step[..., 0], step[..., 2]) * bodies.fps,  # m/s of the ankle over the ground
+        "ground": np.hypot(step[..., 0], step[..., 2])
+        * bodies.fps,  # m/s of the ankle over the ground
         "stride": ankle[..., 2] - hip[..., 2],  # m of the ankle before the hip
         "forward": np.cumsum(step[..., 2], axis=1),  # m, the way of the ankle
         "left": np.cumsum(step[..., 0], axis=1),
@@ -250,7 +265,9 @@ def torso_signals(bodies: Bodies) -> Signals:
     step = geometry.turn_about_vertical(change(bodies.room_joint("pelvis")), bodies.heading)
     steady = smooth(step, max(1, round(0.4 * bodies.fps)))  # steps evened out
     spine = bodies.joint("neck") - bodies.joint("pelvis")
-    hips, shoulders = (bodies.joint(f"left_{name}") - bodies.joint(f"right_{name}") for name in ("hip", "shoulder"))
+    hips, shoulders = (
+        bodies.joint(f"left_{name}") - bodies.joint(f"right_{name}") for name in ("hip", "shoulder")
+    )
     hip_height = (bodies.joint("left_hip") + bodies.joint("right_hip"))[..., 1] / 2
     return {
         "forward": np.cumsum(way[..., 2], axis=1),  # m, the way of the middle between the feet

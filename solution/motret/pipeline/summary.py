@@ -50,7 +50,9 @@ def summary_lines(
     rows += [("" if index else "open", *page) for index, page in enumerate(pages)]
     if generated:
         data_dir = base.default_path("data_dir")
-        rows.append(("next", f"put the competition's data into {data_dir}/", "and run the same command"))
+        rows.append(
+            ("next", f"put the competition's data into {data_dir}/", "and run the same command")
+        )
     return [RULE, *_align_rows(rows), RULE]
 
 
@@ -91,4 +93,6 @@ def _align_rows(rows: Sequence[Row]) -> list[str]:
     """Lines in three aligned columns; a long second cell pushes the third to the right."""
     first = max(len(row[0]) for row in rows)
     second = max(len(row[1]) for row in rows if len(row[1]) < 32)
-    return [f"{name.ljust(first)}  {value.ljust(second)}  {note}".rstrip() for name, value, note in rows]
+    return [
+        f"{name.ljust(first)}  {value.ljust(second)}  {note}".rstrip() for name, value, note in rows
+    ]
