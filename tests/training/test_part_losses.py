@@ -32,7 +32,9 @@ def soft_twin(motion, text, defined, tau, tau_prime):
         for way, (ask, answer) in enumerate(((motion, text), (text, motion))):
             guide = text if way == 0 else motion
             for m in rows:
-                target = softmax(np.array([guide[m, part] @ guide[n, part] for n in rows]) / tau_prime)
+                target = softmax(
+                    np.array([guide[m, part] @ guide[n, part] for n in rows]) / tau_prime
+                )
                 said = softmax(np.array([ask[m, part] @ answer[n, part] for n in rows]) / tau)
                 loss -= (target * np.log(said)).sum() / len(rows) / 2
         found.append(loss)
@@ -46,8 +48,12 @@ def test_the_soft_part_contrast_is_its_plain_twin_as_mean_or_sum() -> None:
     motion, text = vectors(4, 3, 5), vectors(4, 3, 5, seed=1)
     found = soft_twin(motion.numpy(), text.numpy(), DEFINED.numpy(), 0.07, 0.05)
     assert len(found) == 2  # the third part is described once
-    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05).item() == pytest.approx(np.mean(found))
-    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05, "sum").item() == pytest.approx(sum(found))
+    assert losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05).item() == pytest.approx(
+        np.mean(found)
+    )
+    assert losses.soft_part_contrast(
+        motion, text, DEFINED, 0.07, 0.05, "sum"
+    ).item() == pytest.approx(sum(found))
 
 
 def test_an_undefined_part_changes_nothing_and_the_order_of_motions_neither() -> None:
@@ -59,12 +65,18 @@ def test_an_undefined_part_changes_nothing_and_the_order_of_motions_neither() ->
     order = torch.tensor([2, 0, 3, 1])
     soft = losses.soft_part_contrast(motion, text, DEFINED, 0.07, 0.05)
     straight = losses.part_direction_loss(whole, caption, motion, text, DEFINED)
-    assert torch.equal(losses.soft_part_contrast(other_motion, other_text, DEFINED, 0.07, 0.05), soft)
-    assert torch.equal(losses.part_direction_loss(whole, caption, other_motion, other_text, DEFINED), straight)
-    assert losses.soft_part_contrast(motion[order], text[order], DEFINED[order], 0.07, 0.05).item() == pytest.approx(soft.item())
-    assert losses.part_direction_loss(whole[order], caption[order], motion[order], text[order], DEFINED[order]).item() == pytest.approx(
-        straight.item()
+    assert torch.equal(
+        losses.soft_part_contrast(other_motion, other_text, DEFINED, 0.07, 0.05), soft
     )
+    assert torch.equal(
+        losses.part_direction_loss(whole, caption, other_motion, other_text, DEFINED), straight
+    )
+    assert losses.soft_part_contrast(
+        motion[order], text[order], DEFINED[order], 0.07, 0.05
+    ).item() == pytest.approx(soft.item())
+    assert losses.part_direction_loss(
+        whole[order], caption[order], motion[order], text[order], DEFINED[order]
+    ).item() == pytest.approx(straight.item())
 
 
 def test_soft_targets_have_no_gradient() -> None:
@@ -77,14 +89,19 @@ def test_soft_targets_have_no_gradient() -> None:
         torch.softmax(m @ m.T / 0.05, 1).detach(),
     )
     cross = m @ t.T / 0.07
-    (-(like_text * cross.log_softmax(1)).sum(1).mean() / 2 - (like_motion * cross.T.log_softmax(1)).sum(1).mean() / 2).backward()
+    (
+        -(like_text * cross.log_softmax(1)).sum(1).mean() / 2
+        - (like_motion * cross.T.log_softmax(1)).sum(1).mean() / 2
+    ).backward()
     assert torch.allclose(motion.grad[:, 0], m.grad) and torch.allclose(text.grad[:, 0], t.grad)
 
 
 def test_nothing_defined_is_no_loss() -> None:
     nothing, motion = torch.zeros(4, 3, dtype=torch.bool), vectors(4, 3, 5)
     assert losses.soft_part_contrast(motion, motion, nothing, 0.07, 0.05).item() == 0
-    assert losses.part_direction_loss(motion[:, 0], motion[:, 1], motion, motion, nothing).item() == 0
+    assert (
+        losses.part_direction_loss(motion[:, 0], motion[:, 1], motion, motion, nothing).item() == 0
+    )
 
 
 def test_the_direction_is_its_plain_twin_and_skips_what_has_none() -> None:
@@ -101,24 +118,39 @@ def test_the_direction_is_its_plain_twin_and_skips_what_has_none() -> None:
             if DEFINED[m, part] and (m, part) != (0, 1):
                 a, b = whole[m] - motion[m, part], caption[m] - text[m, part]
                 found.append(1 - (a @ b / a.norm() / b.norm()).item())
-    assert losses.part_direction_loss(whole, caption, motion, text, DEFINED).item() == pytest.approx(np.mean(found))
+    assert losses.part_direction_loss(
+        whole, caption, motion, text, DEFINED
+    ).item() == pytest.approx(np.mean(found))
 
 
 def test_the_mean_of_captions_by_motion() -> None:
     text, motion_idx = vectors(4, 5), torch.tensor([0, 1, 1, 0])
     expected = torch.stack([text[0] + text[3], text[1] + text[2]])
-    assert torch.allclose(losses.mean_by_motion(text, motion_idx, 2), expected / expected.norm(dim=1, keepdim=True))
+    assert torch.allclose(
+        losses.mean_by_motion(text, motion_idx, 2), expected / expected.norm(dim=1, keepdim=True)
+    )
 
 
 def test_both_ways_to_tell_parts_count_alike() -> None:
     config, _ = cli.parse_train(["sgar"], None)
     motion, caption = vectors(4, 5), vectors(4, 5, seed=1)
     ways, text = [vectors(4, 3, 5, seed=2), vectors(4, 3, 5, seed=3)], vectors(4, 3, 5, seed=4)
-    soft = [losses.soft_part_contrast(way, text, DEFINED, config.loss.tau, config.parts.tau_prime).item() for way in ways]
-    straight = [losses.part_direction_loss(motion, caption, way, text, DEFINED).item() for way in ways]
+    soft = [
+        losses.soft_part_contrast(
+            way, text, DEFINED, config.loss.tau, config.parts.tau_prime
+        ).item()
+        for way in ways
+    ]
+    straight = [
+        losses.part_direction_loss(motion, caption, way, text, DEFINED).item() for way in ways
+    ]
     ways = torch.stack(ways, dim=1)
-    assert objective.part_contrast_loss(ways, text, DEFINED, config).item() == pytest.approx(np.mean(soft))
-    assert objective.part_direction_term(motion, caption, ways, text, DEFINED).item() == pytest.approx(np.mean(straight))
+    assert objective.part_contrast_loss(ways, text, DEFINED, config).item() == pytest.approx(
+        np.mean(soft)
+    )
+    assert objective.part_direction_term(
+        motion, caption, ways, text, DEFINED
+    ).item() == pytest.approx(np.mean(straight))
 
 
 # ---- motions with parts of others
@@ -166,7 +198,10 @@ def mixture_twin(embeddings, text, defined, scale, config):
     text_of = np.array([[part_text[source[m][p], p] for p in range(5)] for m in range(size)])
     has_text = [[bool(defined[source[m][p], p]) for p in range(5)] for m in range(size)]
     tau, tau_prime = config.loss.tau, config.parts.tau_prime
-    part_losses = [np.mean(soft_twin(mixed_parts[:, view], text_of, has_text, tau, tau_prime)) for view in range(mixed_parts.shape[1])]
+    part_losses = [
+        np.mean(soft_twin(mixed_parts[:, view], text_of, has_text, tau, tau_prime))
+        for view in range(mixed_parts.shape[1])
+    ]
     return loss + config.parts.lambda_part * np.mean(part_losses)
 
 
