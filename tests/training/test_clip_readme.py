@@ -105,14 +105,14 @@ def test_one_caption_of_each_motion_is_drawn_anew_and_each_gets_its_turn():
 def test_the_rate_follows_a_cosine_by_epochs():
     config = helpers.config(schedule="epoch", warmup_epochs=0).optim
     weight = torch.nn.Parameter(torch.zeros(1))
-    optimiser = torch.optim.AdamW([weight], lr=1.0)
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=30)
+    optimizer = torch.optim.AdamW([weight], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
     for epoch in range(30):
         for step in (0, 6):
             assert optim.lr_scale(7 * epoch + step, 30 * 7, 7, config) == pytest.approx(
                 theirs.get_last_lr()[0]
             )
-        optimiser.step()
+        optimizer.step()
         theirs.step()
     rising = replace(config, warmup_epochs=2)
     assert [optim.lr_scale(step, 70, 7, rising) for step in (0, 6, 7, 13, 14)] == pytest.approx(

@@ -1,4 +1,5 @@
-"""Fine-tuning a text tower: rates by layer, freezing, averaged and interpolated weights, layers computed again, collapse."""
+"""Fine-tuning a text tower: rates by layer, freezing, averaged and interpolated weights, layers
+computed again, collapse."""
 
 import copy
 import json
@@ -11,7 +12,15 @@ from torch import nn
 
 import helpers
 import train
-from helpers import KilledError, epoch_stats, killed_after, open_clip_tower, same_content, saved_bert, scored
+from helpers import (
+    KilledError,
+    epoch_stats,
+    killed_after,
+    open_clip_tower,
+    same_content,
+    saved_bert,
+    scored,
+)
 from motret.config import base
 from motret.config.training import TextConfig
 from motret.data import batching, features
@@ -38,8 +47,18 @@ def bert(encoder):
 def run_clip(out_dir, name, encoder=None, variant="clip", **values):
     """`train.py clip`, or another variant, with small sizes, on an encoder or from scratch."""
     tower = {"text_tower": encoder} if encoder else helpers.SCRATCH
-    small = {key: value for key, value in (helpers.SMALL | tower | {"fold": 0} | values).items() if key not in ("device", "jobs")}
-    return train.main([variant, *helpers.places(), *helpers.flags(out_dir=out_dir, run_name=name, folds=2, **small)])
+    small = {
+        key: value
+        for key, value in (helpers.SMALL | tower | {"fold": 0} | values).items()
+        if key not in ("device", "jobs")
+    }
+    return train.main(
+        [
+            variant,
+            *helpers.places(),
+            *helpers.flags(out_dir=out_dir, run_name=name, folds=2, **small),
+        ]
+    )
 
 
 def checkpoint(folder, name="best_epoch*.pt"):
@@ -48,55 +67,91 @@ def checkpoint(folder, name="best_epoch*.pt"):
 
 
 def text_weights(checkpoint):
-    return {name.removeprefix("text_tower."): value for name, value in checkpoint["model"].items() if name.startswith("text_tower.")}
+    return {
+        name.removeprefix("text_tower."): value
+        for name, value in checkpoint["model"].items()
+        if name.startswith("text_tower.")
+    }
 
 
 # ---- rates by layer
 
 
 def test_layers_are_counted_from_the_top_and_embeddings_are_lowest(bert):
-    found = layers.layer_ids(clip_tower.ClipTower(*open_clip_tower(layers=3)))
-    assert {name: found[f"text.{name}"] for name in ("positional_embedding", "token_embedding.weight")} == {
+    result = layers.layer_ids(clip_tower.ClipTower(*open_clip_tower(layers=3)))
+    assert {
+        name: result[f"text.{name}"] for name in ("positional_embedding", "token_embedding.weight")
+    } == {
         "positional_embedding": 3,
         "token_embedding.weight": 3,
     }
-    assert [found[f"text.transformer.resblocks.{number}.mlp.c_fc.weight"] for number in range(3)] == [2, 1, 0]
-    assert found["text.text_projection"] is found["text.ln_final.weight"] is None
-    found = layers.layer_ids(bert)
-    assert [found[f"encoder.encoder.layer.{number}.output.dense.weight"] for number in range(2)] == [1, 0]
-    assert found["encoder.embeddings.LayerNorm.bias"] == found["encoder.embeddings.word_embeddings.weight"] == 2
-    assert found["encoder.pooler.dense.weight"] is None
+    assert [
+        result[f"text.transformer.resblocks.{number}.mlp.c_fc.weight"] for number in range(3)
+    ] == [2, 1, 0]
+    assert result["text.text_projection"] is result["text.ln_final.weight"] is None
+    result = layers.layer_ids(bert)
+    assert [
+        result[f"encoder.encoder.layer.{number}.output.dense.weight"] for number in range(2)
+    ] == [1, 0]
+    assert (
+        result["encoder.embeddings.LayerNorm.bias"]
+        == result["encoder.embeddings.word_embeddings.weight"]
+        == 2
+    )
+    assert result["encoder.pooler.dense.weight"] is None
 
 
-def test_the_optimiser_takes_a_smaller_rate_from_layer_to_layer_downwards(bert):
+def test_the_optimizer_takes_a_smaller_rate_from_layer_to_layer_downwards(bert):
     data = helpers.training_data()
-    chosen = helpers.config(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-2, text_lr_mult=0.5, layer_decay=0.1)
-    run = Run(None, chosen, {}, "", "", data.store.config, 2)
-    model = checkpoints.build_model(chosen, run, data.store.columns, bert, 0)
-    highest = {id(weight): group["base_lr"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
+    config = helpers.config(
+        text_tower="hf:somewhere", unfreeze_text=True, lr=1e-2, text_lr_mult=0.5, layer_decay=0.1
+    )
+    run = Run(None, config, {}, "", "", data.store.config, 2)
+    model = checkpoints.build_model(config, run, data.store.columns, bert, 0)
+    highest = {
+        id(weight): group["base_lr"]
+        for group in optim.make_optimizer(model, config).param_groups
+        for weight in group["params"]
+    }
     rates = {name: highest[id(weight)] for name, weight in model.named_parameters()}
-    place = "text_tower.encoder"
-    assert rates[f"{place}.encoder.layer.1.output.dense.bias"] == pytest.approx(5e-3) == rates[f"{place}.pooler.dense.weight"]
-    assert rates[f"{place}.encoder.layer.0.output.dense.weight"] == pytest.approx(5e-4)
-    assert rates[f"{place}.embeddings.position_embeddings.weight"] == pytest.approx(5e-5)
+    context = "text_tower.encoder"
+    assert (
+        rates[f"{context}.encoder.layer.1.output.dense.bias"]
+        == pytest.approx(5e-3)
+        == rates[f"{context}.pooler.dense.weight"]
+    )
+    assert rates[f"{context}.encoder.layer.0.output.dense.weight"] == pytest.approx(5e-4)
+    assert rates[f"{context}.embeddings.position_embeddings.weight"] == pytest.approx(5e-5)
     assert rates["text_head.1.weight"] == rates["motion_tower.norm.weight"] == 1e-2
 
 
-@pytest.mark.parametrize(("unfrozen", "learn"), [("all", {"encoder.layer", "embeddings", "pooler"}), ("layers", {"encoder.layer"})])
+@pytest.mark.parametrize(
+    ("unfrozen", "learn"),
+    [("all", {"encoder.layer", "embeddings", "pooler"}), ("layers", {"encoder.layer"})],
+)
 def test_a_tower_learns_with_all_its_weights_or_with_its_layers_alone(bert, unfrozen, learn):
-    chosen = helpers.config(text_tower="hf:somewhere", unfreeze_text=True, unfrozen=unfrozen, freeze_text_epochs=2)
+    config = helpers.config(
+        text_tower="hf:somewhere", unfreeze_text=True, unfrozen=unfrozen, freeze_text_epochs=2
+    )
     data = helpers.training_data()
-    model = checkpoints.build_model(chosen, Run(None, chosen, {}, "", "", data.store.config, 2), data.store.columns, bert, 0).train()
+    model = checkpoints.build_model(
+        config, Run(None, config, {}, "", "", data.store.config, 2), data.store.columns, bert, 0
+    ).train()
     places = ("encoder.layer", "embeddings", "pooler")
 
     def learning():
         weights = model.text_tower.encoder.named_parameters()
-        return {place for name, weight in weights for place in places if name.startswith(place) and weight.requires_grad}
+        return {
+            context
+            for name, weight in weights
+            for context in places
+            if name.startswith(context) and weight.requires_grad
+        }
 
-    optim.freeze_for_epoch(model, chosen.text, 1)
+    optim.freeze_for_epoch(model, config.text, 1)
     assert learning() == set() and not model.text_tower.training and model.motion_tower.training
     model.train()
-    optim.freeze_for_epoch(model, chosen.text, 2)
+    optim.freeze_for_epoch(model, config.text, 2)
     assert learning() == learn and model.text_tower.training
 
 
@@ -121,23 +176,42 @@ def test_values_that_mean_nothing_are_faults_of_their_flag(values, said):
 
 def test_clip_trains_from_scratch(tmp_path):
     assert run_clip(tmp_path, "scratch", lr=3e-3, ema=0.5, save_every=1) == 0
-    about = json.loads((tmp_path / "scratch" / "args.json").read_text())
-    assert about["sources"]["layer_decay"] == "variant clip" and about["settings"]["unfreeze_text"] is True
-    assert about["settings"]["freeze_text_epochs"] == 1
+    content = json.loads((tmp_path / "scratch" / "args.json").read_text())
+    assert (
+        content["sources"]["layer_decay"] == "variant clip"
+        and content["settings"]["unfreeze_text"] is True
+    )
+    assert content["settings"]["freeze_text_epochs"] == 1
     assert (tmp_path / "scratch" / "fold0" / "oof.npz").is_file()
     run = open_run(tmp_path / "scratch")
     tower = registry.make_text_tower(run.config.text)
-    fresh = checkpoints.build_model(run.config, run, features.feature_layout(run.persons, run.features), tower, seed=0).state_dict()
+    fresh = checkpoints.build_model(
+        run.config, run, features.feature_layout(run.persons, run.features), tower, seed=0
+    ).state_dict()
     learned = checkpoint(tmp_path / "scratch", "ckpt_epoch1.pt")["model"]
     weight = "text_tower.text.transformer.resblocks.0.mlp.c_fc.weight"
-    assert learned.keys() == fresh.keys() and not torch.equal(learned[weight], fresh[weight])  # random weights are not held back
+    assert learned.keys() == fresh.keys() and not torch.equal(
+        learned[weight], fresh[weight]
+    )  # random weights are not held back
 
 
-def test_a_frozen_epoch_leaves_the_tower_as_published_and_a_killed_run_goes_on_to_the_same_weights(encoder, bert, tmp_path, monkeypatch):
-    values = {"encoder": encoder, "epochs": 3, "save_every": 1, "freeze_text_epochs": 1, "ema": 0.5, "layer_decay": 0.5, "lr": 1e-2}
+def test_a_frozen_epoch_leaves_the_tower_as_published_and_a_killed_run_goes_on_to_the_same_weights(
+    encoder, bert, tmp_path, monkeypatch
+):
+    values = {
+        "encoder": encoder,
+        "epochs": 3,
+        "save_every": 1,
+        "freeze_text_epochs": 1,
+        "ema": 0.5,
+        "layer_decay": 0.5,
+        "lr": 1e-2,
+    }
     assert run_clip(tmp_path, "whole", **values) == 0
     published = bert.state_dict()
-    first, second = (text_weights(checkpoint(tmp_path / "whole", f"ckpt_epoch{number}.pt")) for number in (1, 2))
+    first, second = (
+        text_weights(checkpoint(tmp_path / "whole", f"ckpt_epoch{number}.pt")) for number in (1, 2)
+    )
     assert same_content(first, published)
     moved = [name for name in second if not torch.equal(second[name], published[name])]
     assert any("layer.1" in name for name in moved) and any("embeddings" in name for name in moved)
@@ -157,25 +231,50 @@ def test_a_frozen_epoch_leaves_the_tower_as_published_and_a_killed_run_goes_on_t
 def test_what_is_kept_and_embedded_is_the_average(tmp_path):
     assert run_clip(tmp_path, "run", ema=0.9, select="last") == 0
     last, kept = checkpoint(tmp_path / "run", "last.pt"), checkpoint(tmp_path / "run")
-    averaged = {name.removeprefix("module."): value for name, value in last["ema"].items() if name.startswith("module.")}
+    averaged = {
+        name.removeprefix("module."): value
+        for name, value in last["ema"].items()
+        if name.startswith("module.")
+    }
     assert same_content(kept["model"], averaged)
     assert not torch.equal(last["model"]["motion_head.0.weight"], averaged["motion_head.0.weight"])
 
 
 @pytest.mark.parametrize("variant", ["clip", "holistic"])
-def test_a_pretrained_tower_that_learned_is_left_in_a_file_beside_the_motion_encoder(encoder, tmp_path, variant):
-    assert run_clip(tmp_path, "run", encoder, variant=variant, unfreeze_text=True, freeze_text_epochs=0) == 0
+def test_a_pretrained_tower_that_learned_is_left_in_a_file_beside_the_motion_encoder(
+    encoder, tmp_path, variant
+):
+    assert (
+        run_clip(
+            tmp_path, "run", encoder, variant=variant, unfreeze_text=True, freeze_text_epochs=0
+        )
+        == 0
+    )
     kept = checkpoint(tmp_path / "run")["model"]
-    motion, words = (checkpoint(tmp_path / "run", name) for name in ("motion_encoder.pt", "clip_model_finetuned.pt"))
-    inside = {name.removeprefix("text_tower.encoder."): value for name, value in kept.items() if name.startswith("text_tower.")}
-    assert same_content({name: value for name, value in words.items() if not name.startswith("text_head.")}, inside)
-    assert same_content(motion["norm.weight"], kept["motion_tower.norm.weight"]) and len(motion) + len(words) == len(kept)
+    motion, words = (
+        checkpoint(tmp_path / "run", name)
+        for name in ("motion_encoder.pt", "clip_model_finetuned.pt")
+    )
+    inside = {
+        name.removeprefix("text_tower.encoder."): value
+        for name, value in kept.items()
+        if name.startswith("text_tower.")
+    }
+    assert same_content(
+        {name: value for name, value in words.items() if not name.startswith("text_head.")}, inside
+    )
+    assert same_content(motion["norm.weight"], kept["motion_tower.norm.weight"]) and len(
+        motion
+    ) + len(words) == len(kept)
 
 
 def test_a_tower_that_did_not_learn_is_left_in_no_file(encoder, tmp_path):
     assert run_clip(tmp_path, "plain", encoder, variant="holistic") == 0
     assert run_clip(tmp_path, "asked", encoder, variant="holistic", save_towers=True) == 0
-    named = {run: {path.name for path in (tmp_path / run / "fold0").glob("*.pt")} for run in ("plain", "asked")}
+    named = {
+        run: {path.name for path in (tmp_path / run / "fold0").glob("*.pt")}
+        for run in ("plain", "asked")
+    }
     assert "clip_model_finetuned.pt" not in named["plain"] | named["asked"]
     assert "motion_encoder.pt" in named["asked"] - named["plain"]
 
@@ -186,13 +285,13 @@ def test_a_tower_that_did_not_learn_is_left_in_no_file(encoder, tmp_path):
 def test_the_average_follows_each_step_with_its_warm_up():
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    follower = optim.start_ema(model, optimiser, 0.3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    follower = optim.start_ema(model, optimizer, 0.3)
     twin = None
     for step in range(8):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(torch.full((4, 3), float(step))).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
         now = model.weight.detach().numpy().copy()
         decay = min(0.3, (1 + step) / (10 + step))
         twin = now if twin is None else decay * twin + (1 - decay) * now
@@ -224,11 +323,19 @@ def test_no_caption_is_embedded_with_a_share_that_it_helped_to_choose(seed):
     rng = np.random.default_rng(seed)
     motion_idx, group = np.repeat(np.arange(40), 2), np.arange(40) // 4
     out = OutOfFold(np.arange(40), np.arange(40), unit(rng, 40, 5), unit(rng, 80, 5), motion_idx)
-    outs = {share: replace(out, text=unit(rng, 80, 5), text_parts=unit(rng, 80, 5, 5)) for share in wise_ft.ALPHAS}
+    outs = {
+        share: replace(out, text=unit(rng, 80, 5), text_parts=unit(rng, 80, 5, 5))
+        for share in wise_ft.ALPHAS
+    }
     choice, made = wise_ft.choose_alpha(outs, group)
     half = wise_ft.split_groups_in_half(group)
-    assert sorted(np.bincount(half)) == [20, 20] and all(len(set(half[group == label])) == 1 for label in set(group))
-    score = {share: metrics.caption_scores(own.text @ out.motion.T, motion_idx) for share, own in outs.items()}
+    assert sorted(np.bincount(half)) == [20, 20] and all(
+        len(set(half[group == label])) == 1 for label in set(group)
+    )
+    score = {
+        share: metrics.caption_scores(own.text @ out.motion.T, motion_idx)
+        for share, own in outs.items()
+    }
     assert score[choice.alpha].mean() == max(values.mean() for values in score.values())
     for caption in range(80):
         others = half != half[motion_idx[caption]]
@@ -256,25 +363,41 @@ def test_a_run_ends_with_the_share_it_was_told(encoder, bert, tmp_path, monkeypa
     assert not torch.equal(kept["tuned"][words], published[words])
     for name, value in text_weights(kept).items():
         torch.testing.assert_close(value, torch.lerp(published[name], kept["tuned"][name], 0.25))
-    assert "share 0.25 fine-tuned" in (tmp_path / "run" / "fold0" / "train_log.txt").read_text()
+    assert (
+        "alpha 0.25 of the fine-tuned weights"
+        in (tmp_path / "run" / "fold0" / "train_log.txt").read_text()
+    )
 
 
-def test_a_run_chooses_its_share_out_of_fold_and_the_model_of_all_motions_takes_the_mean(encoder, tmp_path, capsys):
-    values = {"encoder": encoder, "wise_alpha": "auto", "epochs": 1, "lr": 1e-2, "freeze_text_epochs": 0}
+def test_a_run_chooses_its_share_out_of_fold_and_the_model_of_all_motions_takes_the_mean(
+    encoder, tmp_path, capsys
+):
+    values = {
+        "encoder": encoder,
+        "wise_alpha": "auto",
+        "epochs": 1,
+        "lr": 1e-2,
+        "freeze_text_epochs": 0,
+    }
     assert run_clip(tmp_path, "run", **values, fold="full") == 1
     assert "--wise_alpha auto: no finished fold has chosen a share" in capsys.readouterr().err
     assert run_clip(tmp_path, "run", **values, fold="all", resume="auto") == 0
-    chosen = [json.loads((tmp_path / "run" / f"fold{fold}" / "wise.json").read_text()) for fold in (0, 1)]
-    for about in chosen:
-        assert about["scores"][f"{about['alpha']:g}"] == max(about["scores"].values()) and len(about["halves"]) == 2
+    config = [
+        json.loads((tmp_path / "run" / f"fold{fold}" / "wise.json").read_text()) for fold in (0, 1)
+    ]
+    for content in config:
+        assert (
+            content["scores"][f"{content['alpha']:g}"] == max(content["scores"].values())
+            and len(content["halves"]) == 2
+        )
     assert run_clip(tmp_path, "run", **values, fold="full", resume="auto") == 0
-    about = json.loads((tmp_path / "run" / "full" / "wise.json").read_text())
-    assert about["alpha"] == pytest.approx(np.mean([one["alpha"] for one in chosen]))
+    content = json.loads((tmp_path / "run" / "full" / "wise.json").read_text())
+    assert content["alpha"] == pytest.approx(np.mean([one["alpha"] for one in config]))
 
 
 def test_one_group_cannot_choose_its_share(tmp_path):
-    chosen = helpers.config(text_tower="hf:x", unfreeze_text=True, wise_alpha="auto")
-    run = Run(tmp_path, chosen, {}, "", "", helpers.training_data().store.config, 2)
+    config = helpers.config(text_tower="hf:x", unfreeze_text=True, wise_alpha="auto")
+    run = Run(tmp_path, config, {}, "", "", helpers.training_data().store.config, 2)
     alone = Folds(np.array([0, 0, 1]), np.array(["a", "a", "b"]), "", 2)
     with pytest.raises(RunError, match="held-out motions are one group"):
         wise_ft.candidate_alphas(run, 0, alone)
@@ -285,25 +408,35 @@ def test_one_group_cannot_choose_its_share(tmp_path):
 
 def loss_and_gradients(again, tower=None, **values):
     data = helpers.training_data()
-    chosen = helpers.config(grad_checkpoint=again, **values)
-    place = helpers.workplace(chosen, data)
+    config = helpers.config(grad_checkpoint=again, **values)
+    context = helpers.workplace(config, data)
     if tower is not None:
         captions = [caption for own in data.training.captions for caption in own]
-        place = replace(place, bank=embed.make_caption_bank(captions, tower, False, None, helpers.CPU))
-    run = Run(None, chosen, {}, "", "", data.store.config, 2)
-    model = checkpoints.build_model(chosen, run, data.store.columns, tower or helpers.NoTower(), 0).train()
+        context = replace(
+            context, bank=embed.make_caption_bank(captions, tower, False, None, helpers.CPU)
+        )
+    run = Run(None, config, {}, "", "", data.store.config, 2)
+    model = checkpoints.build_model(
+        config, run, data.store.columns, tower or helpers.NoTower(), 0
+    ).train()
     calls = {"motion_tower": 0, "text_tower": 0}
     for half in calls:
-        if hasattr(found := getattr(model, half), "named_modules"):
-            first = layers.find_block_list(found)[1][0]
+        if hasattr(result := getattr(model, half), "named_modules"):
+            first = layers.find_block_list(result)[1][0]
             inner = next(module for module in first.modules() if isinstance(module, nn.LayerNorm))
             inner.register_forward_hook(lambda *_, half=half: calls.update({half: calls[half] + 1}))
     draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 6, *draws)))
+    batch = next(
+        iter(batching.iterate_epoch(context.motions, context.table, np.arange(20), 6, *draws))
+    )
     torch.manual_seed(5)
-    loss = objective.batch_loss(model, batch, place, chosen).total
+    loss = objective.batch_loss(model, batch, context, config).total
     loss.backward()
-    return loss.item(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}, calls
+    return (
+        loss.item(),
+        {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None},
+        calls,
+    )
 
 
 @pytest.mark.parametrize(
@@ -334,19 +467,34 @@ def test_a_tower_without_layers_cannot_compute_them_again():
 
 
 @pytest.mark.parametrize(("field", "what"), [("spread", "motions"), ("text_spread", "captions")])
-def test_embeddings_that_have_become_all_alike_stop_the_run_and_it_says_what_to_change(tmp_path, field, what):
-    chosen = helpers.config(text_tower="hf:x", unfreeze_text=True)
+def test_embeddings_that_have_become_all_alike_stop_the_run_and_it_says_what_to_change(
+    tmp_path, field, what
+):
+    config = helpers.config(text_tower="hf:x", unfreeze_text=True)
     sane = {"spread": 0.5, "text_spread": 0.5}
-    validate.check_collapse(epoch_stats(2, **sane), tmp_path, chosen)
-    validate.check_collapse(epoch_stats(2, **sane | {field: 0.011}), tmp_path, chosen)
-    validate.check_collapse(epoch_stats(1, **sane | {field: 0.009}), tmp_path, chosen)  # in the warm-up
-    with pytest.raises(RunError, match=rf"embeddings of {what} have collapsed in epoch 2: .* 0\.991 \(lower --text_lr_mult or --lr, raise"):
-        validate.check_collapse(epoch_stats(2, **sane | {field: 0.009}), tmp_path, chosen)
+    validate.check_collapse(epoch_stats(2, **sane), tmp_path, config)
+    validate.check_collapse(epoch_stats(2, **sane | {field: 0.011}), tmp_path, config)
     validate.check_collapse(
-        epoch_stats(2, **sane | {field: 0.009}), tmp_path, chosen, epoch_stats(1, **sane | {field: 0.004})
+        epoch_stats(1, **sane | {field: 0.009}), tmp_path, config
+    )  # in the warm-up
+    with pytest.raises(
+        RunError,
+        match=rf"embeddings of {what} have collapsed in epoch 2: .* 0\.991 \(lower --text_lr_mult or --lr, raise",
+    ):
+        validate.check_collapse(epoch_stats(2, **sane | {field: 0.009}), tmp_path, config)
+    validate.check_collapse(
+        epoch_stats(2, **sane | {field: 0.009}),
+        tmp_path,
+        config,
+        epoch_stats(1, **sane | {field: 0.004}),
     )  # it spreads
     with pytest.raises(RunError, match=f"embeddings of {what} have collapsed"):
-        validate.check_collapse(epoch_stats(3, **sane | {field: 0.009}), tmp_path, chosen, epoch_stats(2, **sane | {field: 0.009}))
+        validate.check_collapse(
+            epoch_stats(3, **sane | {field: 0.009}),
+            tmp_path,
+            config,
+            epoch_stats(2, **sane | {field: 0.009}),
+        )
     with pytest.raises(RunError, match=r"\(lower --lr, or raise"):
         validate.check_collapse(epoch_stats(2, **sane | {field: 0.009}), tmp_path, helpers.config())
 
@@ -363,21 +511,33 @@ def test_a_collapsed_run_leaves_no_result(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("threshold", "from_scratch"), [(0.9, False), (1.5, False), (0.9, True)])
-def test_what_captions_say_alike_is_told_by_the_tower_as_published(encoder, bert, tmp_path, monkeypatch, threshold, from_scratch):
+def test_what_captions_say_alike_is_told_by_the_tower_as_published(
+    encoder, bert, tmp_path, monkeypatch, threshold, from_scratch
+):
     places = []
-    monkeypatch.setattr(fit, "fit", lambda fold_context, *_: places.append((fold_context.context, fold_context.data)))
-    assert run_clip(tmp_path, "run", None if from_scratch else encoder, negative_threshold=threshold) == 0
-    ((place, data),) = places
+    monkeypatch.setattr(
+        fit,
+        "fit",
+        lambda fold_context, *_: places.append((fold_context.context, fold_context.data)),
+    )
+    assert (
+        run_clip(tmp_path, "run", None if from_scratch else encoder, negative_threshold=threshold)
+        == 0
+    )
+    ((context, data),) = places
     if from_scratch or threshold > 1:
-        assert place.centred_captions is None
+        assert context.centred_captions is None
         return
-    assert place.bank.vectors is None and place.bank.ids is not None
+    assert context.bank.vectors is None and context.bank.ids is not None
     distinct = sorted({caption for own in data.training.captions for caption in own})
     said = torch.from_numpy(embed.embed_frozen(bert, *bert.tokenize(distinct), helpers.CPU))
     unit = said / said.norm(dim=1, keepdim=True)
     centred = unit - unit.mean(dim=0)  # of all training captions, each once
     torch.testing.assert_close(
-        place.centred_captions[place.bank.indices(distinct)], centred / centred.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-3
+        context.centred_captions[context.bank.indices(distinct)],
+        centred / centred.norm(dim=1, keepdim=True),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 

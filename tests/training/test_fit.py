@@ -1,4 +1,5 @@
-"""The training loop on motions made in memory: schedule, limits, what is kept, and that a killed fold ends where an unbroken one does."""
+"""The training loop on motions made in memory: schedule, limits, what is kept, and that a killed
+fold ends where an unbroken one does."""
 
 import csv
 import math
@@ -41,8 +42,8 @@ def kept_lines(run, fold=0):
 
 
 def test_the_learning_rate_rises_to_the_highest_and_ends_at_zero():
-    chosen = replace(OPTIM, warmup_epochs=2.0)
-    rates = [optim.lr_scale(step, 100, 10, chosen) for step in range(101)]
+    config = replace(OPTIM, warmup_epochs=2.0)
+    rates = [optim.lr_scale(step, 100, 10, config) for step in range(101)]
     assert rates[0] == pytest.approx(1 / 21)
     assert np.diff(rates[:21]) == pytest.approx(np.full(20, 1 / 21))
     assert rates[20] == max(rates) == 1
@@ -52,8 +53,8 @@ def test_the_learning_rate_rises_to_the_highest_and_ends_at_zero():
 
 
 def test_warm_up_takes_at_most_half_of_a_short_run():
-    chosen = replace(OPTIM, warmup_epochs=5.0)
-    rates = [optim.lr_scale(step, 8, 4, chosen) for step in range(8)]
+    config = replace(OPTIM, warmup_epochs=5.0)
+    rates = [optim.lr_scale(step, 8, 4, config) for step in range(8)]
     assert int(np.argmax(rates)) == 4 and min(rates) > 0
 
 
@@ -85,41 +86,55 @@ def test_a_time_limit_of_a_minute_plans_what_still_fits(seconds, planned):
 
 
 def test_heads_learn_at_a_rate_of_their_own():
-    data, chosen = helpers.training_data(), helpers.config(lr=1e-3, head_lr_mult=3.0)
-    model = checkpoints.build_model(chosen, make_run(Path("nowhere"), chosen, data), data.store.columns, helpers.NoTower(), 0)
-    rates = {id(weight): group["base_lr"] for group in optim.make_optimizer(model, chosen).param_groups for weight in group["params"]}
-    found = {name: rates[id(weight)] for name, weight in model.named_parameters()}
-    heads = {name for name in found if name.startswith(("motion_head.", "text_head."))}
-    assert len(heads) >= 8 and {found[name] for name in heads} == {3e-3}
-    assert {rate for name, rate in found.items() if name not in heads} == {1e-3}
+    data, config = helpers.training_data(), helpers.config(lr=1e-3, head_lr_mult=3.0)
+    model = checkpoints.build_model(
+        config, make_run(Path("nowhere"), config, data), data.store.columns, helpers.NoTower(), 0
+    )
+    rates = {
+        id(weight): group["base_lr"]
+        for group in optim.make_optimizer(model, config).param_groups
+        for weight in group["params"]
+    }
+    result = {name: rates[id(weight)] for name, weight in model.named_parameters()}
+    heads = {name for name in result if name.startswith(("motion_head.", "text_head."))}
+    assert len(heads) >= 8 and {result[name] for name in heads} == {3e-3}
+    assert {rate for name, rate in result.items() if name not in heads} == {1e-3}
 
 
 def test_a_watcher_is_told_of_each_epoch_and_what_it_raises_ends_the_training(tmp_path):
-    told = []
+    message = []
 
     def watch(line):
-        told.append(line.epoch)
+        message.append(line.epoch)
         if line.epoch == 2:
             raise KeyError("enough")
 
-    chosen, data = helpers.config(epochs=4), helpers.training_data()
-    run = make_run(tmp_path, chosen, data)
+    config, data = helpers.config(epochs=4), helpers.training_data()
+    run = make_run(tmp_path, config, data)
     with pytest.raises(KeyError, match="enough"):
         fit.fit(helpers.fold_context(run, data), watch)
-    assert told == [1, 2] and [row["epoch"] for row in kept_lines(run)] == ["1", "2"]
+    assert message == [1, 2] and [row["epoch"] for row in kept_lines(run)] == ["1", "2"]
 
 
 # ---- what a fold leaves behind
 
 
 def plain_ranks(sim_cm, motion_idx):
-    """1-based ranks of the right one: of each caption's motion, and of each motion's best-placed caption."""
+    """1-based ranks of the right one: of each caption's motion, and of each motion's best-placed
+    caption."""
     order = np.argsort(-sim_cm, axis=1)
     captions = [list(row).index(own) + 1 for row, own in zip(order, motion_idx, strict=True)]
     motions = []
     for motion, column in enumerate(sim_cm.T):
         own = column[motion_idx == motion].max()
-        motions.append(1 + sum(value > own for value, whose in zip(column, motion_idx, strict=True) if whose != motion))
+        motions.append(
+            1
+            + sum(
+                value > own
+                for value, whose in zip(column, motion_idx, strict=True)
+                if whose != motion
+            )
+        )
     return {"t2m": np.array(captions), "m2t": np.array(motions)}
 
 
@@ -161,23 +176,27 @@ def test_a_fold_learns_and_leaves_its_best_checkpoint_metrics_log_and_embeddings
     out = oof.load_out_of_fold(run, 0)
     kept = lines[best(run)["epoch"] - 1]
     for way, ranks in plain_ranks(out.similarity(), out.motion_idx).items():
-        wanted = [(ranks <= k).mean() for k in (1, 5, 10)] + [ranks.mean(), np.median(ranks)]
-        found = [float(kept[f"{way}_{name}"]) for name in ("r1", "r5", "r10", "meanr", "medr")]
-        assert found == pytest.approx(wanted)
-    assert best(run)["epoch"] == 4 and best(run)["score"] == float(lines[-1]["score"]) == pytest.approx(score.mean)
+        expected = [(ranks <= k).mean() for k in (1, 5, 10)] + [ranks.mean(), np.median(ranks)]
+        result = [float(kept[f"{way}_{name}"]) for name in ("r1", "r5", "r10", "meanr", "medr")]
+        assert result == pytest.approx(expected)
+    assert best(run)["epoch"] == 4 and best(run)["score"] == float(
+        lines[-1]["score"]
+    ) == pytest.approx(score.mean)
     log = part.joinpath("train_log.txt").read_text()
     assert "epoch 4:" in log and f"kept epoch {best(run)['epoch']}" in log
 
 
 def test_out_of_fold_embeddings_are_unit_vectors_of_the_held_out_motions(tmp_path):
     run, score = fit_fold(tmp_path, fold=1)
-    data, held = helpers.training_data(), helpers.folds().val_idx(1)
+    data, val_idx = helpers.training_data(), helpers.folds().val_idx(1)
     with np.load(run.fold_dir(1) / "oof.npz") as kept:
         assert sorted(kept) == ["data_idx", "ids", "motion", "motion_idx", "text"]
     out = oof.load_out_of_fold(run, 1)
-    assert out.data_idx.tolist() == held.tolist()
-    assert out.ids.tolist() == [data.training.ids[row] for row in held]
-    assert out.motion_idx.tolist() == [place for place, row in enumerate(held) for _ in data.training.captions[row]]
+    assert out.data_idx.tolist() == val_idx.tolist()
+    assert out.ids.tolist() == [data.training.ids[row] for row in val_idx]
+    assert out.motion_idx.tolist() == [
+        context for context, row in enumerate(val_idx) for _ in data.training.captions[row]
+    ]
     assert out.motion.shape == (10, 8) and out.text.shape == (len(out.motion_idx), 8)
     for vectors in (out.motion, out.text):
         assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-5)
@@ -191,9 +210,9 @@ def test_out_of_fold_embeddings_are_those_of_the_kept_checkpoint(tmp_path):
     model = checkpoints.build_model(run.config, run, data.store.columns, helpers.NoTower(), seed=99)
     model.load_state_dict(best(run)["model"])
     out = oof.load_out_of_fold(run, 0)
-    place = helpers.workplace(run.config, data)
+    context = helpers.workplace(run.config, data)
     for piece, row in enumerate(out.data_idx):  # one by one: neither order nor neighbours matter
-        alone = model.eval().encode_motions(place.motions.gather(torch.tensor([row])))
+        alone = model.eval().encode_motions(context.motions.gather(torch.tensor([row])))
         np.testing.assert_allclose(out.motion[[piece]], alone.detach().numpy(), atol=1e-5)
 
 
@@ -201,17 +220,21 @@ def test_held_out_motions_are_not_learned_from(tmp_path):
     """Other features and captions of the held-out motions: the same weights."""
     data, other = helpers.training_data(), helpers.training_data()
     for row in helpers.folds().val_idx(0):
-        other.store.features[other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]] *= -1
-    chosen = helpers.config(eval_interval=2)
+        other.store.features[
+            other.store.offsets[row] : other.store.offsets[row] + other.store.lengths[row]
+        ] *= -1
+    config = helpers.config(eval_interval=2)
     weights = []
     for name, used in (("a", data), ("b", other)):
-        run = make_run(tmp_path / name, chosen, used)
-        place = helpers.workplace(chosen, used)
+        run = make_run(tmp_path / name, config, used)
+        context = helpers.workplace(config, used)
         if name == "b":
             for row in helpers.folds().val_idx(0):
-                place.bank.vectors[place.table.captions_of(torch.tensor([row]))[0]] *= -1
-        fit.fit(helpers.fold_context(run, used, context=place))
-        weights.append(checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)["model"])
+                context.bank.vectors[context.table.captions_of(torch.tensor([row]))[0]] *= -1
+        fit.fit(helpers.fold_context(run, used, context=context))
+        weights.append(
+            checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)["model"]
+        )
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -227,10 +250,15 @@ def test_folds_and_the_full_model_start_differently_and_by_seed(tmp_path):
     data = helpers.training_data()
     run = make_run(tmp_path, helpers.config(), data)
     first, again, other = (
-        checkpoints.build_model(run.config, run, data.store.columns, helpers.NoTower(), seed).state_dict() for seed in (1000, 1000, 1001)
+        checkpoints.build_model(
+            run.config, run, data.store.columns, helpers.NoTower(), seed
+        ).state_dict()
+        for seed in (1000, 1000, 1001)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["motion_tower.backbone.project.weight"], other["motion_tower.backbone.project.weight"])
+    assert not torch.equal(
+        first["motion_tower.backbone.project.weight"], other["motion_tower.backbone.project.weight"]
+    )
 
 
 def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp_path, monkeypatch):
@@ -251,12 +279,15 @@ def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp
 
 
 def test_a_pretrained_tower_that_trains_is_copied_for_each_fold(tmp_path):
-    """A fold that went on with the tower of the fold before would have seen the captions it holds out."""
+    """A fold that went on with the tower of the fold before would have seen the captions it holds
+    out."""
     tower = torch.nn.Linear(3, helpers.TEXT_DIM)
     tower.dim = helpers.TEXT_DIM
     data = helpers.training_data()
     run = make_run(tmp_path, helpers.config(text_tower="hf:somewhere", unfreeze_text=True), data)
-    models = [checkpoints.build_model(run.config, run, data.store.columns, tower, seed) for seed in (0, 1)]
+    models = [
+        checkpoints.build_model(run.config, run, data.store.columns, tower, seed) for seed in (0, 1)
+    ]
     assert models[0].text_tower is not models[1].text_tower
     before = tower.weight.clone()
     with torch.no_grad():
@@ -277,7 +308,10 @@ def test_validation_is_due_each_interval_and_at_the_end(tmp_path, fold):
     run, _ = fit_fold(tmp_path, fold=fold, epochs=5, eval_interval=3)
     scored = [row["epoch"] for row in kept_lines(run, fold) if row["score"] != "nan"]
     assert scored == ([] if fold is None else ["3", "5"])
-    assert len(checkpoints.load_checkpoint(run.fold_dir(fold) / "last.pt", helpers.CPU)["history"]) == 5
+    assert (
+        len(checkpoints.load_checkpoint(run.fold_dir(fold) / "last.pt", helpers.CPU)["history"])
+        == 5
+    )
 
 
 @pytest.mark.parametrize("fold", [0, None])
@@ -321,7 +355,9 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_do(tmp_path, monkeypatc
 
     def broken(*args):
         steps.append(1)
-        return real(*args) * (math.nan if len(steps) == 4 else 1.0)  # once is enough: the sum of the epoch stays NaN
+        return real(*args) * (
+            math.nan if len(steps) == 4 else 1.0
+        )  # once is enough: the sum of the epoch stays NaN
 
     monkeypatch.setattr(validate_module, "validate", lambda *args: args[-1])
     monkeypatch.setattr(objective, "contrastive_loss", broken)
@@ -332,8 +368,8 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_do(tmp_path, monkeypatc
 
 def test_a_fold_with_nothing_to_learn_from_is_a_fault(tmp_path):
     data = helpers.training_data(captions=(("a",), ("b",), ("c",)))
-    chosen = helpers.config()
-    run = make_run(tmp_path, chosen, data)
+    config = helpers.config()
+    run = make_run(tmp_path, config, data)
     uneven = replace(helpers.folds(3), fold=np.array([0, 0, 1]))
     with pytest.raises(RunError, match="fold 0 leaves 1 motions to learn from"):
         fit.fit(helpers.fold_context(run, data, split=uneven))
@@ -346,7 +382,9 @@ def test_a_fold_with_nothing_to_learn_from_is_a_fault(tmp_path):
     ("name", "count", "values"),
     [("last", 1, {}), ("last", 3, {}), ("best", 1, {}), ("last", 1, {"eval_interval": 2})],
 )
-def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, monkeypatch, name, count, values):
+def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(
+    tmp_path, monkeypatch, name, count, values
+):
     values = {"epochs": 5, "lr": 3e-3, "batch_size": 3, "early_stop_patience": 4} | values
     whole, score = fit_fold(tmp_path / "whole", **values)
     with monkeypatch.context() as patched:
@@ -358,8 +396,13 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     resumed, again = fit_fold(tmp_path / "killed", **values)
     assert again == score
     assert same_content(best(resumed), best(whole))
-    last_whole, last = (checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU) for run in (whole, resumed))
-    assert same_content(last["model"], last_whole["model"]) and same_content(last["optimizer"], last_whole["optimizer"])
+    last_whole, last = (
+        checkpoints.load_checkpoint(run.fold_dir(0) / "last.pt", helpers.CPU)
+        for run in (whole, resumed)
+    )
+    assert same_content(last["model"], last_whole["model"]) and same_content(
+        last["optimizer"], last_whole["optimizer"]
+    )
     kept = [[{**row, "seconds": ""} for row in kept_lines(run)] for run in (whole, resumed)]
     assert kept[0] == kept[1] and len(kept[0]) == 5
     outs = [oof.load_out_of_fold(run, 0) for run in (whole, resumed)]
@@ -368,7 +411,9 @@ def test_a_killed_and_resumed_fold_ends_bit_for_bit_where_an_unbroken_one_does(t
     assert len(list(resumed.fold_dir(0).glob("best_epoch*.pt"))) == 1
 
 
-def test_a_checkpoint_with_the_keys_of_earlier_versions_resumes_to_the_same_weights(tmp_path, monkeypatch):
+def test_a_checkpoint_with_the_keys_of_earlier_versions_resumes_to_the_same_weights(
+    tmp_path, monkeypatch
+):
     values = {"epochs": 3, "ema": 0.9}
     unbroken, _ = fit_fold(tmp_path / "unbroken", **values)
     with monkeypatch.context() as patched:
@@ -386,7 +431,9 @@ def test_a_checkpoint_with_the_keys_of_earlier_versions_resumes_to_the_same_weig
     resumed, _ = fit_fold(tmp_path / "killed", **values)
     assert same_content(best(resumed), best(unbroken))
     first, *others = kept_lines(resumed)
-    assert first["loss_global"] == "nan" and all(row["loss_global"] == row["train_loss"] for row in others)
+    assert first["loss_global"] == "nan" and all(
+        row["loss_global"] == row["train_loss"] for row in others
+    )
 
 
 # ---- parts of a step
@@ -394,12 +441,16 @@ def test_a_checkpoint_with_the_keys_of_earlier_versions_resumes_to_the_same_weig
 
 def test_no_decay_on_vectors_and_a_lower_rate_for_pretrained_text(tmp_path):
     data = helpers.training_data()
-    chosen = helpers.config(text_tower="hf:somewhere", unfreeze_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25)
+    config = helpers.config(
+        text_tower="hf:somewhere", unfreeze_text=True, lr=1e-3, weight_decay=0.1, text_lr_mult=0.25
+    )
     tower = torch.nn.Linear(3, helpers.TEXT_DIM)
     tower.dim = helpers.TEXT_DIM
-    model = checkpoints.build_model(chosen, make_run(tmp_path, chosen, data), data.store.columns, tower, 0)
-    optimiser = optim.make_optimizer(model, chosen)
-    of = {id(weight): group for group in optimiser.param_groups for weight in group["params"]}
+    model = checkpoints.build_model(
+        config, make_run(tmp_path, config, data), data.store.columns, tower, 0
+    )
+    optimizer = optim.make_optimizer(model, config)
+    of = {id(weight): group for group in optimizer.param_groups for weight in group["params"]}
     for name, weight in model.named_parameters():
         group = of[id(weight)]
         assert group["weight_decay"] == (0.1 if weight.ndim > 1 else 0)
@@ -410,39 +461,52 @@ def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
     data = helpers.training_data()
     norms = {}
     for limit in (0.0, 1e-3):
-        chosen = helpers.config(grad_clip=limit)
-        place = helpers.workplace(chosen, data)
-        run = make_run(tmp_path, chosen, data)
-        model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0)
+        config = helpers.config(grad_clip=limit)
+        context = helpers.workplace(config, data)
+        run = make_run(tmp_path, config, data)
+        model = checkpoints.build_model(config, run, data.store.columns, helpers.NoTower(), 0)
         draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
-        batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 6, *draws)))
-        fit.train_step(model, optim.make_optimizer(model, chosen), batch, place, chosen, 1.0)
-        norms[limit] = float(torch.stack([weight.grad.norm() for weight in model.parameters() if weight.grad is not None]).norm())
+        batch = next(
+            iter(batching.iterate_epoch(context.motions, context.table, np.arange(20), 6, *draws))
+        )
+        fit.train_step(model, optim.make_optimizer(model, config), batch, context, config, 1.0)
+        norms[limit] = float(
+            torch.stack(
+                [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
+            ).norm()
+        )
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3) and norms[0.0] > 0.01
 
 
 @pytest.mark.parametrize(("threshold", "left_out"), [(0.9, 2), (0.5, 6), (1.5, 2)])
 def test_captions_that_say_the_same_are_no_negatives(monkeypatch, threshold, left_out):
-    """Captions of four motions: a | b, a again | c | d, of which b and c, and c and d, are somewhat alike by the frozen tower's cosines."""
+    """Captions of four motions: a | b, a again | c | d, of which b and c, and c and d, are somewhat
+    alike by the frozen tower's cosines."""
     given = {}
-    monkeypatch.setattr(objective.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4]))
+    monkeypatch.setattr(
+        objective.losses, "multi_positive_info_nce", lambda *args: given.update(excluded=args[4])
+    )
     data = helpers.training_data(captions=(("a",), ("b", "a"), ("c",), ("d",)))
-    chosen = helpers.config(negative_threshold=threshold)
-    place = helpers.workplace(chosen, data)
+    config = helpers.config(negative_threshold=threshold)
+    context = helpers.workplace(config, data)
     angle = {"a": 0.0, "b": 1.4, "c": 1.4 + 0.9, "d": 3.1}
-    vectors = torch.tensor([[math.cos(angle[text]), math.sin(angle[text])] for text in place.bank.index])
-    place = replace(place, centred_captions=vectors, caption_sides=torch.tensor([[0, -1]] * 4))
-    rows, motion_idx = place.table.captions_of(torch.arange(4))
-    objective.contrastive_loss(torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, motion_idx, place, chosen)
+    vectors = torch.tensor(
+        [[math.cos(angle[text]), math.sin(angle[text])] for text in context.bank.index]
+    )
+    context = replace(context, centred_captions=vectors, caption_sides=torch.tensor([[0, -1]] * 4))
+    rows, motion_idx = context.table.captions_of(torch.arange(4))
+    objective.contrastive_loss(
+        torch.zeros(4, 8), torch.zeros(5, 8), torch.tensor(1.0), rows, motion_idx, context, config
+    )
     cosines = (vectors @ vectors.T)[rows][:, rows]
-    wanted = torch.zeros(5, 4, dtype=torch.bool)
+    expected = torch.zeros(5, 4, dtype=torch.bool)
     for caption in range(5):
         for other in range(5):
             same_text = rows[caption] == rows[other]
             close = threshold <= 1 and cosines[caption, other] >= threshold
-            wanted[caption, motion_idx[other]] |= same_text or close
-    assert torch.equal(given["excluded"], wanted)
-    assert (wanted & (motion_idx[:, None] != torch.arange(4))).sum() == left_out
+            expected[caption, motion_idx[other]] |= same_text or close
+    assert torch.equal(given["excluded"], expected)
+    assert (expected & (motion_idx[:, None] != torch.arange(4))).sum() == left_out
 
 
 def test_spread_is_one_minus_the_mean_cosine_of_pairs():

@@ -31,9 +31,12 @@ SGAR = {
 
 def part_texts(count: int) -> list[PartDescriptions]:
     """The arms of every motion and the torso of every second are described."""
-    told = [{part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS} for row in range(count)]
-    assert any(None in own.values() for own in told)
-    return told
+    texts = [
+        {part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS}
+        for row in range(count)
+    ]
+    assert any(None in own.values() for own in texts)
+    return texts
 
 
 def gradients(
@@ -42,37 +45,55 @@ def gradients(
     """Loss, gradients and what the generator says next, of one step of 12 motions in 6 pieces."""
     data = helpers.training_data()
     parts = part_texts(20) if chosen.parts.use_gar else None
-    place = make_context(chosen, data, helpers.bank(data), parts)
+    context = make_context(chosen, data, helpers.bank(data), parts)
     run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureConfig(), 2)
     model = checkpoints.build_model(chosen, run, data.store.columns, helpers.NoTower(), 0).train()
     noise = torch.Generator().manual_seed(3)
-    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, buckets=6)))
-    model.motion_tower.norm = nn.Sequential(model.motion_tower.norm, nn.Dropout(0.3))  # a layer that draws from torch's own generator
+    batch = next(
+        iter(
+            batching.iterate_epoch(
+                context.motions,
+                context.table,
+                np.arange(20),
+                12,
+                np.random.default_rng(1),
+                noise,
+                buckets=6,
+            )
+        )
+    )
+    model.motion_tower.norm = nn.Sequential(
+        model.motion_tower.norm, nn.Dropout(0.3)
+    )  # a layer that draws from torch's own generator
     torch.manual_seed(7)
     config = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
-    loss = backward(model, batch, place, config)
-    found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    return float(loss.total), found, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
+    loss = backward(model, batch, context, config)
+    grads = {
+        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
+    return float(loss.total), grads, torch.cat([torch.rand(3, generator=noise), torch.rand(3)])
 
 
 @pytest.mark.parametrize("variant", [{}, SGAR], ids=["holistic", "sgar"])
 @pytest.mark.parametrize("accumulated", [2, 3])
 def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, accumulated):
     chosen = helpers.config(**variant)
-    loss, whole, after = gradients(tmp_path, chosen, 1)
+    loss, whole_grads, after = gradients(tmp_path, chosen, 1)
     again, summed, after_sum = gradients(tmp_path, chosen, accumulated)
     assert again == pytest.approx(loss, abs=1e-6)
-    assert whole.keys() == summed.keys() and "log_scale" in whole
-    for name, gradient in whole.items():
+    assert whole_grads.keys() == summed.keys() and "log_scale" in whole_grads
+    for name, gradient in whole_grads.items():
         torch.testing.assert_close(summed[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
-    assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-3
+    assert max(float(gradient.abs().max()) for gradient in whole_grads.values()) > 1e-3
     assert torch.equal(after, after_sum)  # and the next step draws the same
 
 
-def each_alone(model, batch, place, config) -> objective.BatchLoss:
+def each_alone(model, batch, context, config) -> objective.BatchLoss:
     """The step of a batch whose parts know nothing of each other: the mean of their losses."""
     parts = batch.split(config.fit.grad_accum)
-    loss = torch.stack([objective.batch_loss(model, part, place, config).total for part in parts]).mean()
+    loss = torch.stack(
+        [objective.batch_loss(model, part, context, config).total for part in parts]
+    ).mean()
     loss.backward()
     return objective.BatchLoss(loss.detach(), ())
 
@@ -80,32 +101,62 @@ def each_alone(model, batch, place, config) -> objective.BatchLoss:
 def test_small_batches_alone_have_other_gradients(tmp_path):
     """What the cache of embeddings is for: negatives of the other batches count."""
     chosen = helpers.config()
-    _, whole, _ = gradients(tmp_path, chosen, 1)
+    _, whole_grads, _ = gradients(tmp_path, chosen, 1)
     for backward, far in ((each_alone, True), (grad_cache.backward, False)):
-        _, found, _ = gradients(tmp_path, chosen, 2, backward)
-        assert found.keys() == whole.keys()
-        apart = {name: float((found[name] - slope).norm() / slope.norm()) for name, slope in whole.items() if slope.norm() > 1e-3}
+        _, grads, _ = gradients(tmp_path, chosen, 2, backward)
+        assert grads.keys() == whole_grads.keys()
+        apart = {
+            name: float((grads[name] - slope).norm() / slope.norm())
+            for name, slope in whole_grads.items()
+            if slope.norm() > 1e-3
+        }
         assert len(apart) > 10
         assert min(apart.values()) > 0.05 if far else max(apart.values()) < 1e-3, apart
 
 
 def test_a_batch_is_split_with_its_captions():
     data, chosen = helpers.training_data(), helpers.config()
-    place = helpers.workplace(chosen, data)
+    context = helpers.workplace(chosen, data)
     noise = torch.Generator().manual_seed(3)
-    batch = next(iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), noise, buckets=4)))
-    split_state_dict = batch.split(2)
-    assert [len(half.train_idx) for half in split_state_dict] == [6, 6] and [len(half.buckets) for half in split_state_dict] == [2, 2]
-    assert torch.equal(torch.cat([half.train_idx for half in split_state_dict]), batch.train_idx)
-    assert torch.equal(torch.cat([half.caption_idx for half in split_state_dict]), batch.caption_idx)
-    assert torch.equal(torch.cat([split_state_dict[0].motion_idx, split_state_dict[1].motion_idx + 6]), batch.motion_idx)
-    assert [len(part.train_idx) for part in batch.split(9)] == [3, 3, 3, 3]  # no more parts than pieces
+    batch = next(
+        iter(
+            batching.iterate_epoch(
+                context.motions,
+                context.table,
+                np.arange(20),
+                12,
+                np.random.default_rng(1),
+                noise,
+                buckets=4,
+            )
+        )
+    )
+    halves = batch.split(2)
+    assert [len(half.train_idx) for half in halves] == [6, 6] and [
+        len(half.buckets) for half in halves
+    ] == [2, 2]
+    assert torch.equal(torch.cat([half.train_idx for half in halves]), batch.train_idx)
+    assert torch.equal(torch.cat([half.caption_idx for half in halves]), batch.caption_idx)
+    assert torch.equal(
+        torch.cat([halves[0].motion_idx, halves[1].motion_idx + 6]), batch.motion_idx
+    )
+    assert [len(part.train_idx) for part in batch.split(9)] == [
+        3,
+        3,
+        3,
+        3,
+    ]  # no more parts than pieces
 
 
 def test_training_with_accumulation_takes_fewer_larger_steps(tmp_path):
-    assert helpers.run_training(tmp_path, "large", fold=0, batch_size=2, grad_accum=3, epochs=1) == 0
+    assert (
+        helpers.run_training(tmp_path, "large", fold=0, batch_size=2, grad_accum=3, epochs=1) == 0
+    )
     assert helpers.run_training(tmp_path, "small", fold=0, batch_size=6, epochs=1) == 0
-    scores = [(tmp_path / name / "fold0" / "metrics.csv").read_text().splitlines()[1].split(",")[2] for name in ("large", "small")]
+    scores = [
+        (tmp_path / name / "fold0" / "metrics.csv").read_text().splitlines()[1].split(",")[2]
+        for name in ("large", "small")
+    ]
     assert scores[0] == scores[1]  # the learning rate after as many steps
 
 
@@ -119,16 +170,36 @@ def test_a_text_tower_that_trains_learns_alike(tmp_path):
     tower = registry.make_text_tower(chosen.text)
     data = helpers.training_data()
     captions = [caption for own in data.training.captions for caption in own]
-    place = make_context(chosen, data, embed.make_caption_bank(captions, tower, False, tmp_path, helpers.CPU))
+    context = make_context(
+        chosen, data, embed.make_caption_bank(captions, tower, False, tmp_path, helpers.CPU)
+    )
     run = Run(tmp_path, chosen, {}, data.fingerprint, "folds-a", FeatureConfig(), 2)
-    found = []
+    grads = []
     for accumulated in (1, 3):
         model = checkpoints.build_model(chosen, run, data.store.columns, tower, 0).train()
         batch = next(
-            iter(batching.iterate_epoch(place.motions, place.table, np.arange(20), 12, np.random.default_rng(1), torch.Generator(), 6))
+            iter(
+                batching.iterate_epoch(
+                    context.motions,
+                    context.table,
+                    np.arange(20),
+                    12,
+                    np.random.default_rng(1),
+                    torch.Generator(),
+                    6,
+                )
+            )
         )
-        grad_cache.backward(model, batch, place, replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated)))
-        found.append({name: weight.grad for name, weight in model.text_tower.named_parameters() if weight.grad is not None})
-    assert found[0].keys() == found[1].keys() and found[0]
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+        grad_cache.backward(
+            model, batch, context, replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
+        )
+        grads.append(
+            {
+                name: weight.grad
+                for name, weight in model.text_tower.named_parameters()
+                if weight.grad is not None
+            }
+        )
+    assert grads[0].keys() == grads[1].keys() and grads[0]
+    for name, gradient in grads[0].items():
+        torch.testing.assert_close(grads[1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)

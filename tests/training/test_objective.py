@@ -1,4 +1,5 @@
-"""The loss of a batch: named terms and their weighted sum, embeddings of chunks put together, means over an epoch."""
+"""The loss of a batch: named terms and their weighted sum, embeddings of chunks put together, means
+over an epoch."""
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ def loss_of(tmp_path, **values) -> BatchLoss:
     """The loss of a batch of 12 motions, of which every part is described."""
     config, data = helpers.config(**values), helpers.training_data()
     parts = [dict.fromkeys(PARTS, f"motion {index} told 0") for index in range(20)]
-    context = make_context(config, data, helpers.bank(data), parts if config.parts.use_gar else None)
+    context = make_context(
+        config, data, helpers.bank(data), parts if config.parts.use_gar else None
+    )
     run = Run(tmp_path, config, {}, data.fingerprint, "folds-a", data.store.config, 2)
     model = checkpoints.build_model(config, run, data.store.columns, helpers.NoTower(), 0)
     rngs = np.random.default_rng(0), torch.Generator().manual_seed(0)
@@ -39,7 +42,9 @@ def loss_of(tmp_path, **values) -> BatchLoss:
         ),
     ],
 )
-def test_the_loss_is_the_weighted_sum_of_the_terms_that_the_settings_ask_for(tmp_path, values, weights):
+def test_the_loss_is_the_weighted_sum_of_the_terms_that_the_settings_ask_for(
+    tmp_path, values, weights
+):
     loss = loss_of(tmp_path, **values)
     assert {term.name: term.weight for term in loss.terms} == weights
     weighted = sum(weights[term.name] * term.value.item() for term in loss.terms)

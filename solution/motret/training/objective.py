@@ -14,7 +14,7 @@ from torch import Tensor
 from motret.config.training import TrainConfig
 from motret.data import part_mixing
 from motret.data.batching import Batch
-from motret.data.features import Columns
+from motret.data.feature_blocks import Columns
 from motret.data.inputs import MotionBatch
 from motret.models.dual_encoder import DualEncoder
 from motret.training import losses

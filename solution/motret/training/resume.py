@@ -18,7 +18,6 @@ from motret.errors import ConfigError, RunError
 from motret.runs import checkpoints, history
 from motret.runs.resolve import changed_settings_error, no_run_error, run_dir_of
 from motret.runs.run import Run, open_run, settings_hash
-from motret.training import state as state_module
 from motret.utils import files
 
 logger = logging.getLogger(__name__)
@@ -207,9 +206,10 @@ def rewind(run: Run, checkpoint: ResumedCheckpoint) -> None:
 def _training_state(fold_dir: Path, file: Path) -> dict[str, Any]:
     """The training state in a checkpoint file: of last.pt all of it, of others its `state`, or the
     state of weights alone."""
-    content = state_module.rename_former_keys(checkpoints.load_checkpoint(file, CPU))
+    content = checkpoints.load_checkpoint(file, CPU)
     if "state" in content:
-        return state_module.rename_former_keys(content["state"])
+        state: dict[str, Any] = content["state"]
+        return state
     if "optimizer" in content:
         return content
     if not {"model", "epoch"} <= content.keys():

@@ -22,11 +22,6 @@ from motret.training.context import FoldContext
 
 logger = logging.getLogger(__name__)
 
-FORMER_KEYS = {"optimiser": "optimizer"}
-"""Keys of a training checkpoint under the names that earlier versions gave them."""
-FORMER_GROUP_KEYS = {"highest": "base_lr"}
-"""Keys of the optimizer's parameter groups under the names that earlier versions gave them."""
-
 
 @dataclass
 class FoldState:
@@ -88,11 +83,7 @@ def set_up(fold_context: FoldContext, log: logging.Logger) -> FoldState:
         fold_context.fold,
         fold_context.train_idx,
     )
-    checkpoint = (
-        rename_former_keys(checkpoints.load_weights(last, model, context.device))
-        if last.is_file()
-        else None
-    )
+    checkpoint = checkpoints.load_weights(last, model, context.device) if last.is_file() else None
     loaded = (
         load_backbone(model, config, log)
         if checkpoint is None
@@ -118,19 +109,6 @@ def _resume(state: FoldState, checkpoint: Mapping[str, Any]) -> None:
             state.ema.load_state_dict(checkpoint["ema"])
     state.history = [history.restore_stats(stats) for stats in checkpoint["history"]]
     state.best, state.resumed_epochs = checkpoint["best"], len(state.history)
-
-
-def rename_former_keys(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """A training checkpoint under today's keys."""
-    content = {FORMER_KEYS.get(key, key): value for key, value in checkpoint.items()}
-    if "optimizer" in content:
-        groups = content["optimizer"]["param_groups"]
-        groups = [
-            {FORMER_GROUP_KEYS.get(key, key): value for key, value in group.items()}
-            for group in groups
-        ]
-        content["optimizer"] = content["optimizer"] | {"param_groups": groups}
-    return content
 
 
 def backbone_of(model: DualEncoder, config: TrainConfig, flag: str) -> Backbone:
