@@ -169,7 +169,7 @@ def test_the_same_data_elsewhere_has_the_same_key(root: Path) -> None:
     assert pack(moved)[0].folder == before.folder
 
 
-@pytest.mark.parametrize("other", [{"fps": 25.0}, {"rotations": False}, {"up": "+z"}])
+@pytest.mark.parametrize("changes", [{"fps": 25.0}, {"rotations": False}, {"up": "+z"}])
 def test_other_feature_settings_have_another_key(root: Path, changes: dict) -> None:
     before, _ = pack(root)
     after, _ = pack(root, FeatureConfig(**changes))

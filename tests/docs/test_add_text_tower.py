@@ -34,7 +34,7 @@ def test_the_file_and_the_command_of_the_page_train_and_rank(
 ) -> None:
     (tmp_path / "my_text.py").write_text(block("python"), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    size = ["--motions", "16", "--queries", "1", "--candidates", "4"]
+    size = ["--motions", "16", "--queries", "1", "--candidates", "12"]
     assert sample.main(["--out", str(tmp_path / "data"), *size]) == 0
     names = ("work_dir", "folds_dir", "out_dir")
     folders = [
@@ -53,7 +53,9 @@ def test_the_file_and_the_command_of_the_page_train_and_rank(
     assert (tmp_path / "submissions" / "submission.csv").is_file()
 
 
-def test_pretrained_the_tower_of_the_page_is_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretrained_the_tower_of_the_page_is_embedded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = f"frozen_{tmp_path.name}".replace("-", "_")
     load = "torch.nn.init.constant_(self.embedding.weight, float(config.text_weights))"
     source = block("python").replace(
@@ -103,7 +105,9 @@ ZEROS = "torch.zeros(len(ids), 6)"
         ("Other", "self.dim = 6", ZEROS, "Other is no TextTower (its towers: Words)"),
     ],
 )
-def test_a_tower_that_does_not_fit_is_one_line_and_leaves_no_run(tmp_path, monkeypatch, capsys, name, init, output, message):
+def test_a_tower_that_does_not_fit_is_one_line_and_leaves_no_run(
+    tmp_path, monkeypatch, capsys, name, init, output, message
+):
     module = tmp_path.name
     (tmp_path / f"{module}.py").write_text(TOWER.format(init=init, output=output))
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""Backbones: layers against twins in NumPy, packed sequences, and linear attention in the towers."""
+"""Backbones: layers against twins in NumPy, packed sequences, linear attention in the towers."""
 
 import math
 

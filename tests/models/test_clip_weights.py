@@ -1,4 +1,4 @@
-"""CLIP under the activation that its weights were trained with: by tag, by file, by flag; OpenAI's archives, read without being run."""
+"""CLIP under the activation of its weights: by tag, file or flag; archives read, not run."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def config(**values):
 
 @pytest.fixture
 def clip(tmp_path, monkeypatch):
-    """Two tiny models that open_clip knows, of one architecture: `tiny-clip`, with GELU, and `tiny-clip-quickgelu`."""
+    """Two tiny models of open_clip: `tiny-clip`, with GELU, and `tiny-clip-quickgelu`."""
     import open_clip
     from open_clip import factory
 
@@ -53,7 +53,7 @@ def make_clip(clip, quick, **values):
 
 
 def save_clip(clip, path, quick=True):
-    """The path of a state dict of a model with QuickGELU (or GELU), and what the model says of the captions."""
+    """Path of a state dict of a model with QuickGELU (or GELU), and its caption vectors."""
     clip_model = make_clip(clip, quick)
     torch.save(clip_model.state_dict(), path)
     return str(path), clip_vectors(clip_model)
@@ -74,7 +74,7 @@ def encode(**values):
 
 @pytest.fixture
 def tags(clip, tmp_path, monkeypatch):
-    """Tags of tiny-clip, `openai` (QuickGELU) and `laion` (GELU), as if downloaded; what their models say of the captions, by tag."""
+    """Caption vectors by tag of tiny-clip: `openai` (QuickGELU), `laion` (GELU), as downloaded."""
     from open_clip import factory, pretrained
 
     expected, tags_of_model = {}, {}
@@ -167,7 +167,7 @@ def test_every_file_of_openai_has_a_checksum_that_means_quick_gelu():
 
 
 class AsPublished(torch.nn.Module):
-    """A CLIP with the text tower's weights at the top, as OpenAI names them, some of them in half precision."""
+    """A CLIP with the text tower's weights at the top, as OpenAI has them, some in half precision."""
 
     def __init__(self, clip_model):
         super().__init__()
@@ -193,7 +193,7 @@ class AsPublished(torch.nn.Module):
 
 @pytest.fixture
 def archive(clip, tmp_path):
-    """An archive in OpenAI's form, and what its model says of the captions."""
+    """An archive in OpenAI's form, and its caption vectors."""
     clip_model = make_clip(clip, quick=True, force_custom_text=True)
     for weight in clip_model.text.transformer.parameters():
         weight.data = weight.data.half().float()
@@ -223,7 +223,7 @@ def test_openais_archive_is_recognised_and_read(archive, clip, tmp_path):
     )
 
 
-def test_an_archive_of_another_model_or_a_damaged_one_is_a_fault(archive, clip):
+def test_an_archive_of_another_model_or_a_damaged_one_is_an_error(archive):
     path, _ = archive
     with pytest.raises(WeightsError, match=r"ViT-B-32 .*: the weights cannot be loaded"):
         encode(text_tower="ViT-B-32", text_weights=str(path))
@@ -247,7 +247,7 @@ def test_an_archive_of_another_model_or_a_damaged_one_is_a_fault(archive, clip):
 # ---- the flag
 
 
-def test_a_flag_against_what_the_weights_are_known_to_need_is_a_fault(tags, archive):
+def test_a_flag_against_what_the_weights_are_known_to_need_is_an_error(tags, archive):
     for values, clip_vectors in (
         (
             {"text_weights": "openai", "text_activation": "gelu"},

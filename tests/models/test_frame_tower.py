@@ -26,7 +26,7 @@ def towers():
 
 
 def readme_twin(tower, motion):
-    """The twin: one motion (T, 10), padded with zeros to 24 frames, through torch's own encoder; the mean over all of them."""
+    """One motion (T, 10), padded with zeros to 24 frames, through torch's own encoder; the mean."""
     encoder = torch.nn.TransformerEncoder(
         torch.nn.TransformerEncoderLayer(16, 2, 64, batch_first=True), 2, enable_nested_tensor=False
     )

@@ -55,8 +55,8 @@ def test_swapping_the_persons_changes_no_embedding():
     assert not torch.allclose(model(twins), model(batch), atol=1e-2)  # who the other is does matter
 
 
-def test_the_persons_meet_in_the_joint_layers_alone():
-    """Without them each person's tokens are its own: two that stand together are encoded as if each stood alone."""
+def test_the_persons_meet_in_the_cross_person_layers_alone():
+    """Without them two that stand together are encoded as if each stood alone."""
     pair = helpers.motion_batch([24], persons=2)
     alone = [MotionBatch(pair.frames[:, :, [person]], pair.lengths) for person in range(2)]
     for cross_person_layers, same in ((0, True), (1, False)):
@@ -155,6 +155,6 @@ def test_dropping_repeats_by_seed():
 @pytest.mark.parametrize(
     "name", ["perceiver", "motret.models.nowhere:Tower", "motret.models.motion_tower:Nothing", ":"]
 )
-def test_a_tower_that_is_not_there_is_a_fault_of_its_flag(name):
+def test_a_missing_tower_is_an_error_of_its_flag(name):
     with pytest.raises(ConfigError, match="--motion_tower"):
         registry.make_motion_tower(MotionConfig(motion_tower=name), 2, COLUMNS)

@@ -87,7 +87,8 @@ def test_a_motiondiffuse_file_of_the_published_shape(tmp_path, inputs):
     new = ("joint_embed (263 -> 1704), " if new_input else "") + "sequence_embedding from 196 on"
     count = 199 - len(new_input)
     assert loaded_weights.summary == (
-        f"backbone: {count} of 386 tensors of {path} loaded; not used: {counts}; new: {new}; special tokens have no position"
+        f"backbone: {count} of 386 tensors of {path} loaded; not used: {counts}; "
+        f"new: {new}; special tokens have no position"
     )
 
 
@@ -125,10 +126,9 @@ def test_an_mdm_file_of_the_published_shape(tmp_path, half, inputs):
     assert loaded_weights.summary.startswith(
         f"backbone: {96 + 2 * (inputs == 263)} of {len(file)} tensors of {path} loaded; "
     )
-    assert (
-        f"; new: {'' if inputs == 263 else 'project (263 -> 1704), '}positions; special tokens have no position; MDM"
-        in loaded_weights.summary
-    )
+    new = "" if inputs == 263 else "project (263 -> 1704), "
+    end = f"; new: {new}positions; special tokens have no position; MDM"
+    assert end in loaded_weights.summary
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_an_mdm_layer_does_what_torchs_own_would_with_its_norms_first(tmp_path):
         (
             motiondiffuse(),
             small("transformer"),
-            "holds MotionDiffuse weights, and --backbone is transformer (add --backbone motiondiffuse",
+            "holds MotionDiffuse weights, and --backbone is transformer (add --backbone motiond",
         ),
         (
             mdm(),

@@ -1,4 +1,4 @@
-"""Text towers: the same vectors however captions are padded, made once, and a clear word where weights cannot be had."""
+"""Text towers: padding changes no vector, and weights that cannot be loaded are errors."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def bert(bert_folder):
 def no_network(monkeypatch):
     from huggingface_hub import constants
 
-    def refuse(*args, **kwargs):
+    def refuse(*_args, **_kwargs):
         raise OSError("no route to host")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
@@ -193,7 +193,8 @@ def test_attention_is_torchs_own_fused_function(monkeypatch, bert, which):
 @pytest.mark.parametrize(
     "tower", ["hf:nobody/has-this-encoder", "hf:/nowhere/encoder", "hf:two words"]
 )
-def test_without_network_a_hub_encoder_is_a_fault_that_names_the_flag(no_network, tower):
+@pytest.mark.usefixtures("no_network")
+def test_without_network_a_hub_encoder_is_an_error_that_names_the_flag(tower):
     with pytest.raises(WeightsError) as error:
         registry.make_text_tower(config(text_tower=tower))
     assert error.value.path == tower
@@ -207,8 +208,9 @@ def test_without_network_a_hub_encoder_is_a_fault_that_names_the_flag(no_network
         {"text_tower": "ViT-B-32", "text_weights": "openai"},
     ],
 )
+@pytest.mark.usefixtures("no_network")
 def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(
-    no_network, monkeypatch, tmp_path, values
+    monkeypatch, tmp_path, values
 ):
     import time
 
@@ -227,12 +229,14 @@ def test_a_proxy_that_does_not_answer_is_no_network_and_nothing_is_tried_again(
     assert "--text_weights none" in error.value.fix and not waits
 
 
-def test_without_network_open_clip_weights_are_a_fault_that_names_the_flag(no_network, monkeypatch):
-    """create_model is the library's; what it raises where nothing is cached is what it raises here."""
+def test_without_network_open_clip_weights_are_an_error_that_names_the_flag(
+    no_network, monkeypatch
+):
+    """create_model raises here what it raises where nothing is cached."""
     import open_clip
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def nothing_cached(*args, **kwargs):
+    def nothing_cached(*_args, **_kwargs):
         assert os.environ["HF_HUB_OFFLINE"] == "1" and no_network.HF_HUB_OFFLINE is True
         raise LocalEntryNotFoundError("outgoing traffic has been disabled\nand more lines")
 
@@ -243,7 +247,7 @@ def test_without_network_open_clip_weights_are_a_fault_that_names_the_flag(no_ne
     assert "--text_weights" in error.value.fix and "\n" not in str(error.value)
 
 
-def test_a_folder_with_broken_weights_is_a_fault(tmp_path):
+def test_a_folder_with_broken_weights_is_an_error(tmp_path):
     folder = saved_bert(tmp_path)
     folder.joinpath("model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match="no such encoder can be loaded"):
@@ -253,7 +257,7 @@ def test_a_folder_with_broken_weights_is_a_fault(tmp_path):
         registry.make_text_tower(config(text_tower=f"hf:{folder}"))
 
 
-def test_weights_that_are_missing_are_a_fault_and_not_drawn_at_random(tmp_path):
+def test_weights_that_are_missing_are_an_error_and_not_drawn_at_random(tmp_path):
     from safetensors.torch import load_file, save_file
 
     file = saved_bert(tmp_path) / "model.safetensors"
@@ -305,7 +309,8 @@ def test_pickled_weights_are_not_opened(tmp_path):
         ),
     ],
 )
-def test_names_that_nobody_knows_are_faults_of_their_flag(no_network, values, message):
+@pytest.mark.usefixtures("no_network")
+def test_names_that_nobody_knows_are_errors_of_their_flag(values, message):
     with pytest.raises(WeightsError, match=message):
         registry.make_text_tower(config(**values))
 

@@ -1,4 +1,4 @@
-"""What a run was made from: kept in args.json, and checked wherever one of its models is opened again."""
+"""What a run was made from: recorded, and checked wherever one of its models is opened."""
 
 import json
 import shutil
@@ -66,7 +66,9 @@ def test_an_encoder_that_was_replaced_is_refused_by_all_that_ask_the_run(
     capsys.readouterr()
     assert open_everywhere(tmp_path) == [1, 1, 1]
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    message = f"error: {tmp_path / 'run'}: its text weights changed since it was trained ({inputs[provenance.WEIGHTS]}, now "
+    digest = inputs[provenance.WEIGHTS]
+    run = f"error: {tmp_path / 'run'}"
+    message = f"{run}: its text weights changed since it was trained ({digest}, now "
     assert len(errors) == 3 and all(
         line.startswith(message) and f"put hf:{encoder} back as it was" in line for line in errors
     )
@@ -131,9 +133,7 @@ def test_digests_change_with_weights_words_and_nothing_else(tmp_path, encoder) -
     )
 
 
-def test_open_clips_words_count_and_a_tower_from_scratch_has_no_weights(
-    tmp_path, monkeypatch
-) -> None:
+def test_open_clips_words_count_and_a_tower_from_scratch_has_no_weights(monkeypatch) -> None:
     config = helpers.config(**helpers.SCRATCH)
     first_tower = registry.make_text_tower(config.text)
     inputs = provenance.input_digests(config, first_tower)

@@ -1,4 +1,4 @@
-"""Runs in a folder that cannot be written, as in /kaggle/input: what is made of them goes to the work folder."""
+"""Runs in a read-only folder, as /kaggle/input: reports and views go to the work folder."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
 
 @pytest.fixture
 def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run folders in which nothing can be made; chmod would not hold whoever runs the tests as root."""
+    """Run folders in which nothing can be made; chmod does not stop root."""
     folder = tmp_path / "input" / "runs"
     assert helpers.run_training(folder, "one", epochs=1) == 0
     real = files.is_writable
@@ -67,7 +67,7 @@ def test_whether_a_folder_can_be_written_is_found_out_by_making_a_file(
     assert files.is_writable(tmp_path) and files.is_writable(tmp_path / "not" / "there")
     assert not list(tmp_path.iterdir())
 
-    def refuse(*args, **values):
+    def refuse(*_args, **_values):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)

@@ -1,4 +1,4 @@
-"""Run folders: what they say of themselves, when they may be gone on with, and that broken files are faults."""
+"""Run folders: what args.json records, when a run may go on, and that broken files are errors."""
 
 import json
 import os
@@ -144,7 +144,7 @@ def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(
     write("leans")
     with pytest.raises(
         RunError,
-        match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another --run_name\)",
+        match=r"one: was trained on other part texts \(gar \w+, now gar \w+\) \(give another",
     ):
         create(tmp_path, run_name="one", resume="auto", **values)
     assert (
@@ -158,13 +158,13 @@ def test_going_on_with_other_part_texts_is_refused_unless_they_were_never_noted(
     assert create(tmp_path, run_name="one", resume="auto", **values).name == "one"
 
 
-def test_a_folder_that_is_no_run_is_a_fault(tmp_path):
+def test_a_folder_that_is_no_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="is no run"):
         open_run(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"settings": 3}'])
-def test_a_broken_args_json_is_a_fault(tmp_path, content):
+def test_a_broken_args_json_is_an_error(tmp_path, content):
     create(tmp_path, run_name="one")
     (tmp_path / "one" / "args.json").write_text(content)
     with pytest.raises(RunError, match=r"args\.json: cannot be read"):

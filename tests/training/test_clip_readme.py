@@ -1,4 +1,4 @@
-"""The challenge README's recipe: raw columns, one caption at a time, a cosine by epoch, its files."""
+"""The challenge README's recipe: raw columns, one caption at a time, a cosine, its files."""
 
 import csv
 import math
@@ -121,7 +121,7 @@ def test_the_rate_follows_a_cosine_by_epochs():
 
 
 def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_temperature():
-    """Two motions share their caption: to the README they are each other's negatives all the same."""
+    """Two motions share their caption: to the README they are negatives all the same."""
     data = helpers.training_data(
         captions=(("a", "b"), ("a",), ("c",), ("d", "e", "f")), lengths=[20, 22, 30, 25]
     )
