@@ -167,7 +167,7 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_unbroken_one_does(
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "save_checkpoint", killed)
         assert helpers.run_training(tmp_path, "one") == 130
-    assert "finished is kept" in capsys.readouterr().err
+    assert "finished work is kept" in capsys.readouterr().err
     left = tmp_path / "one" / "fold0"
     assert (
         len(checkpoints.load_checkpoint(left / "last.pt", helpers.CPU)["history"]) == 1
