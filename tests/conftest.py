@@ -13,7 +13,9 @@ from motret.errors import DataError
 from motret.synthetic.challenge import make_sample
 from motret.utils.logs import show_logs
 
-hypothesis.settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "same_every_time", derandomize=True, deadline=None, database=None
+)
 hypothesis.settings.load_profile("same_every_time")
 
 SMALL_CHALLENGE = SceneConfig(motions=24, queries=3, candidates=12)

@@ -9,8 +9,12 @@ _REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
 
 
 def _missing_packages() -> list[str]:
-    lines = _REQUIREMENTS.read_text(encoding="utf-8").splitlines() if _REQUIREMENTS.is_file() else []
-    names = [line.split("==")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+    lines = (
+        _REQUIREMENTS.read_text(encoding="utf-8").splitlines() if _REQUIREMENTS.is_file() else []
+    )
+    names = [
+        line.split("==")[0].strip() for line in lines if line.strip() and not line.startswith("#")
+    ]
     return [name for name in names if find_spec(_IMPORTED_AS.get(name, name)) is None]
 
 
