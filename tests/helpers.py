@@ -1,4 +1,4 @@
-"""What tests share: settings, motions, captions and models made in memory, generated challenges, looks at pictures."""
+"""What tests share: settings, motions and models in memory, generated challenges, pictures."""
 
 import functools
 import json
@@ -150,7 +150,7 @@ def motion_batch(lengths, persons=2, features=10, seed=0, generator=None) -> Mot
 
 @functools.cache
 def challenge(seed: int = 0) -> Path:
-    """24 training motions, 3 queries of 12 candidates; made once a session, removed by nobody but the system."""
+    """24 training motions, 3 queries of 12 candidates; made once a session."""
     folder = _temporary() / f"challenge{seed}"
     assert (
         sample.main(
@@ -183,7 +183,7 @@ def _temporary() -> Path:
 
 
 def places(data: Path | None = None) -> list[str]:
-    """Flags of data and machine; packed features and folds are shared by all that run on the same data."""
+    """Flags of data and machine; all runs on the same data share packed features and folds."""
     data = data or challenge()
     return [
         f"--data_dir={data}",
@@ -235,7 +235,7 @@ def turned(points: np.ndarray, angle: np.ndarray | float) -> np.ndarray:
 
 
 def body(frames: int, persons: int = 2, seed: int = 0) -> np.ndarray:
-    """Positions (T, persons, 22, 3) of people who sway, turn and walk about smoothly, each scene in its own way."""
+    """Positions (T, persons, 22, 3) of people who sway, turn and walk about smoothly."""
     rng = np.random.default_rng([seed, persons])
     seconds = np.arange(frames)[:, None, None, None] / 30
 
@@ -278,7 +278,7 @@ def swapped(raw: np.ndarray) -> np.ndarray:
 
 
 def in_the_mirror(raw: np.ndarray) -> np.ndarray:
-    """A raw motion (T, 192 * persons) in the mirror x = 0; its rotations, which are any numbers, change sides alone."""
+    """A raw motion (T, 192 * persons) in the mirror x = 0; its rotations only change sides."""
     positions, rotations = split_columns(raw)
     return join_columns(
         positions[:, :, MIRROR] * np.array([-1, 1, 1], raw.dtype), rotations[:, :, MIRROR[1:] - 1]
@@ -291,7 +291,10 @@ def write_data(
     captions: Mapping[str, Sequence[str]] | None = None,
     groups: Mapping[str, str] | None = None,
 ) -> Path:
-    """A data folder of these motions (of ids alone: some of 12 frames and more); without captions each gets one of its own."""
+    """A data folder of these motions, or of small ones with these ids.
+
+    Without captions each motion gets a caption of its own.
+    """
     if not isinstance(motions, Mapping):
         motions = {
             name: motion(12 + 2 * number, seed=number) for number, name in enumerate(motions)
@@ -347,7 +350,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def check(path: Path, height: float | None = None) -> np.ndarray:
-    """Asserts that a picture is ten inches wide, drawn on, and white all along its edge; returns its pixels."""
+    """Asserts that a picture is ten inches wide, not empty, and white at its edges; returns it."""
     found = pixels(path)
     assert found.shape[1] == 10 * DPI
     assert height is None or abs(found.shape[0] - height * DPI) <= 1
@@ -358,9 +361,9 @@ def check(path: Path, height: float | None = None) -> np.ndarray:
     return found
 
 
-def has(found: np.ndarray, colour: str) -> bool:
-    """Whether a colour ("#RRGGBB") is somewhere on a picture, unmixed."""
-    wanted = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+def has(found: np.ndarray, color: str) -> bool:
+    """Whether a color ("#RRGGBB") is somewhere on a picture, unmixed."""
+    wanted = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     return bool((np.abs(found - wanted).max(axis=-1) < 0.004).any())
 
 
@@ -387,7 +390,7 @@ def unit(rng, *shape):
 
 
 def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DATA, found=FOLDS):
-    """A run whose models were never trained: its captions say where their motions are, `sharp` times as loud as noise."""
+    """An untrained run: caption embeddings are `sharp` times their motion's, plus noise."""
     run = resolve_run(config(out_dir=folder, run_name=name), {}, data, found)
     create_run_dir(run)
     rng = np.random.default_rng(seed)
@@ -495,7 +498,7 @@ class KilledError(Exception):
 
 
 def killed_after(monkeypatch, name, count):
-    """Makes the run die when runs.save_checkpoint has written the `count`-th file that starts with `name`."""
+    """Makes the run die after save_checkpoint wrote the `count`-th file that starts with `name`."""
     real, left = checkpoints.save_checkpoint, [count]
 
     def save(path, content):
@@ -670,7 +673,7 @@ def mdm_shapes(layers: int, half: str) -> dict[str, str]:
 def made(
     shapes: dict[str, str], width: int, hidden: int, inputs: int, flat: bool = False
 ) -> dict[str, Tensor]:
-    """Random tensors of these shapes; flat: each of one number of its own, which keeps a large file small."""
+    """Random tensors of these shapes; flat: each holds one number, so a large file is small."""
     of = {"W": width, "H": hidden, "T": 4 * width, "D": inputs, "L": 256 if flat else 8}
 
     def size(word: str) -> int:
@@ -752,7 +755,7 @@ def write_split_joints(
     entries: Sequence[object] | None = None,
     held_out: Sequence[object] = (),
 ) -> Path:
-    """A data folder in the layout of the SGAR description, with a body of 20 frames and more for each id.
+    """A data folder in the layout of the SGAR description, with 20 frames or more for each id.
 
     entries, held_out: the ids as gar_train.json and gar_val.json write them.
     """

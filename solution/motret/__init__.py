@@ -1,4 +1,4 @@
-"""Text-to-motion retrieval. Importing the package checks that what it needs is installed, and says how to get it where it is not."""
+"""Text-to-motion retrieval. Importing it checks that all packages it needs are installed."""
 
 import sys
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ def _missing_packages() -> list[str]:
 
 if _missing := _missing_packages():
     sys.exit(
-        f"error: {sys.executable}: has no {', '.join(_missing)} ({sys.executable} -m pip install -r {_REQUIREMENTS}; "
+        f"error: {sys.executable}: has no {', '.join(_missing)} "
+        f"({sys.executable} -m pip install -r {_REQUIREMENTS}; "
         "or `bash run_all.sh`, which makes .venv/, and then `source .venv/bin/activate`)"
     )

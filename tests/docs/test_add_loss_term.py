@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "add_loss_term.md").read_text(encoding="utf-8")
 
 
 def insert(file: Path, start: str, before: str, code: str) -> None:
-    """Puts code before the first line that starts with `before` after the line that starts with `start`."""
+    """Inserts code after the line that starts with `start`, before the next with `before`."""
     text = file.read_text(encoding="utf-8")
     index = text.index(f"\n{before}", text.index(f"\n{start}")) + 1
     file.write_text(text[:index] + code + text[index:], encoding="utf-8")

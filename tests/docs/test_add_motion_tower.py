@@ -72,7 +72,8 @@ MEAN = "batch.frames.mean(dim=(1, 2))[:, :6]"
             "Narrow",
             "self.dim = 7",
             MEAN,
-            "returns (2, 6) for 2 motions, and its dim is 7 (set self.dim to 6, or return vectors of 7)",
+            "returns (2, 6) for 2 motions, and its dim is 7 "
+            "(set self.dim to 6, or return vectors of 7)",
         ),
         (
             "Narrow",

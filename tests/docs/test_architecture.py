@@ -1,4 +1,4 @@
-"""The folders of the package, ground first: each imports only from those below it, as docs/architecture.md has them."""
+"""Each folder of the package imports only from those that docs/architecture.md allows."""
 
 import ast
 import re
@@ -38,7 +38,10 @@ IMPORTS = {name: imported(path.read_text(encoding="utf-8")) for name, path in MO
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
-    code = "from motret.runs import run\nfrom motret.training.fit import fit\nimport numpy\ndef f():\n    import motret.report.page"
+    code = (
+        "from motret.runs import run\nfrom motret.training.fit import fit\nimport numpy\n"
+        "def f():\n    import motret.report.page"
+    )
     assert imported(code) == {"runs.run", "training.fit", "report.page"}
 
 
