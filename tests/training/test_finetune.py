@@ -380,19 +380,19 @@ def test_a_run_chooses_its_share_out_of_fold_and_the_model_of_all_motions_takes_
         "freeze_text_epochs": 0,
     }
     assert run_clip(tmp_path, "run", **values, fold="full") == 1
-    assert "--wise_alpha auto: no finished fold has chosen a share" in capsys.readouterr().err
+    assert "--wise_alpha auto: no finished fold has chosen an alpha" in capsys.readouterr().err
     assert run_clip(tmp_path, "run", **values, fold="all", resume="auto") == 0
-    config = [
+    choices = [
         json.loads((tmp_path / "run" / f"fold{fold}" / "wise.json").read_text()) for fold in (0, 1)
     ]
-    for content in config:
+    for content in choices:
         assert (
             content["scores"][f"{content['alpha']:g}"] == max(content["scores"].values())
             and len(content["halves"]) == 2
         )
     assert run_clip(tmp_path, "run", **values, fold="full", resume="auto") == 0
     content = json.loads((tmp_path / "run" / "full" / "wise.json").read_text())
-    assert content["alpha"] == pytest.approx(np.mean([one["alpha"] for one in config]))
+    assert content["alpha"] == pytest.approx(np.mean([choice["alpha"] for choice in choices]))
 
 
 def test_one_group_cannot_choose_its_share(tmp_path):
