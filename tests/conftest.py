@@ -1,4 +1,4 @@
-"""What tests share: a small generated challenge, bodies that move at random, data folders made of them."""
+"""Fixtures of all tests: a small generated challenge, the package's log on standard output."""
 
 import re
 import shutil
@@ -13,7 +13,9 @@ from motret.errors import DataError
 from motret.synthetic.challenge import make_sample
 from motret.utils.logs import show_logs
 
-hypothesis.settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "same_every_time", derandomize=True, deadline=None, database=None
+)
 hypothesis.settings.load_profile("same_every_time")
 
 SMALL_CHALLENGE = SceneConfig(motions=24, queries=3, candidates=12)
@@ -21,7 +23,7 @@ SMALL_CHALLENGE = SceneConfig(motions=24, queries=3, candidates=12)
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generated challenge of 24 motions and 3 queries x 12 candidates; all tests read the same one, none may write to it."""
+    """A generated challenge of 24 motions, 3 queries x 12 candidates; no test may write to it."""
     folder = tmp_path_factory.mktemp("generated") / "data"
     make_sample(folder, SMALL_CHALLENGE)
     return folder

@@ -1,4 +1,4 @@
-"""What tests share: settings, motions, captions and models made in memory, generated challenges, looks at pictures."""
+"""What tests share: settings, motions and models in memory, generated challenges, pictures."""
 
 import functools
 import json
@@ -35,7 +35,15 @@ from motret.runs.history import EpochStats
 from motret.runs.oof import OutOfFold
 from motret.runs.resolve import resolve_run
 from motret.runs.run import Run, create_run_dir
-from motret.skeleton import MIRROR, N_JOINTS, N_ROTATIONS, PARENTS, PARTS, join_columns, split_columns
+from motret.skeleton import (
+    MIRROR,
+    N_JOINTS,
+    N_ROTATIONS,
+    PARENTS,
+    PARTS,
+    join_columns,
+    split_columns,
+)
 from motret.synthetic.motion import REST_OFFSETS
 from motret.training import fit
 from motret.training import validate as validate_module
@@ -76,18 +84,35 @@ def config(**values) -> TrainConfig:
 def store(lengths, persons=2, seed=0) -> FeatureStore:
     lengths = np.array(lengths)
     rng = np.random.default_rng(seed)
-    features = rng.normal(size=(int(lengths.sum()), persons, features_width(persons))).astype(np.float16)
+    features = rng.normal(size=(int(lengths.sum()), persons, features_width(persons))).astype(
+        np.float16
+    )
     ids = tuple(f"{row:05d}" for row in range(len(lengths)))
-    return FeatureStore(Path("nowhere"), FeatureConfig(), ids, lengths.cumsum() - lengths, lengths, ids, features, ())
+    return FeatureStore(
+        Path("nowhere"),
+        FeatureConfig(),
+        ids,
+        lengths.cumsum() - lengths,
+        lengths,
+        ids,
+        features,
+        (),
+    )
 
 
 def training_data(captions=None, lengths=None, persons=2, seed=0) -> TrainingData:
     """20 motions of 4 to 80 frames with one to three captions each, unless told otherwise."""
-    captions = captions or tuple(tuple(f"motion {row} told {way}" for way in range(1 + row % 3)) for row in range(20))
-    lengths = np.random.default_rng(seed).integers(4, 80, len(captions)) if lengths is None else lengths
+    captions = captions or tuple(
+        tuple(f"motion {row} told {way}" for way in range(1 + row % 3)) for row in range(20)
+    )
+    lengths = (
+        np.random.default_rng(seed).integers(4, 80, len(captions)) if lengths is None else lengths
+    )
     packed = store(lengths, persons, seed)
     paths = tuple(Path(f"{name}.npy") for name in packed.ids)
-    return TrainingData(TrainingSet(Path("nowhere"), packed.ids, paths, captions, None, ()), packed, "data-a", True)
+    return TrainingData(
+        TrainingSet(Path("nowhere"), packed.ids, paths, captions, None, ()), packed, "data-a", True
+    )
 
 
 def folds(motions=20, count=2) -> Folds:
@@ -97,7 +122,9 @@ def folds(motions=20, count=2) -> Folds:
 def bank(data: TrainingData, seed=0) -> CaptionBank:
     distinct = sorted({caption for own in data.training.captions for caption in own})
     vectors = np.random.default_rng(seed).normal(size=(len(distinct), TEXT_DIM)).astype(np.float32)
-    return CaptionBank({caption: row for row, caption in enumerate(distinct)}, vectors=torch.from_numpy(vectors))
+    return CaptionBank(
+        {caption: row for row, caption in enumerate(distinct)}, vectors=torch.from_numpy(vectors)
+    )
 
 
 class NoTower(TextTower):
@@ -113,7 +140,9 @@ def workplace(chosen: TrainConfig, data: TrainingData) -> TrainContext:
 def motion_batch(lengths, persons=2, features=10, seed=0, generator=None) -> MotionBatch:
     """Random motions, held at their last frame up to the longest."""
     rng = np.random.default_rng(seed)
-    frames = torch.from_numpy(rng.normal(size=(len(lengths), max(lengths), persons, features)).astype(np.float32))
+    frames = torch.from_numpy(
+        rng.normal(size=(len(lengths), max(lengths), persons, features)).astype(np.float32)
+    )
     for motion, length in zip(frames, lengths, strict=True):
         motion[length:] = motion[length - 1]
     return MotionBatch(frames, torch.tensor(lengths), generator)
@@ -121,9 +150,25 @@ def motion_batch(lengths, persons=2, features=10, seed=0, generator=None) -> Mot
 
 @functools.cache
 def challenge(seed: int = 0) -> Path:
-    """24 training motions, 3 queries of 12 candidates; made once a session, removed by nobody but the system."""
+    """24 training motions, 3 queries of 12 candidates; made once a session."""
     folder = _temporary() / f"challenge{seed}"
-    assert sample.main(["--out", str(folder), "--motions", "24", "--queries", "3", "--candidates", "12", "--seed", str(seed)]) == 0
+    assert (
+        sample.main(
+            [
+                "--out",
+                str(folder),
+                "--motions",
+                "24",
+                "--queries",
+                "3",
+                "--candidates",
+                "12",
+                "--seed",
+                str(seed),
+            ]
+        )
+        == 0
+    )
     return folder
 
 
@@ -138,9 +183,15 @@ def _temporary() -> Path:
 
 
 def places(data: Path | None = None) -> list[str]:
-    """Flags of data and machine; packed features and folds are shared by all that run on the same data."""
+    """Flags of data and machine; all runs on the same data share packed features and folds."""
     data = data or challenge()
-    return [f"--data_dir={data}", f"--work_dir={data}-work", f"--folds_dir={data}-folds", "--device=cpu", "--jobs=1"]
+    return [
+        f"--data_dir={data}",
+        f"--work_dir={data}-work",
+        f"--folds_dir={data}-folds",
+        "--device=cpu",
+        "--jobs=1",
+    ]
 
 
 def flags(**values) -> list[str]:
@@ -149,7 +200,11 @@ def flags(**values) -> list[str]:
 
 
 def train_flags(out_dir: Path, name: str, data: Path | None = None, **values) -> list[str]:
-    small = {key: value for key, value in (SMALL | SCRATCH | values).items() if key not in ("device", "jobs")}
+    small = {
+        key: value
+        for key, value in (SMALL | SCRATCH | values).items()
+        if key not in ("device", "jobs")
+    }
     return ["holistic", *places(data), *flags(out_dir=out_dir, run_name=name, folds=2, **small)]
 
 
@@ -171,26 +226,45 @@ def rest_pose() -> np.ndarray:
 def turned(points: np.ndarray, angle: np.ndarray | float) -> np.ndarray:
     """Points (..., 3) turned about the vertical axis, +z towards +x for a positive angle."""
     x, y, z = np.moveaxis(points, -1, 0)
-    return np.stack(np.broadcast_arrays(np.cos(angle) * x + np.sin(angle) * z, y, np.cos(angle) * z - np.sin(angle) * x), axis=-1)
+    return np.stack(
+        np.broadcast_arrays(
+            np.cos(angle) * x + np.sin(angle) * z, y, np.cos(angle) * z - np.sin(angle) * x
+        ),
+        axis=-1,
+    )
 
 
 def body(frames: int, persons: int = 2, seed: int = 0) -> np.ndarray:
-    """Positions (T, persons, 22, 3) of people who sway, turn and walk about smoothly, each scene in its own way."""
+    """Positions (T, persons, 22, 3) of people who sway, turn and walk about smoothly."""
     rng = np.random.default_rng([seed, persons])
     seconds = np.arange(frames)[:, None, None, None] / 30
 
     def waves(*shape: int) -> np.ndarray:  # (T, *shape)
-        return np.sin(2 * np.pi * (rng.uniform(0.2, 1.0, shape) * seconds + rng.uniform(0, 1, shape)))
+        return np.sin(
+            2 * np.pi * (rng.uniform(0.2, 1.0, shape) * seconds + rng.uniform(0, 1, shape))
+        )
 
-    pose = rest_pose() + rng.normal(0, 0.05, (persons, N_JOINTS, 3)) + 0.05 * waves(persons, N_JOINTS, 3)
+    pose = (
+        rest_pose()
+        + rng.normal(0, 0.05, (persons, N_JOINTS, 3))
+        + 0.05 * waves(persons, N_JOINTS, 3)
+    )
     angle = rng.uniform(-np.pi, np.pi, (persons, 1)) + 0.8 * waves(persons, 1, 1)[..., 0]
-    place = rng.uniform(-2, 2, (persons, 1, 3)) * (1, 0, 1) + 0.3 * waves(persons, 1, 3) * (1, 0.2, 1) + (0, 0.95, 0)
+    place = (
+        rng.uniform(-2, 2, (persons, 1, 3)) * (1, 0, 1)
+        + 0.3 * waves(persons, 1, 3) * (1, 0.2, 1)
+        + (0, 0.95, 0)
+    )
     return (turned(pose, angle) + place).astype(np.float32)
 
 
 def sixes(frames: int, persons: int = 2, seed: int = 0) -> np.ndarray:
     """Rotations (T, persons, 21, 6) to go with a body: any numbers."""
-    return np.random.default_rng([seed, persons, 6]).uniform(-1, 1, (frames, persons, N_ROTATIONS, 6)).astype(np.float32)
+    return (
+        np.random.default_rng([seed, persons, 6])
+        .uniform(-1, 1, (frames, persons, N_ROTATIONS, 6))
+        .astype(np.float32)
+    )
 
 
 def motion(frames: int, persons: int = 2, seed: int = 0) -> np.ndarray:
@@ -204,9 +278,11 @@ def swapped(raw: np.ndarray) -> np.ndarray:
 
 
 def in_the_mirror(raw: np.ndarray) -> np.ndarray:
-    """A raw motion (T, 192 * persons) in the mirror x = 0; its rotations, which are any numbers, change sides alone."""
+    """A raw motion (T, 192 * persons) in the mirror x = 0; its rotations only change sides."""
     positions, rotations = split_columns(raw)
-    return join_columns(positions[:, :, MIRROR] * np.array([-1, 1, 1], raw.dtype), rotations[:, :, MIRROR[1:] - 1])
+    return join_columns(
+        positions[:, :, MIRROR] * np.array([-1, 1, 1], raw.dtype), rotations[:, :, MIRROR[1:] - 1]
+    )
 
 
 def write_data(
@@ -215,17 +291,26 @@ def write_data(
     captions: Mapping[str, Sequence[str]] | None = None,
     groups: Mapping[str, str] | None = None,
 ) -> Path:
-    """A data folder of these motions (of ids alone: some of 12 frames and more); without captions each gets one of its own."""
+    """A data folder of these motions, or of small ones with these ids.
+
+    Without captions each motion gets a caption of its own.
+    """
     if not isinstance(motions, Mapping):
-        motions = {name: motion(12 + 2 * number, seed=number) for number, name in enumerate(motions)}
+        motions = {
+            name: motion(12 + 2 * number, seed=number) for number, name in enumerate(motions)
+        }
     (root / "motions").mkdir(parents=True)
     (root / "texts").mkdir()
     for name, raw in motions.items():
         np.save(root / "motions" / f"{name}.npy", raw)
-        (root / "texts" / f"{name}.txt").write_text("\n".join((captions or {}).get(name, (f"scene {name}",))) + "\n")
+        (root / "texts" / f"{name}.txt").write_text(
+            "\n".join((captions or {}).get(name, (f"scene {name}",))) + "\n"
+        )
     (root / "train.txt").write_text("".join(f"{name}\n" for name in motions))
     if groups is not None:
-        (root / "groups.csv").write_text("id,group\n" + "".join(f"{name},{group}\n" for name, group in groups.items()))
+        (root / "groups.csv").write_text(
+            "id,group\n" + "".join(f"{name},{group}\n" for name, group in groups.items())
+        )
     return root
 
 
@@ -238,7 +323,16 @@ def data_settings(root: Path, **config: object) -> DataConfig:
 def data_flags(root: Path) -> list[str]:
     """The same as flags of a script."""
     made = data_settings(root)
-    return ["--data_dir", str(root), "--work_dir", str(made.work_dir), "--folds_dir", str(made.folds_dir), "--jobs", "1"]
+    return [
+        "--data_dir",
+        str(root),
+        "--work_dir",
+        str(made.work_dir),
+        "--folds_dir",
+        str(made.folds_dir),
+        "--jobs",
+        "1",
+    ]
 
 
 def load(root: Path, **config: object) -> TrainingData:
@@ -256,7 +350,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def check(path: Path, height: float | None = None) -> np.ndarray:
-    """Asserts that a picture is ten inches wide, drawn on, and white all along its edge; returns its pixels."""
+    """Asserts that a picture is ten inches wide, not empty, and white at its edges; returns it."""
     found = pixels(path)
     assert found.shape[1] == 10 * DPI
     assert height is None or abs(found.shape[0] - height * DPI) <= 1
@@ -267,9 +361,9 @@ def check(path: Path, height: float | None = None) -> np.ndarray:
     return found
 
 
-def has(found: np.ndarray, colour: str) -> bool:
-    """Whether a colour ("#RRGGBB") is somewhere on a picture, unmixed."""
-    wanted = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+def has(found: np.ndarray, color: str) -> bool:
+    """Whether a color ("#RRGGBB") is somewhere on a picture, unmixed."""
+    wanted = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     return bool((np.abs(found - wanted).max(axis=-1) < 0.004).any())
 
 
@@ -296,24 +390,34 @@ def unit(rng, *shape):
 
 
 def made_run(folder, name, seed=0, folds=(0, 1), full=False, sharp=1.0, data=DATA, found=FOLDS):
-    """A run whose models were never trained: its captions say where their motions are, `sharp` times as loud as noise."""
+    """An untrained run: caption embeddings are `sharp` times their motion's, plus noise."""
     run = resolve_run(config(out_dir=folder, run_name=name), {}, data, found)
     create_run_dir(run)
     rng = np.random.default_rng(seed)
     for fold in folds:
         held = found.val_idx(fold)
-        motion_idx = np.array([place for place, row in enumerate(held) for _ in DATA.training.captions[row]])
+        motion_idx = np.array(
+            [place for place, row in enumerate(held) for _ in DATA.training.captions[row]]
+        )
         motion = unit(rng, len(held), 6)
         text = sharp * motion[motion_idx] + unit(rng, len(motion_idx), 6)
         text /= np.linalg.norm(text, axis=1, keepdims=True)
-        oof.save_out_of_fold(run.fold_dir(fold) / "oof.npz", OutOfFold(np.array(DATA.training.ids)[held], held, motion, text, motion_idx))
+        oof.save_out_of_fold(
+            run.fold_dir(fold) / "oof.npz",
+            OutOfFold(np.array(DATA.training.ids)[held], held, motion, text, motion_idx),
+        )
     if full:
         (run.folder / "full").mkdir()
         (run.folder / "full" / "done.json").write_text("{}")
     return run
 
 
-CAPTIONS = ["one waves", "the first person walks to the other and waves at them with the left hand", "both bow", "one waves"]
+CAPTIONS = [
+    "one waves",
+    "the first person walks to the other and waves at them with the left hand",
+    "both bow",
+    "one waves",
+]
 
 
 WORDS = [
@@ -353,7 +457,9 @@ def saved_bert(folder, seed=0):
     )
     transformers.BertModel(about).save_pretrained(folder)
     folder.joinpath("vocab.txt").write_text("\n".join(WORDS) + "\n")
-    folder.joinpath("tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizerFast"}))
+    folder.joinpath("tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizerFast"})
+    )
     return folder
 
 
@@ -361,8 +467,16 @@ def open_clip_tower(context=77, **values):
     import open_clip
 
     torch.manual_seed(0)
-    whole = {"width": 64, "heads": 2, "layers": 2, "output_dim": 24, "context_length": context} | values
-    return open_clip.transformer.TextTransformer(**whole).eval(), open_clip.get_tokenizer("ViT-B-32")
+    whole = {
+        "width": 64,
+        "heads": 2,
+        "layers": 2,
+        "output_dim": 24,
+        "context_length": context,
+    } | values
+    return open_clip.transformer.TextTransformer(**whole).eval(), open_clip.get_tokenizer(
+        "ViT-B-32"
+    )
 
 
 def epoch_stats(epoch=1, seconds=1.0, **values):
@@ -384,7 +498,7 @@ class KilledError(Exception):
 
 
 def killed_after(monkeypatch, name, count):
-    """Makes the run die when runs.save_checkpoint has written the `count`-th file that starts with `name`."""
+    """Makes the run die after save_checkpoint wrote the `count`-th file that starts with `name`."""
     real, left = checkpoints.save_checkpoint, [count]
 
     def save(path, content):
@@ -428,10 +542,20 @@ SELF_ATTENTION = {
 } | STYLED
 
 
-CROSS_ATTENTION = SELF_ATTENTION | {"text_norm.weight": "L", "text_norm.bias": "L", "key.weight": "W L", "value.weight": "W L"}
+CROSS_ATTENTION = SELF_ATTENTION | {
+    "text_norm.weight": "L",
+    "text_norm.bias": "L",
+    "key.weight": "W L",
+    "value.weight": "W L",
+}
 
 
-FEED_FORWARD = {"linear1.weight": "H W", "linear1.bias": "H", "linear2.weight": "W H", "linear2.bias": "W"} | STYLED
+FEED_FORWARD = {
+    "linear1.weight": "H W",
+    "linear1.bias": "H",
+    "linear2.weight": "W H",
+    "linear2.bias": "W",
+} | STYLED
 
 
 TEXT_LAYER = {
@@ -517,22 +641,39 @@ MDM_OTHER = {
 
 
 def listed(layers: int, prefix: str, tensors: dict[str, str]) -> dict[str, str]:
-    return {f"{prefix.format(layer)}{name}": shape for layer in range(layers) for name, shape in tensors.items()}
+    return {
+        f"{prefix.format(layer)}{name}": shape
+        for layer in range(layers)
+        for name, shape in tensors.items()
+    }
 
 
 def motiondiffuse_shapes(layers: int) -> dict[str, str]:
     block = "temporal_decoder_blocks.{}."
-    used = MOTIONDIFFUSE_USED | listed(layers, block + "sa_block.", SELF_ATTENTION) | listed(layers, block + "ffn.", FEED_FORWARD)
+    used = (
+        MOTIONDIFFUSE_USED
+        | listed(layers, block + "sa_block.", SELF_ATTENTION)
+        | listed(layers, block + "ffn.", FEED_FORWARD)
+    )
     text = MOTIONDIFFUSE_TEXT | listed(4, "textTransEncoder.layers.{}.", TEXT_LAYER)
-    return used | listed(layers, block + "ca_block.", CROSS_ATTENTION) | text | {"out.weight": "D W", "out.bias": "D"}
+    return (
+        used
+        | listed(layers, block + "ca_block.", CROSS_ATTENTION)
+        | text
+        | {"out.weight": "D W", "out.bias": "D"}
+    )
 
 
 def mdm_shapes(layers: int, half: str) -> dict[str, str]:
-    return MDM_OTHER | listed(layers, f"seqTrans{half}.layers.{{}}.", MDM_SELF | (MDM_CROSS if half == "Decoder" else {}))
+    return MDM_OTHER | listed(
+        layers, f"seqTrans{half}.layers.{{}}.", MDM_SELF | (MDM_CROSS if half == "Decoder" else {})
+    )
 
 
-def made(shapes: dict[str, str], width: int, hidden: int, inputs: int, flat: bool = False) -> dict[str, Tensor]:
-    """Random tensors of these shapes; flat: each of one number of its own, which keeps a large file small."""
+def made(
+    shapes: dict[str, str], width: int, hidden: int, inputs: int, flat: bool = False
+) -> dict[str, Tensor]:
+    """Random tensors of these shapes; flat: each holds one number, so a large file is small."""
     of = {"W": width, "H": hidden, "T": 4 * width, "D": inputs, "L": 256 if flat else 8}
 
     def size(word: str) -> int:
@@ -542,25 +683,47 @@ def made(shapes: dict[str, str], width: int, hidden: int, inputs: int, flat: boo
     draw = torch.Generator().manual_seed(1)
     sizes = {name: [size(word) for word in shape.split()] for name, shape in shapes.items()}
     if flat:
-        return {name: torch.tensor(number / 1000).expand(sizes[name]) for number, name in enumerate(sizes, start=1)}
+        return {
+            name: torch.tensor(number / 1000).expand(sizes[name])
+            for number, name in enumerate(sizes, start=1)
+        }
     return {name: 0.3 * torch.randn(own, generator=draw) for name, own in sizes.items()}
 
 
-def motiondiffuse(width: int = 16, hidden: int = 32, inputs: int = 263, layers: int = 2, flat: bool = False) -> dict[str, Tensor]:
+def motiondiffuse(
+    width: int = 16, hidden: int = 32, inputs: int = 263, layers: int = 2, flat: bool = False
+) -> dict[str, Tensor]:
     return made(motiondiffuse_shapes(layers), width, hidden, inputs, flat)
 
 
-def mdm(half: str = "Decoder", width: int = 16, hidden: int = 32, inputs: int = 263, layers: int = 2, flat: bool = False):
+def mdm(
+    half: str = "Decoder",
+    width: int = 16,
+    hidden: int = 32,
+    inputs: int = 263,
+    layers: int = 2,
+    flat: bool = False,
+):
     return made(mdm_shapes(layers, half), width, hidden, inputs, flat)
 
 
 def make_run(folder, chosen, data):
-    return Run(folder / "run", chosen, {}, data.fingerprint, "folds-a", data.store.config, data.store.persons)
+    return Run(
+        folder / "run",
+        chosen,
+        {},
+        data.fingerprint,
+        "folds-a",
+        data.store.config,
+        data.store.persons,
+    )
 
 
 def fold_context(run, data, fold=0, context=None, split=None):
     """A fold of motions in memory, ready to be trained."""
-    return FoldContext(run, fold, data, split or folds(), context or workplace(run.config, data), NoTower())
+    return FoldContext(
+        run, fold, data, split or folds(), context or workplace(run.config, data), NoTower()
+    )
 
 
 def fit_fold(folder, fold=0, data=None, **values):
@@ -586,8 +749,13 @@ class MeanOfFrames(torch.nn.Module):
         return batch.frames.mean(dim=(1, 2))
 
 
-def write_split_joints(root: Path, ids: Sequence[str], entries: Sequence[object] | None = None, held_out: Sequence[object] = ()) -> Path:
-    """A data folder in the layout of the SGAR description, with a body of 20 frames and more for each id.
+def write_split_joints(
+    root: Path,
+    ids: Sequence[str],
+    entries: Sequence[object] | None = None,
+    held_out: Sequence[object] = (),
+) -> Path:
+    """A data folder in the layout of the SGAR description, with 20 frames or more for each id.
 
     entries, held_out: the ids as gar_train.json and gar_val.json write them.
     """
@@ -606,5 +774,7 @@ def write_gar_json(path: Path, ids: Sequence[object]) -> None:
     """A GAR file with a caption and all five part texts for each id."""
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = {name: dict.fromkeys(PARTS, f"moves like {name}") for name in ids}
-    entries = [{"id": name, "caption": f"scene {name}", "part_descriptions": parts[name]} for name in ids]
+    entries = [
+        {"id": name, "caption": f"scene {name}", "part_descriptions": parts[name]} for name in ids
+    ]
     path.write_text(json.dumps(entries))

@@ -1,4 +1,4 @@
-"""Text-to-motion retrieval. Importing the package checks that what it needs is installed, and says how to get it where it is not."""
+"""Text-to-motion retrieval. Importing it checks that all packages it needs are installed."""
 
 import sys
 from importlib.util import find_spec
@@ -9,13 +9,18 @@ _REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
 
 
 def _missing_packages() -> list[str]:
-    lines = _REQUIREMENTS.read_text(encoding="utf-8").splitlines() if _REQUIREMENTS.is_file() else []
-    names = [line.split("==")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+    lines = (
+        _REQUIREMENTS.read_text(encoding="utf-8").splitlines() if _REQUIREMENTS.is_file() else []
+    )
+    names = [
+        line.split("==")[0].strip() for line in lines if line.strip() and not line.startswith("#")
+    ]
     return [name for name in names if find_spec(_IMPORTED_AS.get(name, name)) is None]
 
 
 if _missing := _missing_packages():
     sys.exit(
-        f"error: {sys.executable}: has no {', '.join(_missing)} ({sys.executable} -m pip install -r {_REQUIREMENTS}; "
+        f"error: {sys.executable}: has no {', '.join(_missing)} "
+        f"({sys.executable} -m pip install -r {_REQUIREMENTS}; "
         "or `bash run_all.sh`, which makes .venv/, and then `source .venv/bin/activate`)"
     )

@@ -100,7 +100,7 @@ class Skeleton:
 
     def spec(self) -> str:
         """The name of a known skeleton, else all of it as JSON; `skeleton_from_spec` reads it."""
-        if any(self is known for known in KNOWN_SKELETONS.values()):
+        if any(self is skeleton for skeleton in KNOWN_SKELETONS.values()):
             return self.name
         fields = {
             "name": self.name,

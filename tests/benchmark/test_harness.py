@@ -6,7 +6,7 @@ from motret.benchmark.harness import Measurement
 MEASUREMENTS = [
     Measurement("speed", "3x", "<= 6x", True),
     Measurement("weight", "9 MB", "< 5 MB", False),
-    Measurement("colour", "green"),
+    Measurement("color", "green"),
 ]
 
 
@@ -30,7 +30,7 @@ def test_the_page_has_a_row_for_each_measurement_and_the_command_that_made_it(tm
         assert row in lines
     assert (
         "| weight | 9 MB | < 5 MB | no |" in lines
-        and "| colour | green |  |  |" in lines
+        and "| color | green |  |  |" in lines
         and "mean nothing" not in page.read_text()
     )
 
@@ -61,4 +61,4 @@ def test_a_measurement_says_whether_its_goal_is_met():
     assert (
         Measurement("speed", "9x", "<= 6x", False).summary() == "speed: 9x (goal: <= 6x; not met)"
     )
-    assert Measurement("colour", "green").summary() == "colour: green"
+    assert Measurement("color", "green").summary() == "color: green"

@@ -147,8 +147,8 @@ def test_a_value_that_cannot_be_used_is_an_error_that_names_its_flag(
 
 
 def test_a_variant_that_sets_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(presets.VARIANTS, "odd", {"colour": "red"})
-    with pytest.raises(ConfigError, match="variant odd: no setting is called 'colour'"):
+    monkeypatch.setitem(presets.VARIANTS, "odd", {"color": "red"})
+    with pytest.raises(ConfigError, match="variant odd: no setting is called 'color'"):
         cli.parse_train(["odd"], None)
 
 
@@ -160,8 +160,8 @@ def test_an_unknown_flag_exits_with_2_and_is_named(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        SCRIPTS[name].main([*(["oof"] if name == "validate" else []), "--colour", "red"])
-    assert exit_info.value.code == 2 and "--colour" in capsys.readouterr().err
+        SCRIPTS[name].main([*(["oof"] if name == "validate" else []), "--color", "red"])
+    assert exit_info.value.code == 2 and "--color" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -299,7 +299,7 @@ def test_variants_to_tune_may_stand_anywhere():
     assert train_flags == {"lr": 1e-3, "unfreeze_text": True, "out_dir": Path("clip")}
 
 
-@pytest.mark.parametrize("args", [["--colour", "red"], ["--lr", "fast"], ["--trials", "many"]])
+@pytest.mark.parametrize("args", [["--color", "red"], ["--lr", "fast"], ["--trials", "many"]])
 def test_a_wrong_flag_of_either_script_ends_the_tuning_with_2(
     args: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

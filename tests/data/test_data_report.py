@@ -21,7 +21,7 @@ from helpers import (
     write_data,
 )
 from motret.data import dataset, duplicates
-from motret.data.captions import normalise, words
+from motret.data.captions import normalize, words
 from motret.data.data_report import exact_duplicates, make_data_report
 from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
@@ -60,9 +60,9 @@ def test_captions_are_the_same_when_they_differ_in_case_marks_and_spaces_alone()
         "two people don't wave – they bow!",
         "ｔｗｏ people don't wave they_bow",
     ]
-    assert {normalise(caption) for caption in same} == {"two people don't wave they bow"}
+    assert {normalize(caption) for caption in same} == {"two people don't wave they bow"}
     assert words("Sie grüßt 2 Freunde") == ["sie", "grüßt", "2", "freunde"]
-    assert normalise("they wave") != normalise("they waved")
+    assert normalize("they wave") != normalize("they waved")
 
 
 # ---- duplicates

@@ -408,7 +408,7 @@ def test_our_own_warnings_are_one_line(
     [
         ["nothing"],
         ["submission"],
-        ["submission", "a.csv", "--colour", "red"],
+        ["submission", "a.csv", "--color", "red"],
         ["make_batches", "--queries", "x"],
     ],
 )

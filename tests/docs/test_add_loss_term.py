@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "add_loss_term.md").read_text(encoding="utf-8")
 
 
 def insert(file: Path, start: str, before: str, code: str) -> None:
-    """Puts code before the first line that starts with `before` after the line that starts with `start`."""
+    """Inserts code after the line that starts with `start`, before the next with `before`."""
     text = file.read_text(encoding="utf-8")
     index = text.index(f"\n{before}", text.index(f"\n{start}")) + 1
     file.write_text(text[:index] + code + text[index:], encoding="utf-8")
@@ -37,7 +37,9 @@ def test_the_setting_and_the_row_of_the_page_add_a_term_to_the_loss(tmp_path: Pa
     insert(objective, "LOSS_TERMS", ")", row)
     flags = helpers.train_flags(tmp_path, "run", fold=0, epochs=1)[1:]
     script = [sys.executable, *command.split()[1:]]
-    done = subprocess.run([*script, *flags], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*script, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     with (tmp_path / "run" / "fold0" / "metrics.csv").open(newline="") as stream:
         (epoch,) = csv.DictReader(stream)

@@ -62,15 +62,33 @@ MEAN = "batch.frames.mean(dim=(1, 2))[:, :6]"
     ("name", "width", "result", "message"),
     [
         ("Narrow", "pass", MEAN, "has no width: its dim is None (set self.dim in __init__"),
-        ("Narrow", "self.dim = '6'", MEAN, "has no width: its dim is '6' (set self.dim in __init__"),
-        ("Narrow", "self.dim = 7", MEAN, "returns (2, 6) for 2 motions, and its dim is 7 (set self.dim to 6, or return vectors of 7)"),
-        ("Narrow", "self.dim = 6", "batch.frames", "and its dim is 6 (return a tensor (motions, dim))"),
+        (
+            "Narrow",
+            "self.dim = '6'",
+            MEAN,
+            "has no width: its dim is '6' (set self.dim in __init__",
+        ),
+        (
+            "Narrow",
+            "self.dim = 7",
+            MEAN,
+            "returns (2, 6) for 2 motions, and its dim is 7 "
+            "(set self.dim to 6, or return vectors of 7)",
+        ),
+        (
+            "Narrow",
+            "self.dim = 6",
+            "batch.frames",
+            "and its dim is 6 (return a tensor (motions, dim))",
+        ),
         ("Narrow", "self.dim = 6", f"({MEAN}, None)", "returns a tuple, and its dim is 6"),
         ("Narow", "self.dim = 6", MEAN, "no Narow in "),
         ("Helper", "self.dim = 6", MEAN, "Helper is no nn.Module (its towers: Narrow)"),
     ],
 )
-def test_a_tower_that_does_not_fit_is_one_line_and_leaves_no_run(tmp_path, monkeypatch, capsys, name, width, result, message):
+def test_a_tower_that_does_not_fit_is_one_line_and_leaves_no_run(
+    tmp_path, monkeypatch, capsys, name, width, result, message
+):
     module = tmp_path.name
     (tmp_path / f"{module}.py").write_text(TOWER.format(width=width, result=result))
     monkeypatch.syspath_prepend(tmp_path)
@@ -85,7 +103,10 @@ def test_a_tower_that_does_not_fit_is_one_line_and_leaves_no_run(tmp_path, monke
 @pytest.mark.parametrize(
     ("tower", "message"),
     [
-        ("perceiver", "no tower is called 'perceiver' (take one of transformer, part, frame, or module:Class"),
+        (
+            "perceiver",
+            "no tower is called 'perceiver' (take one of transformer, part, frame, or module:Class",
+        ),
         ("my_tower:", "is not of the form module:Class"),
         ("no_such_file:Tower", "No module named 'no_such_file' (give a file of solution/"),
     ],

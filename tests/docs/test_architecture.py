@@ -1,4 +1,4 @@
-"""The folders of the package, ground first: each imports only from those below it, as docs/architecture.md has them."""
+"""Each folder of the package imports only from those that docs/architecture.md allows."""
 
 import ast
 import re
@@ -7,7 +7,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "solution" / "motret"
-MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in PACKAGE.rglob("*.py")
+    if path.stem != "__init__"
+}
 FOLDERS = {name.split(".")[0] for name in MODULES}
 
 
@@ -34,7 +38,10 @@ IMPORTS = {name: imported(path.read_text(encoding="utf-8")) for name, path in MO
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
-    code = "from motret.runs import run\nfrom motret.training.fit import fit\nimport numpy\ndef f():\n    import motret.report.page"
+    code = (
+        "from motret.runs import run\nfrom motret.training.fit import fit\nimport numpy\n"
+        "def f():\n    import motret.report.page"
+    )
     assert imported(code) == {"runs.run", "training.fit", "report.page"}
 
 
@@ -52,7 +59,8 @@ def test_each_folder_imports_only_from_those_that_the_page_allows() -> None:
         f"{name} imports {other}"
         for name, others in IMPORTS.items()
         for other in others
-        if (above := name.split(".")[0]) != (below := other.split(".")[0]) and below not in allowed[above]
+        if (above := name.split(".")[0]) != (below := other.split(".")[0])
+        and below not in allowed[above]
     ]
     assert not problems
 
@@ -60,12 +68,26 @@ def test_each_folder_imports_only_from_those_that_the_page_allows() -> None:
 def test_each_folder_stands_above_those_it_imports() -> None:
     allowed = allowed_imports()
     order = list(allowed)
-    assert not [(folder, below) for folder, others in allowed.items() for below in others if order.index(below) >= order.index(folder)]
+    assert not [
+        (folder, below)
+        for folder, others in allowed.items()
+        for below in others
+        if order.index(below) >= order.index(folder)
+    ]
 
 
 def test_the_page_allows_nothing_that_no_module_needs() -> None:
-    used = {(name.split(".")[0], other.split(".")[0]) for name, others in IMPORTS.items() for other in others}
-    assert not [(folder, below) for folder, others in allowed_imports().items() for below in others if (folder, below) not in used]
+    used = {
+        (name.split(".")[0], other.split(".")[0])
+        for name, others in IMPORTS.items()
+        for other in others
+    }
+    assert not [
+        (folder, below)
+        for folder, others in allowed_imports().items()
+        for below in others
+        if (folder, below) not in used
+    ]
 
 
 def test_the_picture_has_the_arrows_that_do_not_follow_from_others() -> None:
@@ -77,6 +99,9 @@ def test_the_picture_has_the_arrows_that_do_not_follow_from_others() -> None:
         return allowed[folder].union(*(all_below(below) for below in allowed[folder]))
 
     direct = {
-        (folder, below) for folder, others in allowed.items() for below in others if not any(below in all_below(other) for other in others)
+        (folder, below)
+        for folder, others in allowed.items()
+        for below in others
+        if not any(below in all_below(other) for other in others)
     }
     assert drawn == direct

@@ -30,7 +30,7 @@ def test_it_is_the_formula_in_logarithms(
     rng = np.random.default_rng(0)
     sim_qc, sim_bc = rng.normal(size=(30, 25)), rng.normal(size=(12, 25))
     bank = query_bank.build_query_bank(lambda motions: sim_bc[:, motions], 25, (beta,))
-    normalised, (expected, active) = bank.normalise(sim_qc, beta), twin(sim_qc, sim_bc, beta)
+    normalised, (expected, active) = bank.normalize(sim_qc, beta), twin(sim_qc, sim_bc, beta)
     assert 0 < active.sum() < len(active)
     np.testing.assert_allclose(np.exp(beta * normalised[active]), expected[active])
     np.testing.assert_array_equal(normalised[~active], sim_qc[~active])
@@ -51,4 +51,4 @@ def test_a_motion_that_is_near_to_every_caption_loses_its_advantage() -> None:
     bank = query_bank.build_query_bank(lambda motions: sim_bc[:, motions], 40, (4.0,))
     assert bank.hub.sum() == 1 and bank.hub[7]
     assert (sim_qc.argmax(axis=1) == right).mean() < 0.1
-    assert (bank.normalise(sim_qc, 4.0).argmax(axis=1) == right).mean() == 1
+    assert (bank.normalize(sim_qc, 4.0).argmax(axis=1) == right).mean() == 1

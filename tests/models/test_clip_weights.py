@@ -167,7 +167,7 @@ def test_every_file_of_openai_has_a_checksum_that_means_quick_gelu():
 
 
 class AsPublished(torch.nn.Module):
-    """A CLIP with the text tower's weights at the top, as OpenAI has them, some in half precision."""
+    """A CLIP with its text weights at the top, as OpenAI has them, some in half precision."""
 
     def __init__(self, clip_model):
         super().__init__()

@@ -126,7 +126,7 @@ def test_flags_of_the_script_hold_for_the_training_too(monkeypatch: pytest.Monke
 def test_a_wrong_flag_makes_nothing(empty: Path) -> None:
     for main in (tune.main, validate.main, ensemble.main):
         with pytest.raises(SystemExit) as exit_info:
-            main(["--colour", "red"])
+            main(["--color", "red"])
         assert exit_info.value.code == 2
     assert not (empty / "work").exists()
 

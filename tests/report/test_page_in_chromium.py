@@ -64,7 +64,7 @@ FIGURE_POSITIONS = """s => {
     }
     return sums.map(([sum, count]) => count && sum / count);
 }"""
-"""Horizontal position of each person's figure, 0 (left) to 1, by its colour."""
+"""Horizontal position of each person's figure, 0 (left) to 1, by its color."""
 
 
 def walk(seed: int, persons: int = 2) -> np.ndarray:
@@ -402,24 +402,24 @@ def test_one_clock_moves_all_figures(show) -> None:
         until_other(view, old, position)
 
 
-@pytest.mark.parametrize(("name", "colours"), [("errors", 2), ("alone", 1)])
-def test_a_walk_to_the_right_goes_to_the_right(show, name: str, colours: int) -> None:
+@pytest.mark.parametrize(("name", "colors"), [("errors", 2), ("alone", 1)])
+def test_a_walk_to_the_right_goes_to_the_right(show, name: str, colors: int) -> None:
     view = show(f"{name}#query-0")
     old = until_painted(view)
     start = view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))
     scrub(view, 1.9)
     until_other(view, old)
     end = view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))
-    assert len([position for position in start if position]) == colours
-    assert np.mean([start[:colours], end[:colours]]) == pytest.approx(
+    assert len([position for position in start if position]) == colors
+    assert np.mean([start[:colors], end[:colors]]) == pytest.approx(
         0.5, abs=0.03
     )  # the middle of the way is that of the picture
     assert all(
-        after - before > 0.1 for before, after in zip(start[:colours], end[:colours], strict=True)
+        after - before > 0.1 for before, after in zip(start[:colors], end[:colors], strict=True)
     )
-    if colours == 2:
+    if colors == 2:
         assert start[0] < start[1]  # the first person stands on the left
-    assert view.locator("#legend").is_visible() == (colours == 2)
+    assert view.locator("#legend").is_visible() == (colors == 2)
 
 
 def test_dragging_one_figure_turns_all_of_them_and_the_view_can_be_reset(show) -> None:
@@ -452,7 +452,7 @@ def test_a_camera_that_follows_keeps_a_walk_in_the_middle(show) -> None:
     assert view.evaluate(FIGURE_POSITIONS, CANVAS.format(1))[0] == pytest.approx(start, abs=0.02)
 
 
-# ---- keyboard, colours, sizes
+# ---- keyboard, colors, sizes
 
 
 def test_arrows_go_through_the_list_and_space_plays(show) -> None:
@@ -540,16 +540,14 @@ def test_arrows_in_the_search_go_through_what_is_found_while_one_can_write_on(sh
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_colours_follow_the_system_until_they_are_chosen(show, scheme: str) -> None:
+def test_the_colors_follow_the_system_until_they_are_chosen(show, scheme: str) -> None:
     view = show("errors#query-0", scheme=scheme)
     until_painted(view)
     lightness = """getComputedStyle(document.body).backgroundColor
         .match(/[0-9.]+/g).slice(0, 3).reduce((sum, value) => sum + Number(value), 0)"""
     before, picture = view.evaluate(lightness), painted(view)
     assert (before > 380) == (scheme == "light")
-    view.get_by_role(
-        "button", name="Dark colours" if scheme == "light" else "Light colours"
-    ).click()
+    view.get_by_role("button", name="Dark colors" if scheme == "light" else "Light colors").click()
     assert (view.evaluate(lightness) > 380) != (scheme == "light")
     until_other(view, picture)
 

@@ -479,7 +479,8 @@ def test_embeddings_that_have_become_all_alike_stop_the_run_and_it_says_what_to_
     )  # in the warm-up
     with pytest.raises(
         RunError,
-        match=rf"embeddings of {what} have collapsed in epoch 2: .* 0\.991 \(lower --text_lr_mult or --lr, raise",
+        match=rf"embeddings of {what} have collapsed in epoch 2: .* 0\.991 "
+        r"\(lower --text_lr_mult or --lr, raise",
     ):
         validate.check_collapse(epoch_stats(2, **sane | {field: 0.009}), tmp_path, config)
     validate.check_collapse(

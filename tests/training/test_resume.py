@@ -110,8 +110,8 @@ def test_more_epochs_on_a_finished_run_go_on_from_it(
     message = capsys.readouterr().out
     for fold in (0, 1):
         assert (
-            f"fold{fold} goes on from epoch 4 to 6: the learning rate rises again to where a schedule of 6 epochs stands"
-            in message
+            f"fold{fold} goes on from epoch 4 to 6: "
+            "the learning rate rises again to where a schedule of 6 epochs stands" in message
         )
         assert (
             epochs_of(run, fold) == ["1", "2", "3", "4", "5", "6"]

@@ -416,8 +416,11 @@ def test_the_last_epoch_is_kept_unless_a_flag_has_one_chosen_and_that_is_said(tm
     assert "kept epoch 3 (the last)" in (tmp_path / "last" / "fold0" / "train_log.txt").read_text()
     assert helpers.run_training(tmp_path, "chosen", fold=0, epochs=3, select="score") == 0
     assert helpers.run_training(tmp_path, "stopped", fold=0, epochs=3, early_stop_patience=1) == 0
-    said = "the epoch of each fold is chosen on the fold it is scored on, which flatters the score a little"
-    assert capsys.readouterr().out.count(said) == 2
+    note = (
+        "the epoch of each fold is chosen on the fold it is scored on, "
+        "which flatters the score a little"
+    )
+    assert capsys.readouterr().out.count(note) == 2
     for name in ("chosen", "stopped"):
         with (tmp_path / name / "fold0" / "metrics.csv").open(newline="") as stream:
             scores = [float(row["score"]) for row in csv.DictReader(stream)]

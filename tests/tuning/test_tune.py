@@ -310,8 +310,8 @@ def test_with_one_fold_in_all_nothing_is_confirmed_and_the_default_stands(
 def test_folds_that_leave_none_to_confirm_on_are_refused(tmp_path, capsys):
     assert run_tune(tmp_path, trials=1, tune_folds=2) == 1
     assert (
-        "--tune_folds: is 2 of 2 folds, which leaves none to confirm the best trials on (give at most 1)"
-        in capsys.readouterr().err
+        "--tune_folds: is 2 of 2 folds, which leaves none to confirm the best trials on "
+        "(give at most 1)" in capsys.readouterr().err
     )
 
 
@@ -524,8 +524,8 @@ def test_pictures_have_titles_and_importance_takes_ten_finished_trials(tmp_path)
     args = ("holistic", space, {"lr": 0.0, "tau": 0.0}, metrics.Score(0.3, 0.1, 9, 9), tmp_path)
     message = plots.draw_study(trials[:9], *args)
     assert (
-        message
-        == f"{tmp_path / 'importance.png'} is not drawn: 9 finished trials are too few for it, it takes 10"
+        message == f"{tmp_path / 'importance.png'} is not drawn: "
+        "9 finished trials are too few for it, it takes 10"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"history.png", "parallel.png"}
     assert plots.draw_study(trials, *args) is None and (tmp_path / "importance.png").is_file()

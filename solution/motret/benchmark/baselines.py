@@ -155,7 +155,7 @@ def _growth_measurement(
     """Whether time grows linearly. fastest: seconds by number of queries."""
     _, usual, many = sorted(fastest)
     times = ", ".join(f"{count} queries {seconds:.1f} s" for count, seconds in fastest.items())
-    slopes = (
+    growth_text = (
         f"{growth.up_to_usual * 1000:.0f} ms for each further query up to {usual}, "
         f"{growth.beyond * 1000:.0f} ms beyond"
     )
@@ -170,7 +170,7 @@ def _growth_measurement(
         f"+ {growth.noise * 1000:.0f} ms of start-up noise"
     )
     what = f"the same with {many / usual:.0f}x the queries"
-    return Measurement(what, f"{times}: {slopes}{note}", goal, growth.linear)
+    return Measurement(what, f"{times}: {growth_text}{note}", goal, growth.linear)
 
 
 def write_queries(training: TrainingSet, count: int, folder: Path, skip: int = 0) -> Path:

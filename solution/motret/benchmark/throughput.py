@@ -64,12 +64,12 @@ def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
         }
         values = shapes[name] | NO_AUGMENTATION | settings
         flop, seconds = epoch_cost(base.build_config(TrainConfig, values), clock)
-        share = utilization(flop, seconds, peak)
+        fraction = utilization(flop, seconds, peak)
         what = f"training, {name}, batches of {batch_size}: share of that rate"
-        value = f"{share:.0%} ({flop / seconds / 1e9:.0f} GFLOP/s)"
+        value = f"{fraction:.0%} ({flop / seconds / 1e9:.0f} GFLOP/s)"
         if name == "width 512":
             goal = GOALS[device.type]
-            measurements.append(Measurement(what, value, f">= {goal:.0%}", share >= goal))
+            measurements.append(Measurement(what, value, f">= {goal:.0%}", fraction >= goal))
         else:
             measurements.append(Measurement(what, value))
     return measurements

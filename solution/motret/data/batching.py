@@ -172,9 +172,9 @@ class CaptionTable:
             return self.captions_of(motions, mirrored)
         counts = self.counts[motions]
         noise = torch.rand(len(motions), generator=generator, device=motions.device)
-        drawn = (noise * counts).long().minimum(counts - 1)
+        sampled = (noise * counts).long().minimum(counts - 1)
         motion_idx = torch.arange(len(motions), device=motions.device)
-        return self._lookup(self.starts[motions] + drawn, mirrored), motion_idx
+        return self._lookup(self.starts[motions] + sampled, mirrored), motion_idx
 
     def _lookup(self, position: Tensor, mirrored: Tensor | None) -> Tensor:
         caption_idx = self.caption_idx[position]

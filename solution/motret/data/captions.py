@@ -21,7 +21,7 @@ def words(caption: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", caption).lower())
 
 
-def normalise(caption: str) -> str:
+def normalize(caption: str) -> str:
     """The form in which captions are compared: case, punctuation and spacing do not count."""
     return " ".join(words(caption))
 
@@ -37,7 +37,7 @@ def mentions_person_order(caption: str) -> bool:
 def named_sides(caption: str) -> str:
     """The sides a caption names, in order, without repetitions: L, R, A (counterclockwise) or C
     (clockwise) each."""
-    sides = "".join(match.lastgroup or "" for match in _SIDE.finditer(normalise(caption)))
+    sides = "".join(match.lastgroup or "" for match in _SIDE.finditer(normalize(caption)))
     return re.sub(r"(.)\1+", r"\1", sides)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from motret.data import features
-from motret.data.captions import normalise, words
+from motret.data.captions import normalize, words
 from motret.data.dataset import TestData, TrainingData, check_persons
 from motret.data.duplicates import DuplicatePair, near_duplicates
 from motret.data.feature_store import FeatureStore
@@ -102,7 +102,7 @@ def _report_motions(data: TrainingData) -> DataReport:
 
 def _report_captions(captions: Sequence[Sequence[str]]) -> DataReport:
     motions_by_caption = Counter(
-        caption for texts in captions for caption in set(map(normalise, texts))
+        caption for texts in captions for caption in set(map(normalize, texts))
     )
     sizes = [len(words(caption)) for texts in captions for caption in texts]
     vocabulary = {word for caption in motions_by_caption for word in caption.split()}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from motret.data import caption_mirror
-from motret.data.captions import normalise
+from motret.data.captions import normalize
 from motret.data.dataset import TrainingData
 from motret.data.duplicates import near_duplicates
 from motret.errors import FoldError
@@ -85,7 +85,7 @@ def group_motions(data: TrainingData) -> np.ndarray:
 
 def _caption_links(captions: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
     """Pairs of motions with the same set of captions, as they are or mirrored."""
-    caption_sets = [frozenset(map(normalise, texts)) for texts in captions]
+    caption_sets = [frozenset(map(normalize, texts)) for texts in captions]
     counts = Counter(caption for texts in caption_sets for caption in texts)
     rare = [
         motion_idx
@@ -103,7 +103,7 @@ def _mirrored_set(captions: Sequence[str]) -> frozenset[str]:
     mirror = caption_mirror.mirror_captions(captions)
     if len(mirror) < len(set(captions)):
         return frozenset()
-    return frozenset(map(normalise, mirror.values()))
+    return frozenset(map(normalize, mirror.values()))
 
 
 # ---- the split

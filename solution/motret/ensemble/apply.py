@@ -85,7 +85,7 @@ def _mixture(
         (ensemble.beta,),
     )
     queries = mixed(lambda model: model.query_similarity())
-    return _of_candidates(bank.normalise(queries, ensemble.beta), test)
+    return _of_candidates(bank.normalize(queries, ensemble.beta), test)
 
 
 def _member_similarities(

@@ -149,7 +149,7 @@ class FoldGallery:
             bank = query_bank.build_query_bank(partial(mixed, banks, mixture), len(self.group))
             similarity = mixed(texts, mixture, slice(None))
             ranks[mixture] = {
-                beta: self._ranks(bank.normalise(similarity, beta)) for beta in bank.offset
+                beta: self._ranks(bank.normalize(similarity, beta)) for beta in bank.offset
             }
         return ranks
 

@@ -29,7 +29,7 @@ class QueryBank:
     offset: dict[float, np.ndarray]
     hub: np.ndarray
 
-    def normalise(self, sim_qm: np.ndarray, beta: float) -> np.ndarray:
+    def normalize(self, sim_qm: np.ndarray, beta: float) -> np.ndarray:
         """Similarities (Q, M), normalised where a query's top motion is a hub.
 
         sim_qm: of queries and the whole gallery.

@@ -137,9 +137,9 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
 
 def _load_text_weights(text: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Loads the text weights of a CLIP under OpenAI's names. RuntimeError where they do not fit."""
-    own = text.state_dict()
+    state = text.state_dict()
     text.load_state_dict(
-        {name: value.to(own[name]) for name, value in weights.items() if name in own}
+        {name: value.to(state[name]) for name, value in weights.items() if name in state}
     )
 
 

@@ -114,9 +114,11 @@ class MotionTransformer(nn.Module):
         """
         size, frames, persons, features = batch.frames.shape
         count = max(1, frames // self.patch)
-        kept = batch.frames[:, : count * self.patch]
-        if kept.shape[1] < self.patch:
-            missing = self.patch - kept.shape[1]
-            kept = torch.cat([kept, kept[:, -1:].expand(-1, missing, -1, -1)], dim=1)
-        patches = kept.view(size, count, self.patch, persons, features)
+        frames_used = batch.frames[:, : count * self.patch]
+        if frames_used.shape[1] < self.patch:
+            missing = self.patch - frames_used.shape[1]
+            frames_used = torch.cat(
+                [frames_used, frames_used[:, -1:].expand(-1, missing, -1, -1)], dim=1
+            )
+        patches = frames_used.view(size, count, self.patch, persons, features)
         return patches, (batch.lengths // self.patch).clamp(min=1, max=count)

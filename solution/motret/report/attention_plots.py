@@ -86,10 +86,10 @@ def _draw_panel(ax: Axes, attention: TokenAttention, person: int) -> None:
     weights = attention.weights
     persons, _, n_tokens = weights.shape
     for target in range(persons):
-        colour, dash = PERSON_COLOURS[target], PERSON_DASHES[target]
+        color, dash = PERSON_COLOURS[target], PERSON_DASHES[target]
         curve = weights[person, target]
-        ax.stairs(curve, attention.edges, color=colour, linewidth=2, linestyle=dash)
-        ax.stairs(curve, attention.edges, color=colour, alpha=0.18, fill=True)
+        ax.stairs(curve, attention.edges, color=color, linewidth=2, linestyle=dash)
+        ax.stairs(curve, attention.edges, color=color, alpha=0.18, fill=True)
     total = weights[person].sum()
     uniform = total / (persons * n_tokens)
     ax.axhline(uniform, color=GREY, linestyle=":", linewidth=1.5)
@@ -173,13 +173,13 @@ def _draw_bodies(ax: Axes, poses: np.ndarray, motion: PosedMotion) -> None:
     highlighted = set(motion.highlighted)
     widths = [4.2 if highlighted.issuperset(bone) else 1.7 for bone in bones]
     for person in range(poses.shape[1]):
-        colour = PERSON_COLOURS[person]
+        color = PERSON_COLOURS[person]
         segments = list(poses[:, person][:, bones].reshape(-1, 2, 2))
         ax.add_collection(
-            LineCollection(segments, colors=colour, linewidths=widths * N_POSES, capstyle="round")
+            LineCollection(segments, colors=color, linewidths=widths * N_POSES, capstyle="round")
         )
         heads = poses[:, person, skeleton.joint("head")].T
-        ax.plot(*heads, "o" if person == 0 else "s", color=colour, markersize=5.5)
+        ax.plot(*heads, "o" if person == 0 else "s", color=color, markersize=5.5)
 
 
 def project_to_side_view(positions: np.ndarray, yaw: float = 0.5, pitch: float = 0.2) -> np.ndarray:

@@ -55,7 +55,7 @@ class Curve:
 
     column: str
     label: str
-    colour: str = BLUE
+    color: str = BLUE
     dash: Any = "-"
     factor: float = 1.0
 
@@ -94,14 +94,14 @@ def plot_curves(
         score,
         _Panel(
             "recall in the whole fold",
-            tuple(Curve(f"t2m_r{k}", f"R@{k}", colour, dash) for k, colour, dash in recalls),
+            tuple(Curve(f"t2m_r{k}", f"R@{k}", color, dash) for k, color, dash in recalls),
             percent=True,
             legend=True,
         ),
         _Panel("temperature", (Curve("tau", "temperature"),), from_zero=False),
         _Panel(
             "learning rates",
-            tuple(Curve("lr", name, colour, dash, mult) for (name, mult), colour, dash in groups),
+            tuple(Curve("lr", name, color, dash, mult) for (name, mult), color, dash in groups),
             digits=2,
         ),
         _Panel("mean cosine distance", (Curve("spread", "mean cosine distance"),)),
@@ -150,8 +150,8 @@ def _term_curves(history: History) -> list[Curve]:
     if len(names) < 2:
         return []
     return [
-        Curve(name, f"{name.removeprefix(LOSS_PREFIX)} term, not weighted", colour, dash)
-        for name, (colour, dash) in zip(names, cycle(TERM_STYLES), strict=False)
+        Curve(name, f"{name.removeprefix(LOSS_PREFIX)} term, not weighted", color, dash)
+        for name, (color, dash) in zip(names, cycle(TERM_STYLES), strict=False)
     ]
 
 
@@ -162,12 +162,12 @@ def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     else:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{panel.digits}g}"))
-    drawn = [curve for curve in panel.curves if draw_curve(ax, curve, histories)]
+    curves = [curve for curve in panel.curves if draw_curve(ax, curve, histories)]
     _set_epoch_axis(ax, histories)
-    if not drawn:
+    if not curves:
         ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=GREY)
         return
-    if len(drawn) > 1 or panel.legend:
+    if len(curves) > 1 or panel.legend:
         ax.legend()
     if panel.from_zero:
         ax.set_ylim(0, 1.04 * ax.dataLim.y1 or 1)
@@ -179,7 +179,7 @@ def draw_curve(ax: Axes, curve: Curve, histories: Sequence[History]) -> bool:
     series = [(epochs, values * curve.factor) for epochs, values in series if len(epochs)]
     if not series:
         return False
-    line: dict[str, Any] = {"color": curve.colour, "linestyle": curve.dash}
+    line: dict[str, Any] = {"color": curve.color, "linestyle": curve.dash}
     if len(histories) > 1:
         for epochs, values in series:
             ax.plot(epochs, values, **line, linewidth=0.9, alpha=0.45)

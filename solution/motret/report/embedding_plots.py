@@ -110,11 +110,11 @@ def plot_similarities(
         figure = Figure(figsize=(WIDTH, 4.8))
         ax = figure.add_axes((0.085, 0.12, 0.88, 0.76))
         ax.set_title(title)
-        for name, cosines, colour, dash in groups:
+        for name, cosines, color, dash in groups:
             density = np.histogram(cosines, bins)[0] / len(cosines)
             label = f"{name}, median {np.median(cosines):.2f}"
-            ax.stairs(density, bins, color=colour, fill=True, alpha=0.18)
-            ax.stairs(density, bins, color=colour, linewidth=2, linestyle=dash, label=label)
+            ax.stairs(density, bins, color=color, fill=True, alpha=0.18)
+            ax.stairs(density, bins, color=color, linewidth=2, linestyle=dash, label=label)
         ax.set_xlabel("cosine similarity of text and motion")
         ax.set_ylabel("share of pairs")
         decimals = 0 if ax.get_ylim()[1] > 0.05 else 1

@@ -223,5 +223,7 @@ def recall_curve(overview: Overview) -> dict[str, Any] | None:
         ],
         "recall": polyline(overview.recall),
         "chance": polyline(overview.chance),
-        "grid": [{"y": y(share), "label": f"{share:.0%}"} for share in (0, 0.25, 0.5, 0.75, 1)],
+        "grid": [
+            {"y": y(fraction), "label": f"{fraction:.0%}"} for fraction in (0, 0.25, 0.5, 0.75, 1)
+        ],
     }

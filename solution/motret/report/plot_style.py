@@ -1,8 +1,8 @@
 """The common style of all figures, and how they are saved.
 
 A figure is 10 inches wide, so that its letters are still 12 pixels high where a README shows it 830
-pixels wide. Colours are those of Okabe and Ito, which colour-blind people can distinguish; a
-name, a marker or a dash repeats the meaning of each colour.
+pixels wide. Colours are those of Okabe and Ito, which color-blind people can distinguish; a
+name, a marker or a dash repeats the meaning of each color.
 """
 
 from contextlib import AbstractContextManager

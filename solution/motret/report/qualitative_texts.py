@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motret.data.captions import normalise, words
+from motret.data.captions import normalize, words
 from motret.evaluation import metrics
 from motret.formats.challenge import POOL_SIZE, TOP_K
 from motret.report import action_words
@@ -161,12 +161,12 @@ def failure_analysis(model: FoldModel, ranks: CaptionRanks) -> list[str]:
     gallery, n_captions = len(model.out.ids), len(model.captions)
     missed = np.flatnonzero(ranks.rank >= TOP_K)
     n_same_words = sum(_below_same_words(model, ranks, missed))
-    share = len(missed) / n_captions
+    fraction = len(missed) / n_captions
     lines = [
         model.title("Worst failures"),
         "",
-        f"{len(missed)} of {n_captions} captions ({share:.1%}) miss the top {TOP_K} of {gallery} "
-        "motions.",
+        f"{len(missed)} of {n_captions} captions ({fraction:.1%}) miss the top {TOP_K} "
+        f"of {gallery} motions.",
         f"In {n_same_words} of these {len(missed)} a motion with a caption of the same words ranks "
         "above: no text can separate the two.",
         f"The {len(worst)} worst follow, each motion and each text once, with the motions ranked "
@@ -184,7 +184,7 @@ def _worst_captions(model: FoldModel, ranks: CaptionRanks) -> list[int]:
     motions: set[int] = set()
     texts: set[str] = set()
     for caption in np.argsort(-ranks.rank, kind="stable"):
-        motion, text = int(model.out.motion_idx[caption]), normalise(model.captions[caption])
+        motion, text = int(model.out.motion_idx[caption]), normalize(model.captions[caption])
         if len(worst) < N_FAILURES and motion not in motions and text not in texts:
             worst.append(int(caption))
             motions.add(motion)
@@ -202,7 +202,7 @@ def _motions_above(model: FoldModel, ranks: CaptionRanks, caption: int) -> list[
 
 def _below_same_words(model: FoldModel, ranks: CaptionRanks, caption_idx: np.ndarray) -> list[bool]:
     """Whether a motion with a caption of the same words scores at least as high, by caption."""
-    texts = [normalise(caption) for caption in model.captions]
+    texts = [normalize(caption) for caption in model.captions]
     motions_with: dict[str, set[int]] = {}
     for text, motion in zip(texts, model.out.motion_idx, strict=True):
         motions_with.setdefault(text, set()).add(int(motion))

@@ -113,17 +113,17 @@ def plot_parallel(
     space: Mapping[str, BaseDistribution],
     default: Mapping[str, Any],
 ) -> Figure:
-    """A curve for each finished trial through its values of all settings, coloured by its score;
+    """A curve for each finished trial through its values of all settings, colored by its score;
     the default is dashed."""
     figure, axes = _figure(1.5 + 1.35 * len(space), 5)
     scores = np.array([trial.value for trial in complete])
-    colour_scale = mpl.colors.Normalize(scores.min(), max(scores.max(), scores.min() + 1e-9))
+    color_scale = mpl.colors.Normalize(scores.min(), max(scores.max(), scores.min() + 1e-9))
     positions = range(len(space))
     for trial in sorted(complete, key=score_of):
         heights = [figure_height(space[name], trial.params[name]) for name in space]
         style = "--" if trial.params == default else "-"
-        colour = mpl.colormaps["viridis_r"](colour_scale(score_of(trial)))
-        axes.plot(positions, heights, style, color=colour, linewidth=1.6, alpha=0.85)
+        color = mpl.colormaps["viridis_r"](color_scale(score_of(trial)))
+        axes.plot(positions, heights, style, color=color, linewidth=1.6, alpha=0.85)
     for position, distribution in enumerate(space.values()):
         _draw_axis(axes, position, distribution)
     axes.set_xticks(positions, list(space), rotation=30, ha="right")
@@ -131,8 +131,8 @@ def plot_parallel(
     axes.set(xlim=(-0.3, len(space) - 0.4), ylim=(-0.05, 1.05), title=title)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    colours = mpl.cm.ScalarMappable(colour_scale, "viridis_r")
-    figure.colorbar(colours, ax=axes, label="local score (dashed: default)", pad=0.02)
+    colors = mpl.cm.ScalarMappable(color_scale, "viridis_r")
+    figure.colorbar(colors, ax=axes, label="local score (dashed: default)", pad=0.02)
     return figure
 
 

@@ -125,8 +125,14 @@ def write_results(plan: StudyPlan, study: Study, result: TuningResult, redraw: b
     files.write_json(plan.folder / "best.json", _best_json(plan, study, result))
     files.write_csv(plan.folder / "trials.csv", list(_trial_rows(plan, study)))
     if redraw or not (plan.folder / "parallel.png").is_file():
-        drawn = (plan.base.variant, plan.space, plan.default, result.default_score, plan.folder)
-        message = plots.draw_study(study.get_trials(deepcopy=False), *drawn)
+        figure_inputs = (
+            plan.base.variant,
+            plan.space,
+            plan.default,
+            result.default_score,
+            plan.folder,
+        )
+        message = plots.draw_study(study.get_trials(deepcopy=False), *figure_inputs)
         if message:
             logger.info(message)
 

@@ -339,14 +339,14 @@ const resizing = new ResizeObserver((changes) => {
 });
 
 const COLOURS = ["person1", "person2", "card", "floor", "ink"];
-let colours = {};
+let colors = {};
 function readColours() {
-  // a custom property holds both colour schemes; the computed colour of an element is the one in use
+  // a custom property holds both color schemes; the computed color of an element is the one in use
   const probe = createElement("span");
   document.body.append(probe);
   for (const name of COLOURS) {
     probe.style.color = `var(--${name})`;
-    colours[name] = getComputedStyle(probe).color;
+    colors[name] = getComputedStyle(probe).color;
   }
   probe.remove();
   requestDraw();
@@ -425,7 +425,7 @@ function draw(card) {
 function drawFloor(context, project, radius, centre) {
   // A disc with a grid of half a metre, which stays in place when the camera moves.
   const floorRadius = Math.ceil(2 * radius + 0.4) / 2;
-  context.strokeStyle = colours.floor;
+  context.strokeStyle = colors.floor;
   context.lineWidth = Math.max(1, context.canvas.width / 420);
   context.beginPath();
   for (const axis of [0, 1]) {
@@ -451,7 +451,7 @@ function jointPosition(joints, person, joint) {
 }
 
 function drawShadow(context, joints, person, project) {
-  context.strokeStyle = colours.ink;
+  context.strokeStyle = colors.ink;
   context.globalAlpha = 0.13;
   for (const chain of data.chains) {
     const points = chain.map((joint) => jointPosition(joints, person, joint)).map(([x, , z]) => project(x, 0, z));
@@ -486,12 +486,12 @@ function drawShape(context, { person, points, headRadius }) {
   const width = headRadius ? 0.6 * limb : limb;
   const rim = 0.35 * limb;
   const layers = [
-    { colour: colours.card, widen: rim, grow: rim },
-    { colour: colours[`person${person + 1}`], widen: 0, grow: 0 },
+    { color: colors.card, widen: rim, grow: rim },
+    { color: colors[`person${person + 1}`], widen: 0, grow: 0 },
   ];
-  if (person === 1) layers.push({ colour: colours.card, widen: -0.55 * limb, grow: -0.4 * limb });
-  for (const { colour, widen, grow } of layers) {
-    context.strokeStyle = context.fillStyle = colour;
+  if (person === 1) layers.push({ color: colors.card, widen: -0.55 * limb, grow: -0.4 * limb });
+  for (const { color, widen, grow } of layers) {
+    context.strokeStyle = context.fillStyle = color;
     if (!(headRadius && widen < 0)) {
       tracePath(context, points);
       context.lineWidth = width + widen;
@@ -567,7 +567,7 @@ const THEME_KEY = "motret-theme";
 function updateTheme() {
   const theme = document.documentElement.dataset.theme;
   $("theme").textContent = (theme ? theme === "dark" : prefersDark.matches) ? "Light" : "Dark";
-  $("theme").setAttribute("aria-label", `${$("theme").textContent} colours`);
+  $("theme").setAttribute("aria-label", `${$("theme").textContent} colors`);
   readColours();
 }
 
