@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint and tests in one command: bash tests/run.sh [--install_browser] [pytest arguments]
+# Lint, types and tests in one command: bash tests/run.sh [--install_browser] [pytest arguments]
 # The error browser is tested in Chromium or Chrome where one is found; --install_browser fetches Debian's first where none is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,5 +28,6 @@ fi
 environment requirements.txt tests/requirements.txt
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a test process on each core, which is quicker than all cores for one
 exec "$PYTHON" -m pytest -n auto "$@"
