@@ -532,3 +532,14 @@ def test_bfloat16_trains_too(tmp_path):
     assert 0 <= score.mean <= 1 and out.motion.dtype == np.float32
     plain = fit_fold(tmp_path / "plain")[0]
     assert not np.array_equal(out.motion, oof.load_out_of_fold(plain, 0).motion)
+
+
+def test_a_validation_that_fails_ends_the_training_before_its_first_epoch(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("no embeddings")
+
+    monkeypatch.setattr(validate_module, "embed_captions", broken)
+    with pytest.raises(ValueError, match="no embeddings"):
+        fit_fold(tmp_path)
+    assert not (tmp_path / "run" / "fold0" / "metrics.csv").exists()
+    assert not list((tmp_path / "run" / "fold0").glob("*.pt"))

@@ -37,6 +37,8 @@ from motret.utils import files, progress
 
 PlotFactory = Callable[[FoldContext], PlotCallback | None]
 """Makes the callback that draws pictures while a fold trains; None for no pictures."""
+TRIAL_MOTIONS = 8
+"""Held-out motions that are embedded before the first epoch."""
 
 
 def fit(
@@ -56,6 +58,7 @@ def fit(
     fold_dir.mkdir(parents=True, exist_ok=True)
     with _open_log(fold_dir / "train_log.txt") as log:
         state = state_module.set_up(fold_context, log)
+        try_validation(fold_context, state)
         plot = make_plots(fold_context) if make_plots else None
         with _progress_bar(fold_context, state, hidden=on_epoch_end is not None) as bar:
             while not state.is_finished(config):
@@ -86,6 +89,16 @@ def check_fold(fold_context: FoldContext) -> None:
         )
     if wise_ft.uses_wise_ft(run.config.text):
         wise_ft.candidate_alphas(run, fold, fold_context.folds)
+
+
+def try_validation(fold_context: FoldContext, state: FoldState) -> None:
+    """Embeds a few held-out motions before the first epoch, so that an error in what follows an
+    epoch does not cost one."""
+    val_idx = fold_context.val_idx[:TRIAL_MOTIONS]
+    if len(val_idx) and not state.history:
+        arguments = fold_context.context, fold_context.data, val_idx
+        with_parts = fold_context.config.parts.use_gar
+        validate.embed_out_of_fold(state.eval_model, *arguments, with_parts=with_parts)
 
 
 # ---- an epoch
