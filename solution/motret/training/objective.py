@@ -165,6 +165,14 @@ class LossInputs:
         )
 
     @cached_property
+    def excluded(self) -> Tensor | None:
+        """(C, B) pairs of a caption and another motion that are no negatives, as a caption of that
+        motion says the same; None where --negative_threshold is 0."""
+        batch, count = self.batch, len(self.embeddings.motion)
+        indices = batch.caption_idx, batch.motion_idx
+        return excluded_pairs(*indices, count, self.context, self.config)
+
+    @cached_property
     def part_defined(self) -> Tensor:
         """(B, 5) which parts have a text."""
         text_idx = part_text_idx(self.batch, self.context)
@@ -399,6 +407,15 @@ def mixture_loss(
     )
 
 
+def excluded_pairs(
+    caption_idx: Tensor, motion_idx: Tensor, count: int, context: TrainContext, config: TrainConfig
+) -> Tensor | None:
+    """(C, B) the false negatives of C captions and `count` motions; None where all count."""
+    if config.loss.negative_threshold <= 0:
+        return None
+    return false_negative_mask(caption_idx, motion_idx, count, context, config)
+
+
 def contrastive_loss(
     motion: Tensor,
     caption: Tensor,
@@ -413,9 +430,7 @@ def contrastive_loss(
     logit_scale: 1 / tau; caption_idx: (C,) bank indices of the captions; motion_idx: (C,) motion of
     each.
     """
-    excluded = None
-    if config.loss.negative_threshold > 0:
-        excluded = false_negative_mask(caption_idx, motion_idx, len(motion), context, config)
+    excluded = excluded_pairs(caption_idx, motion_idx, len(motion), context, config)
     return losses.multi_positive_info_nce(
         caption, motion, motion_idx, logit_scale, excluded, config.loss.label_smoothing
     )
