@@ -6,12 +6,13 @@ The docstring under a field is its text in `--help`.
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from motret.config.base import (
     FORMER_MOTION_TOWERS,
+    FORMER_NAMES,
     DataConfig,
     MachineConfig,
     check_at_least,
@@ -19,6 +20,7 @@ from motret.config.base import (
     check_positive,
     check_process_count,
     default_path,
+    flatten,
 )
 from motret.config.presets import check_variants
 from motret.errors import ConfigError
@@ -451,3 +453,20 @@ class TrainConfig:
             fix = "use --features canonical, or leave out --use_gar"
             raise ConfigError("--features", "raw columns have no parts", fix)
         check_process_count(self, "fold_jobs")
+
+
+def model_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that change a model, sorted by name.
+
+    They have the first names they had, so that what is named after them keeps its name when a
+    setting is renamed.
+    """
+    first_names = {now: former for former, now in FORMER_NAMES.items()}
+    first_towers = {now: former for former, now in reversed(FORMER_MOTION_TOWERS.items())}
+    values = {
+        first_names.get(name, name): value
+        for name, value in flatten(config).items()
+        if name not in NON_MODEL_SETTINGS
+    }
+    tower = config.motion.motion_tower
+    return dict(sorted((values | {"motion_tower": first_towers.get(tower, tower)}).items()))

@@ -366,12 +366,8 @@ def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> St
     """
     flags = [*flags, *(["--seed", str(seed)] if seed else [])]
     config, _ = cli.parse_train([variant, *flags, "--tuned", "none"], None)
-    settings = {
-        name: value
-        for name, value in base.flatten(config).items()
-        if name not in training.NON_MODEL_SETTINGS
-    }
-    settings_hash = files.content_hash(settings, str(config.data.data_dir.resolve()))[:6]
+    settings, data_dir = training.model_settings(config), str(config.data.data_dir.resolve())
+    settings_hash = files.content_hash(settings, data_dir)[:6]
     seed_name = [f"seed{seed}"] if seed else []
     run_name = "-".join([variant, str(config.preset), *seed_name, settings_hash])
     title = f"train {variant}" + (f", seed {seed}" if seed else "")

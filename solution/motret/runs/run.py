@@ -73,20 +73,8 @@ class Run:
 
 
 def settings_hash(config: TrainConfig) -> str:
-    """Changes with every setting that changes a model.
-
-    Settings count under the first names they had, so that a run keeps its hash when one is renamed.
-    """
-    first_names = {now: former for former, now in base.FORMER_NAMES.items()}
-    towers = {now: former for former, now in reversed(base.FORMER_MOTION_TOWERS.items())}
-    values = {
-        first_names.get(name, name): value
-        for name, value in base.flatten(config).items()
-        if name not in training.NON_MODEL_SETTINGS
-    }
-    tower = config.motion.motion_tower
-    values["motion_tower"] = towers.get(tower, tower)
-    return files.content_hash(dict(sorted(values.items())))
+    """Changes with every setting that changes a model."""
+    return files.content_hash(training.model_settings(config))
 
 
 def same_configuration(first: Run, second: Run) -> bool:
