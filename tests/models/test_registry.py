@@ -1,7 +1,6 @@
 """Text towers of one's own are tried before training: what does not fit is one line."""
 
 import pytest
-import torch
 
 from motret.config import base
 from motret.config.training import TextConfig
@@ -74,13 +73,7 @@ def error_of(make, **values) -> str:
 
 @pytest.mark.parametrize("forward", [MEAN, PACKED_GRU])
 def test_a_tower_that_heeds_lengths_passes_and_stays_in_training_mode(make, forward):
-    state = torch.get_rng_state()
     assert make(forward=forward).training
-    torch.manual_seed(0)
-    expected = make(forward=forward).embedding.weight
-    torch.manual_seed(0)
-    assert torch.equal(make(forward=forward).embedding.weight, expected)
-    torch.set_rng_state(state)
 
 
 def test_a_tower_whose_vectors_change_with_the_padding_is_refused(make):

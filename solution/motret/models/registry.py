@@ -188,7 +188,9 @@ def _token_problem(output: object, count: int) -> str:
     columns, low, high = output[0].shape[1], int(output[1].min()), int(output[1].max())
     if low < 1:
         return f"gives a caption {low} tokens"
-    return f"gives a caption {high} tokens, and ids have {columns} columns" * (high > columns)
+    if high > columns:
+        return f"gives a caption {high} tokens, and ids have {columns} columns"
+    return ""
 
 
 def _encode(name: str, tower: TextTower, ids: Tensor, lengths: Tensor, source: str) -> Tensor:
