@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,16 @@ import ensemble
 import helpers
 import sample
 import train
+from motret.config.training import TextConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_text_tower.md"
 
 
-def block(language: str) -> str:
-    """The first code block of the page in this language."""
-    match = re.search(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert match is not None
-    return match[1]
+def block(language: str, index: int = 0) -> str:
+    """A code block of the page in this language, the first by default."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[
+        index
+    ]
 
 
 def command_args() -> list[str]:
@@ -51,6 +53,20 @@ def test_the_file_and_the_command_of_the_page_train_and_rank(
     flags = ["--query_bank=off", "--views=none", "--jobs=1", submissions]
     assert ensemble.main([*folders, *flags]) == 0
     assert (tmp_path / "submissions" / "submission.csv").is_file()
+
+
+def test_the_try_in_a_minute_trains_and_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_text.py").write_text(block("python"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    mains = {"sample": sample.main, "train": train.main, "ensemble": ensemble.main}
+    lines = block("bash", 1).replace("work/try", str(tmp_path)).splitlines()
+    assert [Path(line.split()[1]).stem for line in lines] == list(mains)
+    for line in lines:
+        _, script, *arguments = shlex.split(line)
+        assert mains[Path(script).stem](arguments) == 0
+    assert (tmp_path / "submission.csv").is_file()
 
 
 def test_pretrained_the_tower_of_the_page_is_embedded_once(
@@ -118,6 +134,29 @@ def test_a_tower_that_does_not_fit_is_one_line_and_leaves_no_run(
     assert not (tmp_path / "run").exists()
     if name == "Wrods":
         assert "its towers: Words" in error
+
+
+def test_a_tower_that_reads_the_padding_is_refused_before_training(tmp_path, monkeypatch, capsys):
+    module = tmp_path.name
+    source = block("python").replace(
+        "return masked_mean(self.embedding(ids), lengths)", "return self.embedding(ids).mean(dim=1)"
+    )
+    (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    tower = {"text_tower": f"{module}:HashedWords", "text_weights": "none"}
+    assert helpers.run_training(tmp_path, "run", **tower) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        f"error: --text_tower: {module}:HashedWords: padding changes the vector"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_settings_that_the_page_lists_are_those_of_a_text_tower():
+    listed = re.search(r"`TextConfig`.*?: (.*?)\. ", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert listed is not None
+    names = re.findall(r"`(\w+)`", listed[1])
+    assert names and set(names) <= {item.name for item in fields(TextConfig)}
 
 
 @pytest.mark.parametrize(

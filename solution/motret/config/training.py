@@ -142,7 +142,8 @@ class TextConfig:
     captions to learn. end: the end token, as in CLIP."""
     text_vocabulary: int = 49_408
     """Vocabulary size of a text tower from scratch: the most frequent of CLIP's byte pairs. A
-    smaller vocabulary splits rare words into more tokens and learns faster."""
+    smaller vocabulary splits rare words into more tokens and learns faster. Your own class may take
+    any size."""
     text_hidden: int = 512
     """Hidden width of the projection from the text tower into the shared space."""
     text_lr_mult: float = 0.1
@@ -158,7 +159,9 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "text_lr_mult", "freeze_text_epochs")
-        if not 1024 <= self.text_vocabulary <= 49_408:
+        check_at_least(self, 1, "text_vocabulary")
+        clip_pairs = ":" not in self.text_tower
+        if clip_pairs and not 1024 <= self.text_vocabulary <= 49_408:
             fix = "give a number from 1024 to 49408, which is CLIP's"
             raise ConfigError("--text_vocabulary", f"is {self.text_vocabulary}", fix)
         if not 0 < self.layer_decay <= 1:

@@ -1,5 +1,7 @@
 """Towers by name: those of this package, and classes of one's own as `module:Class`."""
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from motret.config.training import MotionConfig, TextConfig
 from motret.data.inputs import MotionBatch
-from motret.errors import ConfigError
+from motret.errors import ConfigError, MotretError
 from motret.models.class_path import load_class
 from motret.models.clip_tower import make_clip_tower
 from motret.models.frame_tower import FrameTransformer
@@ -26,6 +28,8 @@ MOTION_DOCS = "docs/add_motion_tower.md"
 TEXT_DOCS = "docs/add_text_tower.md"
 TEST_CAPTIONS = ("a person waves.", "two people shake hands and bow.")
 """What a text tower of one's own is tried on before anything is trained."""
+PADDING_TOLERANCE = 1e-3
+"""By how much of its norm the padding may change a caption's vector."""
 
 
 def make_motion_tower(
@@ -111,17 +115,106 @@ def _custom_text_tower(config: TextConfig) -> TextTower:
         problem = f"{config.text_weights} is a tag of open_clip, and --text_tower is {name}"
         fix = "give none to train the tower from scratch, or what its class loads"
         raise ConfigError("--text_weights", problem, fix)
+    try:
+        inspect.signature(tower_class).bind(config)
+    except TypeError as error:
+        problem, fix = "__init__ does not take the config", "write __init__(self, config)"
+        raise ConfigError("--text_tower", f"{name}: {problem}", fix) from error
     # nn.Module does not say what its subclasses are called with
-    tower = cast(TextTower, cast(Any, tower_class)(config))
+    tower = cast(TextTower, _call(name, "__init__ failed", cast(Any, tower_class), config))
     with torch.random.fork_rng(), torch.inference_mode():
         training = tower.training
-        output = tower.eval()(*tower.tokenize(TEST_CAPTIONS))
+        tower.eval()
+        ids, lengths = _tokenize(name, tower, TEST_CAPTIONS, "the trial captions")
+        _encode(name, tower, ids, lengths, "the trial captions")
         tower.train(training)
-    expected = (len(TEST_CAPTIONS), getattr(tower, "dim", None))
+    return tower
+
+
+def check_text_tower(config: TextConfig, tower: TextTower, captions: Sequence[str]) -> None:
+    """ConfigError where a class of one's own does not fit the captions it is trained on.
+
+    All captions are tokenised. The shortest, the longest and that with the highest id are encoded
+    together, and the shortest alone: padding must not change its vector.
+    """
+    if not is_custom(config):
+        return
+    name, source = config.text_tower, "the captions of the data"
+    with torch.random.fork_rng(), torch.inference_mode():
+        training = tower.training
+        tower.eval()
+        distinct = sorted({*TEST_CAPTIONS, *captions})
+        ids, lengths = _tokenize(name, tower, distinct, source)
+        indices = torch.stack([lengths.argmin(), lengths.argmax(), ids.amax(dim=1).argmax()])
+        ids, lengths = ids[indices], lengths[indices]
+        ids = ids[:, : int(lengths.max())]
+        together = _encode(name, tower, ids, lengths, source)[0].float()
+        alone = _encode(name, tower, ids[:1, : int(lengths[0])], lengths[:1], source)[0].float()
+        tower.train(training)
+    difference = float((together - alone).norm())
+    if difference > PADDING_TOLERANCE * float(alone.norm()):
+        relative = difference / max(float(alone.norm()), 1e-12)
+        problem = f"{name}: padding changes the vector of a caption by {relative:.1%} of its norm"
+        fix = (
+            "mask the padding, or use pack_padded_sequence for an RNN; "
+            "in eval mode nothing may be random"
+        )
+        raise ConfigError("--text_tower", problem, fix)
+
+
+def _tokenize(
+    name: str, tower: TextTower, captions: Sequence[str], source: str
+) -> tuple[Tensor, Tensor]:
+    """Token ids (C, L) and lengths (C,). ConfigError where `tokenize` gives anything else."""
+    output = _call(name, f"tokenize failed on {source}", tower.tokenize, captions)
+    if problem := _token_problem(output, len(captions)):
+        fix = "return two tensors, ids (captions, L) and lengths (captions,) from 1 to L"
+        raise ConfigError("--text_tower", f"{name}: tokenize {problem}", fix)
+    ids, lengths = output
+    return ids, lengths
+
+
+def _token_problem(output: object, count: int) -> str:
+    """What is wrong with the output of `tokenize` for `count` captions; empty if nothing is."""
+    if not isinstance(output, tuple | list):
+        return f"returns a {type(output).__name__} alone"
+    if len(output) != 2:
+        return f"returns {len(output)} values"
+    for label, value, dims in zip(("ids", "lengths"), output, (2, 1), strict=True):
+        if not isinstance(value, Tensor):
+            return f"returns {label} as a {type(value).__name__}"
+        if value.ndim != dims or len(value) != count:
+            return f"returns {label} {tuple(value.shape)} for {count} captions"
+    columns, low, high = output[0].shape[1], int(output[1].min()), int(output[1].max())
+    if low < 1:
+        return f"gives a caption {low} tokens"
+    if high > columns:
+        return f"gives a caption {high} tokens, and ids have {columns} columns"
+    return ""
+
+
+def _encode(name: str, tower: TextTower, ids: Tensor, lengths: Tensor, source: str) -> Tensor:
+    """(C, dim) vectors. ConfigError where `forward` gives anything else."""
+    output = _call(name, f"forward failed on {source}", tower, ids, lengths)
+    expected = (len(ids), getattr(tower, "dim", None))
     shape = tuple(output.shape) if isinstance(output, Tensor) else None
     if shape != expected:
-        kind = f"a {type(output).__name__}" if shape is None else f"{shape} for 2 captions"
+        kind = f"a {type(output).__name__}"
+        kind = kind if shape is None else f"{shape} for {len(ids)} captions"
         problem = f"forward of {name} returns {kind}, and its dim is {expected[1]}"
         fix = "return a tensor (captions, dim), and set self.dim in __init__"
         raise ConfigError("--text_tower", problem, fix)
-    return tower
+    return cast(Tensor, output)
+
+
+def _call(name: str, failure: str, function: Callable[..., Any], *args: object) -> Any:
+    """What a function of the class `name` returns. ConfigError where it raises an error."""
+    try:
+        return function(*args)
+    except MotretError:
+        raise
+    except Exception as error:  # the code is the user's: it may raise anything
+        lines = str(error).strip().splitlines()
+        cause = ": ".join([type(error).__name__, *lines[:1]])
+        fix = "correct the class; --debug shows where"
+        raise ConfigError("--text_tower", f"{name}: {failure} ({cause})", fix) from error

@@ -203,6 +203,7 @@ def make_tower_and_context(
         captions += described + part_texts.all_part_texts(captions)
     if config.augment.mirror:
         captions += caption_mirror.mirror_captions(captions).values()
+    registry.check_text_tower(config.text, tower, captions)
     device, cache_dir = choose_device(config.machine.device), config.data.work_dir / "text"
     is_frozen = not text_tower.is_trained(config.text)
     bank = published = embed.make_caption_bank(captions, tower, is_frozen, cache_dir, device)
