@@ -60,7 +60,7 @@ def test_a_file_that_describes_none_of_the_motions_is_a_fault(tmp_path) -> None:
     write_gar(folder, [{"id": 77, "part_descriptions": {"torso": "bends"}}])
     with pytest.raises(
         DataError,
-        match=r"gar_train\.json: no part of any training motion is described \(mend its ids",
+        match=r"gar_train\.json: no part of any training motion is described \(correct its ids",
     ):
         part_texts.load_part_texts(chosen(folder), data)
     with pytest.raises(DataError, match=r"gar_train\.json"):
@@ -75,7 +75,7 @@ def told_of(root, fps):
     )
 
 
-def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_rules(
+def test_texts_that_are_kept_are_computed_again_at_another_frame_rate_and_by_other_rules(
     own_challenge, monkeypatch
 ) -> None:
     first, slower = told_of(own_challenge, 30.0), told_of(own_challenge, 15.0)
@@ -87,9 +87,9 @@ def test_texts_that_are_kept_are_told_anew_at_another_frame_rate_and_by_other_ru
             "above the head" in str(own) for own in lower
         )
     with monkeypatch.context() as patch:
-        patch.setitem(phrases.SWING, "up", 9.0)
+        patch.setitem(phrases.MIN_AMPLITUDE, "up", 9.0)
         assert told_of(own_challenge, 30.0) not in (first, lower)
-    monkeypatch.setattr(describer, "describe_training", None)  # nobody is asked again
+    monkeypatch.setattr(describer, "describe_training", None)  # nothing is computed again
     assert told_of(own_challenge, 30.0) == first and told_of(own_challenge, 15.0) == slower
 
 
@@ -128,7 +128,7 @@ def test_the_digest_tells_source_and_texts_apart_and_nothing_else(tmp_path, monk
         part_texts.part_texts_digest(chosen(folder))
 
 
-def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> None:
+def test_values_tuned_with_other_part_texts_are_ignored_with_a_message(tmp_path) -> None:
     folder, best = tmp_path / "data", tmp_path / "best.json"
     config = chosen(folder, variant="sgar", tuned=str(best), folds_dir=tmp_path)
     files.write_json(tmp_path / "folds.json", {"data": "data-a", "hash": "folds-a"})
@@ -140,7 +140,7 @@ def test_values_tuned_with_other_part_texts_are_left_aside_aloud(tmp_path) -> No
     values, told = (found := tuned_values.find_tuned_values(config)).values, found.message
     assert (
         values == {}
-        and f"left aside, it was made for part texts {belongs['part texts']}, here gar " in told
+        and f"ignored, it was made for part texts {belongs['part texts']}, here gar " in told
     )
     older = {name: value for name, value in belongs.items() if name != "part texts"}
     files.write_json(best, {"values": {"lr": 0.01}, "belongs": older} | confirmed)

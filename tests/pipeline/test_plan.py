@@ -14,7 +14,7 @@ from helpers import write_data
 from motret.config import base, cli, presets, scripts
 from motret.errors import ConfigError, DataError, WeightsError
 from motret.formats import submission_log
-from motret.pipeline import preflight, steps
+from motret.pipeline import preflight
 from motret.pipeline.plan import Plan, make_plan, run_plan
 from motret.pipeline.steps import Step
 from motret.utils import logs, network
@@ -344,7 +344,7 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     popen = Recorder()
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(steps, "available_cores", lambda: 1)
+    monkeypatch.setattr("motret.pipeline.plan.available_cores", lambda: 1)
     monkeypatch.setattr(preflight, "forecast", lambda *_: f"forecast after {len(popen.calls)}")
     return popen
 
