@@ -6,6 +6,7 @@ or any that a skeleton.json describes. Inside the program +y is up, and a person
 with the left side towards +x.
 """
 
+import difflib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,9 @@ class Skeleton:
         return tuple(self.joint(name) for name in CONTACT_JOINTS if name in self.joints)
 
     def joint(self, name: str) -> int:
-        """Index of a joint."""
+        """Index of a joint. UnknownJointError where there is none of that name."""
+        if name not in self.joints:
+            raise UnknownJointError(name, self)
         return self.joints.index(name)
 
     def root(self, part: str) -> int:
@@ -190,6 +193,17 @@ def parse_skeleton_json(content: Any) -> Skeleton:
     pairs = content.get("left_right", _pairs_by_name(names))
     mirror = _mirror_of([(joint(left), joint(right)) for left, right in pairs], len(names))
     return Skeleton("skeleton.json", tuple(names), tuple(parents), parts, parts, mirror)
+
+
+class UnknownJointError(ValueError):
+    """A skeleton has no joint of a name; fix: the joints of similar names, all where none is."""
+
+    def __init__(self, name: str, skeleton: Skeleton):
+        similar = difflib.get_close_matches(name, skeleton.joints, n=3)
+        choices = f"choose from {', '.join(skeleton.joints)}"
+        self.problem = f"{name!r} is no joint of {skeleton.name}"
+        self.fix = f"did you mean {' or '.join(similar)}?" if similar else choices
+        super().__init__(f"{self.problem} ({self.fix})")
 
 
 def _joint_index(names: Sequence[str], joint: Any) -> int:

@@ -14,6 +14,7 @@ import search
 import train
 from helpers import WORDS, made_run, saved_bert
 from motret.config.scripts import EnsembleConfig
+from motret.data import feature_blocks
 from motret.ensemble import members, tta
 from motret.ensemble.tta import TtaView
 from motret.errors import RunError
@@ -167,6 +168,30 @@ def test_other_features_are_refused_and_weights_that_were_trained_are_in_the_che
         RunError, match=r"its feature version changed since it was trained \(\d+, now 99\)"
     ):
         provenance.check_inputs(run, tower(encoder))
+
+
+def test_versions_of_further_blocks_count_where_they_were_recorded(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(feature_blocks.BLOCKS, "posture", feature_blocks.BLOCKS["root"])
+    config = helpers.config(**helpers.SCRATCH, features="canonical+posture")
+    text = registry.make_text_tower(config.text)
+    inputs = provenance.input_digests(config, text)
+    assert inputs[provenance.FEATURES] == "1 posture=1"
+    plain = provenance.input_digests(helpers.config(**helpers.SCRATCH), text)
+    assert plain[provenance.FEATURES] == "1"
+    run = replace(made_run(tmp_path, "one", 0), config=config, inputs=inputs)
+    former = replace(run, inputs=plain)  # as runs with further blocks once recorded it
+    raised = replace(feature_blocks.BLOCKS["posture"], version=2)
+    monkeypatch.setitem(feature_blocks.BLOCKS, "posture", raised)
+    with pytest.raises(
+        RunError,
+        match=r"\(1 posture=1, now 1 posture=2\) \(put version 1 of block posture back",
+    ):
+        provenance.check_inputs(run, text)
+    provenance.check_inputs(former, text)
+    monkeypatch.setattr("motret.data.features.FEATURE_VERSION", 99)
+    for other in (run, former):
+        with pytest.raises(RunError, match=r"now 99.*\(use the code it was trained with"):
+            provenance.check_inputs(other, text)
 
 
 def test_runs_of_other_part_texts_or_another_tower_are_other_members(tmp_path) -> None:

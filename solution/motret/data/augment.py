@@ -18,7 +18,7 @@ from motret.config.training import AugmentConfig, TrainConfig
 from motret.data import captions, rotations
 from motret.data.caption_mirror import mirror_caption
 from motret.data.dataset import TrainingData
-from motret.data.feature_blocks import BLOCKS, Columns
+from motret.data.feature_blocks import Columns, mirror_block
 from motret.data.inputs import MotionBatch
 from motret.data.rotations import FittedConvention
 from motret.errors import ConfigError
@@ -46,10 +46,11 @@ class Mirror:
 
 def make_mirror(columns: Columns, convention: FittedConvention | None = None) -> Mirror:
     """The mirror of features with these columns; convention: what their rotations mean, where they
-    have any."""
+    have any. DataError where the mirror of a block does not fit its columns."""
     orders, signs = [], []
     for name, block_columns in columns.items():
-        order, sign = BLOCKS[name].mirror(columns.body, convention)
+        width = block_columns.stop - block_columns.start
+        order, sign = mirror_block(name, columns.body, convention, width)
         orders.append(block_columns.start + order)
         signs.append(sign)
     return Mirror(

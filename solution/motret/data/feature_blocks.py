@@ -9,7 +9,8 @@ Everything is in the person's own heading frame: +z forward, +x left, +y up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -18,8 +19,8 @@ import numpy as np
 
 from motret.data import geometry
 from motret.data.rotations import FittedConvention
-from motret.errors import ConfigError
-from motret.skeleton import ROTATION_COLUMNS, SMPL, Skeleton
+from motret.errors import ConfigError, DataError
+from motret.skeleton import ROTATION_COLUMNS, SMPL, Skeleton, UnknownJointError
 
 if TYPE_CHECKING:  # torch takes a second to import, and packing needs none of it
     from torch import Tensor
@@ -347,7 +348,63 @@ def block_names(features: str) -> tuple[str, ...]:
         return (RAW,)
     if kind != "canonical" or set(extra) - set(available) or len(set(extra)) < len(extra):
         choices = ["raw", "canonical", *(f"canonical+{name}" for name in available)]
-        raise ConfigError(
-            "--features", f"{features!r} names no features", f"choose from {', '.join(choices)}"
-        )
+        fix = f"choose from {', '.join(choices)}"
+        if kind == "canonical" and (missing := [name for name in extra if name not in BLOCKS]):
+            fix += f", or put {' and '.join(missing)} back into feature_blocks.BLOCKS"
+        raise ConfigError("--features", f"{features!r} names no features", fix)
     return (*CANONICAL, *extra)
+
+
+def block_versions(features: str) -> dict[str, int]:
+    """Versions of the blocks that `--features` names besides raw and the canonical ones."""
+    names = block_names(features)
+    return {name: BLOCKS[name].version for name in names if name not in (*CANONICAL, RAW)}
+
+
+def compute_block(name: str, motion: Kinematics, width: int) -> np.ndarray:
+    """Values (F, persons, width) of a block. DataError where its function gives another shape, or
+    asks for a joint that there is none of."""
+    with _naming_block(name):
+        values = BLOCKS[name].compute(motion)
+    shape = (*motion.positions.shape[:2], width)
+    if np.shape(values) != shape:
+        problem = f"compute gives {np.shape(values)}, where (frames, persons, width) is {shape}"
+        raise DataError(_title(name), problem, "make compute and width of its entry agree")
+    return values
+
+
+def mirror_block(
+    name: str, body: Skeleton, convention: FittedConvention | None, width: int
+) -> MirroredColumns:
+    """Mirrored columns of a block, (width,) each. DataError where they are no permutation of its
+    columns with a sign of each."""
+    with _naming_block(name):
+        order, sign = map(np.asarray, BLOCKS[name].mirror(body, convention))
+    is_permutation = order.shape == (width,) and (np.sort(order) == np.arange(width)).all()
+    if not is_permutation or order.dtype.kind not in "iu":
+        columns = _shortened(order)
+        problem = f"the columns of its mirror, {columns}, are no order of 0 to {width - 1}"
+        raise DataError(_title(name), problem, "let mirror name each column of the block once")
+    if sign.shape != (width,):
+        problem = f"its mirror has signs of shape {sign.shape}, where it has {width} columns"
+        raise DataError(_title(name), problem, "let mirror give 1 or -1 for each column")
+    return order, sign
+
+
+@contextmanager
+def _naming_block(name: str) -> Iterator[None]:
+    """DataError with the block's name where one of its functions asks for an unknown joint."""
+    try:
+        yield
+    except UnknownJointError as error:
+        raise DataError(_title(name), error.problem, error.fix) from error
+
+
+def _title(name: str) -> str:
+    return f"feature block {name!r}"
+
+
+def _shortened(values: np.ndarray) -> str:
+    """Values in one line, the middle ones left out where they are many."""
+    with np.printoptions(threshold=8, edgeitems=3, linewidth=1000):
+        return " ".join(str(values).split())

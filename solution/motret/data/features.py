@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from motret.data import geometry
-from motret.data.feature_blocks import BLOCKS, CANONICAL, RAW, Columns, Kinematics, block_names
+from motret.data.feature_blocks import (
+    BLOCKS,
+    RAW,
+    Columns,
+    Kinematics,
+    block_names,
+    block_versions,
+    compute_block,
+)
 from motret.skeleton import SMPL, Skeleton, skeleton_from_spec
 
 FEATURE_VERSION = 1
@@ -62,10 +70,8 @@ class FeatureConfig:
             for name, value in asdict(self).items()
             if name not in later or value != later[name]
         }
-        extra = {
-            name: BLOCKS[name].version for name in self.blocks if name not in (*CANONICAL, RAW)
-        }
-        return values | ({"versions": extra} if extra else {})
+        versions = block_versions(self.kind)
+        return values | ({"versions": versions} if versions else {})
 
 
 def feature_layout(persons: int, config: FeatureConfig) -> Columns:
@@ -97,7 +103,7 @@ def make_features(
     """Features (F, persons, D) float32 of motions laid end to end, laid out as `feature_layout`.
 
     positions: (F, persons, J, 3) raw; rotations: (F, persons, 21, 6); starts: (M,) first frame of
-    each motion.
+    each motion. DataError where the function of a block does not fit its entry.
     """
     frames, persons = positions.shape[:2]
     if config.kind != RAW:
@@ -108,7 +114,8 @@ def make_features(
     columns = feature_layout(persons, config)
     features = np.empty((frames, persons, columns.width), np.float32)
     for name, block_columns in columns.items():
-        features[..., block_columns] = BLOCKS[name].compute(motion)
+        width = block_columns.stop - block_columns.start
+        features[..., block_columns] = compute_block(name, motion, width)
     return features
 
 

@@ -16,6 +16,7 @@ import torch
 
 from motret.config.training import TrainConfig
 from motret.data import caption_mirror, features
+from motret.data.feature_blocks import block_versions
 from motret.errors import RunError
 from motret.models import text_tower
 from motret.models.text_tower import TextTower
@@ -46,7 +47,7 @@ def input_digests(config: TrainConfig, tower: TextTower) -> dict[str, str]:
             _digests[tower] = {TOKENIZER: _tokenizer_digest(tower)}
         else:
             _digests[tower] = text_tower_digests(tower)
-    return {FEATURES: str(features.FEATURE_VERSION), **_digests[tower]}
+    return {FEATURES: _feature_version(config), **_digests[tower]}
 
 
 def text_tower_digests(tower: TextTower) -> dict[str, str]:
@@ -75,9 +76,11 @@ def check_inputs(run: Run, tower: TextTower, resumed: bool = False) -> None:
         if name == WEIGHTS and trained:
             continue
         recorded = run.inputs.get(name, digest)
+        if name == FEATURES and len(recorded.split()) == 1:
+            digest = digest.split()[0]  # of before versions of blocks were recorded, or without any
         if recorded != digest:
             problem = f"its {name} changed since it was trained ({recorded}, now {digest})"
-            raise RunError(run.folder, problem, _fix_for(name, run))
+            raise RunError(run.folder, problem, _fix_for(name, run, recorded, digest))
 
 
 def caption_rules() -> str:
@@ -93,13 +96,26 @@ def _report_unchecked(folder: Path) -> None:
     )
 
 
-def _fix_for(name: str, run: Run) -> str:
+def _feature_version(config: TrainConfig) -> str:
+    """The version of features, then `name=version` of each block besides raw and the canonical
+    ones."""
+    versions = block_versions(config.motion.features)
+    blocks = (f"{name}={version}" for name, version in versions.items())
+    return " ".join([str(features.FEATURE_VERSION), *blocks])
+
+
+def _fix_for(name: str, run: Run, recorded: str, digest: str) -> str:
     """What to do about inputs that changed; holds for run_all.sh too, which names its runs."""
     text = run.config.text
     weights = "" if text_tower.is_hugging_face(text) else f" {text.text_weights}"
     restore = f"put {text.text_tower}{weights} back as it was"
     if name == FEATURES:
         restore = "use the code it was trained with"
+        changed = [block for block in recorded.split() if block not in digest.split()]
+        if changed and all("=" in block for block in changed):
+            pairs = (block.rsplit("=", 1) for block in changed)
+            versions = " and ".join(f"version {number} of block {name}" for name, number in pairs)
+            restore = f"put {versions} back into feature_blocks.BLOCKS"
     folder = run.folder.parent
     return f"{restore}, or move the run's folder out of {folder} and run the same command again"
 
