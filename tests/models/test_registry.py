@@ -108,7 +108,11 @@ FORWARD_FAILS = MEAN.replace("return", "raise RuntimeError('first\\nsecond') #")
         ({"tokenize": FEW}, "tokenize returns lengths (1,) for 2 captions (return"),
         ({"tokenize": FLAT}, "tokenize returns ids (31,) for 2 captions (return"),
         ({"tokenize": FAILS}, "tokenize failed on the trial captions (KeyError: 'waves') (correct"),
-        ({"tokenize": ""}, "tokenize failed on the trial captions (NotImplementedError) (correct"),
+        (
+            {"tokenize": ""},
+            "tokenize failed on the trial captions "
+            "(NotImplementedError: a text tower defines tokenize) (correct",
+        ),
         ({"tokenize": OUT_OF_RANGE}, "forward failed on the trial captions (IndexError: "),
         (
             {"forward": FORWARD_FAILS},

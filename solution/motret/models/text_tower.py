@@ -22,11 +22,11 @@ class TextTower(nn.Module):
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids (C, L), padded on the right, and the number of tokens of each caption (C,)."""
-        raise NotImplementedError
+        raise NotImplementedError("a text tower defines tokenize")
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """(C, dim) vectors of token ids (C, L), of which the first `lengths` (C,) are real."""
-        raise NotImplementedError
+        raise NotImplementedError("a text tower defines forward")
 
     def vocabulary(self) -> Mapping[str, int]:
         """The tokenizer's words and their ids; a run records a digest of them. Empty: unknown."""

@@ -167,10 +167,13 @@ def _draw_panel(ax: Axes, panel: _Panel, histories: Sequence[History]) -> None:
     if not curves:
         ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=GREY)
         return
-    if len(curves) > 1 or panel.legend:
+    needs_row = panel.percent  # recalls leave no corner free: their legend is a row above them
+    if needs_row:
+        ax.legend(loc="upper center", ncols=len(curves), handlelength=1.6, columnspacing=1.0)
+    elif len(curves) > 1 or panel.legend:
         ax.legend()
     if panel.from_zero:
-        ax.set_ylim(0, 1.04 * ax.dataLim.y1 or 1)
+        ax.set_ylim(0, (1.25 if needs_row else 1.04) * ax.dataLim.y1 or 1)
 
 
 def draw_curve(ax: Axes, curve: Curve, histories: Sequence[History]) -> bool:
