@@ -210,7 +210,7 @@ def make_tower_and_context(
     if text_tower.is_fine_tuned(config.text) and 0 < config.loss.negative_threshold <= 1:
         published = embed.make_caption_bank(captions, tower, True, cache_dir, device)
     context = context_module.make_context(config, data, bank, parts, published)
-    sample = context.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
+    sample = context.motions.gather(torch.arange(min(2, len(data.store.lengths))))
     registry.check_motion_tower(config.motion, data.store.columns, sample, config.parts.use_gar)
     if (fraction := objective.excluded_negative_fraction(context, config)) > MAX_EXCLUDED_FRACTION:
         problem = (
