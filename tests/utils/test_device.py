@@ -103,6 +103,17 @@ def test_a_card_that_works_is_used_under_its_number(monkeypatch: pytest.MonkeyPa
     assert device.choose_device("cpu") == CPU
 
 
+def test_the_workers_of_a_pool_take_the_cards_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    card(monkeypatch, (7, 5))
+    for number, name in ((0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0"), (None, "cuda")):
+        monkeypatch.setattr(device, "worker_number", lambda number=number: number)
+        assert device.choose_device("auto") == device.choose_device("cuda") == torch.device(name)
+        assert device.choose_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(device, "worker_number", lambda: 1)
+    assert device.choose_device("auto") == CARD
+
+
 def test_a_card_that_fails_at_its_first_operation_is_passed_over_with_one_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -119,7 +119,8 @@ def part_direction_loss(
         offset.where(counted[..., None], 1.0) for offset in (motion_offset, text_offset)
     )
     distance = 1 - F.cosine_similarity(motion_offset, text_offset, dim=-1)
-    return (distance * counted).sum() / counted.sum().clamp(min=1)
+    mean: Tensor = (distance * counted).sum() / counted.sum().clamp(min=1)
+    return mean
 
 
 def mean_by_motion(text: Tensor, motion_idx: Tensor, n_motions: int) -> Tensor:

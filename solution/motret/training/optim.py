@@ -13,6 +13,7 @@ from motret.errors import ConfigError
 from motret.models import layers, text_tower
 from motret.models.dual_encoder import DualEncoder
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
 HEADS = ("motion_head.", "part_head.", "text_head.")
 """Prefixes of the projections into the shared space."""
 
@@ -120,7 +121,7 @@ def start_ema(
     """
 
     @torch.no_grad()
-    def update(averages: list[Tensor], weights: list[Tensor], _: Tensor | int) -> None:
+    def update(averages: Tensors, weights: Tensors, _: Tensor | int) -> None:
         # the count on the CPU: the one that is passed has been copied to the card
         decay = ema_decay(max_decay, average.n_averaged)
         torch._foreach_lerp_(averages, weights, 1 - decay)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from motret.errors import ConfigError
+from motret.utils.parallel import worker_number
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ def choose_device(name: str) -> torch.device:
     """The device that --device names: cpu, cuda, cuda:<k>, or auto for a card that works, if any.
 
     A card is tried with one small operation before it is believed. With auto a card that fails is
-    passed over with a warning. ConfigError where a card is required and cannot be used.
+    passed over with a warning. Of several cards the worker processes of a pool take one each, in
+    turn. ConfigError where a card is required and cannot be used.
     """
     if name == "cpu":
         return torch.device("cpu")
@@ -34,7 +36,7 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cpu")
         fix = "use --device auto or cpu, or repair the driver"
         raise ConfigError("--device", f"{name}: torch sees no GPU", fix)
-    device = torch.device("cuda" if name == "auto" else name)
+    device = torch.device(_card_of_worker() if name in ("auto", "cuda") else name)
     problem = _try_card(device)
     if problem is None:
         return device
@@ -43,6 +45,13 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError("--device", f"{name} cannot be used: {problem}", fix)
     _warn_once(f"the GPU cannot be used, so the CPU computes: {problem}")
     return torch.device("cpu")
+
+
+def _card_of_worker() -> str:
+    """The card of this process: that of its number in the pool, or the first where it is no worker
+    of a pool."""
+    number, n_cards = worker_number(), torch.cuda.device_count()
+    return "cuda" if number is None or n_cards < 2 else f"cuda:{number % n_cards}"
 
 
 @cache
@@ -76,8 +85,8 @@ def _warn_once(message: str) -> None:
 
 
 def count_cards(name: str) -> int:
-    """Number of cards that processes of their own may use under --device `name`: 0 on a CPU, 1
-    where a card is named by its number.
+    """Number of cards that the processes of a pool use under --device `name`: 0 on a CPU, 1 where a
+    card is named by its number.
 
     The driver is asked; nothing is computed, and this process takes no memory of a card.
     """
