@@ -152,11 +152,11 @@ def _run_chains(entries: Sequence[NumberedStep], n_parallel: int, gpus: Sequence
     threads = max(1, available_cores() // n_workers)
     width, stop = max(map(len, chains)), threading.Event()
     many = "s" if threads > 1 else ""
-    shares = share_gpus(gpus, n_workers)
-    free_shares: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    for share in shares:
-        free_shares.put(share)
-    on_gpus = ", each on its own GPU" if shares[0] else ""
+    gpu_groups = share_gpus(gpus, n_workers)
+    free_gpus: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for gpu_group in gpu_groups:
+        free_gpus.put(gpu_group)
+    on_gpus = ", each on its own GPU" if gpu_groups[0] else ""
     logger.info(
         f"\n{n_workers} of {', '.join(chains)} at a time, {threads} thread{many} each{on_gpus}"
     )
@@ -166,15 +166,15 @@ def _run_chains(entries: Sequence[NumberedStep], n_parallel: int, gpus: Sequence
             lines = text.strip("\n").splitlines()
             logger.info("\n".join(f"{name.ljust(width)} | {line}" for line in lines))
 
-        share = free_shares.get()
-        environment = {} if share is None else {"CUDA_VISIBLE_DEVICES": share}
+        gpu_group = free_gpus.get()
+        environment = {} if gpu_group is None else {"CUDA_VISIBLE_DEVICES": gpu_group}
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
 
         def call(step: Step) -> int:
             return INTERRUPTED if stop.is_set() else _run_logged_call(step, log, environment)
 
         code = _run_chain(chains[name], call, log, [])
-        free_shares.put(share)
+        free_gpus.put(gpu_group)
         if code:
             stop.set()
         return code
