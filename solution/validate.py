@@ -14,7 +14,7 @@ layout of the test, from held-out motions.
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from motret.config import cli
 from motret.config.scripts import (
@@ -25,10 +25,15 @@ from motret.config.scripts import (
     ValidationQueriesConfig,
 )
 from motret.data import dataset, folds, validation_queries
-from motret.evaluation import metrics, submission_score
+from motret.data.dataset import TrainingData
+from motret.data.folds import Folds
+from motret.evaluation import metrics, slices, submission_score
 from motret.formats import submission, submission_comparison, submission_log
 from motret.formats.queries import read_queries
 from motret.pipeline import demo
+
+if TYPE_CHECKING:
+    from motret.runs.run import Run
 
 
 @cli.command
@@ -63,6 +68,18 @@ def score_runs(config: OofConfig) -> None:
     runs = select_runs(config.runs, config.out_dir, data, split, partial=True)
     weighted = [local_score.with_part_weight(run, split, config.part_weight) for run in runs]
     print("\n".join(run_table.run_table_lines(weighted, split, against, config.verbose)))
+    if config.slices:
+        print_slices(run_table.best_run(weighted, split), data, split)
+
+
+def print_slices(run: "Run", data: TrainingData, split: Folds) -> None:
+    from motret.evaluation import local_score, run_table
+
+    held_out = local_score.held_out_captions([run], split, data.training.captions)
+    seconds = data.store.lengths / data.store.config.fps
+    slicings = slices.make_slicings(held_out, data.training.captions, split, seconds)
+    scores, spread = slices.score_slices(held_out, slicings), slices.score_spread(held_out)
+    print("\n".join(["", *run_table.slice_table_lines(run.name, scores, spread)]))
 
 
 def check_submission(config: SubmissionConfig) -> None:

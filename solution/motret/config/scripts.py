@@ -185,6 +185,10 @@ class OofConfig:
     verbose: bool = False
     """Also print each fold, plain recall in both directions, and what it gains to select each
     fold's epoch by its score."""
+    slices: bool = False
+    """Also print the score of the best run by what captions are like: persons named, length, words
+    unseen in training, captions that several motions share, length of the motion, source. And how
+    much the score differs between groups."""
     against: str | None = None
     """Run to compare the others with. By default the best one. Differences are paired by motion and
     have a standard error."""

@@ -36,6 +36,11 @@ class GalleryRanks:
         """From the similarities (C, M) of captions and motions."""
         return cls(*metrics.count_better(sim_cm, motion_idx), motion_idx, group)
 
+    def caption_values(self) -> np.ndarray:
+        """Expected score (C,) of each caption."""
+        size = len(self.group)
+        return metrics.expected_score(self.better, self.tied, size, min(challenge.POOL_SIZE, size))
+
     def values(self) -> np.ndarray:
         """Expected score (M,) of each motion, the mean over its captions."""
         return metrics.motion_scores(self.better, self.tied, self.motion_idx, len(self.group))

@@ -13,6 +13,7 @@ from motret.errors import RunError
 from motret.evaluation import gallery_ranks, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks, LocalScore
 from motret.evaluation.metrics import Score
+from motret.evaluation.slices import HeldOutCaptions
 from motret.evaluation.z_score import ZScore
 from motret.runs import oof
 from motret.runs.oof import OutOfFold
@@ -104,6 +105,20 @@ def out_of_fold_score(runs: Sequence[Run], folds: Folds) -> LocalScore:
         for way in tables[0]
     }
     return LocalScore(gallery_ranks.mean_score(galleries), by_fold, retrieval)
+
+
+def held_out_captions(
+    runs: Sequence[Run], folds: Folds, captions: Sequence[Sequence[str]]
+) -> HeldOutCaptions:
+    """Score of each caption by the runs' mean similarity, over the folds they all have.
+
+    captions: of each training motion.
+    """
+    galleries, data_idx = {}, {}
+    for fold in folds_of_runs(runs, range(folds.count)):
+        galleries[fold], _, _ = _rank_fold(runs, fold, folds)
+        data_idx[fold] = oof.load_out_of_fold(runs[0], fold).data_idx
+    return HeldOutCaptions.of(galleries, data_idx, captions)
 
 
 def _rank_fold(

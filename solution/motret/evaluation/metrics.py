@@ -195,6 +195,24 @@ def cluster_robust_mean(values: np.ndarray, groups: np.ndarray) -> Score:
     return Score(mean, max(error, independent_error), count, len(sums))
 
 
+def cluster_robust_error(influence: np.ndarray, groups: np.ndarray) -> float:
+    """Standard error of an estimate to which (M,) motions add `influence` each, around 0.
+
+    That of `cluster_robust_mean` for the influences (value - mean) / M. It also serves weighted
+    means and differences of means. groups: (M,) any labels.
+    """
+    count = len(influence)
+    if count < 2:
+        return float("nan")
+    _, index = np.unique(groups, return_inverse=True)
+    sums = np.bincount(index, weights=influence)
+    independent_error = float(np.sqrt(count / (count - 1) * (influence**2).sum()))
+    if len(sums) < 2:
+        return independent_error
+    error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()))
+    return max(error, independent_error)
+
+
 def caption_scores(
     sim_qn: np.ndarray, motion_idx: np.ndarray, pool: int = POOL_SIZE, top: int = TOP_K
 ) -> np.ndarray:

@@ -1,11 +1,12 @@
-"""The table of `validate.py oof`: runs by local score, differences to the best one, notes."""
+"""The tables of `validate.py oof`: runs by local score, differences, notes; slices of one run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motret.data.folds import Folds
-from motret.evaluation import epoch_choice, gallery_ranks, local_score
+from motret.evaluation import epoch_choice, gallery_ranks, local_score, slices
 from motret.evaluation.gallery_ranks import LocalScore
+from motret.evaluation.slices import ScoreSpread, SliceScore
 from motret.runs import history
 from motret.runs.run import Run
 
@@ -39,6 +40,24 @@ def run_table_lines(
     if verbose:
         lines += [line for entry in scored for line in _run_details(entry)]
     return lines
+
+
+def best_run(runs: Sequence[Run], folds: Folds) -> Run:
+    """The run with the highest local score."""
+    return max(runs, key=lambda run: local_score.out_of_fold_score([run], folds).score.mean)
+
+
+def slice_table_lines(
+    name: str, scores: Sequence[SliceScore], spread: ScoreSpread | None
+) -> list[str]:
+    """The table of a run's slices, a note under it, and the spread between blocks of motions."""
+    cells = [list(slices.HEADER), *(score.cells() for score in scores)]
+    note = (
+        "to the rest: the slice's score less that of all other captions; each caption is ranked "
+        "in its whole fold"
+    )
+    lines = [f"{name} by what captions are like:", *align_columns(cells), note]
+    return [*lines, spread.line()] if spread else lines
 
 
 def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
