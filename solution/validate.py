@@ -68,18 +68,27 @@ def score_runs(config: OofConfig) -> None:
     runs = select_runs(config.runs, config.out_dir, data, split, partial=True)
     weighted = [local_score.with_part_weight(run, split, config.part_weight) for run in runs]
     print("\n".join(run_table.run_table_lines(weighted, split, against, config.verbose)))
-    if config.slices:
-        print_slices(run_table.best_run(weighted, split), data, split)
+    describe_captions(config, run_table.best_run(weighted, split), data, split)
 
 
-def print_slices(run: "Run", data: TrainingData, split: Folds) -> None:
+def describe_captions(config: OofConfig, run: "Run", data: TrainingData, split: Folds) -> None:
+    """Prints the slices of a run, if asked for, and whether the test's captions are like ours."""
     from motret.evaluation import local_score, run_table
 
-    held_out = local_score.held_out_captions([run], split, data.training.captions)
-    seconds = data.store.lengths / data.store.config.fps
-    slicings = slices.make_slicings(held_out, data.training.captions, split, seconds)
-    scores, spread = slices.score_slices(held_out, slicings), slices.score_spread(held_out)
-    print("\n".join(["", *run_table.slice_table_lines(run.name, scores, spread)]))
+    test_dir = config.data.data_dir / "test"
+    if not config.slices and not test_dir.is_dir():
+        return
+    captions = data.training.captions
+    held_out = local_score.held_out_captions([run], split, captions)
+    distance = slices.distance_to_other_folds(held_out, captions, split)
+    if config.slices:
+        seconds = data.store.lengths / data.store.config.fps
+        slicings = slices.make_slicings(held_out, distance, seconds)
+        scores, spread = slices.score_slices(held_out, slicings), slices.score_spread(held_out)
+        print("\n".join(["", *run_table.slice_table_lines(run.name, scores, spread)]))
+    if test_dir.is_dir():
+        test = [caption for query in read_queries(test_dir) for caption in query.captions]
+        print(local_score.shift_line(test, run, held_out, distance, captions))
 
 
 def check_submission(config: SubmissionConfig) -> None:

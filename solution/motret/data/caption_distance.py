@@ -5,13 +5,37 @@ scikit-learn is slow to import, and every script reads captions: it is imported 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from motret.data.captions import normalize, words
 
 CHUNK_SIZE = 1024
-"""Captions that are compared with all references at a time."""
+"""References that all captions are compared with at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class WordDistance:
+    """How far each of C captions is from others.
+
+    unseen: (C,) its words that none of the others has; n_words: (C,) all its words; distance: (C,)
+    to the nearest of the others.
+    """
+
+    unseen: np.ndarray
+    n_words: np.ndarray
+    distance: np.ndarray
+
+    @classmethod
+    def of(cls, captions: Sequence[str], references: Sequence[str]) -> "WordDistance":
+        """That of captions to references."""
+        return cls(*count_words(captions, references), nearest_distance(captions, references))
+
+    @property
+    def unseen_share(self) -> float:
+        """Share of all words that is unseen."""
+        return float(self.unseen.sum() / max(1, self.n_words.sum()))
 
 
 def count_words(
@@ -46,12 +70,12 @@ def nearest_distance(captions: Sequence[str], references: Sequence[str]) -> np.n
         vocabulary=vocabulary,
         dtype=np.float32,
     ).fit(known)
-    query_vectors, known_vectors = vectorizer.transform(queries), vectorizer.transform(known).T
-    cosines = [
-        (query_vectors[start : start + CHUNK_SIZE] @ known_vectors).max(axis=1).toarray()[:, 0]
-        for start in range(0, len(queries), CHUNK_SIZE)
-    ]
-    distance = np.clip(1 - np.concatenate(cosines), 0, 1)
+    query_vectors, known_vectors = vectorizer.transform(queries), vectorizer.transform(known)
+    cosine = np.zeros(len(queries), dtype=np.float32)
+    for start in range(0, len(known), CHUNK_SIZE):  # dense columns are several times as fast
+        columns = known_vectors[start : start + CHUNK_SIZE].T.toarray()
+        np.maximum(cosine, (query_vectors @ columns).max(axis=1), out=cosine)
+    distance = np.clip(1 - cosine.astype(float), 0, 1)
     distance[distance < 1e-6] = 0
     by_caption = dict(zip(queries, distance.tolist(), strict=True))
     return np.array([by_caption[normalize(caption)] for caption in captions])

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from motret.data import caption_distance
-from motret.data.captions import names_both_persons, normalize, words
+from motret.data.caption_distance import WordDistance
+from motret.data.captions import names_both_persons, normalize
 from motret.data.folds import Folds
 from motret.evaluation import metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
@@ -29,13 +29,15 @@ MIN_BLOCK_SIZE = 10
 class HeldOutCaptions:
     """The captions of the motions that folds hold out, with their scores.
 
-    texts, score, fold, data_idx: (C,) of each caption: its text, its expected score, the fold that
-    holds it out, the index of its motion in the training data. group: (C,) group of its motion.
+    texts, score, fold: (C,) of each caption: its text, its expected score, the fold that holds it
+    out. motion_idx, data_idx, group: (C,) of its motion: the index in the fold's gallery, the index
+    in the training data, the group. Captions of one fold are together, in the gallery's order.
     """
 
     texts: tuple[str, ...]
     score: np.ndarray
     fold: np.ndarray
+    motion_idx: np.ndarray
     data_idx: np.ndarray
     group: np.ndarray
 
@@ -59,8 +61,8 @@ class HeldOutCaptions:
             if not np.array_equal(ranks.motion_idx, np.repeat(np.arange(len(motions)), counts)):
                 raise ValueError(f"fold {fold}: its captions are not those of its motions in order")
             folds = np.full(len(ranks.motion_idx), fold)
-            of_motion = motions[ranks.motion_idx]
-            parts.append((ranks.caption_values(), folds, of_motion, ranks.group[ranks.motion_idx]))
+            of_motion = motions[ranks.motion_idx], ranks.group[ranks.motion_idx]
+            parts.append((ranks.caption_values(), folds, ranks.motion_idx, *of_motion))
         return cls(tuple(texts), *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def mean_by_motion(self, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -151,19 +153,18 @@ def difference_to_rest(held_out: HeldOutCaptions, member: np.ndarray) -> Score:
 
 
 def make_slicings(
-    held_out: HeldOutCaptions, captions: Sequence[Sequence[str]], folds: Folds, seconds: np.ndarray
+    held_out: HeldOutCaptions, distance: WordDistance, seconds: np.ndarray
 ) -> list[Slicing]:
-    """All ways in which the held-out captions are divided.
+    """All ways in which the held-out captions are divided, but for those that put all into one.
 
-    captions: of each training motion; seconds: (M,) length of each training motion.
+    distance: of each caption to those of the other folds; seconds: (M,) length of each training
+    motion.
     """
-    n_words = np.array([len(words(text)) for text in held_out.texts])
-    unseen, distance = distance_to_other_folds(held_out, captions, folds)[:2]
     slicings = [
         slice_by_persons(held_out.texts),
-        slice_in_thirds("words in the caption", n_words, 0),
-        slice_by_count("words unseen in the other folds", unseen, (0, 1)),
-        slice_in_thirds("distance to the other folds' captions", distance, 2),
+        slice_in_thirds("words in the caption", distance.n_words, 0),
+        slice_by_count("words unseen in the other folds", distance.unseen, (0, 1)),
+        slice_in_thirds("distance to the other folds' captions", distance.distance, 2),
         slice_by_count("motions that are told the same", count_same(held_out), (0, 2)),
         slice_in_thirds("seconds of motion", seconds[held_out.data_idx], 1),
     ]
@@ -224,19 +225,20 @@ def count_same(held_out: HeldOutCaptions) -> np.ndarray:
 
 def distance_to_other_folds(
     held_out: HeldOutCaptions, captions: Sequence[Sequence[str]], folds: Folds
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a model of the fold has not read in each caption: three arrays (C,).
+) -> WordDistance:
+    """How far each held-out caption is from those that the model of its fold was trained on.
 
-    Words that no caption of the other folds has, distance to their nearest caption, all words.
+    captions: of each training motion.
     """
-    unseen, distance, n_words = (np.zeros(len(held_out.texts)) for _ in range(3))
+    unseen, n_words, distance = (np.zeros(len(held_out.texts)) for _ in range(3))
     for fold in np.unique(held_out.fold).tolist():
-        is_in_fold = held_out.fold == fold
-        texts = [held_out.texts[index] for index in np.flatnonzero(is_in_fold)]
+        caption_idx = np.flatnonzero(held_out.fold == fold)
+        texts = [held_out.texts[index] for index in caption_idx]
         references = [text for motion in folds.train_idx(fold) for text in captions[motion]]
-        unseen[is_in_fold], n_words[is_in_fold] = caption_distance.count_words(texts, references)
-        distance[is_in_fold] = caption_distance.nearest_distance(texts, references)
-    return unseen, distance, n_words
+        of_fold = WordDistance.of(texts, references)
+        unseen[caption_idx], n_words[caption_idx] = of_fold.unseen, of_fold.n_words
+        distance[caption_idx] = of_fold.distance
+    return WordDistance(unseen, n_words, distance)
 
 
 def sources_of_groups(group: np.ndarray) -> np.ndarray | None:
