@@ -89,7 +89,9 @@ def test_the_report_of_a_run_has_all_its_files(
         | analysis(epoch)
         | attention(epoch, *PARTS)
     )
-    assert names(folder) == {"curves.png", "index.html"} | {f"fold0/{name}" for name in of_fold}
+    assert names(folder) == {"curves.png", "slices.png", "index.html"} | {
+        f"fold0/{name}" for name in of_fold
+    }
     for path in folder.rglob("*.png"):
         check(path)
     text = (
@@ -121,7 +123,7 @@ def test_of_several_folds_the_first_is_drawn_by_default(
         files = (
             {"curves.png", "loss_curve.png", "tsne_latent_space.png"} | analysis(1) | attention(1)
         )
-        return {"curves.png", "index.html"} | {
+        return {"curves.png", "slices.png", "index.html"} | {
             f"{fold_dir}/{name}" for fold_dir in fold_dirs for name in files
         }
 

@@ -111,6 +111,11 @@ class FoldGallery:
         scores = member.scores if isinstance(member, ExternalGallery) else member.similarity(kinds)
         return ZScore.of(scores)(scores)
 
+    def mixture_similarity(self, mixture: Mixture, kinds: Views = ()) -> np.ndarray:
+        """(C, M) similarities under a mixture of the members in these views."""
+        used = self._used([mixture])
+        return mix(mixture, {idx: self.standardized_similarity(idx, kinds) for idx in used})
+
     def mixture_ranks(
         self, mixtures: Collection[Mixture], kinds: Views = ()
     ) -> dict[Mixture, GalleryRanks]:

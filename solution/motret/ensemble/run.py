@@ -21,12 +21,15 @@ from motret.data.folds import Folds
 from motret.ensemble import apply, external, fit, members, predict, submission_files, summary
 from motret.ensemble.apply import Similarities, TestSimilarities
 from motret.ensemble.fit import FittedEnsemble
+from motret.ensemble.galleries import OofGalleries
 from motret.ensemble.inference import Encoder
 from motret.ensemble.members import Member
 from motret.ensemble.predict import AnyMember
 from motret.ensemble.submission_files import ScoredEnsemble, WrittenSubmission
 from motret.ensemble.summary import TestScores
-from motret.evaluation import metrics, run_table, submission_score
+from motret.evaluation import caption_shift, metrics, run_table, slices, submission_score
+from motret.evaluation.metrics import Score
+from motret.evaluation.slices import HeldOutCaptions
 from motret.formats import challenge, submission
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
@@ -34,11 +37,15 @@ from motret.formats.text_files import query_key
 
 @dataclass(frozen=True, eq=False)
 class EnsembleResult:
-    """What an ensemble came to, and the files it wrote."""
+    """What an ensemble came to, and the files it wrote.
+
+    shift: a line on whether the test's captions are like the held-out ones.
+    """
 
     n_queries: int
     scored: ScoredEnsemble
     written: WrittenSubmission
+    shift: str
 
     def lines(self) -> list[str]:
         """For a terminal: the submission, the table, the scores."""
@@ -59,6 +66,7 @@ class EnsembleResult:
             if isinstance(member, Member)
             for run in member.folds.values()
         }
+        lines.append(self.shift)
         if note := run_table.best_epoch_note(list(models.values())):
             lines.append(note)
         true = self.scored.summary.rows[-1].true
@@ -102,7 +110,7 @@ def run_ensemble(
         config.members, config.member_weight, test.queries, data, folds
     )
     encoder = Encoder(config.machine, config.data.work_dir, data.training.captions)
-    distinct, ensemble = fit_members([*models, *scored], data, folds, config, encoder)
+    distinct, galleries, ensemble = fit_members([*models, *scored], data, folds, config, encoder)
     predictions = predict.predict_test(distinct, ensemble, tests, encoder)
     similarities = apply.apply_ensemble(ensemble, predictions, fixed, test)
 
@@ -112,7 +120,8 @@ def run_ensemble(
     written = submission_files.write_submission_files(
         config, scored_ensemble, test.queries, similarities, test_dir
     )
-    return EnsembleResult(len(test.queries), scored_ensemble, written)
+    shift = shift_line(test.queries, ensemble, galleries, data, folds, config.fold)
+    return EnsembleResult(len(test.queries), scored_ensemble, written, shift)
 
 
 def fit_members(
@@ -121,8 +130,8 @@ def fit_members(
     folds: Folds,
     config: EnsembleConfig,
     encoder: Encoder,
-) -> tuple[list[AnyMember], FittedEnsemble]:
-    """The ensemble of those members that differ, with their views, and what it is."""
+) -> tuple[list[AnyMember], OofGalleries, FittedEnsemble]:
+    """The members that differ, their held-out galleries in the views, and their ensemble."""
     galleries = predict.load_galleries(members, data, folds)
     weights = fit.fit_weights(galleries, config)
     distinct, galleries = predict.predict_out_of_fold(
@@ -134,7 +143,40 @@ def fit_members(
         config,
         encoder,
     )
-    return distinct, fit.fit_ensemble(galleries, weights, config)
+    return distinct, galleries, fit.fit_ensemble(galleries, weights, config)
+
+
+def shift_line(
+    queries: Sequence[Query],
+    ensemble: FittedEnsemble,
+    galleries: OofGalleries,
+    data: TrainingData,
+    folds: Folds,
+    fold: int | None,
+) -> str:
+    """Whether the test's captions are like the held-out ones; its score if they are not.
+
+    The score is that of the members' mean in the views, without the query bank. fold: the one whose
+    models alone rank the test; it is compared with what they were trained on.
+    """
+    captions = data.training.captions
+    data_idx = {scored: folds.val_idx(scored) for scored in ensemble.folds}
+    ranks = dict(zip(ensemble.folds, ensemble.ensemble_ranks, strict=True))
+    held_out = HeldOutCaptions.of(ranks, data_idx, captions)
+    distance = slices.distance_to_other_folds(held_out, captions, folds)
+    test = [caption for query in queries for caption in query.captions]
+    trained_idx = range(len(captions)) if fold is None else folds.train_idx(fold)
+    shift = caption_shift.measure_shift(test, distance, [captions[index] for index in trained_idx])
+
+    def estimate() -> Score:
+        def similarity(scored: int) -> np.ndarray:
+            mixture = tuple(ensemble.weights)
+            return galleries.folds[scored].mixture_similarity(mixture, ensemble.views)
+
+        weights = caption_shift.matched_weights(shift, held_out)
+        return caption_shift.matched_score(similarity, held_out, weights)
+
+    return shift.line(estimate)
 
 
 def score_test(

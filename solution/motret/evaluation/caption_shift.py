@@ -63,8 +63,8 @@ class CaptionShift:
         shares = [f"{100 * one.unseen_share:.1f} %" for one in (self.test, self.held_out)]
         medians = [f"{np.median(one.distance):.2f}" for one in (self.test, self.held_out)]
         return (
-            f"words that training captions do not have {shares[0]} (held out {shares[1]}), "
-            f"median distance to the nearest training caption {medians[0]} ({medians[1]})"
+            f"{shares[0]} of their words are in no training caption (held out {shares[1]}), "
+            f"median distance to the nearest one {medians[0]} ({medians[1]})"
         )
 
     def line(self, estimate: Callable[[], Score]) -> str:
@@ -72,9 +72,9 @@ class CaptionShift:
         if not self.is_unlike:
             return f"the test's captions are like the held-out ones: {self.summary()}"
         return (
-            f"warning: the test's captions are unlike the training's: {self.summary()}; the local "
-            "score is too high for them: held-out captions and candidates that are as far score "
-            f"{estimate()}, and less if the motions differ too"
+            f"warning: the test's captions are unlike the training's: {self.summary()}; expect "
+            f"{estimate()}, the score of held-out captions and candidates that are as far, or less "
+            "if the motions differ too"
         )
 
 

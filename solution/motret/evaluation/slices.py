@@ -165,7 +165,7 @@ def make_slicings(
         slice_in_thirds("words in the caption", distance.n_words, 0),
         slice_by_count("words unseen in the other folds", distance.unseen, (0, 1)),
         slice_in_thirds("distance to the other folds' captions", distance.distance, 2),
-        slice_by_count("motions that are told the same", count_same(held_out), (0, 2)),
+        slice_by_count("other motions told the same", count_same(held_out), (0, 2)),
         slice_in_thirds("seconds of motion", seconds[held_out.data_idx], 1),
     ]
     sources = sources_of_groups(held_out.group)

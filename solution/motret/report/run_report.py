@@ -2,6 +2,7 @@
 
 runs/<name>/report/index.html               the error browser of all finished folds
 runs/<name>/report/curves.png               curves of all finished folds
+runs/<name>/report/slices.png               the local score by what captions are like
 runs/<name>/report/fold<k>/ or full/        curves.png, loss_curve.png, epoch<NNN>_probe_attn_*.png
 runs/<name>/report/fold<k>/                 qualitative_epoch<N>/, tsne_latent_space.png
 
@@ -25,12 +26,21 @@ from motret.data.dataset import TrainingData
 from motret.data.features import FeatureConfig
 from motret.data.folds import Folds
 from motret.errors import RunError
+from motret.evaluation import local_score, slices
 from motret.formats import submission, submission_log
 from motret.formats.challenge import POOL_SIZE
 from motret.formats.queries import read_queries
 from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
-from motret.report import attention, attention_probe, browser, curve_plots, page, qualitative
+from motret.report import (
+    attention,
+    attention_probe,
+    browser,
+    curve_plots,
+    page,
+    qualitative,
+    slice_plots,
+)
 from motret.report.curve_plots import History
 from motret.report.pose_codec import PackedMotion
 from motret.report.qualitative import EmbeddingTools
@@ -145,9 +155,21 @@ def write_run_report(
         train_label, pool = _train_label(run), _pool_size(folds, finished)
         path = folder / "curves.png"
         curve_plots.plot_curves(path, title, histories, lr_mults, train_label, pool)
+        _draw_slices(folder / "slices.png", run, data, folds)
         content = browser.page_of_runs([run], data, folds)
         page.write_page(folder / "index.html", content, read_motion)
     return folder
+
+
+def _draw_slices(path: Path, run: Run, data: TrainingData, folds: Folds) -> None:
+    held_out = local_score.held_out_captions([run], folds, data.training.captions)
+    distance = slices.distance_to_other_folds(held_out, data.training.captions, folds)
+    seconds = data.store.lengths / data.store.config.fps
+    scores = slices.score_slices(held_out, slices.make_slicings(held_out, distance, seconds))
+    if scores:
+        whole = local_score.out_of_fold_score([run], folds).score
+        title = f"{run.name}\nlocal score {whole} by what captions are like"
+        slice_plots.plot_slices(path, title, scores, whole)
 
 
 def _make_context(
