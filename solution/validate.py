@@ -68,16 +68,20 @@ def score_runs(config: OofConfig) -> None:
     runs = select_runs(config.runs, config.out_dir, data, split, partial=True)
     weighted = [local_score.with_part_weight(run, split, config.part_weight) for run in runs]
     print("\n".join(run_table.run_table_lines(weighted, split, against, config.verbose)))
-    describe_captions(config, run_table.best_run(weighted, split), data, split)
+    describe_captions(config, weighted, data, split)
 
 
-def describe_captions(config: OofConfig, run: "Run", data: TrainingData, split: Folds) -> None:
-    """Prints the slices of a run, if asked for, and whether the test's captions are like ours."""
+def describe_captions(
+    config: OofConfig, runs: "Sequence[Run]", data: TrainingData, split: Folds
+) -> None:
+    """Prints the slices of the best run, if asked for, and whether the test's captions are like
+    the held-out ones."""
     from motret.evaluation import local_score, run_table
 
     test_dir = config.data.data_dir / "test"
     if not config.slices and not test_dir.is_dir():
         return
+    run = run_table.best_run(runs, split)
     captions = data.training.captions
     held_out = local_score.held_out_captions([run], split, captions)
     distance = slices.distance_to_other_folds(held_out, captions, split)

@@ -85,6 +85,7 @@ def test_it_ends_with_a_table_and_saves_all_similarities(
         f"{low:.3f} to {high:.3f} in 9 of 10 cases" in output[head + 7]
         and low < settings["local_score"]["mean"] < high
     )
+    assert "of their words are in no training caption (held out " in output[head + 9]
     assert arrays["query"].shape == arrays["candidate"].shape == arrays["similarity"].shape == (36,)
     assert (
         arrays["query"].dtype.kind == "U"

@@ -89,9 +89,8 @@ def test_the_report_of_a_run_has_all_its_files(
         | analysis(epoch)
         | attention(epoch, *PARTS)
     )
-    assert names(folder) == {"curves.png", "slices.png", "index.html"} | {
-        f"fold0/{name}" for name in of_fold
-    }
+    of_run = {"curves.png", "slices.png", "index.html"}
+    assert names(folder) == of_run | {f"fold0/{name}" for name in of_fold}
     for path in folder.rglob("*.png"):
         check(path)
     text = (

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from motret.evaluation.metrics import Score
@@ -23,18 +24,17 @@ def test_each_slice_is_a_bar_and_those_below_the_rest_are_orange(
 ) -> None:
     figures: list[Figure] = []
     save = slice_plots.save_figure
-    monkeypatch.setattr(
-        slice_plots,
-        "save_figure",
-        lambda figure, path: (figures.append(figure), save(figure, path)),
-    )
+
+    def save_and_keep(figure: Figure, path: Path) -> None:
+        figures.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(slice_plots, "save_figure", save_and_keep)
     path = tmp_path / "slices.png"
     slice_plots.plot_slices(path, "a run", SCORES, Score(0.6, 0.01, 100, 6))
     assert path.stat().st_size > 10_000
     (axes,) = figures[0].axes
-    bars = [
-        bar for container in axes.containers if hasattr(container, "patches") for bar in container
-    ]
+    bars = [bar for one in axes.containers if isinstance(one, BarContainer) for bar in one]
     assert [bar.get_width() for bar in bars] == [0.5, 0.7, 0.0, 1.0]
     colors = [ORANGE, BLUE, BLUE, BLUE]
     assert [bar.get_facecolor() for bar in bars] == [pytest.approx(rgba(color)) for color in colors]

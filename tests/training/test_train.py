@@ -418,6 +418,24 @@ def test_the_validator_takes_every_run_with_a_finished_fold_unless_told(trained,
     assert re.search(r"^partial +\d +12 +0\.", alone, re.M) and "difference" not in alone
 
 
+def test_the_validator_tells_the_slices_of_the_best_run_and_how_like_the_test_is(trained, capsys):
+    flags = [*helpers.places(), f"--out_dir={trained}", "--runs", "one", "two"]
+    assert validate.main(["oof", *flags]) == 0
+    plain = capsys.readouterr().out
+    assert validate.main(["oof", *flags, "--slices"]) == 0
+    table, _, sliced = capsys.readouterr().out.partition("\n\n")
+    best = table.splitlines()[1].split()[0]
+    assert sliced.startswith(f"{best} by what captions are like:\nslice ")
+    lengths = re.findall(r"^words in the caption: .*?  +(\d+) +\d+ +0\.\d{4} \+- ", sliced, re.M)
+    ids = [name for fold in (0, 1) for name in embeddings(trained / "one", fold)["ids"]]
+    texts = [(helpers.challenge() / "texts" / f"{name}.txt").read_text() for name in ids]
+    assert sum(map(int, lengths)) == sum(len(text.splitlines()) for text in texts)
+    assert re.search(r"^between 2 folds: standard deviation 0\.", sliced, re.M)
+    last = sliced.splitlines()[-1]
+    assert "% of their words are in no training caption (held out " in last
+    assert plain == f"{table}\n{last}\n"
+
+
 def test_differences_are_to_the_best_run_or_to_the_one_that_is_named(trained, capsys):
     flags = [*helpers.places(), f"--out_dir={trained}", "--runs", "one", "two"]
     assert validate.main(["oof", *flags]) == 0
