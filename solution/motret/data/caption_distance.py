@@ -58,10 +58,8 @@ def nearest_distance(captions: Sequence[str], references: Sequence[str]) -> np.n
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     queries = sorted({normalize(caption) for caption in captions})
-    distinct_references = sorted({normalize(caption) for caption in references})
-    vocabulary = sorted(
-        {word for caption in (*queries, *distinct_references) for word in caption.split()}
-    )
+    others = sorted({normalize(caption) for caption in references})
+    vocabulary = sorted({word for caption in (*queries, *others) for word in caption.split()})
     if not vocabulary:
         return np.ones(len(captions))
     vectorizer = TfidfVectorizer(
@@ -71,15 +69,13 @@ def nearest_distance(captions: Sequence[str], references: Sequence[str]) -> np.n
         sublinear_tf=True,
         vocabulary=vocabulary,
         dtype=np.float32,
-    ).fit(distinct_references)
+    ).fit(others)
     query_vectors, reference_vectors = (
         vectorizer.transform(queries),
-        vectorizer.transform(distinct_references),
+        vectorizer.transform(others),
     )
     cosine = np.zeros(len(queries), dtype=np.float32)
-    for start in range(
-        0, len(distinct_references), CHUNK_SIZE
-    ):  # dense columns are several times as fast
+    for start in range(0, len(others), CHUNK_SIZE):  # dense columns are several times as fast
         columns = reference_vectors[start : start + CHUNK_SIZE].T.toarray()
         np.maximum(cosine, (query_vectors @ columns).max(axis=1), out=cosine)
     distance = np.clip(1 - cosine.astype(float), 0, 1)

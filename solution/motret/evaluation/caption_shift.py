@@ -53,17 +53,17 @@ class CaptionShift:
         limit = np.quantile(self.held_out.distance, 0.75)
         if np.median(self.test.distance) > limit:
             return True
-        share, expected = self.test.unseen_share, self.held_out.unseen_share
-        residuals = self.test.unseen - share * self.test.n_words
+        fraction, expected = self.test.unseen_share, self.held_out.unseen_share
+        residuals = self.test.unseen - fraction * self.test.n_words
         error = np.sqrt((residuals**2).sum()) / max(1, self.test.n_words.sum())
-        return bool(share > UNSEEN_FACTOR * expected and share - expected > 2 * error)
+        return bool(fraction > UNSEEN_FACTOR * expected and fraction - expected > 2 * error)
 
     def summary(self) -> str:
         """What was measured, in one line."""
-        shares = [f"{100 * one.unseen_share:.1f} %" for one in (self.test, self.held_out)]
+        unseen = [f"{100 * one.unseen_share:.1f} %" for one in (self.test, self.held_out)]
         medians = [f"{np.median(one.distance):.2f}" for one in (self.test, self.held_out)]
         return (
-            f"{shares[0]} of their words are in no training caption (held out {shares[1]}), "
+            f"{unseen[0]} of their words are in no training caption (held out {unseen[1]}), "
             f"median distance to the nearest one {medians[0]} ({medians[1]})"
         )
 

@@ -190,10 +190,10 @@ def slice_in_thirds(name: str, values: np.ndarray, digits: int) -> Slicing:
     limits = np.unique(np.round(np.quantile(rounded, (1 / 3, 2 / 3)), digits))
     limits = limits[limits < rounded.max()]
     label_idx = np.searchsorted(limits, rounded, side="left")
-    shown = [f"{limit:.{digits}f}" for limit in limits]
-    labels = [f"up to {shown[0]}"] if shown else ["all"]
-    labels += [f"over {low}, up to {high}" for low, high in pairwise(shown)]
-    labels += [f"over {shown[-1]}"] if shown else []
+    ends = [f"{limit:.{digits}f}" for limit in limits]
+    labels = [f"up to {ends[0]}"] if ends else ["all"]
+    labels += [f"over {low}, up to {high}" for low, high in pairwise(ends)]
+    labels += [f"over {ends[-1]}"] if ends else []
     return Slicing(name, tuple(labels), label_idx)
 
 

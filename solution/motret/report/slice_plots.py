@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def plot_slices(path: Path, title: str, scores: Sequence[SliceScore], whole: Sco
         axes = figure.subplots()
         position = 0.0
         for name, of_kind in groupby(scores, key=lambda score: score.name):
-            heading = {"ha": "left", "va": "center", "weight": "bold"}
+            heading: dict[str, Any] = {"ha": "left", "va": "center", "weight": "bold"}
             axes.text(0.005, position, name, **heading)
             position += 1
             for score in of_kind:
@@ -57,7 +58,7 @@ def _draw_bar(axes: Axes, position: float, score: SliceScore) -> None:
     is_low = to_rest is not None and to_rest.mean < -2 * to_rest.error
     axes.barh(position, mean, height=0.8, color=ORANGE if is_low else BLUE)
     axes.errorbar(mean, position, xerr=error, color=INK, capsize=3, linewidth=1.2)
-    label = {"va": "center", "fontsize": 10}
+    label: dict[str, Any] = {"va": "center", "fontsize": 10}
     color = "white" if mean > 0.1 else INK
     axes.text(0.008, position, f"{score.captions:,}", color=color, **label)
     background = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
