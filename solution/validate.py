@@ -86,9 +86,8 @@ def describe_captions(
     held_out = local_score.held_out_captions([run], split, captions)
     distance = slices.distance_to_other_folds(held_out, captions, split)
     if config.slices:
-        seconds = data.store.lengths / data.store.config.fps
-        slicings = slices.make_slicings(held_out, distance, seconds)
-        scores, spread = slices.score_slices(held_out, slicings), slices.score_spread(held_out)
+        scores = slices.slice_captions(held_out, distance, data, split)
+        spread = slices.score_spread(held_out, slices.motion_sources(data.training, split))
         print("\n".join(["", *run_table.slice_table_lines(run.name, scores, spread)]))
     if test_dir.is_dir():
         test = [caption for query in read_queries(test_dir) for caption in query.captions]

@@ -140,9 +140,10 @@ def test_slices_that_hold_every_caption_are_left_out(held_out):
     distance = WordDistance(np.zeros(count), np.arange(count), np.zeros(count))
     names = [one.name for one in slices.make_slicings(held_out, distance, np.arange(20) / 2)]
     assert names == ["words in the caption", "seconds of motion"]
-    sourced = replace(held_out, group=np.array([f"s{i}:x" for i in held_out.data_idx % 2]))
-    last = slices.make_slicings(sourced, distance, np.arange(20) / 2)[-1]
-    assert (last.name, last.labels) == ("source", ("s0", "s1"))
+    sources = np.array(["kit", "cmu"] * 10)
+    last = slices.make_slicings(held_out, distance, np.arange(20) / 2, sources)[-1]
+    assert (last.name, last.labels) == ("source", ("cmu", "kit"))
+    assert last.label_idx.tolist() == (1 - held_out.data_idx % 2).tolist()
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,17 @@ def test_folds_are_compared_where_groups_are_small_and_sources_where_they_have_n
     fold = np.arange(40) % 2
     small = made(np.linspace(0, 1, 40), range(40), [f"{index}" for index in range(40)], fold)
     assert slices.score_spread(small).unit == "folds"
-    named = replace(small, group=np.array([f"s{index % 4}_{index}" for index in range(40)]))
-    assert (slices.score_spread(named).unit, slices.score_spread(named).blocks) == ("sources", 4)
+    sources = np.array(["a", "b", "c", "d"] * 10)
+    spread = slices.score_spread(small, sources)
+    assert (spread.unit, spread.blocks) == ("sources", 4)
+    assert slices.score_spread(small, np.full(40, "a")).unit == "folds"
     assert slices.score_spread(replace(small, fold=np.zeros(40))) is None
+
+
+def test_the_column_of_sources_counts_before_the_names_of_groups():
+    training = DATA.training
+    named = replace(FOLDS, group=np.array(["cmu_1", "kit_2"] * 10))
+    assert slices.motion_sources(training, FOLDS) is None
+    assert slices.motion_sources(training, named).tolist() == ["cmu", "kit"] * 10
+    told = replace(training, sources={name: f"of {name}" for name in training.ids})
+    assert slices.motion_sources(told, named)[3] == f"of {training.ids[3]}"

@@ -255,6 +255,16 @@ def test_an_id_without_group_gets_one_of_its_own_with_a_warning(tmp_path):
     assert len(set(groups.values())) == 3
 
 
+def test_sources_are_read_where_groups_csv_has_them(tmp_path):
+    root = write_training(tmp_path / "data")
+    (root / "groups.csv").write_text("id,group\n1,a\n2,a\n3,b\n")
+    assert read_training(root).sources is None
+    (root / "groups.csv").write_text("id,group,source\n1,a,cmu\n2,a,\n00003,b,kit\n")
+    training = read_training(root)
+    assert training.sources == {"00001": "cmu", "00002": "unknown", "00003": "kit"}
+    assert training.subset(["00003"]).sources == {"00003": "kit"}
+
+
 @pytest.mark.parametrize(
     ("text", "problem", "fix"),
     [

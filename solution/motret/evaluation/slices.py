@@ -14,10 +14,12 @@ import numpy as np
 
 from motret.data.caption_distance import WordDistance
 from motret.data.captions import names_both_persons, normalize
+from motret.data.dataset import TrainingData
 from motret.data.folds import Folds
 from motret.evaluation import metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.metrics import Score
+from motret.formats.challenge import TrainingSet
 
 MAX_SOURCES = 12
 """More prefixes of groups than this are no sources."""
@@ -152,13 +154,28 @@ def difference_to_rest(held_out: HeldOutCaptions, member: np.ndarray) -> Score:
 # ---- slices
 
 
+def slice_captions(
+    held_out: HeldOutCaptions, distance: WordDistance, data: TrainingData, folds: Folds
+) -> list[SliceScore]:
+    """The score of each slice of the held-out captions.
+
+    distance: of each caption to those of the other folds.
+    """
+    seconds = data.store.lengths / data.store.config.fps
+    sources = motion_sources(data.training, folds)
+    return score_slices(held_out, make_slicings(held_out, distance, seconds, sources))
+
+
 def make_slicings(
-    held_out: HeldOutCaptions, distance: WordDistance, seconds: np.ndarray
+    held_out: HeldOutCaptions,
+    distance: WordDistance,
+    seconds: np.ndarray,
+    sources: np.ndarray | None = None,
 ) -> list[Slicing]:
     """All ways in which the held-out captions are divided, but for those that put all into one.
 
-    distance: of each caption to those of the other folds; seconds: (M,) length of each training
-    motion.
+    distance: of each caption to those of the other folds; seconds, sources: (M,) length
+    and source of each training motion.
     """
     slicings = [
         slice_by_persons(held_out.texts),
@@ -168,9 +185,8 @@ def make_slicings(
         slice_by_count("other motions told the same", count_same(held_out), (0, 2)),
         slice_in_thirds("seconds of motion", seconds[held_out.data_idx], 1),
     ]
-    sources = sources_of_groups(held_out.group)
     if sources is not None:
-        labels, label_idx = np.unique(sources, return_inverse=True)
+        labels, label_idx = np.unique(sources[held_out.data_idx], return_inverse=True)
         slicings.append(Slicing("source", tuple(labels.tolist()), label_idx))
     return [slicing for slicing in slicings if len(np.unique(slicing.label_idx)) > 1]
 
@@ -241,11 +257,21 @@ def distance_to_other_folds(
     return WordDistance(unseen, n_words, distance)
 
 
+def motion_sources(training: TrainingSet, folds: Folds) -> np.ndarray | None:
+    """Source (M,) of each training motion, None where the data do not tell.
+
+    That of the column `source` in groups.csv, else by the names of the groups.
+    """
+    if training.sources is not None:
+        return np.array([training.sources[name] for name in training.ids])
+    return sources_of_groups(folds.group)
+
+
 def sources_of_groups(group: np.ndarray) -> np.ndarray | None:
     """Source of each group: what is before the first `:`, `_` or `/` of its name.
 
     None where some name has no prefix, and where there is one prefix alone or more than
-    `MAX_SOURCES`. group: (C,) of str.
+    `MAX_SOURCES`. group: (M,) of str.
     """
     names = [str(name) for name in group]
     ends = [min((name.find(mark) for mark in ":_/" if mark in name), default=0) for name in names]
@@ -281,9 +307,12 @@ class ScoreSpread:
         )
 
 
-def score_spread(held_out: HeldOutCaptions) -> ScoreSpread | None:
-    """The spread over sources where groups name them, over large groups, or over folds.
+def score_spread(
+    held_out: HeldOutCaptions, sources: np.ndarray | None = None
+) -> ScoreSpread | None:
+    """The spread over sources where the data tell them, over large groups, or over folds.
 
+    sources: (M,) of each training motion.
     None where there is one block alone. Groups are large with `MIN_BLOCK_SIZE` motions on average.
     The variance is that of the blocks' scores less the mean of their squared standard errors
     (method of moments), at least 0.
@@ -291,7 +320,7 @@ def score_spread(held_out: HeldOutCaptions) -> ScoreSpread | None:
     motions, values, group = held_out.mean_by_motion(np.ones(len(held_out.texts), dtype=bool))
     fold_of = dict(zip(held_out.data_idx.tolist(), held_out.fold.tolist(), strict=True))
     fold = np.array([fold_of[motion] for motion in motions.tolist()])
-    unit, block = _choose_blocks(group, fold)
+    unit, block = _choose_blocks(group, fold, None if sources is None else sources[motions])
     names = np.unique(block)
     if len(names) < 2:
         return None
@@ -307,10 +336,11 @@ def score_spread(held_out: HeldOutCaptions) -> ScoreSpread | None:
     return ScoreSpread(unit, len(names), deviation, worst_third)
 
 
-def _choose_blocks(group: np.ndarray, fold: np.ndarray) -> tuple[str, np.ndarray]:
-    """What blocks of motions are, and the block (M,) of each. group, fold: (M,)."""
-    sources = sources_of_groups(group)
-    if sources is not None:
+def _choose_blocks(
+    group: np.ndarray, fold: np.ndarray, sources: np.ndarray | None
+) -> tuple[str, np.ndarray]:
+    """What blocks of motions are, and the block (M,) of each. group, fold, sources: (M,)."""
+    if sources is not None and len(np.unique(sources)) > 1:
         return "sources", sources
     n_groups = len(np.unique(group))
     if n_groups > 2 and len(group) >= MIN_BLOCK_SIZE * n_groups:

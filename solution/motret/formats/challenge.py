@@ -67,6 +67,8 @@ class TrainingSet:
     """The joints of the bodies, as `Skeleton.spec` writes them."""
     fps: float | None = None
     """Frames per second, where the data say so."""
+    sources: dict[str, str] | None = None
+    """Where each id comes from, by the column `source` of groups.csv; None where it has none."""
 
     def subset(self, ids: Iterable[str]) -> "TrainingSet":
         """The same set restricted to some of its canonical ids; the order stays.
@@ -85,6 +87,7 @@ class TrainingSet:
             paths=tuple(self.paths[index] for index in indices),
             captions=tuple(self.captions[index] for index in indices),
             groups=None if self.groups is None else {name: self.groups[name] for name in names},
+            sources=None if self.sources is None else {name: self.sources[name] for name in names},
         )
 
 
@@ -158,6 +161,7 @@ def build_training_set(
         paths=tuple(motions[name] for name in captions),
         captions=tuple(captions.values()),
         groups=_read_groups(root / "groups.csv", tuple(captions), width),
+        sources=_read_sources(root / "groups.csv", tuple(captions), width),
         skipped=tuple(SkippedFile(error.path, error.problem) for error in problems),
     )
 
@@ -301,3 +305,15 @@ def _read_groups(path: Path, ids: Collection[str], width: int) -> dict[str, str]
         problem = f"no group for {len(missing)} of {len(ids)} training ids: {preview(missing)}"
         warn(path, problem, "each gets a group of its own")
     return {name: groups.get(name, f"own:{name}") for name in ids}
+
+
+def _read_sources(path: Path, ids: Collection[str], width: int) -> dict[str, str] | None:
+    """The source of each id in groups.csv, None where its column `source` has none.
+
+    An id without one has the source "unknown".
+    """
+    if not path.exists():
+        return None
+    rows = (row for _, row in read_csv(path, ("id",), ("source",)))
+    sources = {canonical_ids([raw], width)[0]: source for raw, source in rows if source}
+    return {name: sources.get(name, "unknown") for name in ids} if sources else None

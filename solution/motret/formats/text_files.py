@@ -113,9 +113,12 @@ def csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         raise DataError(path, problem, "correct its quotes and commas") from error
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def read_csv(
+    path: Path, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The named columns of a CSV file with a header, other columns ignored.
 
+    optional: further columns, whose cells are "" where they are empty or missing.
     Yields line number and stripped cells of each row that is not blank. DataError where a column is
     missing from the header or a cell is empty.
     """
@@ -131,4 +134,4 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[st
         if empty := [name for name in columns if not cells.get(name)]:
             problem = f"line {line_number}, column {empty[0]}: empty"
             raise DataError(path, problem, "fill it in or remove the line")
-        yield line_number, tuple(cells[name] for name in columns)
+        yield line_number, tuple(cells.get(name, "") for name in (*columns, *optional))

@@ -164,8 +164,7 @@ def write_run_report(
 def _draw_slices(path: Path, run: Run, data: TrainingData, folds: Folds) -> None:
     held_out = local_score.held_out_captions([run], folds, data.training.captions)
     distance = slices.distance_to_other_folds(held_out, data.training.captions, folds)
-    seconds = data.store.lengths / data.store.config.fps
-    scores = slices.score_slices(held_out, slices.make_slicings(held_out, distance, seconds))
+    scores = slices.slice_captions(held_out, distance, data, folds)
     if scores:
         whole = local_score.out_of_fold_score([run], folds).score
         title = f"{run.name}\nlocal score {whole} by what captions are like"
