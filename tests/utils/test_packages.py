@@ -120,7 +120,7 @@ def test_a_pair_that_fits_is_fine(needs: list[str], install, tmp_path: Path) -> 
     assert problem(tmp_path, "torch>=2.4.1", "torchvision>=0.19.1") == ""
 
 
-def test_an_environment_that_uv_made_has_no_pip_and_is_mended_by_uv(
+def test_an_environment_that_uv_made_has_no_pip_and_is_repaired_by_uv(
     install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = packages.find_spec

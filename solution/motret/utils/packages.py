@@ -18,27 +18,27 @@ IMPORTED_AS = {"open-clip-torch": "open_clip", "scikit-learn": "sklearn"}
 
 
 def environment_problem(pyproject: Path) -> str:
-    """What the environment lacks, in one line: interpreter, problem, and the command that mends it.
+    """What the environment lacks, in one line: interpreter, problem, and the command that repairs it.
 
     Empty where nothing is lacking. pyproject: the file with the oldest version of each package.
     """
     bounds = oldest_versions(pyproject)
     versions = {name: _installed_version(name) for name in bounds if _is_installed(name)}
     missing = [name for name in bounds if name not in versions]
-    old = [name for name, found in versions.items() if _is_older(found, bounds[name])]
+    old = [name for name, version in versions.items() if _is_older(version, bounds[name])]
     if missing or old:
         problems = [f"has no {', '.join(missing)}"] if missing else []
         problems += [f"{name} {versions[name]} is older than {bounds[name]}" for name in old]
-        wanted = {name: f"{name}>={bounds[name]}" for name in missing + old}
+        requirements = {name: f"{name}>={bounds[name]}" for name in missing + old}
     elif needed := _torch_of_torchvision(versions):
         problems = [f"torchvision is made for torch {needed}, and torch is {versions['torch']}"]
-        wanted = {"torchvision": "torchvision"}
+        requirements = {"torchvision": "torchvision"}
     else:
         return ""
-    if "torchvision" in wanted and "torch" not in wanted and versions.get("torch"):
-        wanted["torch"] = f"torch=={_number(versions['torch'])}"  # what is there stays
+    if "torchvision" in requirements and "torch" not in requirements and versions.get("torch"):
+        requirements["torch"] = f"torch=={_number(versions['torch'])}"  # what is there stays
     return (
-        f"{sys.executable}: {'; '.join(problems)} ({_install_command(wanted.values())}; "
+        f"{sys.executable}: {'; '.join(problems)} ({_install_command(requirements.values())}; "
         "or `bash run_all.sh`, which makes .venv/, and then `source .venv/bin/activate`)"
     )
 
