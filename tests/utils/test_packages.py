@@ -37,7 +37,7 @@ def test_the_oldest_set_has_exactly_the_lower_bounds() -> None:
     assert pins("tests/oldest.txt") == BOUNDS
 
 
-def test_all_tests_run_on_each_version_of_python_that_is_promised() -> None:
+def test_the_workflow_begins_with_the_oldest_python() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     versions = re.findall(r'"(3\.\d+)"', workflow)
@@ -144,6 +144,13 @@ def test_a_script_ends_with_the_problem_in_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ") and "has no no-such-package (" in done.stderr
+
+
+def test_no_script_imports_a_package_before_it_is_checked() -> None:
+    for script in (ROOT / "solution").glob("*.py"):
+        imports = re.findall(r"^(?:from|import) (\w+)", script.read_text(encoding="utf-8"), re.M)
+        others = [name for name in imports if name not in sys.stdlib_module_names]
+        assert others[0] == "motret", script.name
 
 
 # ---- arguments that libraries renamed

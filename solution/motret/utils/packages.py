@@ -18,7 +18,7 @@ IMPORTED_AS = {"open-clip-torch": "open_clip", "scikit-learn": "sklearn"}
 
 
 def environment_problem(pyproject: Path) -> str:
-    """What the environment lacks, in one line: interpreter, problem, and the command that repairs it.
+    """What the environment lacks, in one line: interpreter, problem, and a command that helps.
 
     Empty where nothing is lacking. pyproject: the file with the oldest version of each package.
     """
