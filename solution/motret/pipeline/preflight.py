@@ -16,7 +16,7 @@ from motret.errors import ConfigError, DataError, WeightsError
 from motret.formats import motion_files
 from motret.formats.queries import read_queries
 from motret.skeleton import Skeleton, count_persons
-from motret.utils import files, network
+from motret.utils import files, network, tracking
 
 ASSUMED_EFFICIENCY = 0.15
 """Rough fraction of the machine's matrix-product rate that training reaches; for the forecast."""
@@ -53,6 +53,7 @@ def check_before_run(
         check_text_weights(text)
     for config in configs:
         check_backbone_weights(config)
+        tracking.check_tracker(config.log)
     if data_dir.is_dir():
         training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
         headers = read_headers(training.paths)

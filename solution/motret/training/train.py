@@ -25,7 +25,7 @@ from motret.skeleton import SMPL
 from motret.training import context as context_module
 from motret.training import fit, objective, resume
 from motret.training.context import FoldContext, TrainContext
-from motret.utils import logs, progress
+from motret.utils import logs, progress, tracking
 from motret.utils.device import choose_device
 from motret.utils.parallel import share_threads
 
@@ -49,6 +49,7 @@ def train_run(
 
     sources: where each setting comes from, by its name; make_plots: see `fit.fit`.
     """
+    tracking.check_tracker(config.log)
     config, sources = apply_weights_settings(config, sources)
     if config.augment.word_dropout and not text_tower.is_trained(config.text):
         raise ConfigError(
@@ -68,6 +69,8 @@ def train_run(
     if done:
         logger.info(f"finished before: {', '.join(run.fold_dir(fold).name for fold in done)}")
     if unfinished := [fold for fold in requested if fold not in done]:
+        if config.log == "tensorboard":
+            logger.info(f"curves: tensorboard --logdir {config.out_dir}")
         _train_folds(run, unfinished, data, folds, make_plots)
     if run.finished_folds():
         if config.checkpoint.selection != "last":
