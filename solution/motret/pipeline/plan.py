@@ -144,7 +144,7 @@ def run_plan(plan: Plan) -> int:
 
     def log_forecast(step: Step) -> None:
         if step.script == "make_folds":
-            logger.info(preflight.forecast(plan.data_dir, train_calls, tune_calls))
+            logger.info(preflight.forecast(plan.data_dir, train_calls, tune_calls, plan.n_parallel))
 
     result = run_steps(plan.steps, plan.n_parallel, log_forecast)
     if result.code:
