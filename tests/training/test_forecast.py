@@ -84,8 +84,7 @@ def train_once(config: TrainConfig, dtype: torch.dtype | None) -> tuple[DataSize
             context.table,
             np.arange(MOTIONS),
             config.fit.batch_size,
-            np.random.default_rng(0),
-            torch.Generator().manual_seed(0),
+            batching.EpochRandom.seeded(np.random.default_rng(0), 0, helpers.CPU),
         )
     )
     words = float(np.mean([len(text.split()) for text in texts]))
