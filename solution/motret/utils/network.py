@@ -17,7 +17,7 @@ def hub_reachable() -> bool:
     """
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
         return False
-    if _responds(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
+    if is_reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
         return True
     go_offline()
     return False
@@ -32,8 +32,9 @@ def go_offline() -> None:
         constants.HF_HUB_OFFLINE = True
 
 
-def _responds(address: str) -> bool:
-    """Whether anything answers at an address within `PROBE_SECONDS`."""
+def is_reachable(address: str) -> bool:
+    """Whether anything answers at an address within `PROBE_SECONDS`, through the proxy if one is
+    set."""
     try:
         urlopen(Request(address, method="HEAD"), timeout=PROBE_SECONDS).close()
     except HTTPError:
