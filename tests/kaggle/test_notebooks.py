@@ -1,6 +1,8 @@
 """Both notebooks as Kaggle runs them: read-only input, no network, writing to `working` alone."""
 
+import json
 import re
+import shlex
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from motret.formats import submission
 from motret.formats.queries import read_queries
 
 jupytext = pytest.importorskip("jupytext", reason="pip install -r tests/requirements.txt")
+jupytext_cli = pytest.importorskip("jupytext.cli", reason="pip install -r tests/requirements.txt")
 nbclient = pytest.importorskip("nbclient", reason="pip install -r tests/requirements.txt")
 nbformat = pytest.importorskip("nbformat", reason="pip install -r tests/requirements.txt")
 
@@ -250,6 +253,19 @@ def test_a_notebook_is_what_its_source_makes_and_holds_no_output(kind: str) -> N
     assert notebook.metadata.kernelspec == source.metadata.kernelspec
     assert not outputs(notebook)
     assert all(cell.get("execution_count") is None for cell in notebook.cells)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_of_the_page_makes_the_notebook_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
+    (command,) = re.findall(rf"^jupytext (.* solution/kaggle/{kind}_notebook\.py)$", page, re.M)
+    shutil.copytree(NOTEBOOKS, tmp_path / "solution" / "kaggle")
+    monkeypatch.chdir(tmp_path)
+    made = tmp_path / "solution" / "kaggle" / f"{kind}.ipynb"
+    jupytext_cli.jupytext(shlex.split(command))
+    assert json.loads(made.read_text()) == json.loads((NOTEBOOKS / made.name).read_text())
 
 
 # ---- training

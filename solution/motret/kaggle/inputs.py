@@ -13,6 +13,8 @@ from motret.utils import files
 
 MAX_DEPTH = 8
 """Folders below the root that are looked into."""
+MAX_LISTED = 12
+"""Names in a message at most."""
 DATA_LAYOUTS = ({"motions", "texts"}, {"split_joints", "texts"})
 """Names in a folder of competition data, in either layout."""
 PACKAGE_FIX = "attach the dataset that `python solution/package.py` makes"
@@ -87,8 +89,8 @@ class AttachedInputs:
             for path in sorted(self.root.glob(pattern))
             if path.is_dir() or path.suffix == ".zip"
         ]
-        shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-        return f"among {shown}" if names else "(nothing is attached)"
+        more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+        return f"among {', '.join(names[:MAX_LISTED])}{more}" if names else "(nothing is attached)"
 
 
 def find_inputs(root: Path) -> AttachedInputs:

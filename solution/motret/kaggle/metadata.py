@@ -13,6 +13,8 @@ from typing import Any
 from motret.config.scripts import PackageConfig
 from motret.errors import ConfigError
 
+ANSWER_DIR = "work/answer"
+"""Folder that the answer of the second notebook is fetched into."""
 MIN_DATASET_NAME, MAX_DATASET_NAME = 6, 50
 """Characters in the name and in the title of a dataset."""
 
@@ -90,6 +92,8 @@ def next_commands(names: KaggleNames, out: Path, from_training: bool) -> list[st
         ("train on Kaggle", f"kaggle kernels push -p {folder['train']}"),
         ("until it says complete", f"kaggle kernels status {names.notebook('train')}"),
     ]
+    fetch = f"-p {ANSWER_DIR} --file-pattern '^submission' -o"
+    submit = f"kaggle competitions submit -c {names.competition} -m {names.name}"
     steps = [
         ("once", f"kaggle datasets create -p {folder['dataset']} --dir-mode zip"),
         (
@@ -100,19 +104,11 @@ def next_commands(names: KaggleNames, out: Path, from_training: bool) -> list[st
         *(training if from_training else []),
         ("rank the candidates", f"kaggle kernels push -p {folder['infer']}"),
         ("until it says complete", f"kaggle kernels status {infer}"),
+        ("fetch the answer", f"kaggle kernels output {infer} {fetch}"),
+        ("submit the file", f"{submit} -f {ANSWER_DIR}/submission.csv"),
         (
-            "fetch the answer",
-            f"kaggle kernels output {infer} -p submissions --file-pattern '^submission.csv$' -o",
-        ),
-        (
-            "submit the file",
-            f"kaggle competitions submit -c {names.competition} -f submissions/submission.csv"
-            f" -m {names.name}",
-        ),
-        (
-            "or, where notebooks are submitted",
-            f"kaggle competitions submit -c {names.competition} -k {infer} -v 1 -f submission.csv"
-            f" -m {names.name}",
+            "or, where notebooks are submitted, the newest version",
+            f"{submit} -k {infer} -v 1 -f submission.csv",
         ),
     ]
     return [line for note, command in steps for line in (f"# {note}", command)]

@@ -127,9 +127,9 @@ def copy_run(run: Run, target: Path) -> None:
     for fold in models:
         source = run.fold_dir(fold)
         (target / source.name).mkdir()
-        kept = [checkpoints.best_checkpoint(source), *source.glob("oof*.npz")]
-        kept += [source / name for name in ("metrics.csv", "done.json")]
-        for path in kept:
+        needed = [checkpoints.best_checkpoint(source), *source.glob("oof*.npz")]
+        needed += [source / name for name in ("metrics.csv", "done.json")]
+        for path in needed:
             if path.is_file():
                 shutil.copy(path, target / source.name)
 
@@ -208,8 +208,8 @@ def _git_files(root: Path) -> list[Path]:
 def _all_files(root: Path) -> Iterator[Path]:
     for name in CODE:
         path = root / name
-        found_files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (file for file in found_files if "__pycache__" not in file.parts)
+        in_folder = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (file for file in in_folder if "__pycache__" not in file.parts)
 
 
 def _listing(value: object) -> str:
