@@ -103,7 +103,7 @@ def test_packed_runs_rank_without_the_folder_their_text_tower_came_from(
     finally:
         aside.rename(bert_dir)
     shown = capsys.readouterr().out
-    assert f"bert: its text tower is {packed / 'dataset/text_towers/tower0'}" in shown
+    assert "text tower of bert: the one packed beside its folder" in shown
     assert "queries ranked by" in shown
 
 
@@ -114,6 +114,20 @@ def test_a_text_tower_that_is_another_one_is_refused(
     helpers.saved_bert(copy / "dataset/text_towers/tower0", seed=1)
     assert rank(copy, tmp_path / "out") == 1
     assert "its text weights changed since it was trained" in capsys.readouterr().err
+
+
+def test_a_text_tower_that_changed_is_found_out_before_anything_is_uploaded(
+    runs_dir: Path, bert_dir: Path, tmp_path: Path
+) -> None:
+    aside = bert_dir.rename(bert_dir.with_name("aside"))
+    try:
+        helpers.saved_bert(bert_dir, seed=1)
+        with pytest.raises(RunError, match="its text weights changed since it was trained"):
+            packing.write_package(settings(runs_dir, out=tmp_path / "out"))
+    finally:
+        shutil.rmtree(bert_dir)
+        aside.rename(bert_dir)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_package_can_be_packed_again(packed: Path, bert_dir: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_weights_of_a_tag_keep_their_activation(
     snapshot = tmp_path / "snapshot"
     snapshot.mkdir()
     (snapshot / "open_clip_model.safetensors").touch()
-    monkeypatch.setattr(tower_files, "_cached_snapshot", lambda what, repository: snapshot)
+    monkeypatch.setattr(tower_files, "_hub_snapshot", lambda what, repository: snapshot)
     copy = tower_files.copy_tower(TextConfig(text_weights=tag), tmp_path / "copy")
     config = json.loads((copy.parent / "open_clip_config.json").read_text())
     assert config["model_cfg"]["quick_gelu"] == quick
@@ -63,5 +63,6 @@ def test_what_is_not_on_this_machine_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(tower_files.network, "hub_reachable", lambda: False)
     with pytest.raises(WeightsError, match="its files are not on this machine"):
         tower_files.copy_tower(TextConfig(text_tower=name), tmp_path / "copy")

@@ -1,6 +1,7 @@
 """Models of finished runs asked again: for views, a query bank, and the test."""
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from motret.runs import checkpoints, oof, text_towers
 from motret.runs.run import Run
 from motret.utils import device
 
+logger = logging.getLogger(__name__)
+
 
 class Encoder:
     """Opens models, and keeps what they share: device, text towers, training captions.
@@ -43,6 +46,8 @@ class Encoder:
         """The text tower of a run; runs of the same settings share it."""
         config = text_towers.text_config(run)
         if config not in self.text_towers:
+            if config != run.config.text:
+                logger.info(f"text tower of {run.name}: the one packed beside its folder")
             self.text_towers[config] = registry.make_text_tower(config)
         return self.text_towers[config]
 

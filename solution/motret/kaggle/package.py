@@ -21,9 +21,9 @@ from motret.config.training import TextConfig
 from motret.errors import RunError
 from motret.kaggle import metadata, packages, tower_files
 from motret.kaggle.metadata import KaggleNames
-from motret.models import text_tower
-from motret.runs import checkpoints
-from motret.runs.run import Run, list_runs, open_named_run
+from motret.models import registry, text_tower
+from motret.runs import checkpoints, provenance
+from motret.runs.run import Run, list_runs, open_named_run, open_run
 from motret.runs.text_towers import FOLDER, PackedTower, text_config, write_index
 from motret.utils import files
 
@@ -52,6 +52,7 @@ def write_package(config: PackageConfig) -> list[str]:
         if runs:
             copy_folds(config.folds_dir, dataset / "folds")
         towers = copy_text_towers(needed_towers(runs, config), dataset / FOLDER)
+        check_runs([open_run(dataset / "runs" / run.name) for run in runs])
         wheels = _download_wheels(dataset / "wheels", config)
         content = {
             "code files": n_files,
@@ -171,6 +172,19 @@ def copy_text_towers(
     return packed
 
 
+def check_runs(runs: Sequence[Run]) -> None:
+    """RunError where packed runs were trained with another text tower or other features.
+
+    Found here, where something can be done about it, rather than in a notebook.
+    """
+    towers: dict[TextConfig, text_tower.TextTower] = {}
+    for run in runs:
+        text = text_config(run)
+        if text not in towers:
+            towers[text] = registry.make_text_tower(text)
+        provenance.check_inputs(run, towers[text])
+
+
 def write_metadata(out: Path, names: KaggleNames, accelerator: str, from_training: bool) -> None:
     """Writes the metadata of the dataset, and a folder to push for each notebook."""
     files.write_json(out / "dataset" / "dataset-metadata.json", metadata.dataset_metadata(names))
@@ -196,12 +210,12 @@ def _code_files(root: Path) -> Iterator[Path]:
 
 def _git_files(root: Path) -> list[Path]:
     """The files that git tracks or would add; none where `root` is not a checkout's top."""
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return []
     command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others"]
     result = subprocess.run(
-        [*command, "--exclude-standard"], capture_output=True, text=True, check=False
+        [*command, "--exclude-standard"], capture_output=True, text=True, check=True
     )
-    if result.returncode or not (root / ".git").exists():
-        return []
     return [root / name for name in result.stdout.split("\0") if name]
 
 

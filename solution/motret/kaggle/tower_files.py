@@ -6,10 +6,12 @@ from pathlib import Path
 from motret.config.training import TextConfig
 from motret.errors import WeightsError
 from motret.models import clip_weights, text_tower
-from motret.utils import files
+from motret.utils import files, network
 
 UNUSED = ("*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx", "openvino", "coreml", ".*")
-"""Files of an encoder's folder that are not read: weights in other forms."""
+"""Files and folders of an encoder that are not read: weights in other forms."""
+IGNORED = [pattern if "." in pattern else f"{pattern}/*" for pattern in UNUSED]
+"""The same as the hub client takes them."""
 CLIP_CONFIG = "open_clip_config.json"
 
 
@@ -43,24 +45,28 @@ def copy_tower(text: TextConfig, target: Path) -> Path | None:
 
 def _encoder_folder(name: str) -> Path:
     """The folder of a Hugging Face encoder, given by its folder or its name."""
-    return Path(name) if Path(name).is_dir() else _cached_snapshot(f"hf:{name}", name)
+    return Path(name) if Path(name).is_dir() else _hub_snapshot(f"hf:{name}", name)
 
 
-def _cached_snapshot(what: str, repository: str) -> Path:
-    """What the hub client's cache holds of a repository. WeightsError where that is nothing."""
+def _hub_snapshot(what: str, repository: str) -> Path:
+    """A folder with a repository of the hub, from the hub client's cache where the hub cannot be
+    reached. WeightsError where that has nothing of it."""
+    offline = not network.hub_reachable()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, local_files_only=True))
+        return Path(
+            snapshot_download(repository, local_files_only=offline, ignore_patterns=IGNORED)
+        )
     except (LocalEntryNotFoundError, ValueError, OSError) as error:
-        problem = "its files are not on this machine"
-        fix = "use it once with the network, or give its folder or file"
+        problem = "its files are not on this machine, nor can they be downloaded"
+        fix = "pack where the hub can be reached, or give its folder or file"
         raise WeightsError(what, problem, fix) from error
 
 
 def _tag_file(text: TextConfig) -> Path:
-    """The file with the weights of an open_clip tag, in the hub client's cache."""
+    """The file with the weights of an open_clip tag."""
     import open_clip
 
     what = f"{text.text_tower} {text.text_weights}"
@@ -69,8 +75,10 @@ def _tag_file(text: TextConfig) -> Path:
     if not repository:
         problem = "no file, nor a tag whose weights come from the hub"
         raise WeightsError(what, problem, "give the file: --text_weights FILE")
-    snapshot = _cached_snapshot(what, repository)
-    weights = [path for name in ("*.safetensors", "*.bin") for path in sorted(snapshot.glob(name))]
+    snapshot = _hub_snapshot(what, repository)
+    weights = sorted(snapshot.glob("*.safetensors"))
     if not weights:
-        raise WeightsError(what, f"{snapshot} holds no weights", "use it once with the network")
+        raise WeightsError(
+            what, f"{snapshot} holds no weights", "give the file: --text_weights FILE"
+        )
     return weights[0]

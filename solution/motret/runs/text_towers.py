@@ -6,8 +6,6 @@ folder of runs, and lists it in towers.json there. Whether it is the same tower 
 model is opened, by the digests of `provenance`.
 """
 
-import functools
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +14,6 @@ from motret.config.training import TextConfig
 from motret.models.text_tower import is_hugging_face
 from motret.runs.run import Run
 from motret.utils import files
-
-logger = logging.getLogger(__name__)
 
 FOLDER, INDEX = "text_towers", "towers.json"
 
@@ -54,11 +50,5 @@ def text_config(run: Run) -> TextConfig:
     folder = run.folder.absolute().parent.parent / FOLDER
     for tower in read_index(folder):
         if (tower.text_tower, tower.text_weights) == (text.text_tower, text.text_weights):
-            _report_packed(run.folder, folder / tower.path)
             return tower.config(text, folder)
     return text
-
-
-@functools.cache  # once for each run
-def _report_packed(run_dir: Path, path: Path) -> None:
-    logger.info(f"{run_dir.name}: its text tower is {path}")
