@@ -44,29 +44,30 @@ class NotebookError(Exception):
 
 
 root, working = Path(KAGGLE_INPUT), Path(KAGGLE_WORKING)
-codes = [
+attached = (
     path.parents[2]
     for depth in range(8)
     for path in sorted(root.glob("*/" * depth + "solution/motret/errors.py"))
-]
-if not codes:
+)
+code = next(attached, None)
+if code is None:
     raise NotebookError(
         f"{root}: no copy of the code is attached (attach the output of the training notebook, "
         "or the dataset that `python solution/package.py` makes)"
     )
-sys.path.insert(0, str(codes[0] / "solution"))
+sys.path.insert(0, str(code / "solution"))
 sys.dont_write_bytecode = True
 
 from motret.kaggle import packages
 from motret.kaggle.inputs import find_inputs
 from motret.kaggle.session import Session
 
-here = Session(codes[0], working)
+here = Session(code, working)
 here.set_up()
 inputs = find_inputs(root)
 data_dir = Path(DATA_DIR) if DATA_DIR else inputs.competition()
 runs, folds_dir = inputs.finished_runs(), inputs.folds_of_runs()
-print(f"code {here.code}\ndata {data_dir}\nruns", *runs, sep="\n")
+print(f"code {code}\ndata {data_dir}\nruns", *runs, sep="\n")
 
 # %% [markdown]
 # ## Packages

@@ -48,34 +48,35 @@ class NotebookError(Exception):
 
 
 root, working = Path(KAGGLE_INPUT), Path(KAGGLE_WORKING)
-codes = [
+attached = (
     path.parents[2]
     for depth in range(8)
     for path in sorted(root.glob("*/" * depth + "solution/motret/errors.py"))
-]
-if not codes and REPOSITORY:
+)
+code = next(attached, None)
+if code is None and REPOSITORY:
     clone = working / "code"
     if not clone.is_dir():
         subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, clone], check=False)
-    codes = [clone] if (clone / "solution").is_dir() else []
-if not codes:
+    code = clone if (clone / "solution").is_dir() else None
+if code is None:
     raise NotebookError(
         f"{root}: no copy of the code is attached, and none could be cloned from "
         f"REPOSITORY = {REPOSITORY!r} (attach the dataset that `python solution/package.py` makes, "
         "or turn the internet on and set REPOSITORY)"
     )
-sys.path.insert(0, str(codes[0] / "solution"))
+sys.path.insert(0, str(code / "solution"))
 sys.dont_write_bytecode = True
 
 from motret.kaggle import display, packages
 from motret.kaggle.inputs import find_inputs
 from motret.kaggle.session import Session
 
-here = Session(codes[0], working)
+here = Session(code, working)
 here.set_up()
 inputs = find_inputs(root)
 data_dir = Path(DATA_DIR) if DATA_DIR else inputs.competition()
-print(f"code {here.code}\ndata {data_dir}")
+print(f"code {code}\ndata {data_dir}")
 
 # %% [markdown]
 # ## Packages

@@ -1,11 +1,12 @@
 """Both notebooks as Kaggle runs them: read-only input, no network, writing to `working` alone."""
 
+import contextlib
 import json
 import re
 import shlex
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,22 @@ class Kernel:
             kernel_name="python3",
             resources={"metadata": {"path": str(self.root / "started_in")}},
         )
-        try:
-            client.execute()
-        except nbclient.exceptions.CellExecutionError:
-            assert outputs(notebook)[-1].output_type == "error"
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment().items():
+                patch.setenv(name, value)
+            with contextlib.suppress(nbclient.exceptions.CellExecutionError):
+                client.execute()
         return notebook
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables of the notebook's process, which its scripts inherit."""
+        folders = {"PYTHONPATH": "site", "READ_ONLY_ROOT": "input", "TMPDIR": "temporary"}
+        # files of the notebook server's own, and of a compiler that pip asks for its version
+        names = ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "RUSTUP_HOME")
+        folders |= {"HOME": "home"} | dict.fromkeys(names, "server")
+        return {name: str(self.root / folder) for name, folder in folders.items()} | {
+            "OMP_NUM_THREADS": "1"
+        }
 
 
 def outputs(notebook: Any) -> list[Any]:
@@ -131,27 +143,14 @@ def error_lines(notebook: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def patch() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="module")
-def make_kernel(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Any:
-    """Makes places to run notebooks in, the last of which is that of the processes to come."""
+def make_kernel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Kernel]:
+    """Makes places to run notebooks in."""
 
     def make() -> Kernel:
         kernel = Kernel(tmp_path_factory.mktemp("kaggle"))
         for folder in (*kernel.outside, kernel.working, kernel.root / "site"):
             folder.mkdir()
         (kernel.root / "site" / "sitecustomize.py").write_text(GUARD)
-        patch.setenv("PYTHONPATH", str(kernel.root / "site"))
-        patch.setenv("READ_ONLY_ROOT", str(kernel.input))
-        patch.setenv("HOME", str(kernel.root / "home"))
-        patch.setenv("TMPDIR", str(kernel.root / "temporary"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
-            patch.setenv(name, str(kernel.root / "jupyter"))  # the notebook server's own files
         return kernel
 
     return make
@@ -194,44 +193,6 @@ def write_wheel(folder: Path, name: str) -> None:
             archive.writestr(path, text)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A notebook that ran, where it ran, and what was outside before and after."""
-
-    kernel: Kernel
-    notebook: Any
-    before: dict[Path, tuple[int, int] | None]
-    after: dict[Path, tuple[int, int] | None]
-
-
-@pytest.fixture(scope="module")
-def trained(make_kernel: Any, challenge_dir: Path, files_dir: Path) -> Finished:
-    """The training notebook, on the mounts of today: competitions/ and datasets/<owner>/."""
-    kernel = make_kernel()
-    kernel.attach(challenge_dir, "competitions/motions")
-    kernel.attach(files_dir, "datasets/me/motret-files")
-    before = kernel.snapshot()
-    notebook = kernel.run(
-        "train",
-        PRESET="fast",
-        VARIANTS=["holistic"],
-        FLAGS=SMALL,
-        EXTRA_PACKAGES=["small-helper"],
-    )
-    return Finished(kernel, notebook, before, kernel.snapshot())
-
-
-@pytest.fixture(scope="module")
-def inferred(make_kernel: Any, challenge_dir: Path, trained: Finished) -> Finished:
-    """The second notebook, on the older mounts, with the output of the first."""
-    kernel = make_kernel()
-    kernel.attach(challenge_dir, "motions")
-    kernel.attach(trained.kernel.working, "motret-train")
-    before = kernel.snapshot()
-    notebook = kernel.run("infer", FLAGS="--jobs 1 --device cpu --views none")
-    return Finished(kernel, notebook, before, kernel.snapshot())
-
-
 def check_submission(folder: Path, challenge_dir: Path) -> None:
     queries = read_queries(challenge_dir / "test")
     answers = submission.read_submission(folder / "submission.csv", queries)
@@ -268,16 +229,37 @@ def test_the_command_of_the_page_makes_the_notebook_again(
     assert json.loads(made.read_text()) == json.loads((NOTEBOOKS / made.name).read_text())
 
 
-# ---- training
+# ---- both, one after the other
 
 
-def test_training_ends_with_a_submission_and_the_runs(
-    trained: Finished, challenge_dir: Path
+def test_one_notebook_trains_and_the_other_ranks_and_nothing_else_is_written(
+    make_kernel: Callable[[], Kernel], challenge_dir: Path, files_dir: Path
 ) -> None:
-    lines = printed(trained.notebook)
-    assert outputs(trained.notebook)[-1].output_type == "stream", error_lines(trained.notebook)
-    assert re.search(r"^done in \d.*$", lines, re.M)
-    working = trained.kernel.working
+    """One test, as workers share no fixtures: the first on the mounts of today, the second on the
+    older ones with the output of the first."""
+    first = make_kernel()
+    first.attach(challenge_dir, "competitions/motions")
+    first.attach(files_dir, "datasets/me/motret-files")
+    before = first.snapshot()
+    settings = {"PRESET": "fast", "VARIANTS": ["holistic"], "EXTRA_PACKAGES": ["small-helper"]}
+    notebook = first.run("train", FLAGS=SMALL, **settings)
+    assert first.snapshot() == before
+    check_training(notebook, first.working, challenge_dir)
+    check_pictures(notebook)
+
+    second = make_kernel()
+    second.attach(challenge_dir, "motions")
+    second.attach(first.working, "motret-train")
+    before = second.snapshot()
+    notebook = second.run("infer", FLAGS="--jobs 1 --device cpu --views none")
+    assert second.snapshot() == before
+    check_ranking(notebook, second.working, challenge_dir)
+
+
+def check_training(notebook: Any, working: Path, challenge_dir: Path) -> None:
+    """It ends with a submission and all that the second notebook needs, and without caches."""
+    assert outputs(notebook)[-1].output_type == "stream", error_lines(notebook)
+    assert re.search(r"^done in \d.*$", printed(notebook), re.M)
     check_submission(working, challenge_dir)
     dataset = working / "package" / "dataset"
     (run,) = (dataset / "runs").iterdir()
@@ -287,38 +269,24 @@ def test_training_ends_with_a_submission_and_the_runs(
         names = sorted(path.name for path in (run / fold).iterdir())
         assert names == ["best_epoch1.pt", "metrics.csv", "oof.npz", "oof_mirror.npz"]
     assert not (working / "work").exists() and not (working / "cache").exists()
+    # the package that was missing came from the attached wheels
+    assert "installed: small-helper" in printed(notebook)
+    assert list((working / "packages").rglob("small_helper.py"))
 
 
-def test_training_shows_curves_and_the_error_browser(trained: Finished) -> None:
-    shown = [out.data for out in outputs(trained.notebook) if out.output_type == "display_data"]
+def check_pictures(notebook: Any) -> None:
+    """It shows the curves and two error browsers, of the submission and of the run."""
+    shown = [out.data for out in outputs(notebook) if out.output_type == "display_data"]
     pictures = [data["image/png"] for data in shown if "image/png" in data]
     frames = [data["text/html"] for data in shown if "text/html" in data]
     assert len(pictures) == 1 and len(frames) == 2
     assert all("<iframe srcdoc=" in frame and "Recall@k" in frame for frame in frames)
 
 
-def test_a_missing_package_comes_from_the_attached_wheels(trained: Finished) -> None:
-    assert "installed: small-helper" in printed(trained.notebook)
-    assert list((trained.kernel.working / "packages").rglob("small_helper.py"))
-
-
-@pytest.mark.parametrize("finished", ["trained", "inferred"])
-def test_nothing_is_written_outside_the_working_folder(
-    finished: str, request: pytest.FixtureRequest
-) -> None:
-    done = request.getfixturevalue(finished)
-    assert done.after == done.before
-
-
-# ---- ranking
-
-
-def test_the_second_notebook_ranks_with_all_folds_and_trains_nothing(
-    inferred: Finished, challenge_dir: Path
-) -> None:
-    lines = printed(inferred.notebook)
-    assert outputs(inferred.notebook)[-1].output_type == "stream", error_lines(inferred.notebook)
-    working = inferred.kernel.working
+def check_ranking(notebook: Any, working: Path, challenge_dir: Path) -> None:
+    """It ranks with all folds, checks the form, says its time, and trains nothing."""
+    lines = printed(notebook)
+    assert outputs(notebook)[-1].output_type == "stream", error_lines(notebook)
     check_submission(working, challenge_dir)
     assert f"{working / 'submission.csv'}: form is right, 3 queries" in lines
     assert re.search(r"^done in \d.*: .*submission\.csv$", lines, re.M)
@@ -332,7 +300,7 @@ def test_the_second_notebook_ranks_with_all_folds_and_trains_nothing(
 # ---- errors: one line, no traceback
 
 
-def test_without_the_code_a_notebook_says_what_to_attach(make_kernel: Any) -> None:
+def test_without_the_code_a_notebook_says_what_to_attach(make_kernel: Callable[[], Kernel]) -> None:
     kernel = make_kernel()
     for kind in KINDS:
         (line,) = error_lines(kernel.run(kind))
@@ -341,7 +309,7 @@ def test_without_the_code_a_notebook_says_what_to_attach(make_kernel: Any) -> No
 
 
 @pytest.fixture(scope="module")
-def with_code(make_kernel: Any, files_dir: Path) -> Kernel:
+def with_code(make_kernel: Callable[[], Kernel], files_dir: Path) -> Kernel:
     """A kernel that has the code and nothing else."""
     kernel = make_kernel()
     kernel.attach(files_dir, "datasets/me/motret-files")
