@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -306,6 +307,20 @@ def test_without_the_code_a_notebook_says_what_to_attach(make_kernel: Callable[[
         (line,) = error_lines(kernel.run(kind))
         assert line.startswith(f"error: {kernel.input}: no copy of the code is attached")
         assert line.endswith(")") and "package.py" in line
+
+
+def test_without_the_code_attached_the_repository_is_cloned(
+    make_kernel: Callable[[], Kernel], files_dir: Path, tmp_path: Path
+) -> None:
+    repository = Path(shutil.copytree(files_dir / "code", tmp_path / "repository"))
+    as_somebody = ["git", "-C", repository, "-c", "user.name=me", "-c", "user.email=me@here"]
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    subprocess.run([*as_somebody, "add", "."], check=True)
+    subprocess.run([*as_somebody, "commit", "-qm", "all"], check=True)
+    kernel = make_kernel()
+    (line,) = error_lines(kernel.run("train", REPOSITORY=repository.as_uri()))
+    assert "no competition data" in line  # so the code is there
+    assert (kernel.working / "code" / "solution" / "train.py").is_file()
 
 
 @pytest.fixture(scope="module")
