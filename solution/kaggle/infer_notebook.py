@@ -33,6 +33,7 @@ EXTRA_PACKAGES = []  # packages that towers of your own need
 import shlex
 import shutil
 import sys
+import types
 from pathlib import Path
 
 
@@ -55,7 +56,9 @@ if code is None:
         f"{root}: no copy of the code is attached (attach the output of the training notebook, "
         "or the dataset that `python solution/package.py` makes)"
     )
-sys.path.insert(0, str(code / "solution"))
+# importing motret itself checks for all packages, and those that are missing are installed below
+sys.modules["motret"] = types.ModuleType("motret")
+sys.modules["motret"].__path__ = [str(code / "solution" / "motret")]
 sys.dont_write_bytecode = True
 
 from motret.kaggle import packages

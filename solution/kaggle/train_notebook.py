@@ -37,6 +37,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 
@@ -65,7 +66,9 @@ if code is None:
         f"REPOSITORY = {REPOSITORY!r} (attach the dataset that `python solution/package.py` makes, "
         "or turn the internet on and set REPOSITORY)"
     )
-sys.path.insert(0, str(code / "solution"))
+# importing motret itself checks for all packages, and those that are missing are installed below
+sys.modules["motret"] = types.ModuleType("motret")
+sys.modules["motret"].__path__ = [str(code / "solution" / "motret")]
 sys.dont_write_bytecode = True
 
 from motret.kaggle import display, packages

@@ -1,11 +1,15 @@
 """A notebook's session: caches in its folder, scripts with their lines and their errors."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from motret.errors import RunError
+from motret.kaggle.packages import required_packages
 from motret.kaggle.session import CACHES, Session
 
 
@@ -51,3 +55,24 @@ def test_a_script_that_fails_is_an_error_of_one_line(session: Session) -> None:
 def test_folders_of_the_scripts_are_below_the_working_folder(session: Session) -> None:
     assert session.folder_flags("out_dir") == [f"--out_dir={session.working / 'runs'}"]
     assert len(session.folder_flags()) == 4
+
+
+def test_what_a_notebook_imports_needs_no_package_but_numpy() -> None:
+    """The others may be missing until the notebook has installed them."""
+    solution = Path(__file__).parents[2] / "solution"
+    required = required_packages(solution.parent / "requirements.txt")
+    missing = [name for name in required if name != "numpy"]
+    notebook = (solution / "kaggle" / "train_notebook.py").read_text(encoding="utf-8")
+    imports = re.findall(r"^(?:sys\.modules\[.*|from motret.*)$", notebook, re.M)
+    assert len(imports) == 5
+    code = "\n".join(
+        [
+            "import sys, types",
+            "from pathlib import Path",
+            f"missing, code = {missing}, Path({str(solution.parent)!r})",
+            "missing += ['open_clip', 'sklearn', 'safetensors', 'huggingface_hub']",
+            "sys.modules |= dict.fromkeys(missing)",  # importing one of these is an ImportError
+            *imports,
+        ]
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
