@@ -1,5 +1,6 @@
 """Fixtures of all tests: a small generated challenge, the package's log on standard output."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from motret.config.scripts import SceneConfig
 from motret.errors import DataError
 from motret.synthetic.challenge import make_sample
 from motret.utils.logs import show_logs
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests run on the CPU, on a machine with GPUs too
 
 hypothesis.settings.register_profile(
     "same_every_time", derandomize=True, deadline=None, database=None

@@ -32,10 +32,8 @@ def test_padding_is_not_counted(monkeypatch):
     monkeypatch.setattr(throughput, "MAX_TOKENS", 9)
     config = helpers.config(token_drop=0.0, batch_size=12)
     context, model = throughput.synthetic_setup(config, 12)
-    order, noise = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    batch = next(
-        batching.iterate_epoch(context.motions, context.table, np.arange(12), 12, order, noise)
-    )
+    random = batching.EpochRandom.seeded(np.random.default_rng(0), 0, torch.device("cpu"))
+    batch = next(batching.iterate_epoch(context.motions, context.table, np.arange(12), 12, random))
     single = [context.motions.gather(index[None]) for index in batch.train_idx]
 
     def motion_flop(buckets):

@@ -2,6 +2,7 @@
 and masks only while training."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,13 +209,19 @@ def drawn(**values):
         config, augment.make_mirror(COLUMNS, CONTIGUOUS), ~has_order, torch.arange(20) < 19
     )
     table, gallery = (
-        CaptionTable(CAPTIONS, bank, helpers.CPU, mirrored=True),
+        CaptionTable(CAPTIONS, bank, mirrored=True),
         MotionTensors(data.store, helpers.config().motion, helpers.CPU),
     )
-    noise = torch.Generator().manual_seed(0)
+    random = batching.EpochRandom.seeded(np.random.default_rng(0), 0, helpers.CPU)
     batches = list(
         batching.iterate_epoch(
-            gallery, table, np.arange(20), 10, np.random.default_rng(0), noise, 2, augmentation
+            gallery,
+            table,
+            np.arange(20),
+            10,
+            random,
+            2,
+            augmentation,
         )
     )
     return data, bank, gallery, augmentation, batches
@@ -386,13 +393,20 @@ def test_a_share_of_captions_is_replaced_by_the_mean_of_their_motion() -> None:
     batch = batching.Batch(
         torch.arange(200), (), motion_idx, motion_idx, None, torch.Generator().manual_seed(1)
     )
-    mixed_captions = objective.mix_captions(caption, batch, helpers.config(caption_mix=0.25))
+
+    def mix(**settings: float) -> torch.Tensor:
+        embeddings = objective.BatchEmbeddings(motion=torch.empty(200, 8), caption=caption)
+        context, config = SimpleNamespace(device=helpers.CPU), helpers.config(**settings)
+        inputs = objective.LossInputs(embeddings, torch.ones(()), batch, context, config)
+        return objective.mix_captions(inputs)
+
+    mixed_captions = mix(caption_mix=0.25)
     mean = caption.view(200, 2, 8).mean(dim=1)
     mean = (mean / mean.norm(dim=-1, keepdim=True)).repeat_interleave(2, dim=0)
     mixed = torch.isclose(mixed_captions, mean, atol=1e-6).all(dim=-1)
     assert 0.2 < float(mixed.float().mean()) < 0.3
     assert torch.equal(mixed_captions[~mixed], caption[~mixed])
-    assert objective.mix_captions(caption, batch, helpers.config()) is caption
+    assert mix() is caption
 
 
 def test_dropped_words_leave_the_ends_and_the_order_of_the_rest() -> None:

@@ -74,7 +74,7 @@ def test_statistics_are_those_of_the_training_motions_alone(monkeypatch):
 
 
 def table(data):
-    return CaptionTable(data.training.captions, helpers.bank(data), helpers.CPU)
+    return CaptionTable(data.training.captions, helpers.bank(data))
 
 
 def test_the_table_gives_each_motion_its_own_captions_in_order():
@@ -99,8 +99,8 @@ def epoch(seed=0, size=6, train_idx=None):
     data = helpers.training_data()
     gallery = MotionTensors(data.store, helpers.config().motion, helpers.CPU)
     train_idx = np.arange(20) if train_idx is None else train_idx
-    order, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    batches = list(batching.iterate_epoch(gallery, table(data), train_idx, size, order, noise))
+    random = batching.EpochRandom.seeded(np.random.default_rng(seed), seed, helpers.CPU)
+    batches = list(batching.iterate_epoch(gallery, table(data), train_idx, size, random))
     texts = list(helpers.bank(data).index)
     return (
         data,

@@ -96,7 +96,7 @@ def test_a_tower_that_trains_gets_tokens_instead(tmp_path):
 
 
 def test_embedding_keeps_the_order_of_the_captions_whatever_batches_they_went_in(monkeypatch, bert):
-    monkeypatch.setattr(embed, "computes_in_bfloat16", lambda _: False)
+    monkeypatch.setattr(embed, "inference_dtype", lambda *_: None)
     whole = embed.embed_frozen(bert, *bert.tokenize(CAPTIONS), CPU)
     monkeypatch.setattr(embed, "EMBED_BATCH_SIZE", 2)
     np.testing.assert_allclose(
@@ -112,7 +112,8 @@ def test_hardware_with_bfloat16_gives_nearly_the_same_vectors_under_a_key_of_the
 ):
     vectors = {}
     for halved in (False, True):
-        monkeypatch.setattr(embed, "computes_in_bfloat16", lambda _, halved=halved: halved)
+        dtype = torch.bfloat16 if halved else None
+        monkeypatch.setattr(embed, "inference_dtype", lambda *_, dtype=dtype: dtype)
         vectors[halved] = embed.make_caption_bank(CAPTIONS, bert, True, tmp_path, CPU).vectors
     assert len(list(tmp_path.iterdir())) == 2
     assert not torch.equal(vectors[True], vectors[False])

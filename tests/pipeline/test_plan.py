@@ -102,6 +102,43 @@ def test_with_data_it_runs_the_full_preset_on_them(home: Path) -> None:
     assert takers(plan, "--preset", "full") == {"tune", "train"}
 
 
+@pytest.mark.parametrize(
+    ("gpus", "flags", "at_a_time", "fold_jobs", "tune_jobs"),
+    [
+        ("", "", 1, 1, 1),
+        ("0", "", 1, 1, 1),
+        ("0 1", "", 2, 1, 2),  # a variant on each of two T4
+        ("0 1", "--variants holistic", 1, 2, 2),  # a fold on each
+        ("0 1 2 3", "--variants holistic sgar", 2, 2, 4),
+        ("0 1", "--fold_jobs 3", 1, 3, 2),
+        ("0 1", "--device cuda:1", 1, 1, 1),
+    ],
+)
+def test_several_gpus_are_shared_by_variants_folds_and_trials(
+    gpus: str,
+    flags: str,
+    at_a_time: int,
+    fold_jobs: int,
+    tune_jobs: int,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("motret.pipeline.plan.visible_gpus", gpus.split)
+    with_test(home / "data")
+    plan = make_plan(flags.split())
+    assert plan.n_parallel == at_a_time
+    configs = [cli.parse_train(args, None)[0] for args in plan.args_of("train")]
+    assert {config.fold_jobs for config in configs} == {fold_jobs}
+    tune_config, _ = cli.parse_tune(args_of(plan, "tune"), None)
+    assert tune_config.jobs == tune_jobs
+
+
+def test_the_number_of_gpus_changes_no_run_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = make_plan(["--preset", "full"]).run_names()
+    monkeypatch.setattr("motret.pipeline.plan.visible_gpus", lambda: ["0", "1"])
+    assert make_plan(["--preset", "full"]).run_names() == names
+
+
 @pytest.mark.parametrize("flags", ["--data_dir pairs", "--data-dir pairs", "--data_dir=pairs"])
 def test_a_data_folder_that_a_flag_names_wins(home: Path, flags: str) -> None:
     (home / "data").mkdir()

@@ -1,9 +1,11 @@
 """Script calls as processes: in order, in parallel, and after a failure."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from motret.config import base
 from motret.pipeline import steps
@@ -108,3 +110,39 @@ def test_a_command_names_the_interpreter_as_one_would_type_it(
     monkeypatch.setattr(steps.shutil, "which", lambda _: None)
     monkeypatch.setattr(sys, "executable", str(repository / ".venv" / "bin" / "python"))
     assert note("a b").command() == ".venv/bin/python solution/note.py 'a b'"
+
+
+def test_chains_that_run_at_a_time_see_a_gpu_of_their_own(
+    repository: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "solution" / "gpu.py").write_text(
+        "import os\nprint('sees', os.environ.get('CUDA_VISIBLE_DEVICES'))\n"
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    chained = [Step("gpu", "gpu", (), chain=name) for name in ("one", "other")]
+    for gpus, seen in ((["0", "1"], {"0", "1"}), (["4", "5", "6", "7"], {"4,5", "6,7"})):
+        assert steps.run_steps(chained, n_parallel=2, gpus=gpus).code == 0
+        out = capfd.readouterr().out
+        assert set(re.findall(r"\| sees (.*)", out)) == seen and "each on its own GPU" in out
+    assert steps.run_steps(chained, n_parallel=2, gpus=["0"]).code == 0
+    assert capfd.readouterr().out.count("sees None") == 2
+
+
+def test_gpus_are_shared_out_evenly_where_there_are_enough() -> None:
+    assert steps.share_gpus(["0", "1", "2"], 3) == ["0", "1", "2"]
+    assert steps.share_gpus(["0", "1", "2", "3", "4"], 2) == ["0,1", "2,3"]
+    for gpus, n_workers in (([], 2), (["0"], 2), (["0", "1"], 3)):
+        assert steps.share_gpus(gpus, n_workers) == [None] * n_workers
+
+
+def test_the_gpus_are_those_that_the_environment_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert steps.visible_gpus() == []  # no driver
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert steps.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert steps.visible_gpus() == ["3", "5"]

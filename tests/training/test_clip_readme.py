@@ -136,6 +136,7 @@ def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_
     assert not any(
         weight.requires_grad for name, weight in model.named_parameters() if name == "log_scale"
     )
+    noise = torch.Generator().manual_seed(1)
     batch = next(
         iter(
             batching.iterate_epoch(
@@ -143,8 +144,7 @@ def test_its_loss_is_the_symmetric_cross_entropy_of_one_caption_each_at_a_fixed_
                 context.table,
                 np.arange(4),
                 4,
-                np.random.default_rng(0),
-                torch.Generator().manual_seed(1),
+                batching.EpochRandom(np.random.default_rng(0), noise, noise),
             )
         )
     )

@@ -425,9 +425,9 @@ def loss_and_gradients(again, tower=None, **values):
             first = layers.find_block_list(result)[1][0]
             inner = next(module for module in first.modules() if isinstance(module, nn.LayerNorm))
             inner.register_forward_hook(lambda *_, half=half: calls.update({half: calls[half] + 1}))
-    draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    draws = batching.EpochRandom.seeded(np.random.default_rng(0), 0, helpers.CPU)
     batch = next(
-        iter(batching.iterate_epoch(context.motions, context.table, np.arange(20), 6, *draws))
+        iter(batching.iterate_epoch(context.motions, context.table, np.arange(20), 6, draws))
     )
     torch.manual_seed(5)
     loss = objective.batch_loss(model, batch, context, config).total

@@ -4,6 +4,7 @@ fold ends where an unbroken one does."""
 import csv
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from motret.evaluation import metrics
 from motret.runs import checkpoints, history, oof
 from motret.training import fit, objective, optim
 from motret.training import validate as validate_module
+from motret.training.state import FoldState
 from motret.training.validate import mean_cosine_distance
 from motret.utils import device
 
@@ -266,7 +268,7 @@ def test_batches_and_dropped_tokens_differ_between_epochs_and_repeat_by_seed(tmp
 
     def recorded(*args):
         made = list(real(*args))
-        drawn.append(([batch.caption_idx.tolist() for batch in made], args[5].initial_seed()))
+        drawn.append(([batch.caption_idx.tolist() for batch in made], args[4].noise.initial_seed()))
         return iter(made)
 
     monkeypatch.setattr(batching, "iterate_epoch", recorded)
@@ -465,11 +467,12 @@ def test_the_gradient_is_cut_to_its_largest_norm(tmp_path):
         context = helpers.workplace(config, data)
         run = make_run(tmp_path, config, data)
         model = checkpoints.build_model(config, run, data.store.columns, helpers.NoTower(), 0)
-        draws = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        draws = batching.EpochRandom.seeded(np.random.default_rng(0), 0, helpers.CPU)
         batch = next(
-            iter(batching.iterate_epoch(context.motions, context.table, np.arange(20), 6, *draws))
+            iter(batching.iterate_epoch(context.motions, context.table, np.arange(20), 6, draws))
         )
-        fit.train_step(model, optim.make_optimizer(model, config), batch, context, config, 1.0)
+        state = FoldState(model, optim.make_optimizer(model, config), context.make_scaler())
+        fit.train_step(state, batch, context, config, 1.0)
         norms[limit] = float(
             torch.stack(
                 [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
@@ -526,12 +529,58 @@ def test_asking_for_a_gpu_that_is_not_there_is_a_fault(monkeypatch):
     assert device.choose_device("auto") == device.choose_device("cpu") == torch.device("cpu")
 
 
-def test_bfloat16_trains_too(tmp_path):
-    run, score = fit_fold(tmp_path, amp="on")
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_half_precision_trains_too_and_stays_near_float32(tmp_path, amp):
+    run, score = fit_fold(tmp_path, amp=amp)
     out = oof.load_out_of_fold(run, 0)
     assert 0 <= score.mean <= 1 and out.motion.dtype == np.float32
-    plain = fit_fold(tmp_path / "plain")[0]
-    assert not np.array_equal(out.motion, oof.load_out_of_fold(plain, 0).motion)
+    plain = oof.load_out_of_fold(fit_fold(tmp_path / "plain")[0], 0)
+    assert not np.array_equal(out.motion, plain.motion)
+    assert np.abs((out.motion * plain.motion).sum(axis=1) - 1).max() < 0.05
+
+
+def test_a_training_in_float16_is_resumed_with_the_scale_of_its_loss(tmp_path, monkeypatch):
+    fit_fold(tmp_path / "whole", amp="fp16", epochs=4)
+    with monkeypatch.context() as dying, pytest.raises(KilledError):
+        killed_after(dying, "last", 2)
+        fit_fold(tmp_path / "parts", amp="fp16", epochs=4)
+    fit_fold(tmp_path / "parts", amp="fp16", epochs=4)
+    checkpoints_of = [
+        torch.load(tmp_path / name / "run" / "fold0" / "last.pt", weights_only=True)
+        for name in ("whole", "parts")
+    ]
+    assert checkpoints_of[0]["scaler"] == checkpoints_of[1]["scaler"]
+    assert checkpoints_of[0]["scaler"]["scale"] > 1
+    for name, weight in checkpoints_of[0]["model"].items():
+        assert torch.equal(weight, checkpoints_of[1]["model"][name]), name
+
+
+def test_steps_that_overflow_in_float16_are_skipped_and_counted(tmp_path, monkeypatch):
+    too_large = partial(torch.amp.GradScaler, init_scale=2.0**40, backoff_factor=2.0**-30)
+    monkeypatch.setattr(torch.amp, "GradScaler", too_large)
+    run, _ = fit_fold(tmp_path, amp="fp16", epochs=2)
+    first, second = history.read_metrics(run.fold_dir(0) / "metrics.csv")
+    assert first.skipped_steps == 1 and second.skipped_steps == 0
+    assert math.isfinite(first.train_loss)
+    log = (run.fold_dir(0) / "train_log.txt").read_text(encoding="utf-8")
+    assert log.count("1 steps skipped (float16 overflow)") == 1
+
+
+def test_a_skipped_step_leaves_the_weights_as_they_were(tmp_path):
+    data, config = helpers.training_data(), helpers.config(amp="fp16", batch_size=10)
+    context, run = helpers.workplace(config, data), make_run(tmp_path, config, data)
+    model = checkpoints.build_model(config, run, data.store.columns, helpers.NoTower(), 0)
+    optimizer = optim.make_optimizer(model, config)
+    for scale, is_skipped in ((2.0**60, True), (2.0**10, False)):
+        state = FoldState(model, optimizer, torch.amp.GradScaler("cpu", init_scale=scale))
+        before = [weight.clone() for weight in model.parameters()]
+        random = batching.EpochRandom.seeded(np.random.default_rng(0), 0, helpers.CPU)
+        (batch, *_) = batching.iterate_epoch(
+            context.motions, context.table, np.arange(20), 10, random
+        )
+        assert bool(fit.train_step(state, batch, context, config, 1.0)[1]) is is_skipped
+        same = [torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True)]
+        assert all(same) if is_skipped else not any(same)
 
 
 def test_a_validation_that_fails_ends_the_training_before_its_first_epoch(tmp_path, monkeypatch):

@@ -56,8 +56,7 @@ def gradients(
                 context.table,
                 np.arange(20),
                 12,
-                np.random.default_rng(1),
-                noise,
+                batching.EpochRandom(np.random.default_rng(1), noise, noise),
                 buckets=6,
             )
         )
@@ -67,7 +66,7 @@ def gradients(
     )  # a layer that draws from torch's own generator
     torch.manual_seed(7)
     config = replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
-    loss = backward(model, batch, context, config)
+    loss = backward(model, batch, context, config, context.make_scaler())
     grads = {
         name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
     }
@@ -88,13 +87,13 @@ def test_an_accumulated_step_is_the_step_of_the_whole_batch(tmp_path, variant, a
     assert torch.equal(after, after_sum)  # and the next step draws the same
 
 
-def each_alone(model, batch, context, config) -> objective.BatchLoss:
+def each_alone(model, batch, context, config, scaler) -> objective.BatchLoss:
     """The step of a batch whose parts know nothing of each other: the mean of their losses."""
     parts = batch.split(config.fit.grad_accum)
     loss = torch.stack(
         [objective.batch_loss(model, part, context, config).total for part in parts]
     ).mean()
-    loss.backward()
+    scaler.scale(loss).backward()
     return objective.BatchLoss(loss.detach(), ())
 
 
@@ -125,8 +124,7 @@ def test_a_batch_is_split_with_its_captions():
                 context.table,
                 np.arange(20),
                 12,
-                np.random.default_rng(1),
-                noise,
+                batching.EpochRandom(np.random.default_rng(1), noise, noise),
                 buckets=4,
             )
         )
@@ -177,6 +175,7 @@ def test_a_text_tower_that_trains_learns_alike(tmp_path):
     grads = []
     for accumulated in (1, 3):
         model = checkpoints.build_model(chosen, run, data.store.columns, tower, 0).train()
+        noise = torch.Generator()
         batch = next(
             iter(
                 batching.iterate_epoch(
@@ -184,14 +183,17 @@ def test_a_text_tower_that_trains_learns_alike(tmp_path):
                     context.table,
                     np.arange(20),
                     12,
-                    np.random.default_rng(1),
-                    torch.Generator(),
+                    batching.EpochRandom(np.random.default_rng(1), noise, noise),
                     6,
                 )
             )
         )
         grad_cache.backward(
-            model, batch, context, replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated))
+            model,
+            batch,
+            context,
+            replace(chosen, fit=replace(chosen.fit, grad_accum=accumulated)),
+            context.make_scaler(),
         )
         grads.append(
             {

@@ -26,8 +26,8 @@ def loss_of(tmp_path, **values) -> BatchLoss:
     )
     run = Run(tmp_path, config, {}, data.fingerprint, "folds-a", data.store.config, 2)
     model = checkpoints.build_model(config, run, data.store.columns, helpers.NoTower(), 0)
-    rngs = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    epoch = batching.iterate_epoch(context.motions, context.table, np.arange(20), 12, *rngs)
+    rngs = batching.EpochRandom.seeded(np.random.default_rng(0), 0, helpers.CPU)
+    epoch = batching.iterate_epoch(context.motions, context.table, np.arange(20), 12, rngs)
     return objective.batch_loss(model, next(iter(epoch)), context, config)
 
 

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from motret.evaluation import metrics
 from motret.runs import checkpoints
 from motret.runs.run import open_run
 from motret.training import fit
+from motret.training import train as train_module
 
 EQUAL = {"rtol": 0, "atol": 0}
 
@@ -236,6 +239,29 @@ def test_folds_side_by_side_end_bit_for_bit_where_they_do_one_after_another(
     assert (
         len(re.findall(r"fold[01] epoch \d", out)) == 2 * 4
     )  # where nobody watches a bar, both runs tell each epoch
+
+
+def test_folds_side_by_side_are_prepared_in_a_process_of_their_own(tmp_path, monkeypatch, capfd):
+    """A parent that computed on a card would hold memory there."""
+
+    def never(*_):
+        raise AssertionError("in the parent")
+
+    monkeypatch.setattr(train_module, "make_tower_and_context", never)
+    monkeypatch.setattr(train_module, "count_cards", lambda _: 2)
+    assert helpers.run_training(tmp_path, "one", fold_jobs=2, epochs=1) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"2 folds side by side, \d threads? each, on 2 GPUs\n", out)
+    assert out.count("training on CPU, float32\n") == 1
+    command = json.loads((tmp_path / "one" / "args.json").read_text(encoding="utf-8"))["command"]
+    assert command == [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def test_a_pool_that_forks_is_refused_where_there_is_a_card(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_module, "count_cards", lambda _: 1)
+    said = "multiprocessing forks this process, which CUDA does not survive"
+    refused(capsys, said, tmp_path, "none", fold_jobs=2, joblib_backend="multiprocessing")
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_is_wrong_in_one_of_the_folds_side_by_side_is_one_line(tmp_path, capfd):

@@ -17,7 +17,7 @@ from motret.config import base
 from motret.config.scripts import BenchConfig
 from motret.config.training import MotionConfig, TrainConfig
 from motret.data import batching
-from motret.data.batching import Batch
+from motret.data.batching import Batch, EpochRandom
 from motret.data.dataset import TrainingData
 from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig, feature_width
@@ -27,6 +27,7 @@ from motret.models.dual_encoder import DualEncoder
 from motret.training import context as train_context
 from motret.training import fit, objective, optim
 from motret.training.context import TrainContext
+from motret.training.state import FoldState
 from motret.utils.device import choose_device, matmul_dtype, matrix_rate, synchronized_clock
 
 MIN_TOKENS, MAX_TOKENS = 20, 75
@@ -95,12 +96,13 @@ def epoch_cost(config: TrainConfig, clock: Callable[[], float]) -> tuple[int, fl
     batch_size = config.fit.batch_size
     n_motions = batch_size * min(MAX_STEPS, max(1, MAX_MOTIONS // batch_size))
     context, model = synthetic_setup(config, n_motions)
-    optimizer, motion_idx = optim.make_optimizer(model, config), np.arange(n_motions)
+    motion_idx = np.arange(n_motions)
+    state = FoldState(model, optim.make_optimizer(model, config), context.make_scaler())
 
     def batches() -> Iterator[Batch]:
-        order, noise = np.random.default_rng(0), torch.Generator(context.device).manual_seed(0)
+        random = EpochRandom.seeded(np.random.default_rng(0), 0, context.device)
         return batching.iterate_epoch(
-            context.motions, context.table, motion_idx, batch_size, order, noise
+            context.motions, context.table, motion_idx, batch_size, random
         )
 
     model.train()
@@ -109,7 +111,7 @@ def epoch_cost(config: TrainConfig, clock: Callable[[], float]) -> tuple[int, fl
     for _ in range(REPEATS):
         start = clock()
         for batch in batches():
-            fit.train_step(model, optimizer, batch, context, config, 1.0)
+            fit.train_step(state, batch, context, config, 1.0)
         fastest = min(fastest, clock() - start)
     return flop, fastest
 

@@ -21,7 +21,7 @@ from motret.formats.queries import read_queries
 from motret.models import embed, registry, text_tower
 from motret.runs.checkpoints import build_model, load_weights
 from motret.runs.run import Run, open_run
-from motret.utils.device import autocast, choose_device, uses_bfloat16
+from motret.utils.device import autocast, choose_device, inference_dtype
 
 GOAL_SECONDS = 90
 RUN_NAME = "timed"
@@ -131,20 +131,20 @@ def true_scores(config: BenchConfig, run: Run, checkpoints: Sequence[Path]) -> l
     test = dataset.load_test(test_dir, run.features, data_config, config.machine.jobs)
     truth = submission.read_ground_truth(test_dir / "gt.csv")
     device = choose_device(config.machine.device)
-    amp = uses_bfloat16(run.config.fit.amp, device)
+    dtype = inference_dtype(run.config.fit.amp, device)
     tower = registry.make_text_tower(run.config.text)
     frozen = not text_tower.is_trained(run.config.text)
     captions = [caption for query in test.queries for caption in query.captions]
     bank = embed.make_caption_bank(captions, tower, frozen, work_dir / "text", device).to(device)
     motions = MotionTensors(test.store, run.config.motion, device)
-    motion_idx, caption_idx = np.arange(len(test.store.ids)), bank.indices(captions).to(device)
+    motion_idx, caption_idx = np.arange(len(test.store.ids)), bank.indices(captions)
     model = build_model(run.config, run, test.store.columns, tower, 0).to(device)
     query_ends = np.cumsum([len(query.captions) for query in test.queries])[:-1]
     scores = []
     for path in checkpoints:
         load_weights(path, model, device)
-        motion = embed.embed_motions(model, motions, motion_idx, autocast(device, amp))
-        text = embed.embed_captions(model, bank, caption_idx, autocast(device, amp))
+        motion = embed.embed_motions(model, motions, motion_idx, autocast(device, dtype))
+        text = embed.embed_captions(model, bank, caption_idx, autocast(device, dtype))
         by_query = zip(np.split(text, query_ends), test.candidate_idx, strict=True)
         similarities = [
             (query_text @ motion[candidates].T).mean(axis=0) for query_text, candidates in by_query

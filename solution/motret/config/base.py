@@ -3,11 +3,12 @@ again."""
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from motret.errors import ConfigError
 
@@ -88,8 +89,9 @@ class DataConfig:
 class MachineConfig:
     """What to run on."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device that computes. auto: a GPU if there is one."""
+    device: str = "auto"
+    """Device that computes: auto, cpu, cuda, or cuda:<number> for one of several GPUs. auto: a GPU
+    if there is one that works. Processes side by side each take a GPU of their own."""
     seed: int = 0
     """Seed of everything random except the folds, which have --fold_seed."""
     jobs: int = -1
@@ -100,6 +102,9 @@ class MachineConfig:
 
     def __post_init__(self) -> None:
         check_process_count(self, "jobs")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            fix = "give auto, cpu, cuda, or cuda:<number>"
+            raise ConfigError("--device", f"{self.device!r} is no device", fix)
         if not 0 <= self.seed < 2**32:
             fix = "give a whole number from 0 to 4294967295"
             raise ConfigError("--seed", f"is {self.seed}", fix)

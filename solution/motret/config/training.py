@@ -266,9 +266,10 @@ class FitConfig:
     schedule is fitted to the number of epochs that will fit."""
     grad_checkpoint: bool = False
     """Gradient checkpointing of both towers: less memory, more time."""
-    amp: Literal["auto", "on", "off"] = "auto"
-    """bfloat16 autocast. auto: on if the hardware computes in bfloat16. --amp without a value is
-    on."""
+    amp: Literal["auto", "on", "bf16", "fp16", "off"] = "auto"
+    """Precision of matrix products. auto: bf16 where the hardware computes in it, else fp16 on a
+    card with tensor cores, else off. bf16: bfloat16. fp16: float16, with a scaled loss. off:
+    float32. --amp on, or without a value, is auto."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 2, "batch_size")

@@ -23,6 +23,7 @@ from motret.data.inputs import MotionBatch
 from motret.data.rotations import FittedConvention
 from motret.errors import ConfigError
 from motret.formats.gar import PartDescriptions
+from motret.utils.device import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Augmentation:
 
     mirror: None where motions are not mirrored; swappable: (M,) training motions whose captions do
     not name the persons by their order; mirrorable: (M,) those whose captions and part texts can
-    all be mirrored.
+    all be mirrored. Both are on the CPU, as are the changes: batches are planned there.
     """
 
     config: AugmentConfig
@@ -126,7 +127,7 @@ class Augmentation:
         config = self.config
 
         def noise() -> Tensor:
-            return torch.rand(len(train_idx), generator=generator, device=train_idx.device)
+            return torch.rand(len(train_idx), generator=generator)
 
         speed = crop = mirrored = swapped = None
         if config.speed > 1:
@@ -148,7 +149,7 @@ class Augmentation:
             frames = _change_some(frames, changes.mirrored, self.mirror)
         if changes.swapped is not None:
             frames = _change_some(frames, changes.swapped, swap_persons)
-        return MotionBatch(frames, batch.lengths, batch.generator)
+        return batch.with_frames(frames)
 
 
 def make_augmentation(
@@ -184,8 +185,8 @@ def make_augmentation(
     return Augmentation(
         augment,
         mirror,
-        swappable=~torch.tensor(has_order, device=device),
-        mirrorable=torch.from_numpy(mirrorable).to(device),
+        swappable=~torch.tensor(has_order),
+        mirrorable=torch.from_numpy(mirrorable),
     )
 
 
@@ -243,6 +244,6 @@ def add_noise(frames: Tensor, deviation: float, generator: torch.Generator) -> T
 
 
 def _change_some(frames: Tensor, mask: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """The frames with those of the motions in `mask` (B,) changed."""
-    index = mask.nonzero()[:, 0]
+    """The frames with those of the motions in `mask` (B,), which is on the CPU, changed."""
+    index = to_device(mask.nonzero()[:, 0], frames.device)
     return frames.index_copy(0, index, change(frames[index]))

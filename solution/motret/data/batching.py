@@ -1,4 +1,8 @@
-"""Batches: distinct motions with their captions, motions of similar length computed together."""
+"""Batches: distinct motions with their captions, motions of similar length computed together.
+
+A batch is planned on the CPU: indices, lengths and what augmentation draws for each motion. Its
+features are gathered on the device. So every size is known without reading it back from a card.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ from motret.data import augment, caption_mirror, features
 from motret.data.augment import Augmentation, BatchAugmentation
 from motret.data.feature_store import FeatureStore
 from motret.data.inputs import CaptionBank, MotionBatch
+from motret.utils.device import to_device
 
 N_LENGTH_BUCKETS = 2
 """A batch is computed in so many buckets of similar length: less padding, and the negatives stay a
@@ -28,7 +33,7 @@ class Batch:
     train_idx: (B,) training motions; buckets: the same motions as inputs of the tower; caption_idx:
     (C,) captions in the bank; motion_idx: (C,) motion of each caption, counted in the batch;
     mirrored: (B,) which motions, and their captions, are mirrored; generator: source of all further
-    random choices.
+    random choices, on the device. Indices and `mirrored` are on the CPU.
     """
 
     train_idx: Tensor
@@ -62,14 +67,15 @@ class Batch:
 
 
 class MotionTensors:
-    """The motions of a store as tensors on the device that computes; all access is by index."""
+    """The motions of a store: features on the device that computes, offsets and lengths on the CPU.
+
+    All access is by index.
+    """
 
     def __init__(self, store: FeatureStore, config: MotionConfig, device: torch.device):
-        self.features = torch.from_numpy(store.features)
-        if device.type != "cpu":
-            self.features = self.features.to(device)
-        self.offsets = torch.from_numpy(store.offsets).to(device)
-        self.lengths = torch.from_numpy(store.lengths).to(device)
+        self.features = torch.from_numpy(store.features).to(device)
+        self.offsets = torch.from_numpy(store.offsets)
+        self.lengths = torch.from_numpy(store.lengths)
         self.config, self.device, self.columns = config, device, store.columns
 
     def gather(
@@ -82,29 +88,41 @@ class MotionTensors:
         """Motions (B,) as a batch of float32 frames; long ones are shortened as `long_motions`
         says.
 
-        speed: (B,) how many times as fast each runs, by its nearest frames and with its rates
-        scaled alike; crop: (B, 2) first frame and number of frames of the only piece that is used.
+        motion_idx: on the CPU, as are: speed: (B,) how many times as fast each runs, by its nearest
+        frames and with its rates scaled alike; crop: (B, 2) first frame and number of frames of the
+        only piece that is used.
         """
         first, whole = (0, self.lengths[motion_idx]) if crop is None else crop.unbind(dim=1)
         resampled = augment.resampled_length(whole, speed)
         lengths = resampled.clamp(max=self.config.max_frames)
-        step = torch.ones((), device=self.device) if speed is None else speed
-        position = torch.arange(int(lengths.max()), device=self.device).minimum(
-            lengths[:, None] - 1
-        )
+        step = torch.ones(len(lengths)) if speed is None else speed
+        start = self.offsets[motion_idx] + first
+        skipped = torch.zeros_like(lengths)
         if self.config.long_motions == "subsample":  # spread evenly from first to last
             is_long = resampled > self.config.max_frames
             step = torch.where(is_long, (whole - 1) / (lengths - 1).clamp(min=1), step)
-        else:
-            skipped = (resampled - lengths) // 2 * (self.config.long_motions == "crop")
-            position = position + skipped[:, None]
-        frame_idx = (position * step[..., None]).round().long()
-        start = self.offsets[motion_idx] + first
-        frames = self.features[start[:, None] + frame_idx].float()
+        elif self.config.long_motions == "crop":
+            skipped = (resampled - lengths) // 2
+        device_lengths = to_device(lengths, self.device)
+        frame_idx = self._frame_idx(int(lengths.max()), device_lengths, start, skipped, step)
+        frames = self.features[frame_idx].float()
         if speed is not None:
+            factor = to_device(speed, self.device)[:, None, None, None]
             for rates in features.rate_columns(self.columns):
-                frames[..., rates] *= speed[:, None, None, None]
-        return MotionBatch(frames, lengths, generator)
+                frames[..., rates] *= factor
+        return MotionBatch(frames, device_lengths, generator, lengths)
+
+    def _frame_idx(
+        self, count: int, lengths: Tensor, start: Tensor, skipped: Tensor, step: Tensor
+    ) -> Tensor:
+        """(B, count) indices of the frames, the last one again beyond a motion's length.
+
+        lengths: (B,) on the device; start: (B,) index of each motion's first frame; skipped: (B,)
+        frames left out after it, counted at `step`; step: (B,) frames from one to the next.
+        """
+        start, skipped, step = (to_device(each, self.device) for each in (start, skipped, step))
+        position = torch.arange(count, device=self.device).minimum(lengths[:, None] - 1)
+        return start[:, None] + ((position + skipped[:, None]) * step[:, None]).round().long()
 
     def statistics(self, motion_idx: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation (D,) of the features over persons and every eighth frame of some
@@ -113,9 +131,9 @@ class MotionTensors:
         count = 0
         for chunk in motion_idx.split(EVAL_BATCH_SIZE):
             lengths = self.lengths[chunk]
-            steps = torch.arange(0, int(lengths.max()), STATISTICS_STEP, device=self.device)
+            steps = torch.arange(0, int(lengths.max()), STATISTICS_STEP)
             frame_idx = (self.offsets[chunk][:, None] + steps)[steps < lengths[:, None]]
-            frames = self.features[frame_idx].double().flatten(0, 1)
+            frames = self.features[to_device(frame_idx, self.device)].double().flatten(0, 1)
             total, square = total + frames.sum(0), square + (frames**2).sum(0)
             count += len(frames)
         mean = total / count
@@ -124,7 +142,7 @@ class MotionTensors:
 
 class CaptionTable:
     """All captions of the training motions in a bank: those of motion m are `caption_idx[starts[m]
-    : starts[m] + counts[m]]`.
+    : starts[m] + counts[m]]`. It is on the CPU.
 
     one_each: a training step uses one caption of each motion, drawn anew, instead of all; mirrored:
     whether the bank holds the mirrored captions too. A motion with a caption that cannot be
@@ -135,17 +153,16 @@ class CaptionTable:
         self,
         captions: tuple[tuple[str, ...], ...],
         bank: CaptionBank,
-        device: torch.device,
         one_each: bool = False,
         mirrored: bool = False,
     ):
         texts = [caption for motion_captions in captions for caption in motion_captions]
-        self.caption_idx = bank.indices(texts).to(device)
+        self.caption_idx = bank.indices(texts)
         self.mirrored_idx: Tensor | None = None
         if mirrored:
             mirror = caption_mirror.mirror_captions(texts)
-            self.mirrored_idx = bank.indices([mirror.get(text, text) for text in texts]).to(device)
-        self.counts = torch.tensor([len(texts) for texts in captions], device=device)
+            self.mirrored_idx = bank.indices([mirror.get(text, text) for text in texts])
+        self.counts = torch.tensor([len(texts) for texts in captions])
         self.starts = self.counts.cumsum(0) - self.counts
         self.one_each = one_each
 
@@ -158,7 +175,7 @@ class CaptionTable:
         counts = self.counts[motions]
         motion_idx = torch.repeat_interleave(counts)
         first = counts.cumsum(0) - counts
-        within = torch.arange(len(motion_idx), device=motion_idx.device) - first[motion_idx]
+        within = torch.arange(len(motion_idx)) - first[motion_idx]
         position = self.starts[motions][motion_idx] + within
         return self._lookup(
             position, None if mirrored is None else mirrored[motion_idx]
@@ -171,9 +188,9 @@ class CaptionTable:
         if not self.one_each:
             return self.captions_of(motions, mirrored)
         counts = self.counts[motions]
-        noise = torch.rand(len(motions), generator=generator, device=motions.device)
+        noise = torch.rand(len(motions), generator=generator)
         sampled = (noise * counts).long().minimum(counts - 1)
-        motion_idx = torch.arange(len(motions), device=motions.device)
+        motion_idx = torch.arange(len(motions))
         return self._lookup(self.starts[motions] + sampled, mirrored), motion_idx
 
     def _lookup(self, position: Tensor, mirrored: Tensor | None) -> Tensor:
@@ -184,40 +201,56 @@ class CaptionTable:
         return torch.where(mirrored, self.mirrored_idx[position], caption_idx)
 
 
+@dataclass(frozen=True)
+class EpochRandom:
+    """Sources of an epoch's random choices.
+
+    order: shuffles the motions; plan: draws what a batch is, on the CPU; noise: draws all else, on
+    the device. In training on a CPU plan and noise are one.
+    """
+
+    order: np.random.Generator
+    plan: torch.Generator
+    noise: torch.Generator
+
+    @classmethod
+    def seeded(cls, order: np.random.Generator, seed: int, device: torch.device) -> "EpochRandom":
+        """The sources of one seed for training on a device."""
+        plan = torch.Generator().manual_seed(seed)
+        is_cpu = device.type == "cpu"
+        return cls(order, plan, plan if is_cpu else torch.Generator(device).manual_seed(seed))
+
+
 def iterate_epoch(
     motions: MotionTensors,
     table: CaptionTable,
     train_idx: np.ndarray,
     batch_size: int,
-    order: np.random.Generator,
-    generator: torch.Generator,
+    random: EpochRandom,
     buckets: int = N_LENGTH_BUCKETS,
     augmentation: Augmentation | None = None,
 ) -> Iterator[Batch]:
     """The training motions in random batches, each in so many buckets; the rest of an uneven split
-    is left out.
-
-    order: shuffles the motions; generator: draws everything else.
-    """
-    shuffled = torch.from_numpy(order.permutation(train_idx)).to(motions.device)
+    is left out."""
+    shuffled = torch.from_numpy(random.order.permutation(train_idx))
     size = min(batch_size, len(train_idx))
     for start in range(0, len(train_idx) - size + 1, size):
         batch_idx = shuffled[start : start + size]
         whole = motions.lengths[batch_idx]
         changes = BatchAugmentation()
         if augmentation is not None:
-            changes = augmentation.sample(batch_idx, whole, generator)
+            changes = augmentation.sample(batch_idx, whole, random.plan)
         by_length = changes.lengths(whole).argsort(stable=True)
         batch_idx, changes = batch_idx[by_length], changes.select(by_length)
-        positions = torch.arange(size, device=motions.device).tensor_split(min(buckets, size))
+        positions = torch.arange(size).tensor_split(min(buckets, size))
         inputs = tuple(
             _make_bucket(
-                motions, batch_idx[inside], changes.select(inside), generator, augmentation
+                motions, batch_idx[inside], changes.select(inside), random.noise, augmentation
             )
             for inside in positions
         )
-        caption_idx, motion_idx = table.sample_positives(batch_idx, generator, changes.mirrored)
-        yield Batch(batch_idx, inputs, caption_idx, motion_idx, changes.mirrored, generator)
+        caption_idx, motion_idx = table.sample_positives(batch_idx, random.plan, changes.mirrored)
+        yield Batch(batch_idx, inputs, caption_idx, motion_idx, changes.mirrored, random.noise)
 
 
 def _make_bucket(

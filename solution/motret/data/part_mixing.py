@@ -9,6 +9,7 @@ from torch import Tensor
 from motret.data.feature_blocks import BLOCKS, Columns, FeatureBlock
 from motret.data.inputs import MotionBatch
 from motret.skeleton import PARTS, Skeleton
+from motret.utils.device import to_device
 
 MIN_PARTS, MAX_PARTS = 2, 3
 """Parts that a host takes from its donor."""
@@ -33,14 +34,14 @@ def sample_part_mix(batch: MotionBatch, columns: Columns) -> PartMix:
     shift = torch.randint(1, size, (1,), generator=batch.generator, device=device)
     order = torch.randperm(size, generator=batch.generator, device=device)
     donor_idx = torch.empty_like(order)
-    donor_idx[order] = order.roll(int(shift))  # a permutation without fixed points
+    donor_idx[order] = order[(torch.arange(size, device=device) - shift) % size]  # no fixed points
     count = torch.randint(
         MIN_PARTS, MAX_PARTS + 1, (size, 1), generator=batch.generator, device=device
     )
     noise = torch.rand(size, len(PARTS), generator=batch.generator, device=device)
     replaced = noise.argsort(dim=1).argsort(dim=1) < count
     frames = mix_parts(batch.frames, batch.lengths, donor_idx, replaced, columns)
-    return PartMix(MotionBatch(frames, batch.lengths, batch.generator), donor_idx, replaced)
+    return PartMix(batch.with_frames(frames), donor_idx, replaced)
 
 
 def mix_parts(
@@ -108,7 +109,7 @@ def _copy_parts(
     mixed = host.clone()
     for number, part in enumerate(PARTS):
         joints = np.array([joint for joint in body.limbs[part] if joint != body.root(part)])
-        joint_columns = torch.from_numpy(block.joint_columns(joints)).to(host.device)
+        joint_columns = to_device(torch.from_numpy(block.joint_columns(joints)), host.device)
         is_replaced = replaced[:, number, None, None, None]
         mixed[..., joint_columns] = torch.where(
             is_replaced, donor[..., joint_columns], host[..., joint_columns]

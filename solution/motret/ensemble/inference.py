@@ -76,9 +76,7 @@ class Encoder:
         self, model: DualEncoder, run: Run, captions: Sequence[str], bank: inputs.CaptionBank
     ) -> np.ndarray:
         """(C, v) embeddings of captions of a bank; with a part weight those of parts too."""
-        embeddings = embed.embed_captions(
-            model, bank, bank.indices(captions).to(self.device), self.autocast(run)
-        )
+        embeddings = embed.embed_captions(model, bank, bank.indices(captions), self.autocast(run))
         if not run.part_weight:
             return embeddings
         part_embeddings, named = embed.embed_caption_parts(
@@ -115,7 +113,8 @@ class Encoder:
 
     def autocast(self, run: Run) -> contextlib.AbstractContextManager[object]:
         """The precision that a run's models compute in."""
-        return device.autocast(self.device, device.uses_bfloat16(run.config.fit.amp, self.device))
+        dtype = device.inference_dtype(run.config.fit.amp, self.device)
+        return device.autocast(self.device, dtype)
 
     def predict_held_out(
         self,

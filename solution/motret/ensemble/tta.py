@@ -70,12 +70,12 @@ class ViewedMotions(MotionTensors):
     ) -> MotionBatch:
         """As `MotionTensors.gather`, at the view's speed unless another is given."""
         if speed is None and self.view.speed is not None:
-            speed = torch.full((len(motion_idx),), self.view.speed, device=self.device)
+            speed = torch.full((len(motion_idx),), self.view.speed)
         batch = super().gather(motion_idx, generator, speed, crop)
         frames = batch.frames if self.mirror is None else self.mirror(batch.frames)
         if self.view.swapped:
             frames = augment.swap_persons(frames)
-        return MotionBatch(frames, batch.lengths, batch.generator)
+        return batch.with_frames(frames)
 
 
 def speed_views() -> tuple[TtaView, ...]:

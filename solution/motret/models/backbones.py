@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motret.config.training import MotionConfig
+from motret.utils.device import to_device
 
 MAX_TOKENS = 512
 """Patches a backbone has positions for."""
@@ -34,17 +35,19 @@ class PackedSequence:
     indices: Tensor | None
 
     @classmethod
-    def from_mask(cls, real: Tensor) -> "PackedSequence":
-        """The layout in which `real` (B, N) is True at the tokens.
+    def from_mask(cls, real: Tensor, device: torch.device | None = None) -> "PackedSequence":
+        """The layout in which `real` (B, N), on the CPU, is True at the tokens.
 
-        Padding, as far as there is any, fills R up to a multiple of `PAD_MULTIPLE`.
+        device: where the tokens are, by default the CPU. Padding, as far as there is any, fills R
+        up to a multiple of `PAD_MULTIPLE`.
         """
-        flat = real.reshape(-1)
-        count = int(flat.sum())
-        if count == len(flat):
-            return cls(real, None)
-        packed = -(-count // PAD_MULTIPLE) * PAD_MULTIPLE
-        return cls(real, (~flat).to(torch.uint8).argsort(stable=True)[:packed])
+        flat, device = real.reshape(-1), device or real.device
+        tokens, padding = flat.nonzero()[:, 0], (~flat).nonzero()[:, 0]
+        if not len(padding):
+            return cls(to_device(real, device), None)
+        n_filled = -len(tokens) % PAD_MULTIPLE
+        indices = torch.cat([tokens, padding[:n_filled]])
+        return cls(to_device(real, device), to_device(indices, device))
 
     def reshape(self, *shape: int) -> "PackedSequence":
         """The same tokens as sequences of another length."""

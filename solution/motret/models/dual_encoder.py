@@ -13,6 +13,7 @@ from motret.data.inputs import CaptionBank, MotionBatch
 from motret.errors import ConfigError
 from motret.models import registry
 from motret.models.text_tower import TextTower, drop_words
+from motret.utils.device import to_device
 
 MAX_DEVIATIONS = 8.0
 """Standardised features are cut here: what lies further out is a glitch of the capture."""
@@ -123,18 +124,20 @@ class DualEncoder(nn.Module):
             frames = augment.add_noise(frames, self.augment.noise, batch.generator)
         if batch.generator is not None and self.augment.frame_mask:
             frames = augment.mask_frames(frames, self.augment.frame_mask, batch.generator)
-        return MotionBatch(frames, batch.lengths, batch.generator)
+        return batch.with_frames(frames)
 
     def encode_captions(
         self, bank: CaptionBank, indices: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """(C, embed_dim) unit vectors of the bank's captions at `indices` (C,).
 
-        A caption that is there twice is encoded once. generator: where random choices come from
-        while training (--word_dropout), None otherwise.
+        The indices are on the CPU. A caption that is there twice is encoded once. generator: where
+        random choices come from while training (--word_dropout), None otherwise.
         """
+        device = self.log_scale.device
         if bank.vectors is not None:
-            return F.normalize(self.text_head(bank.vectors[indices]).float(), dim=-1)
+            vectors = bank.vectors[to_device(indices, device)]
+            return F.normalize(self.text_head(vectors).float(), dim=-1)
         assert bank.ids is not None and bank.lengths is not None, (
             "a bank without vectors has tokens"
         )
@@ -146,14 +149,19 @@ class DualEncoder(nn.Module):
             [self._encode_tokens(ids[chunk], lengths[chunk], generator) for chunk in chunks]
         )
         # unlike [...], the gradient of index_select adds up in one order: runs repeat bit for bit
-        return embeddings.index_select(0, order.argsort()[inverse])
+        return embeddings.index_select(0, to_device(order.argsort()[inverse], device))
 
     def _encode_tokens(
         self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """(C, embed_dim) unit vectors of token ids (C, L), of which `lengths` (C,) are real."""
+        """(C, embed_dim) unit vectors of token ids (C, L), of which `lengths` (C,) are real.
+
+        Both are on the CPU.
+        """
         assert self.text_tower is not None, "a bank of tokens is for a text tower that trains"
-        ids = ids[:, : int(lengths.max())]
+        device = self.log_scale.device
+        ids = to_device(ids[:, : int(lengths.max())].contiguous(), device)
+        lengths = to_device(lengths, device)
         if generator is not None and self.augment.word_dropout:
             ids, lengths = drop_words(ids, lengths, self.augment.word_dropout, generator)
         return F.normalize(self.text_head(self.text_tower(ids, lengths)).float(), dim=-1)

@@ -17,7 +17,7 @@ from motret.models.dual_encoder import DualEncoder
 from motret.models.text_tower import TextTower
 from motret.skeleton import PARTS
 from motret.utils import files, progress
-from motret.utils.device import autocast, computes_in_bfloat16
+from motret.utils.device import autocast, inference_dtype
 
 CAPTION_BATCH_SIZE = 1024
 """Captions that a model encodes at a time."""
@@ -34,7 +34,7 @@ def embed_motions(
 ) -> np.ndarray:
     """(M, d) unit vectors of the motions at `motion_idx`, computed in batches of similar length."""
     model.eval()
-    indices = torch.from_numpy(motion_idx).to(motions.device)
+    indices = torch.from_numpy(motion_idx)
     order = motions.lengths[indices].argsort(stable=True)
     with precision:
         batches = [
@@ -42,9 +42,9 @@ def embed_motions(
             for batch in order.split(batching.EVAL_BATCH_SIZE)
         ]
     sorted_embeddings = torch.cat(batches)
-    embeddings = torch.empty_like(sorted_embeddings)
-    embeddings[order] = sorted_embeddings
-    return embeddings.cpu().numpy()
+    embeddings = np.empty(sorted_embeddings.shape, dtype=np.float32)
+    embeddings[order.numpy()] = sorted_embeddings.cpu().numpy()
+    return embeddings
 
 
 @torch.inference_mode()
@@ -54,7 +54,7 @@ def embed_captions(
     indices: Tensor,
     precision: AbstractContextManager[object],
 ) -> np.ndarray:
-    """(C, d) unit vectors of the captions of a bank at `indices`."""
+    """(C, d) unit vectors of the captions of a bank at `indices` (C,), which are on the CPU."""
     model.eval()
     with precision:
         batches = [
@@ -72,7 +72,7 @@ def embed_motion_parts(
 ) -> np.ndarray:
     """(M, 5, d) unit vectors of the parts of motions, the mean over the tower's part views."""
     model.eval()
-    indices = torch.from_numpy(motion_idx).to(motions.device)
+    indices = torch.from_numpy(motion_idx)
     embeddings = []
     with precision:
         for batch in indices.split(batching.EVAL_BATCH_SIZE):
@@ -98,8 +98,7 @@ def embed_caption_parts(
     if mentions:
         distinct = sorted(set(mentions))
         position = {text: index for index, text in enumerate(distinct)}
-        indices = bank.indices(distinct).to(model.mean.device)
-        embeddings = embed_captions(model, bank, indices, precision)
+        embeddings = embed_captions(model, bank, bank.indices(distinct), precision)
         vectors[named] = embeddings[[position[text] for text in mentions]]
     return vectors, named
 
@@ -116,7 +115,8 @@ def make_caption_bank(
     ids, lengths = tower.tokenize(distinct)
     if not frozen:
         return CaptionBank(index, ids=ids, lengths=lengths)
-    key = _cache_key(tower, distinct, ids, lengths, computes_in_bfloat16(device))
+    in_bfloat16 = inference_dtype("auto", device) is torch.bfloat16
+    key = _cache_key(tower, distinct, ids, lengths, in_bfloat16)
     path = cache / f"{key}.npy"
     if not path.is_file():
         vectors = embed_frozen(tower, ids, lengths, device)
@@ -138,7 +138,7 @@ def embed_frozen(
     bar = progress.progress_bar(
         batches, desc="embedding captions", unit="batch", hidden=len(ids) < 2000
     )
-    with autocast(device, computes_in_bfloat16(device)):
+    with autocast(device, inference_dtype("auto", device)):
         for batch in bar:
             batch_ids = ids[batch, : int(lengths[batch].max())].to(device)
             vectors[batch] = tower(batch_ids, lengths[batch].to(device)).float().cpu()

@@ -11,6 +11,7 @@ from motret.data.inputs import MotionBatch
 from motret.errors import ConfigError
 from motret.models import backbones
 from motret.models.backbones import MAX_TOKENS, PackedSequence
+from motret.utils.device import to_device
 
 
 class MotionTransformer(nn.Module):
@@ -62,14 +63,14 @@ class MotionTransformer(nn.Module):
         n_special = special.shape[2]
         count += n_special
         mask = F.pad(mask, (n_special, 0), value=True)[:, None].expand(size, persons, count)
-        per_person = PackedSequence.from_mask(mask.reshape(size * persons, count))
+        per_person = PackedSequence.from_mask(mask.reshape(size * persons, count), tokens.device)
         both_persons = per_person.reshape(size, persons * count)
         tokens, layers = per_person.pack(tokens), self.backbone.layers()
         first_joint = len(layers) - self.cross_person_layers
         for index, layer in enumerate(layers):
             tokens = layer(tokens, both_persons if index >= first_joint else per_person)
         tokens = per_person.pad(self.norm(tokens))
-        return tokens.view(size, persons, count, self.width), mask
+        return tokens.view(size, persons, count, -1), per_person.real.view(size, persons, count)
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, dim) mean and maximum over both persons' real tokens, or the mean of their [CLS]."""
@@ -83,34 +84,34 @@ class MotionTransformer(nn.Module):
     def patches(self, batch: MotionBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Patches (B, persons, N, patch * D), their positions (B, N), and which are real (B, N).
 
-        A last patch that is not full is left out. In training --token_drop of each motion's patches
-        are dropped, at random but the same for both persons; only the others are computed, so
-        dropping saves time.
+        Which are real is on the CPU. A last patch that is not full is left out. In training
+        --token_drop of each motion's patches are dropped, at random but the same for both persons;
+        only the others are computed, so dropping saves time.
         """
-        patches, lengths = self._cut(batch)
+        patches, n_real = self._cut(batch)
         size, count = patches.shape[:2]
-        persons = patches.shape[3]
-        positions = torch.arange(count, device=lengths.device).expand(size, count)
+        persons, device = patches.shape[3], patches.device
+        positions = torch.arange(count, device=device).expand(size, count)
         if batch.generator is not None and self.token_drop > 0:
-            noise = torch.rand(size, count, generator=batch.generator, device=lengths.device)
-            order = noise.masked_fill(positions >= lengths[:, None], 2.0).argsort(dim=1)
+            noise = torch.rand(size, count, generator=batch.generator, device=device)
+            is_padding = positions >= to_device(n_real, device)[:, None]
+            order = noise.masked_fill(is_padding, 2.0).argsort(dim=1)
             positions = order[:, : math.ceil((1 - self.token_drop) * count)]
-            motion_idx = torch.arange(size, device=lengths.device)[:, None]
+            motion_idx = torch.arange(size, device=device)[:, None]
             patches = patches[motion_idx, positions]  # before the copies below
-            lengths = ((1 - self.token_drop) * lengths).ceil().long()
-        device_type = patches.device.type
-        if torch.is_autocast_enabled(device_type):
+            n_real = ((1 - self.token_drop) * n_real).ceil().long()
+        if torch.is_autocast_enabled(device.type):
             # the input projection would round them as well, but after the copy
-            patches = patches.to(torch.get_autocast_dtype(device_type))
+            patches = patches.to(torch.get_autocast_dtype(device.type))
         count = positions.shape[1]
         patches = patches.permute(0, 3, 1, 2, 4).reshape(size, persons, count, -1)
-        mask = torch.arange(count, device=lengths.device) < lengths[:, None]
-        return patches, positions, mask
+        return patches, positions, torch.arange(count) < n_real[:, None]
 
     def _cut(self, batch: MotionBatch) -> tuple[Tensor, Tensor]:
         """Frames as (B, N, patch, persons, D), and how many patches of each motion are real (B,).
 
-        There is one at least: a motion shorter than a patch is held at its last frame.
+        The latter is on the CPU. There is one at least: a motion shorter than a patch is held at
+        its last frame.
         """
         size, frames, persons, features = batch.frames.shape
         count = max(1, frames // self.patch)
@@ -121,4 +122,4 @@ class MotionTransformer(nn.Module):
                 [frames_used, frames_used[:, -1:].expand(-1, missing, -1, -1)], dim=1
             )
         patches = frames_used.view(size, count, self.patch, persons, features)
-        return patches, (batch.lengths // self.patch).clamp(min=1, max=count)
+        return patches, (batch.cpu_lengths() // self.patch).clamp(min=1, max=count)

@@ -9,6 +9,7 @@ from motret.data import features
 from motret.data.feature_blocks import Columns
 from motret.data.inputs import MotionBatch
 from motret.models.motion_tower import MotionTransformer
+from motret.utils.device import to_device
 
 ADAPTER_DIM = 128
 
@@ -78,7 +79,8 @@ class PartTransformer(MotionTransformer):
         # where --token_drop left some out, they are in random order already, real ones first
         if keep < count and not self.token_drop:
             noise = torch.rand(positions.shape, generator=generator, device=positions.device)
-            order = noise.masked_fill(~mask, 2.0).argsort(dim=1)[:, :keep]
+            is_padding = to_device(~mask, positions.device)
+            order = noise.masked_fill(is_padding, 2.0).argsort(dim=1)[:, :keep]
             patches = patches.take_along_dim(order[:, None, :, None], dim=2)
             positions = positions.gather(1, order)
         return patches[:, :, :keep], positions[:, :keep], mask[:, :keep]
@@ -88,7 +90,7 @@ class PartTransformer(MotionTransformer):
         frames = patches.unflatten(-1, (self.patch, -1))
         encoded = []
         for part_columns, adapter in zip(self.part_columns, self.adapters, strict=True):
-            adapted = adapter(frames[..., part_columns.to(frames.device)]).flatten(-2)
+            adapted = adapter(frames[..., to_device(part_columns, frames.device)]).flatten(-2)
             tokens, _ = self.attend(adapted, positions, mask, self.cls_token)
             encoded.append(tokens[:, :, 0].mean(dim=1))
         return torch.stack(encoded, dim=1)

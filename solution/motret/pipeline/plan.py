@@ -13,7 +13,7 @@ from motret.data import folds
 from motret.errors import ConfigError, DataError
 from motret.formats import challenge
 from motret.pipeline import preflight, summary
-from motret.pipeline.steps import Step, available_cores, run_steps
+from motret.pipeline.steps import Step, available_cores, run_steps, visible_gpus
 from motret.utils import files
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ class Plan:
     folders: Mapping[str, Path]
     """Flag -> folder that scripts write to: work_dir, folds_dir, out_dir, submissions_dir."""
     n_parallel: int = 1
-    """Runs that are trained at a time, each in its own process."""
+    """Variants that are trained at a time, each in its own process."""
+    gpus: tuple[str, ...] = ()
+    """GPUs that variants, folds and trials share."""
 
     def submission(self) -> str | None:
         """The file to upload; None where there is no test."""
@@ -78,7 +80,7 @@ class Request:
     """The flags of run_all.sh, read.
 
     flags: name -> words of every flag; passed: of those that go to scripts as they are; routed:
-    script -> the words that it gets of these.
+    script -> the words that it gets of these; gpus: names of the GPUs that may be used.
     """
 
     data_dir: Path
@@ -91,6 +93,22 @@ class Request:
     flags: Mapping[str, Words]
     passed: Mapping[str, Words]
     routed: Mapping[str, Words]
+    gpus: tuple[str, ...]
+
+    @property
+    def n_parallel(self) -> int:
+        """Variants that are trained at a time: one per GPU of several, else as the preset says.
+
+        With --fold_jobs one, since its folds share the GPUs then.
+        """
+        if len(self.gpus) > 1:
+            return 1 if "fold_jobs" in self.flags else min(len(self.gpus), len(self.variants))
+        return available_cores() if self.preset.parallel else 1
+
+    @property
+    def fold_jobs(self) -> int:
+        """Folds of a variant that are trained at a time: one per GPU that it has of several."""
+        return max(1, len(self.gpus) // self.n_parallel) if len(self.gpus) > 1 else 1
 
     @property
     def preset(self) -> Preset:
@@ -132,7 +150,8 @@ def make_plan(args: Sequence[str]) -> Plan:
         _notes(request),
         steps,
         request.folders(),
-        available_cores() if request.preset.parallel else 1,
+        request.n_parallel,
+        request.gpus,
     )
 
 
@@ -146,7 +165,7 @@ def run_plan(plan: Plan) -> int:
         if step.script == "make_folds":
             logger.info(preflight.forecast(plan.data_dir, train_calls, tune_calls))
 
-    result = run_steps(plan.steps, plan.n_parallel, log_forecast)
+    result = run_steps(plan.steps, plan.n_parallel, plan.gpus, log_forecast)
     if result.code:
         return result.code
     logger.info(f"\nall done in {files.format_duration(time.perf_counter() - start)}")
@@ -193,6 +212,7 @@ def _read_request(args: Sequence[str]) -> Request:
         flags=flags,
         passed=passed,
         routed=routed,
+        gpus=() if "device" in flags else tuple(visible_gpus()),
     )
 
 
@@ -340,6 +360,8 @@ def _tune_steps(request: Request) -> list[Step]:
     chain = variants[0] if len(variants) == 1 else None
     preset = ("--preset", request.preset_name)
     args = (*variants, *request.data, *preset, *request.routed["tune"])
+    if len(request.gpus) > 1 and (chain is None or len(request.variants) == 1):
+        args = (*args, "--jobs", str(len(request.gpus)))
     return [Step("tune", "tune", args, chain=chain)]
 
 
@@ -352,6 +374,8 @@ def _train_steps(request: Request) -> list[Step]:
         for word in words
     ]
     flags = [*request.data, "--preset", request.preset_name, *passed]
+    if request.fold_jobs > 1 and "fold_jobs" not in request.flags:
+        flags += ["--fold_jobs", str(request.fold_jobs)]
     return [
         _train_step(variant, seed, flags, request.tuned)
         for variant in request.variants

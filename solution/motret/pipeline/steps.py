@@ -2,13 +2,14 @@
 
 import logging
 import os
+import queue
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -61,12 +62,16 @@ NumberedStep = tuple[str, Step]
 
 
 def run_steps(
-    steps: Sequence[Step], n_parallel: int = 1, on_done: Callable[[Step], None] | None = None
+    steps: Sequence[Step],
+    n_parallel: int = 1,
+    gpus: Sequence[str] = (),
+    on_done: Callable[[Step], None] | None = None,
 ) -> StepsResult:
     """Runs steps, each in its own process, until a required one fails.
 
-    n_parallel: chains of consecutive steps that run at a time; on_done: called after each step that
-    succeeds and is in no parallel chain.
+    n_parallel: chains of consecutive steps that run at a time; gpus: names of the GPUs that chains
+    share, each with its own; on_done: called after each step that succeeds and is in no parallel
+    chain.
     """
     numbered = [(f"[{number}/{len(steps)}]", step) for number, step in enumerate(steps, start=1)]
     failed: list[Step] = []
@@ -74,7 +79,7 @@ def run_steps(
     may_fork = n_parallel > 1 and len(chains) > 1
     for parallel, group in groupby(numbered, lambda entry: may_fork and entry[1].chain is not None):
         if parallel:
-            code = _run_chains(list(group), n_parallel)
+            code = _run_chains(list(group), n_parallel, gpus)
         else:
             code = _run_chain(list(group), _run_call, logger.info, failed, on_done)
         if code:
@@ -85,6 +90,20 @@ def run_steps(
 def available_cores() -> int:
     """Cores that this process may use."""
     return max(1, int(joblib.cpu_count()))
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES lists them.
+
+    torch, which counts them, imports slowly; it is asked only where there is a driver.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return []
+    from motret.utils.device import count_cards
+
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    n_gpus = count_cards("auto")
+    return names[:n_gpus] or [str(number) for number in range(n_gpus)]
 
 
 def _run_chain(
@@ -120,11 +139,11 @@ def _run_chain(
     return 0
 
 
-def _run_chains(entries: Sequence[NumberedStep], n_parallel: int) -> int:
+def _run_chains(entries: Sequence[NumberedStep], n_parallel: int, gpus: Sequence[str]) -> int:
     """Runs chains in parallel; returns the first exit code that is not 0, else 0.
 
-    Each line of output has the chain's name before it. After a failure running steps end on their
-    own, and no other step starts.
+    Of several GPUs each chain that runs sees its own. Each line of output has the chain's name
+    before it. After a failure running steps end on their own, and no other step starts.
     """
     chains: dict[str, list[NumberedStep]] = {}
     for number, step in entries:
@@ -133,17 +152,29 @@ def _run_chains(entries: Sequence[NumberedStep], n_parallel: int) -> int:
     threads = max(1, available_cores() // n_workers)
     width, stop = max(map(len, chains)), threading.Event()
     many = "s" if threads > 1 else ""
-    logger.info(f"\n{n_workers} of {', '.join(chains)} at a time, {threads} thread{many} each")
+    gpu_groups = share_gpus(gpus, n_workers)
+    free_gpus: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for gpu_group in gpu_groups:
+        free_gpus.put(gpu_group)
+    on_gpus = ", each on its own GPU" if gpu_groups[0] else ""
+    logger.info(
+        f"\n{n_workers} of {', '.join(chains)} at a time, {threads} thread{many} each{on_gpus}"
+    )
 
     def run_chain(name: str) -> int:
         def log(text: str) -> None:
             lines = text.strip("\n").splitlines()
             logger.info("\n".join(f"{name.ljust(width)} | {line}" for line in lines))
 
+        gpu_group = free_gpus.get()
+        environment = {} if gpu_group is None else {"CUDA_VISIBLE_DEVICES": gpu_group}
+        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
+
         def call(step: Step) -> int:
-            return INTERRUPTED if stop.is_set() else _run_logged_call(step, log, threads)
+            return INTERRUPTED if stop.is_set() else _run_logged_call(step, log, environment)
 
         code = _run_chain(chains[name], call, log, [])
+        free_gpus.put(gpu_group)
         if code:
             stop.set()
         return code
@@ -151,6 +182,15 @@ def _run_chains(entries: Sequence[NumberedStep], n_parallel: int) -> int:
     with ThreadPoolExecutor(n_workers) as pool:
         codes = list(pool.map(run_chain, chains))
     return next((code for code in codes if code and code != INTERRUPTED), max(codes))
+
+
+def share_gpus(gpus: Sequence[str], n_workers: int) -> list[str | None]:
+    """What each of some workers sees as CUDA_VISIBLE_DEVICES; None: all, as they cannot be shared
+    out."""
+    size = len(gpus) // n_workers
+    if len(gpus) < 2 or size == 0:
+        return [None] * n_workers
+    return [",".join(gpus[start * size : (start + 1) * size]) for start in range(n_workers)]
 
 
 def _run_call(step: Step) -> int:
@@ -163,15 +203,16 @@ def _run_call(step: Step) -> int:
         return INTERRUPTED
 
 
-def _run_logged_call(step: Step, log: Callable[[str], None], threads: int) -> int:
-    """Runs a step with so many threads, logs each line it prints, and returns its exit code."""
-    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
-    environment |= {"PYTHONUNBUFFERED": "1", cli.STOPS_QUIETLY: "1"}
+def _run_logged_call(step: Step, log: Callable[[str], None], environment: Mapping[str, str]) -> int:
+    """Runs a step, logs each line it prints, and returns its exit code.
+
+    environment: what differs from that of this process.
+    """
     process = subprocess.Popen(
         [sys.executable, str(step.file), *step.args],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", cli.STOPS_QUIETLY: "1", **environment},
         errors="replace",
     )
     for line in process.stdout or ():

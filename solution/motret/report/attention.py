@@ -6,7 +6,7 @@ again: the layers themselves keep none.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def attention_map(model: DualEncoder, motion: MotionBatch, layer: int = -1) -> A
         )
         for module in modules:
             hooks.enter_context(_capture_outputs(module, projections))
-        model.encode_motions(MotionBatch(motion.frames, motion.lengths))
+        model.encode_motions(replace(motion, generator=None))
     padded = [packings[0].pad(projection) for projection in projections]
     weights = compute_weights(padded).mean(dim=1).double().cpu().numpy()
     names = special_tokens(tower)

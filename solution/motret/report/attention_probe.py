@@ -55,7 +55,7 @@ def draw_probe(
     if not tokens:
         return []
     index = choose_probe(data.store, motion_idx)
-    batch = motions.gather(torch.tensor([index], device=motions.device))
+    batch = motions.gather(torch.tensor([index]))
     attention_map = attention.attention_map(model, batch, layer)
     config = data.store.config
     columns = motion_files.read_motion(data.training.paths[index])

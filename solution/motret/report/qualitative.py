@@ -100,7 +100,7 @@ def gather_inputs(
         run, data, tools.motions, tools.tower, fold, folds.train_idx(fold)
     )
     bank = tools.make_bank(first_captions)
-    caption_idx = bank.indices(first_captions).to(tools.motions.device)
+    caption_idx = bank.indices(first_captions)
     before = Pairs(
         embed.embed_motions(untrained, tools.motions, out.data_idx[tsne_idx], tools.autocast()),
         embed.embed_captions(untrained, bank, caption_idx, tools.autocast()),

@@ -39,7 +39,7 @@ from motret.runs.history import EpochStats
 from motret.runs.run import Run, with_output_dir
 from motret.runs.selection import select_runs
 from motret.utils import files
-from motret.utils.device import autocast, choose_device, uses_bfloat16
+from motret.utils.device import autocast, choose_device, inference_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -167,9 +167,9 @@ def _make_context(
     def make_bank(captions: Sequence[str]) -> inputs.CaptionBank:
         return embed.make_caption_bank(captions, tower, frozen, cache, device).to(device)
 
-    amp = uses_bfloat16(run.config.fit.amp, device)
+    dtype = inference_dtype(run.config.fit.amp, device)
     motions = MotionTensors(data.store, run.config.motion, device)
-    tools = EmbeddingTools(motions, tower, make_bank, partial(autocast, device, amp))
+    tools = EmbeddingTools(motions, tower, make_bank, partial(autocast, device, dtype))
     return ReportContext(run, data, folds, tools, config)
 
 

@@ -70,7 +70,7 @@ def init_model(
     """
     seed = fold_seed(run.config, fold)
     model = build_model(run.config, run, data.store.columns, tower, seed).to(motions.device)
-    model.set_statistics(*motions.statistics(torch.from_numpy(train_idx).to(motions.device)))
+    model.set_statistics(*motions.statistics(torch.from_numpy(train_idx)))
     return model
 
 

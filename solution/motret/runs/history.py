@@ -22,7 +22,8 @@ class EpochStats:
     score, error: local score and its standard error; t2m: each caption ranks the motions of the
     fold; m2t: each motion ranks its captions, of which the best counts; r1, r5, r10: recalls;
     meanr, medr: mean and median of the ranks, from 1; spread, text_spread: mean cosine distance
-    between motions and between captions. loss_terms: mean of each term of the training loss, not
+    between motions and between captions. skipped_steps: steps left out because a gradient
+    overflowed in float16. loss_terms: mean of each term of the training loss, not
     weighted, by name; in the columns loss_<name>; a run has those of its objective.
     """
 
@@ -46,6 +47,7 @@ class EpochStats:
     m2t_medr: float = math.nan
     spread: float = math.nan
     text_spread: float = math.nan
+    skipped_steps: int = 0
     loss_terms: dict[str, float] = field(default_factory=dict)
 
 
@@ -90,6 +92,8 @@ def describe_epoch(stats: EpochStats) -> str:
     if len(stats.loss_terms) > 1:
         terms = ", ".join(f"{name} {value:.4f}" for name, value in stats.loss_terms.items())
         message = f"{message} ({terms})"
+    if stats.skipped_steps:
+        message = f"{message}, {stats.skipped_steps} steps skipped (float16 overflow)"
     if not math.isfinite(stats.score):
         return message
     return (
@@ -153,4 +157,5 @@ def _parse_row(row: Mapping[str, str]) -> EpochStats:
         for name, value in renamed.items()
         if name and name.startswith(LOSS_PREFIX) and not math.isnan(float(value))
     }
-    return EpochStats(**values | {"epoch": int(values["epoch"]), "loss_terms": terms})
+    counts = {name: int(values.get(name, 0)) for name in ("epoch", "skipped_steps")}
+    return EpochStats(**values | counts | {"loss_terms": terms})

@@ -25,15 +25,19 @@ from motret.models.text_tower import TextTower
 from motret.runs import checkpoints
 from motret.runs.run import Run
 from motret.skeleton import PARTS
-from motret.utils.device import autocast, choose_device, uses_bfloat16
+from motret.utils.device import autocast, choose_device, to_device, training_dtype
 
 
 @dataclass(frozen=True)
 class TrainContext:
-    """What all folds of a run share: the motions and captions on the device, and the precision."""
+    """What all folds of a run share: the motions and captions on the device, and the precision.
+
+    What decides the shape of a batch is on the CPU: indices, lengths, tokens. dtype: what matrix
+    products are computed in, None: float32.
+    """
 
     device: torch.device
-    amp: bool
+    dtype: torch.dtype | None
     motions: MotionTensors
     bank: CaptionBank
     table: CaptionTable
@@ -41,7 +45,8 @@ class TrainContext:
     """(n, dim) unit vectors of the bank's captions by the published text tower, centred; None for a
     tower from scratch."""
     part_texts: Tensor | None = None
-    """(M, 5) bank indices of each training motion's part texts, -1 where a part is undefined."""
+    """(M, 5) bank indices of each training motion's part texts, -1 where a part is undefined; on
+    the CPU."""
     mirrored_part_texts: Tensor | None = None
     """(M, 5) the same of the mirrored motions: the text of the other side's part, left and right
     exchanged.
@@ -55,8 +60,14 @@ class TrainContext:
     sides (-1 where it names none)."""
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """Matrix products in bfloat16 where --amp asks for it."""
-        return autocast(self.device, self.amp)
+        """Matrix products in the precision of --amp."""
+        return autocast(self.device, self.dtype)
+
+    def make_scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss where gradients are computed in float16, whose range is small; elsewhere
+        it does nothing."""
+        is_needed = self.dtype is torch.float16
+        return torch.amp.GradScaler(self.device.type, enabled=is_needed)
 
 
 @dataclass(frozen=True)
@@ -114,23 +125,21 @@ def make_context(
     device = choose_device(config.machine.device)
     bank = bank.to(device)
     mirrors = config.augment.mirror > 0
-    table = CaptionTable(
-        data.training.captions, bank, device, config.loss.captions == "random", mirrors
-    )
+    table = CaptionTable(data.training.captions, bank, config.loss.captions == "random", mirrors)
     vectors = (published or bank).vectors
     centred_captions = caption_sides = part_texts = mirrored_part_texts = None
     if vectors is not None:
         centred_captions = centre(vectors.to(device).float(), table.caption_idx.unique())
         caption_sides = _side_codes(sorted(bank.index, key=bank.index.__getitem__)).to(device)
     if parts is not None:
-        part_texts = _part_text_idx(parts, bank).to(device)
+        part_texts = _part_text_idx(parts, bank)
     if parts is not None and mirrors:
         mirrored_part_texts = _part_text_idx(
             [mirror_parts(texts) or texts for texts in parts], bank
-        ).to(device)
+        )
     return TrainContext(
         device=device,
-        amp=uses_bfloat16(config.fit.amp, device),
+        dtype=training_dtype(config.fit.amp, device),
         motions=MotionTensors(data.store, config.motion, device),
         bank=bank,
         table=table,
@@ -149,7 +158,8 @@ def centre(vectors: Tensor, index: Tensor) -> Tensor:
     cosines near 1.
     """
     unit = F.normalize(vectors, dim=-1)
-    return F.normalize(unit - unit[index].mean(dim=0), dim=-1)
+    mean = unit[to_device(index, unit.device)].mean(dim=0)
+    return F.normalize(unit - mean, dim=-1)
 
 
 def _side_codes(texts: Sequence[str]) -> Tensor:

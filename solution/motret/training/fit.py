@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from motret.config.training import TrainConfig
 from motret.data import batching
-from motret.data.batching import Batch
+from motret.data.batching import Batch, EpochRandom
 from motret.errors import RunError
 from motret.evaluation.metrics import Score
 from motret.models import text_tower
@@ -116,9 +116,12 @@ def run_epoch(
     model.train()
     optim.freeze_for_epoch(model, config.text, epoch)
     losses, lr_scale = LossMeans(context.device), 0.0
+    skipped = torch.zeros((), dtype=torch.long, device=context.device)
     for step, batch in enumerate(_epoch_batches(fold_context, epoch)):
         lr_scale = optim.lr_scale(epoch * steps + step, planned_epochs * steps, steps, config.optim)
-        losses.add(train_step(model, state.optimizer, batch, context, config, lr_scale))
+        loss, is_skipped = train_step(state, batch, context, config, lr_scale)
+        losses.add(loss)
+        skipped += is_skipped
         on_step()
     train_loss = losses.mean_total()
     if not math.isfinite(train_loss):
@@ -126,7 +129,7 @@ def run_epoch(
         raise RunError(
             fold_context.fold_dir,
             problem,
-            "lower --lr, or raise --warmup_epochs; --amp off rules out bfloat16",
+            "lower --lr, or raise --warmup_epochs; --amp off computes in float32",
         )
     return EpochStats(
         epoch=epoch + 1,
@@ -134,28 +137,33 @@ def run_epoch(
         lr=config.optim.lr * lr_scale,
         tau=1 / model.logit_scale().item(),
         train_loss=train_loss,
+        skipped_steps=int(skipped),
         loss_terms=losses.mean_terms(),
     )
 
 
 def train_step(
-    model: DualEncoder,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    context: TrainContext,
-    config: TrainConfig,
-    lr_scale: float,
-) -> BatchLoss:
-    """One step at `lr_scale` times the groups' base learning rates; returns the loss, detached and
-    still on the device."""
+    state: FoldState, batch: Batch, context: TrainContext, config: TrainConfig, lr_scale: float
+) -> tuple[BatchLoss, Tensor]:
+    """One step at `lr_scale` times the groups' base learning rates.
+
+    Returns the loss, detached, and whether the step was skipped since a gradient is no number in
+    float16: () on the device. Nothing is read back from there.
+    """
+    optimizer, scaler = state.optimizer, state.scaler
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * lr_scale
     optimizer.zero_grad(set_to_none=True)
-    loss = grad_cache.backward(model, batch, context, config)
-    if config.optim.grad_clip:
-        nn.utils.clip_grad_norm_(model.parameters(), config.optim.grad_clip)
-    optimizer.step()
-    return loss
+    loss = grad_cache.backward(state.model, batch, context, config, scaler)
+    is_skipped = torch.zeros((), dtype=torch.bool, device=context.device)
+    scaler.unscale_(optimizer)
+    if config.optim.grad_clip or scaler.is_enabled():
+        max_norm = config.optim.grad_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), max_norm)
+        is_skipped = ~norm.isfinite() if scaler.is_enabled() else is_skipped
+    scaler.step(optimizer)
+    scaler.update()
+    return loss, is_skipped
 
 
 def _steps_per_epoch(fold_context: FoldContext) -> int:
@@ -174,8 +182,7 @@ def _epoch_batches(fold_context: FoldContext, epoch: int) -> Iterator[Batch]:
         context.table,
         fold_context.train_idx,
         config.effective_batch_size,
-        np.random.default_rng([fold_context.seed, epoch]),
-        torch.Generator(context.device).manual_seed(seed),
+        EpochRandom.seeded(np.random.default_rng([fold_context.seed, epoch]), seed, context.device),
         batching.N_LENGTH_BUCKETS * config.grad_accum,
         context.augmentation,
     )

@@ -18,15 +18,20 @@ from motret.training.objective import BatchEmbeddings, BatchLoss
 
 
 def backward(
-    model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig
+    model: DualEncoder,
+    batch: Batch,
+    context: TrainContext,
+    config: TrainConfig,
+    scaler: torch.amp.GradScaler,
 ) -> BatchLoss:
     """Adds the gradient of a batch's loss to the weights; returns the loss, detached.
 
-    The graph of 1 / --grad_accum of the batch is in memory at a time.
+    The graph of 1 / --grad_accum of the batch is in memory at a time. scaler: the gradient is that
+    of the loss times its scale.
     """
     if config.fit.grad_accum == 1:
         loss = objective.batch_loss(model, batch, context, config)
-        loss.total.backward()
+        scaler.scale(loss.total).backward()
         return loss.detach()
     chunks, rng_states, embeddings = batch.split(config.fit.grad_accum), [], []
     with torch.no_grad():
@@ -37,7 +42,7 @@ def backward(
     for vectors in cached.vectors().values():
         vectors.requires_grad_()
     loss = objective.total_loss(cached, model.logit_scale(), batch, context, config)
-    loss.total.backward()
+    scaler.scale(loss.total).backward()
     embedding_grads = _split_grads(cached, embeddings)
     for number, (chunk, states) in enumerate(zip(chunks, rng_states, strict=True)):
         _restore_rng_states(chunk, states)
@@ -63,18 +68,17 @@ def _split_grads(
 
 def _rng_states(batch: Batch) -> list[Tensor]:
     """States of the random generators that the embeddings of a batch draw from."""
-    generator = batch.buckets[0].generator
+    generator, device = batch.buckets[0].generator, batch.buckets[0].frames.device
     states = [torch.get_rng_state(), *([] if generator is None else [generator.get_state()])]
-    return states + (
-        [torch.cuda.get_rng_state(batch.train_idx.device)] if batch.train_idx.is_cuda else []
-    )
+    return states + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
 
 def _restore_rng_states(batch: Batch, states: list[Tensor]) -> None:
     """Puts the generators back to what `_rng_states` returned."""
-    generator, remaining = batch.buckets[0].generator, list(states)
+    generator, device = batch.buckets[0].generator, batch.buckets[0].frames.device
+    remaining = list(states)
     torch.set_rng_state(remaining.pop(0))
     if generator is not None:
         generator.set_state(remaining.pop(0))
-    if batch.train_idx.is_cuda:
-        torch.cuda.set_rng_state(remaining.pop(0), batch.train_idx.device)
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(remaining.pop(0), device)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from motret.utils.device import to_device
+
 MIN_DIFFERENCE = 1e-3
 """Unit vectors this close are one vector: the direction of their difference would be noise, and its
 gradient huge."""
@@ -68,7 +70,8 @@ def soft_part_contrast(
     """Soft contrast of part embeddings: similarities across the modalities follow those within one
     modality, part by part.
 
-    motion, text: (B, P, d) unit vectors; defined: (B, P) whether a motion's part has a text. For
+    motion, text: (B, P, d) unit vectors; defined: (B, P), on the CPU, whether a motion's part has a
+    text. For
     each part, over the motions where it is defined: motion -> text targets are softmax(z_t z_t^T /
     tau'), text -> motion targets softmax(z_m z_m^T / tau'), both without gradient; cross-entropy
     with log_softmax(z_m z_t^T / tau) and log_softmax(z_t z_m^T / tau), the mean of the two. Mean
@@ -77,9 +80,10 @@ def soft_part_contrast(
     """
     part_losses = []
     for part_idx in range(motion.shape[1]):
-        has_text = defined[:, part_idx]
-        if int(has_text.sum()) < 2:
+        has_text = defined[:, part_idx].nonzero()[:, 0]
+        if len(has_text) < 2:
             continue
+        has_text = to_device(has_text, motion.device)
         z_m, z_t = motion[has_text, part_idx], text[has_text, part_idx]
         with torch.no_grad():
             text_target = (z_t @ z_t.T / tau_prime).softmax(dim=1)
@@ -99,19 +103,24 @@ def part_direction_loss(
     """Mean over defined parts of 1 - cos(z_m - z_m^p, z_t - z_t^p): a part lies to the whole as its
     text does.
 
-    motion, text: (B, d) and motion_parts, text_parts: (B, P, d), unit vectors; defined: (B, P).
+    motion, text: (B, d) and motion_parts, text_parts: (B, P, d), unit vectors; defined: (B, P), on
+    the CPU.
     Differences that are zero but for rounding are skipped (a caption that is also its part's text
     gives them); 0 where all are skipped.
     """
     motion_offset, text_offset = motion[:, None] - motion_parts, text[:, None] - text_parts
     counted = (
-        defined
+        to_device(defined, motion.device)
         & (motion_offset.norm(dim=-1) > MIN_DIFFERENCE)
         & (text_offset.norm(dim=-1) > MIN_DIFFERENCE)
     )
-    if not bool(counted.any()):
-        return motion.new_zeros(())
-    return (1 - F.cosine_similarity(motion_offset[counted], text_offset[counted], dim=-1)).mean()
+    # what is not counted becomes a constant, so that it has no gradient
+    motion_offset, text_offset = (
+        offset.where(counted[..., None], 1.0) for offset in (motion_offset, text_offset)
+    )
+    distance = 1 - F.cosine_similarity(motion_offset, text_offset, dim=-1)
+    mean: Tensor = (distance * counted).sum() / counted.sum().clamp(min=1)
+    return mean
 
 
 def mean_by_motion(text: Tensor, motion_idx: Tensor, n_motions: int) -> Tensor:

@@ -19,6 +19,7 @@ from motret.data.inputs import MotionBatch
 from motret.models.dual_encoder import DualEncoder
 from motret.training import losses
 from motret.training.context import TrainContext
+from motret.utils.device import to_device
 
 SAMPLE_MOTIONS = 1000
 """Motions by which the fraction of excluded negatives is measured."""
@@ -133,7 +134,7 @@ def part_text_idx(batch: Batch, context: TrainContext) -> Tensor | None:
     """(B, 5) bank indices of the part texts of a batch, of mirrored motions the mirrored texts; -1
     where a part is undefined.
 
-    None where no part texts are trained on.
+    They are on the CPU. None where no part texts are trained on.
     """
     if context.part_texts is None:
         return None
@@ -157,24 +158,31 @@ class LossInputs:
     config: TrainConfig
 
     @cached_property
+    def caption_idx(self) -> Tensor:
+        """(C,) bank index of each caption, on the device."""
+        return to_device(self.batch.caption_idx, self.context.device)
+
+    @cached_property
+    def motion_idx(self) -> Tensor:
+        """(C,) motion of each caption, counted in the batch, on the device."""
+        return to_device(self.batch.motion_idx, self.context.device)
+
+    @cached_property
     def mean_caption(self) -> Tensor:
         """(B, d) mean of each motion's caption embeddings, as unit vectors."""
         embeddings = self.embeddings
-        return losses.mean_by_motion(
-            embeddings.caption, self.batch.motion_idx, len(embeddings.motion)
-        )
+        return losses.mean_by_motion(embeddings.caption, self.motion_idx, len(embeddings.motion))
 
     @cached_property
     def excluded(self) -> Tensor | None:
         """(C, B) pairs of a caption and another motion that are no negatives, as a caption of that
         motion says the same; None where --negative_threshold is 0."""
-        batch, count = self.batch, len(self.embeddings.motion)
-        indices = batch.caption_idx, batch.motion_idx
+        indices, count = (self.caption_idx, self.motion_idx), len(self.embeddings.motion)
         return excluded_pairs(*indices, count, self.context, self.config)
 
     @cached_property
     def part_defined(self) -> Tensor:
-        """(B, 5) which parts have a text."""
+        """(B, 5) which parts have a text; on the CPU."""
         text_idx = part_text_idx(self.batch, self.context)
         assert text_idx is not None, "no part texts are trained on"
         return text_idx >= 0
@@ -182,11 +190,14 @@ class LossInputs:
 
 def global_loss(inputs: LossInputs) -> Tensor:
     """L_global, the contrast of motions and captions."""
-    embeddings, batch = inputs.embeddings, inputs.batch
-    caption = mix_captions(embeddings.caption, batch, inputs.config)
-    indices = batch.caption_idx, batch.motion_idx
+    caption, indices = mix_captions(inputs), (inputs.caption_idx, inputs.motion_idx)
     return contrastive_loss(
-        embeddings.motion, caption, inputs.logit_scale, *indices, inputs.context, inputs.config
+        inputs.embeddings.motion,
+        caption,
+        inputs.logit_scale,
+        *indices,
+        inputs.context,
+        inputs.config,
     )
 
 
@@ -336,17 +347,15 @@ class LossMeans:
 # ---- the losses of an objective, from embeddings
 
 
-def mix_captions(caption: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
+def mix_captions(inputs: LossInputs) -> Tensor:
     """Captions (C, d), some of them (--caption_mix) replaced by the mean of all captions of their
     motion, as unit vectors."""
-    if not config.augment.caption_mix:
+    caption, fraction = inputs.embeddings.caption, inputs.config.augment.caption_mix
+    if not fraction:
         return caption
-    mean = losses.mean_by_motion(caption, batch.motion_idx, len(batch.train_idx))
-    replaced = (
-        torch.rand(len(caption), generator=batch.generator, device=caption.device)
-        < config.augment.caption_mix
-    )
-    return torch.where(replaced[:, None], mean.index_select(0, batch.motion_idx), caption)
+    noise = torch.rand(len(caption), generator=inputs.batch.generator, device=caption.device)
+    mean = inputs.mean_caption.index_select(0, inputs.motion_idx)
+    return torch.where((noise < fraction)[:, None], mean, caption)
 
 
 def part_contrast_loss(
@@ -354,7 +363,7 @@ def part_contrast_loss(
 ) -> Tensor:
     """L_part, the mean over part views.
 
-    parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5).
+    parts: (B, W, 5, d); part_text: (B, 5, d); defined: (B, 5), on the CPU.
     """
     settings = config.loss.tau, config.parts.tau_prime, config.parts.part_reduce
     per_view = [
@@ -399,7 +408,8 @@ def mixture_loss(
     weight = replaced.float().mean(dim=1, keepdim=True)
     target = F.normalize(weight * text.index_select(0, donor_idx) + (1 - weight) * text, dim=-1)
     part_target = torch.where(replaced[..., None], part_text.index_select(0, donor_idx), part_text)
-    part_defined = torch.where(replaced, defined[donor_idx], defined)
+    replaced_on_cpu = replaced.cpu()  # this term waits for the device: the mix is drawn there
+    part_defined = torch.where(replaced_on_cpu, defined[donor_idx.cpu()], defined)
     motion_idx = torch.arange(len(text), device=text.device)
     whole = losses.multi_positive_info_nce(target, mixed, motion_idx, logit_scale)
     return whole + config.parts.lambda_part * part_contrast_loss(
@@ -428,7 +438,7 @@ def contrastive_loss(
     """The contrast of motions (B, d) and captions (C, d), without the false negatives.
 
     logit_scale: 1 / tau; caption_idx: (C,) bank indices of the captions; motion_idx: (C,) motion of
-    each.
+    each. All are on the device.
     """
     excluded = excluded_pairs(caption_idx, motion_idx, len(motion), context, config)
     return losses.multi_positive_info_nce(
@@ -472,12 +482,10 @@ def excluded_negative_fraction(context: TrainContext, config: TrainConfig) -> fl
     """Fraction of the pairs of a caption and another motion that are no negatives, among at most
     `SAMPLE_MOTIONS` motions."""
     count = len(context.table.counts)
-    sample = (
-        torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS), device=context.device)
-        .round()
-        .long()
+    sample = torch.linspace(0, count - 1, min(count, SAMPLE_MOTIONS)).round().long()
+    caption_idx, motion_idx = (
+        indices.to(context.device) for indices in context.table.captions_of(sample)
     )
-    caption_idx, motion_idx = context.table.captions_of(sample)
     negatives = motion_idx[:, None] != torch.arange(len(sample), device=context.device)
     if config.loss.negative_threshold <= 0 or not bool(negatives.any()):
         return 0.0

@@ -3,7 +3,6 @@ the average of all weights."""
 
 import math
 from collections.abc import Collection
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from motret.errors import ConfigError
 from motret.models import layers, text_tower
 from motret.models.dual_encoder import DualEncoder
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
 HEADS = ("motion_head.", "part_head.", "text_head.")
 """Prefixes of the projections into the shared space."""
 
@@ -119,7 +119,14 @@ def start_ema(
 
     It follows the model after each step of the optimizer; the first step is copied.
     """
-    average = AveragedModel(model, multi_avg_fn=partial(_update_ema, max_decay))
+
+    @torch.no_grad()
+    def update(averages: Tensors, weights: Tensors, _: Tensor | int) -> None:
+        # the count on the CPU: the one that is passed has been copied to the card
+        decay = ema_decay(max_decay, average.n_averaged)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    average = AveragedModel(model, multi_avg_fn=update)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
     return average
 
@@ -128,10 +135,3 @@ def ema_decay(max_decay: float, steps: Tensor | int) -> float:
     """Weight of the average at a step: small at first, so that the random initial weights are soon
     forgotten."""
     return min(max_decay, (1 + int(steps)) / (10 + int(steps)))
-
-
-@torch.no_grad()
-def _update_ema(
-    max_decay: float, averages: list[Tensor], weights: list[Tensor], steps: Tensor | int
-) -> None:
-    torch._foreach_lerp_(averages, weights, 1 - ema_decay(max_decay, steps))

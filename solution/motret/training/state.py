@@ -4,7 +4,7 @@ and saved here."""
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
@@ -27,18 +27,20 @@ logger = logging.getLogger(__name__)
 class FoldState:
     """What changes while a fold trains.
 
-    ema: the average of the weights, where --ema asks for one; loaded: names of the backbone's
-    weights that came from a file; history: the epochs so far, of which the first `resumed_epochs`
-    were trained before this process; best: the best value of the selection metric.
+    scaler: scales the loss, under float16 alone; ema: the average of the weights, where --ema asks
+    for one; loaded: names of the backbone's weights that came from a file; history: the epochs so
+    far, of which the first `resumed_epochs` were trained before this process; best: the best value
+    of the selection metric.
     """
 
     model: DualEncoder
     optimizer: torch.optim.Optimizer
-    ema: AveragedModel | None
-    loaded: tuple[str, ...]
-    history: list[EpochStats]
-    best: float
-    resumed_epochs: int
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None = None
+    loaded: tuple[str, ...] = ()
+    history: list[EpochStats] = field(default_factory=list)
+    best: float = -math.inf
+    resumed_epochs: int = 0
 
     @property
     def eval_model(self) -> DualEncoder:
@@ -64,6 +66,8 @@ class FoldState:
         content |= {"loaded": list(self.loaded)} | (
             {} if self.ema is None else {"ema": self.ema.state_dict()}
         )
+        if self.scaler.is_enabled():
+            content["scaler"] = self.scaler.state_dict()
         return content | {"history": [asdict(stats) for stats in self.history]}
 
 
@@ -94,7 +98,7 @@ def set_up(fold_context: FoldContext, log: logging.Logger) -> FoldState:
     optim.set_trainable(model, config.text)
     optimizer = optim.make_optimizer(model, config, loaded)
     ema = optim.start_ema(model, optimizer, config.optim.ema) if config.optim.ema else None
-    state = FoldState(model, optimizer, ema, loaded, history=[], best=-math.inf, resumed_epochs=0)
+    state = FoldState(model, optimizer, context.make_scaler(), ema, loaded)
     if checkpoint is not None:
         _resume(state, checkpoint)
     return state
@@ -107,6 +111,8 @@ def _resume(state: FoldState, checkpoint: Mapping[str, Any]) -> None:
         state.optimizer.load_state_dict(checkpoint["optimizer"])
         if state.ema is not None:
             state.ema.load_state_dict(checkpoint["ema"])
+        if state.scaler.is_enabled() and "scaler" in checkpoint:
+            state.scaler.load_state_dict(checkpoint["scaler"])
     state.history = [history.restore_stats(stats) for stats in checkpoint["history"]]
     state.best, state.resumed_epochs = checkpoint["best"], len(state.history)
 

@@ -26,7 +26,7 @@ from motret.training import context as context_module
 from motret.training import fit, objective, resume
 from motret.training.context import FoldContext, TrainContext
 from motret.utils import logs, progress
-from motret.utils.device import choose_device
+from motret.utils.device import choose_device, count_cards, describe_precision
 from motret.utils.parallel import share_threads
 
 logger = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ def make_tower_and_context(
     if text_tower.is_fine_tuned(config.text) and 0 < config.loss.negative_threshold <= 1:
         published = embed.make_caption_bank(captions, tower, True, cache_dir, device)
     context = context_module.make_context(config, data, bank, parts, published)
-    sample = context.motions.gather(torch.arange(min(2, len(data.store.lengths)), device=device))
+    sample = context.motions.gather(torch.arange(min(2, len(data.store.lengths))))
     registry.check_motion_tower(config.motion, data.store.columns, sample, config.parts.use_gar)
     if (fraction := objective.excluded_negative_fraction(context, config)) > MAX_EXCLUDED_FRACTION:
         problem = (
@@ -231,27 +231,12 @@ def _train_folds(
     folds: Folds,
     make_plots: fit.PlotFactory | None,
 ) -> None:
-    """Trains folds with --fold_jobs processes. The run's folder is made once all checks have
-    passed."""
-    config = run.config
-    context, tower = make_tower_and_context(config, data)
-    if tower.note:
-        logger.info(tower.note)
-    if config.loss.negative_threshold:
-        fraction = objective.excluded_negative_fraction(context, config)
-        reason = "a caption of that motion says the same"
-        pairs = f"{fraction:.2%} of the pairs of a caption and another motion"
-        logger.info(f"{pairs} are no negatives: {reason}")
-    jobs = min(len(unfinished), joblib.effective_n_jobs(config.fold_jobs))
-    workers = _make_workers(config, jobs) if jobs > 1 else None
-    if (run.folder / "args.json").is_file():
-        provenance.check_inputs(open_run(run.folder), tower, resumed=True)
-    else:
-        create_run_dir(replace(run, inputs=provenance.input_digests(config, tower)))
-    if workers:
-        del context  # each process makes its own; what is slow to make is cached on disk
-        _fit_folds_parallel(run, unfinished, workers, jobs, make_plots)
+    """Trains folds, one after another or with --fold_jobs processes."""
+    jobs = min(len(unfinished), joblib.effective_n_jobs(run.config.fold_jobs))
+    if jobs > 1:
+        _fit_folds_parallel(run, unfinished, jobs, make_plots)
         return
+    context, tower = _prepare_run(run, data)
     for fold in unfinished:
         on_epoch_end = None if progress.on_terminal() else _log_epoch_callback(run, fold)
         score = fit.fit(
@@ -260,10 +245,32 @@ def _train_folds(
         _report_fold(run, fold, score)
 
 
+def _prepare_run(run: Run, data: TrainingData) -> tuple[TrainContext, TextTower]:
+    """What all folds share, checked; the run's folder is made once all checks have passed."""
+    config = run.config
+    context, tower = make_tower_and_context(config, data)
+    logger.info(f"training on {describe_precision(context.device, context.dtype)}")
+    if tower.note:
+        logger.info(tower.note)
+    if config.loss.negative_threshold:
+        fraction = objective.excluded_negative_fraction(context, config)
+        reason = "a caption of that motion says the same"
+        pairs = f"{fraction:.2%} of the pairs of a caption and another motion"
+        logger.info(f"{pairs} are no negatives: {reason}")
+    if (run.folder / "args.json").is_file():
+        provenance.check_inputs(open_run(run.folder), tower, resumed=True)
+    else:
+        create_run_dir(replace(run, inputs=provenance.input_digests(config, tower)))
+    return context, tower
+
+
 def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
-    """Processes for folds. ConfigError for a backend that joblib does not have, or whose workers
-    share one process."""
-    backend = config.joblib_backend
+    """Processes for folds. ConfigError for a backend that joblib does not have, whose workers share
+    one process, or whose workers cannot use a card."""
+    backend, n_cards = config.joblib_backend, count_cards(config.machine.device)
+    if backend == "multiprocessing" and n_cards:
+        problem = "multiprocessing forks this process, which CUDA does not survive"
+        raise ConfigError("--joblib_backend", problem, "take loky, or --device cpu")
     if backend == "threading":
         problem = (
             "threads of one process share torch's random state, so that no run could be repeated"
@@ -280,16 +287,23 @@ def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
 def _fit_folds_parallel(
     run: Run,
     unfinished: Sequence[int | None],
-    workers: joblib.Parallel,
     jobs: int,
     make_plots: fit.PlotFactory | None,
 ) -> None:
-    """Trains folds in processes that share the threads of this one. An error in one of them is
-    raised here."""
+    """Trains folds in processes that share the threads and the cards of this machine. An error in
+    one of them is raised here.
+
+    The checks are made in one of them too: this process never computes on a card, so it takes no
+    memory there.
+    """
+    workers = _make_workers(run.config, jobs)
     threads_per_fold = share_threads(len(unfinished), jobs, torch.get_num_threads())
+    n_cards = min(jobs, count_cards(run.config.machine.device))
     many = "s" if threads_per_fold[0] > 1 else ""
-    logger.info(f"{jobs} folds side by side, {threads_per_fold[0]} thread{many} each")
+    cards = f", on {n_cards} GPUs" if n_cards > 1 else ""
+    logger.info(f"{jobs} folds side by side, {threads_per_fold[0]} thread{many} each{cards}")
     try:
+        workers([joblib.delayed(_prepare_run_in_worker)(run)])
         workers(
             joblib.delayed(_fit_fold_worker)(run, fold, threads, make_plots)
             for fold, threads in zip(unfinished, threads_per_fold, strict=True)
@@ -297,6 +311,14 @@ def _fit_folds_parallel(
     except TerminatedWorkerError as error:
         problem = "a process that trained a fold was killed, perhaps for want of memory"
         raise RunError(run.folder, problem, "lower --fold_jobs") from error
+
+
+def _prepare_run_in_worker(run: Run) -> None:
+    """Checks a run and makes its folder in a process of its own; what is slow to make is cached on
+    disk."""
+    logs.show_logs()
+    _prepare_run(run, dataset.load_training(run.config.data, 1, run.config.motion.features))
+    torch.cuda.empty_cache()  # the next task of this process may use another card
 
 
 def _fit_fold_worker(

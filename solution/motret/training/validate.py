@@ -50,8 +50,10 @@ def validate(model: DualEncoder, fold_context: FoldContext, stats: EpochStats) -
 def _held_out_loss(model: DualEncoder, fold_context: FoldContext, out: OutOfFold) -> float:
     """Mean contrastive loss of held-out motions, in batches as large as those of training."""
     context, config = fold_context.context, fold_context.config
-    val_idx = torch.from_numpy(fold_context.val_idx).to(context.device)
-    caption_idx, motion_idx = context.table.captions_of(val_idx)
+    val_idx = torch.from_numpy(fold_context.val_idx)
+    caption_idx, motion_idx = (
+        indices.to(context.device) for indices in context.table.captions_of(val_idx)
+    )
     motion, caption = (
         torch.from_numpy(out.motion).to(context.device),
         torch.from_numpy(out.text).to(context.device),
@@ -129,14 +131,10 @@ def embed_out_of_fold(
 ) -> OutOfFold:
     """Embeddings of the motions `val_idx` (M,) and their captions, with `with_parts` also of their
     parts."""
-    caption_idx, motion_idx = context.table.captions_of(
-        torch.from_numpy(val_idx).to(context.device)
-    )
+    caption_idx, motion_idx = context.table.captions_of(torch.from_numpy(val_idx))
     motion = embed_motions(model, context.motions, val_idx, context.autocast())
     text = embed_captions(model, context.bank, caption_idx, context.autocast())
-    out = OutOfFold(
-        np.array(data.training.ids)[val_idx], val_idx, motion, text, motion_idx.cpu().numpy()
-    )
+    out = OutOfFold(np.array(data.training.ids)[val_idx], val_idx, motion, text, motion_idx.numpy())
     if not with_parts:
         return out
     captions = [caption for index in val_idx for caption in data.training.captions[index]]

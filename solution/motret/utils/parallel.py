@@ -1,5 +1,7 @@
 """Worker processes and threads: how many, and how they share the cores."""
 
+import multiprocessing
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -14,6 +16,14 @@ def share_threads(folds: int, jobs: int, threads: int) -> list[int]:
     """
     sizes = [min(jobs, folds - start) for start in range(0, folds, jobs)]
     return [max(1, threads // size) for size in sizes for _ in range(size)]
+
+
+def worker_number() -> int | None:
+    """The number of this process in its pool of workers, counted from 0; None where it is no
+    worker."""
+    name = multiprocessing.current_process().name  # LokyProcess-2, ForkPoolWorker-1, ...
+    match = re.search(r"-(\d+)$", name)
+    return int(match[1]) - 1 if match else None
 
 
 def worker_pool(
