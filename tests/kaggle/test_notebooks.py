@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import helpers
 import package
 import sample
 from motret.formats import submission
@@ -172,26 +172,11 @@ def files_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = ["--user", "me", "--competition", "motions"]
     assert package.main(["--runs", "none", "--no-wheels", "--out", str(out), *names]) == 0
     dataset = out / "dataset"
-    write_wheel(dataset / "wheels", "small_helper")
+    helpers.write_wheel(dataset / "wheels", "small_helper", "1.0")
     page = (REPOSITORY / "docs" / "add_text_tower.md").read_text(encoding="utf-8")
     (tower,) = re.findall(r"```python\n(.*?class HashedWords.*?)```", page, flags=re.DOTALL)
     (dataset / "code" / "solution" / "my_text.py").write_text(tower)
     return dataset
-
-
-def write_wheel(folder: Path, name: str) -> None:
-    """A wheel with one empty module."""
-    folder.mkdir(exist_ok=True)
-    about = f"{name}-1.0.dist-info"
-    files = {
-        f"{name}.py": "",
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
-        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{path},,\n" for path in (*files, f"{about}/RECORD"))
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
-        for path, text in (files | {f"{about}/RECORD": record}).items():
-            archive.writestr(path, text)
 
 
 def check_submission(folder: Path, challenge_dir: Path) -> None:

@@ -1,13 +1,16 @@
 """Packages: which are needed, and how a notebook installs those that are missing."""
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import helpers
 from motret.errors import ConfigError
 from motret.kaggle import packages
 from motret.kaggle.session import Session
@@ -17,11 +20,15 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Stands in for pip; holds the words of each call."""
+    """Stands in for pip, which would install small 3.0; holds the words of each call."""
     calls: list[list[str]] = []
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         calls.append(command)
+        for word in command:
+            if word.startswith("--report="):
+                item = {"metadata": {"name": "small", "version": "3.0"}}
+                Path(word.partition("=")[2]).write_text(json.dumps({"install": [item]}))
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(packages.subprocess, "run", run)
@@ -55,12 +62,14 @@ def test_only_what_is_missing_is_installed_and_the_rest_is_held(
 ) -> None:
     reachable(monkeypatch, True)
     assert packages.install_missing(session, []) == ["absent-package"]
-    ((*flags, last),) = pip
-    assert last == "absent-package==2.0" and "--no-index" not in flags
+    (*plan, last), (*flags, installed) = pip
+    assert last == "absent-package==2.0" and "--dry-run" in plan and "--no-index" not in plan
     constraints = (session.cache_dir / "constraints.txt").read_text().split()
     assert [line.split("==")[0] for line in constraints] == ["numpy", "torch"]
     assert "numpy==0.1" not in constraints  # the version that is here
-    assert f"--prefix={session.working / 'packages'}" in flags
+    assert installed == "small==3.0"
+    prefix = f"--prefix={session.working / 'packages'}"
+    assert {prefix, "--no-deps", "--ignore-installed"} <= set(flags)
 
 
 def test_nothing_missing_calls_nothing(session: Session, pip: list[list[str]]) -> None:
@@ -73,9 +82,9 @@ def test_without_internet_packages_come_from_wheels(
 ) -> None:
     reachable(monkeypatch, False)
     packages.install_missing(session, [tmp_path / "wheels"], ["own-package"])
-    ((*flags, first, second),) = pip
-    assert (first, second) == ("absent-package", "own-package")
-    assert {"--no-index", f"--find-links={tmp_path / 'wheels'}"} <= set(flags)
+    assert pip[0][-2:] == ["absent-package", "own-package"]
+    for call in pip:
+        assert {"--no-index", f"--find-links={tmp_path / 'wheels'}"} <= set(call)
 
 
 def test_what_was_installed_is_there_for_scripts(
@@ -87,6 +96,26 @@ def test_what_was_installed_is_there_for_scripts(
     packages.install_missing(session, [])
     assert os.environ["PYTHONPATH"] == f"{folder}{os.pathsep}/before"
     assert sys.path[-1] == str(folder)
+
+
+def test_a_package_that_is_too_old_for_a_new_one_stays_where_it_is(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip itself would uninstall it."""
+    reachable(monkeypatch, False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    image, wheels = tmp_path / "image", tmp_path / "wheels"
+    helpers.write_wheel(image, "old_helper", "1.0")
+    with zipfile.ZipFile(image / "old_helper-1.0-py3-none-any.whl") as wheel:
+        wheel.extractall(image)
+    monkeypatch.setenv("PYTHONPATH", str(image))
+    helpers.write_wheel(wheels, "old_helper", "2.0")
+    helpers.write_wheel(wheels, "absent_package", "2.0", requires="old-helper>=2")
+    assert packages.install_missing(session, [wheels]) == ["absent-package"]
+    show = "import importlib.metadata as m; print(m.version('old-helper'))"
+    shown = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    assert shown.stdout == "2.0\n"
+    assert (image / "old_helper.py").is_file()
 
 
 def test_no_wheels_and_no_internet_is_one_line(

@@ -130,26 +130,35 @@ def _install(
     constraints: Path,
 ) -> None:
     """Installs packages with pip and adds their folder to the module path."""
-    prefix = session.working / "packages"
-    command = [sys.executable, "-m", "pip", "install", *PIP_FLAGS]
-    command += ["--no-warn-script-location", f"--prefix={prefix}", f"--constraint={constraints}"]
-    online = network.is_reachable(os.environ.get("PIP_INDEX_URL", PACKAGE_INDEX))
-    if wheels:
-        command += [f"--find-links={folder}" for folder in wheels]
-    if not online:
-        command.append("--no-index")
-    if not online and not wheels:
-        problem = "not installed, the internet is off, and no wheels are attached"
-        fix = f"{PACKAGE_FIX}, or turn the internet on"
-        raise ConfigError(", ".join(names), problem, fix)
+    sources = [f"--find-links={folder}" for folder in wheels]
+    if not network.is_reachable(os.environ.get("PIP_INDEX_URL", PACKAGE_INDEX)):
+        sources.append("--no-index")
+        if not wheels:
+            problem = "not installed, the internet is off, and no wheels are attached"
+            fix = f"{PACKAGE_FIX}, or turn the internet on"
+            raise ConfigError(", ".join(names), problem, fix)
+    # pip alone would remove from the image what is too old for a new package. So it is only asked
+    # what it would install; that is put into a folder that comes before the image's own.
+    report = session.cache_dir / "pip_report.json"
     # wheels were packed as a set that fits together; a version is asked of the index alone
-    wanted_lines = list(names) if wheels else [lines[name] for name in names]
-    result = subprocess.run([*command, *wanted_lines], capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = pip_error(result.stderr)
-        fix = f"{PACKAGE_FIX} for this Python, {sys.version_info[0]}.{sys.version_info[1]}"
-        raise ConfigError(", ".join(names), f"cannot be installed: {reason}", fix)
+    requested = list(names) if wheels else [lines[name] for name in names]
+    plan = ["--dry-run", f"--report={report}", f"--constraint={constraints}"]
+    _run_pip(names, [*sources, *plan, *requested])
+    needed = [item["metadata"] for item in files.read_json(report)["install"]]
+    prefix = session.working / "packages"
+    flags = [f"--prefix={prefix}", "--no-deps", "--ignore-installed", "--no-warn-script-location"]
+    _run_pip(names, [*sources, *flags, *(f"{item['name']}=={item['version']}" for item in needed)])
     folders = [str(path) for path in sorted(prefix.rglob("*-packages"))]
     sys.path.extend(folder for folder in folders if folder not in sys.path)
     paths = [*folders, *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+
+
+def _run_pip(names: Sequence[str], arguments: Sequence[str]) -> None:
+    """Calls `pip install`. ConfigError where it fails; names: of what is installed."""
+    command = [sys.executable, "-m", "pip", "install", *PIP_FLAGS, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        problem = f"cannot be installed: {pip_error(result.stderr)}"
+        fix = f"{PACKAGE_FIX} for this Python, {sys.version_info[0]}.{sys.version_info[1]}"
+        raise ConfigError(", ".join(names), problem, fix)
