@@ -237,9 +237,11 @@ def test_one_notebook_trains_and_the_other_ranks_and_nothing_else_is_written(
     second.attach(challenge_dir, "motions")
     second.attach(first.working, "motret-train")
     before = second.snapshot()
-    notebook = second.run("infer", FLAGS="--jobs 1 --device cpu --views none")
+    notebook = second.run("infer", FLAGS="--jobs 1 --device cpu --views mirror")
     assert second.snapshot() == before
     check_ranking(notebook, second.working, challenge_dir)
+    answers = [(kernel.working / "submission.csv").read_text() for kernel in (first, second)]
+    assert answers[0] == answers[1]
 
 
 def check_training(notebook: Any, working: Path, challenge_dir: Path) -> None:
