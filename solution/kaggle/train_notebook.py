@@ -114,16 +114,15 @@ display.show_figures(sorted(working.glob("runs/*/report/curves.png")))
 # %% [markdown]
 # ## Errors
 #
-# Queries and their ranked candidates as moving figures: first what the submission ranks, then what each model does on motions that it has not seen, the matching one marked.
+# Queries and their ranked candidates as moving figures: first what the submission ranks, then what a model does on motions that it has not seen, the matching one marked. The output has such a page of each run.
 
 # %%
-for page in [
-    working / "submissions" / "report" / "index.html",
-    *sorted(working.glob("runs/*/report/index.html")),
-]:
-    if page.is_file():
+pages = sorted(working.glob("runs/*/report/index.html"))
+for page in [working / "submissions" / "report" / "index.html", *pages[:1]]:
+    if page.is_file():  # without a test folder there is no submission
         print(page.relative_to(working))
         display.show_page(page)
+print(*(page.relative_to(working) for page in pages[1:]), sep="\n")
 
 # %% [markdown]
 # ## What the next notebook needs
