@@ -6,7 +6,7 @@ to the CPU) is counted: on a GPU each of them waits until the card has done all 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 from unittest import mock
 
@@ -53,6 +53,9 @@ class CardTensor(torch.Tensor):
     def __repr__(self, **_: object) -> str:
         return f"CardTensor({self.values})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.values.detach().__reduce_ex__(protocol)  # saved as what it holds
+
     @classmethod
     def __torch_dispatch__(
         cls, operation: Any, _: object, args: Any = (), kwargs: Any = None
@@ -76,6 +79,8 @@ class EmulatedCard(TorchDispatchMode):
         on_cpu = [tensor for tensor in tensors if not isinstance(tensor, CardTensor)]
         target = kwargs.get("device")
         target = None if target is None else torch.device(target)
+        if name == "aten::_has_compatible_shallow_copy_type":
+            return not on_card or not on_cpu
         if on_card and name not in TAKES_TWO_DEVICES:
             mixed = [tensor for tensor in on_cpu if tensor.ndim]
             assert not mixed, f"{name} takes tensors of two devices: {[*map(_shape, tensors)]}"
@@ -116,6 +121,45 @@ def _is_copy_back(name: str, args: Any, target: torch.device | None) -> bool:
 
 @contextmanager
 def emulated_card() -> Iterator[EmulatedCard]:
-    """An emulated card while the context lasts; it knows no autocast."""
-    with mock.patch.object(torch, "is_autocast_enabled", lambda _: False), EmulatedCard() as card:
-        yield card
+    """An emulated card while the context lasts. It knows no autocast, no fused optimizer and no
+    generator of its own."""
+    with ExitStack() as patches:
+        for owner, name, stand_in in (
+            (torch, "is_autocast_enabled", lambda _: False),
+            (torch, "load", _load),
+            (torch, "Generator", _CpuGenerator),
+            (torch.optim, "AdamW", _adamw),
+            (torch.inference_mode, "__enter__", _enter_no_grad),
+            (torch.inference_mode, "__exit__", _exit_no_grad),
+        ):
+            patches.enter_context(mock.patch.object(owner, name, stand_in))
+        yield patches.enter_context(EmulatedCard())
+
+
+ADAMW, LOAD = torch.optim.AdamW, torch.load
+
+
+class _CpuGenerator(torch.Generator):
+    def __new__(cls, _: object = None) -> Self:
+        return super().__new__(cls)
+
+
+def _enter_no_grad(context: Any) -> None:
+    """Stands in for inference mode, in which no tensor can be wrapped."""
+    context.gradients = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+
+
+def _exit_no_grad(context: Any, *_: object) -> None:
+    torch.set_grad_enabled(context.gradients)
+
+
+def _adamw(*args: Any, **settings: Any) -> torch.optim.Optimizer:
+    return ADAMW(*args, **settings | {"fused": False})
+
+
+def _load(file: Any, map_location: torch.device | None = None, **settings: Any) -> Any:
+    content = LOAD(file, map_location="cpu", **settings)
+    if map_location != CARD:
+        return content
+    return tree_map_only(Tensor, lambda tensor: tensor.to(CARD), content)

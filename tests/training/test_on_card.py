@@ -1,6 +1,7 @@
 """Training on a card, emulated: the numbers of the CPU, and nothing is read back within a step."""
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import ensemble
 import helpers
+import report
+import validate
 from emulated_card import CARD, CardTensor, EmulatedCard, emulated_card
 from motret.config.training import TrainConfig
 from motret.data import batching
@@ -19,7 +23,6 @@ from motret.models.text_tower import TextTower
 from motret.runs import checkpoints
 from motret.runs.run import Run
 from motret.skeleton import PARTS
-from motret.training import context as context_module
 from motret.training import fit, optim
 from motret.training.context import make_context
 from motret.training.state import FoldState
@@ -28,7 +31,6 @@ PART_TEXTS = [
     {part: f"motion {row} told 0" if "arm" in part or row % 2 else None for part in PARTS}
     for row in range(20)
 ]
-ADAMW = torch.optim.AdamW
 SCRATCH = {"text_weights": "none", "text_width": 32, "text_layers": 1}
 MODELS: dict[str, dict[str, Any]] = {
     "holistic": {},
@@ -83,15 +85,37 @@ def test_an_epoch_on_a_card_has_the_losses_of_the_cpu_and_reads_nothing_back(
         tower = registry.make_text_tower(config.text)
         captions = [caption for texts in data.training.captions for caption in texts]
         bank = embed.make_caption_bank(captions, tower, False, tmp_path, helpers.CPU)
-    monkeypatch.setattr(torch.optim, "AdamW", not_fused)
     losses = losses_of_an_epoch(config, copy.deepcopy(tower), bank)
-    monkeypatch.setattr(context_module, "choose_device", lambda _: CARD)
+    use_card(monkeypatch)
     with emulated_card() as card:
         on_card = losses_of_an_epoch(config, tower, bank, card)
     assert on_card == pytest.approx(losses, rel=1e-4) and len(losses) == 3
     assert card.reads == []
 
 
-def not_fused(groups: Any, betas: tuple[float, float], fused: bool) -> torch.optim.Optimizer:
-    """AdamW without the kernel that knows no emulated card."""
-    return ADAMW(groups, betas=betas)
+def use_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every module of the package choose the emulated card."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("motret.") and hasattr(module, "choose_device"):
+            monkeypatch.setattr(module, "choose_device", lambda _: CARD)
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "parts": {"use_gar": True, "motion_tower": "part", "mirror": 0.5, "speed": 1.25, "ema": 0.9},
+    "fine-tuned": {"unfreeze_text": True, "wise_alpha": "auto", "captions": "random"},
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_card_goes_the_whole_way_to_a_submission_and_a_report(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_card(monkeypatch)
+    places = [*helpers.places(), "--out_dir", str(tmp_path)]
+    with emulated_card():
+        assert helpers.run_training(tmp_path, "one", epochs=1, **WAYS[name]) == 0
+        to_submissions = ["--submissions_dir", str(tmp_path / "submissions")]
+        assert ensemble.main([*places, *to_submissions, "--views", "mirror,speed"]) == 0
+        assert report.main([*places, "--run", "one"]) == 0
+    submission = tmp_path / "submissions" / "submission.csv"
+    assert validate.main(["submission", str(submission), helpers.places()[0]]) == 0

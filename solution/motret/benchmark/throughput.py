@@ -39,15 +39,19 @@ TINY = {"width": 32, "layers": 1, "heads": 2}
 """Instead, with --quick."""
 NO_AUGMENTATION = {"mirror": 0.0, "speed": 1.0}
 """Motions keep the lengths that they are generated with."""
-MAX_STEPS, MAX_MOTIONS, REPEATS = 4, 512, 3
-"""Most steps and motions of an epoch (a batch at least); the fastest of `REPEATS` epochs counts."""
+MAX_STEPS, REPEATS = 4, 3
+"""Most steps of an epoch; the fastest of `REPEATS` epochs counts."""
+MAX_MOTIONS = {"cpu": 512, "cuda": 4096}
+"""Most motions of an epoch, a batch at least, by device."""
+BATCH_SIZES = {"cpu": (64, 256), "cuda": (256, 1024)}
+"""Batches of the model of fixed shape, by device."""
 MATRIX_SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 """Sides of the square matrices whose product is timed."""
 GOALS = {"cpu": 0.5, "cuda": 0.4}
 
 
 def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
-    """Utilization: a model of fixed shape at batches of 64 and 256 motions, the default model."""
+    """Utilization: a model of fixed shape at two sizes of batches, and the default model."""
     del scratch
     device = choose_device(config.machine.device)
     clock, dtype = synchronized_clock(device), matmul_dtype(device)
@@ -56,8 +60,11 @@ def measure_throughput(config: BenchConfig, scratch: Path) -> list[Measurement]:
     dtype_name = str(dtype).removeprefix("torch.")
     measurements = [Measurement(f"matrix products in {dtype_name}", f"{peak / 1e9:.0f} GFLOP/s")]
     shapes = {"width 512": WIDTH_512 | (TINY if config.quick else {}), "default model": {}}
-    cases = [("width 512", 64), ("width 512", 256), ("default model", 64)]
-    for name, batch_size in [("width 512", 4)] if config.quick else cases:
+    batch_sizes = (4,) if config.quick else BATCH_SIZES[device.type]
+    cases = [("width 512", batch_size) for batch_size in batch_sizes]
+    if not config.quick:
+        cases.append(("default model", 64))
+    for name, batch_size in cases:
         settings = {
             "max_frames": MAX_TOKENS * MotionConfig().patch,
             "batch_size": batch_size,
@@ -94,7 +101,8 @@ def epoch_cost(config: TrainConfig, clock: Callable[[], float]) -> tuple[int, fl
     The seconds are those of the fastest of `REPEATS` epochs.
     """
     batch_size = config.fit.batch_size
-    n_motions = batch_size * min(MAX_STEPS, max(1, MAX_MOTIONS // batch_size))
+    max_motions = MAX_MOTIONS[choose_device(config.machine.device).type]
+    n_motions = batch_size * min(MAX_STEPS, max(1, max_motions // batch_size))
     context, model = synthetic_setup(config, n_motions)
     motion_idx = np.arange(n_motions)
     state = FoldState(model, optim.make_optimizer(model, config), context.make_scaler())
