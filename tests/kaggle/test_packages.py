@@ -46,7 +46,7 @@ def session(tmp_path: Path) -> Session:
 
 
 def reachable(monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
-    monkeypatch.setattr(packages.network, "is_reachable", lambda address: answer)
+    monkeypatch.setattr(packages.network, "responds", lambda address: answer)
 
 
 def test_what_is_downloaded_is_complete_and_leaves_torch_out() -> None:

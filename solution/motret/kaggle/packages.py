@@ -131,7 +131,7 @@ def _install(
 ) -> None:
     """Installs packages with pip and adds their folder to the module path."""
     sources = [f"--find-links={folder}" for folder in wheels]
-    if not network.is_reachable(os.environ.get("PIP_INDEX_URL", PACKAGE_INDEX)):
+    if not network.responds(os.environ.get("PIP_INDEX_URL", PACKAGE_INDEX)):
         sources.append("--no-index")
         if not wheels:
             problem = "not installed, the internet is off, and no wheels are attached"
