@@ -62,6 +62,14 @@ def test_a_package_that_is_missing_is_one_line_with_the_command_that_installs_it
 # ---- TensorBoard
 
 
+@pytest.fixture
+def numbered_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event files of one second are read in the order of their numbers, which must be as long as
+    each other. Those of two processes, as when a run goes on, differ in their second."""
+    writers = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
+    monkeypatch.setattr(writers, "_global_uid", writers.AtomicCounter(100))
+
+
 def tensorboard_curves(folder: Path) -> Curves:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -97,9 +105,8 @@ def tensorboard_settings(folder: Path) -> dict[str, Any]:
     ],
 )
 def test_tensorboard_shows_each_epoch_once_where_a_fold_goes_on(
-    earlier: tuple[int, ...], again: tuple[int, ...], tmp_path: Path
+    earlier: tuple[int, ...], again: tuple[int, ...], tmp_path: Path, numbered_files: None
 ) -> None:
-    pytest.importorskip("tensorboard")
     track("tensorboard", tmp_path, (), (1, 2, 3, 4))
     track("tensorboard", tmp_path, earlier, again)
     assert tensorboard_curves(tmp_path) == curves_of((*earlier, *again))
