@@ -1,7 +1,8 @@
-# Sourced by run_all.sh and tests/run.sh. Sets PYTHON to an interpreter with the packages of the requirement files.
+# Sourced by run_all.sh, tests/run.sh and tests/oldest.sh. Sets PYTHON to an interpreter with the packages of the requirement files.
 #   environment FILE [FILE ...]   makes .venv/ next to the first file from it, and installs the other files into it.
 #                                 .venv/ is made again when the first file changes.
-# If the environment variable PYTHON is set (Kaggle kernels, conda), that interpreter is used unchanged.
+# Environment variables: PYTHON, an interpreter that is used unchanged (Kaggle kernels, conda); VENV, another folder than .venv/;
+# BASE_PYTHON, the interpreter to make it with (by default the newest).
 
 environment() {
     if [ -n "${PYTHON:-}" ]; then
@@ -13,7 +14,7 @@ environment() {
         return
     fi
     local file first=$1 base
-    venv=$(dirname "$1")/.venv
+    venv=${VENV:-$(dirname "$1")/.venv}
     if ! _installed "$first"; then
         base=$(_base_python) || return 1
         echo "making $venv from $first with $base (about 6 GB, a few minutes)"
@@ -47,12 +48,12 @@ _install() {
 
 _base_python() {
     local name
-    for name in python3.13 python3.12 python3.11 python3 python; do
+    for name in ${BASE_PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
         if command -v "$name" >/dev/null && "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$name"
             return
         fi
     done
-    echo "error: python: no Python 3.11 or newer with venv found (install one, or set PYTHON=/path/to/python)" >&2
+    echo "error: ${BASE_PYTHON:-python}: no Python 3.11 or newer with venv found (install one, or set PYTHON=/path/to/python)" >&2
     return 1
 }

@@ -11,8 +11,6 @@ split, and so is gar_val.json if the data has it and --folds is not given. Write
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
 from motret.config import cli
 from motret.config.scripts import FoldConfig
 from motret.data import dataset, folds
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _describe(split: folds.Folds, has_lists: bool) -> str:
     sizes = ", ".join(str(len(split.val_idx(fold))) for fold in range(split.count))
     training = f", {len(split.train_idx(0))} to learn from" if has_lists else ""
-    many, groups = "s" if split.count > 1 else "", len(np.unique(split.group))
+    many, groups = "s" if split.count > 1 else "", len(set(split.group.tolist()))
     return f"{split.count} fold{many} of {sizes} motions{training} in {groups} groups:"
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -778,3 +779,20 @@ def write_gar_json(path: Path, ids: Sequence[object]) -> None:
         {"id": name, "caption": f"scene {name}", "part_descriptions": parts[name]} for name in ids
     ]
     path.write_text(json.dumps(entries))
+
+
+def write_wheel(folder: Path, name: str, version: str, requires: str = "") -> None:
+    """A wheel with one empty module."""
+    folder.mkdir(exist_ok=True)
+    about = f"{name}-{version}.dist-info"
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requires}"] if requires else []
+    contents = {
+        f"{name}.py": "",
+        f"{about}/METADATA": "\n".join(lines) + "\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in (*contents, f"{about}/RECORD"))
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in (contents | {f"{about}/RECORD": record}).items():
+            archive.writestr(path, text)

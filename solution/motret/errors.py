@@ -18,6 +18,10 @@ class MotretError(Exception):
     def __str__(self) -> str:
         return f"{self.path}: {self.problem} ({self.fix})"
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: in a notebook, too, an error is one line."""
+        return [f"error: {self}"]
+
 
 class DataError(MotretError):
     """A data file is missing, broken or of the wrong form."""

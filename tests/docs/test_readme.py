@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from motret.config import base, cli, presets, scripts, training
+from motret.kaggle import metadata
 from motret.pipeline.plan import PLAN_FLAGS, make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ CONFIGS = {
     "report": scripts.ReportConfig,
     "search": scripts.SearchConfig,
     "bench": scripts.BenchConfig,
+    "package": scripts.PackageConfig,
 }
 VALIDATE = {
     "oof": scripts.OofConfig,
@@ -127,6 +129,40 @@ def test_a_command_of_the_pages_is_understood(
         assert type(cli.parse_one_of(VALIDATE, args, None)) is VALIDATE[args[0]]
     elif script.suffix == ".py":
         assert isinstance(cli.parse(CONFIGS[script.stem], args, None), CONFIGS[script.stem])
+
+
+KAGGLE_FLAGS = {
+    "auth login": set(),
+    "competitions download": {"-c", "-p"},
+    "competitions submit": {"-c", "-f", "-m", "-k", "-v"},
+    "datasets create": {"-p", "--dir-mode"},
+    "datasets version": {"-p", "--dir-mode", "-m"},
+    "datasets status": set(),
+    "kernels push": {"-p"},
+    "kernels status": set(),
+    "kernels logs": set(),
+    "kernels output": {"-p", "--file-pattern", "-o"},
+}
+"""Commands of Kaggle's program, version 2.2.5, with those of their flags that are used."""
+
+
+def kaggle_commands() -> Iterator[Any]:
+    """Words of each call of Kaggle's program, on the pages and as package.py prints them."""
+    for page in PAGES:
+        lines = [line for block in code_blocks(page, "bash") for line in block.splitlines()]
+        for line in [*lines, *inline_code(page)]:
+            if line.startswith("kaggle ") and len(words := shlex.split(line, comments=True)) > 3:
+                yield case(page, words)
+    names = metadata.KaggleNames("me", "motions", "motret")
+    for line in metadata.next_commands(names, Path("work/kaggle"), from_training=True):
+        if not line.startswith("#"):
+            yield case(ROOT / "solution" / "package.py", shlex.split(line))
+
+
+@pytest.mark.parametrize(("page", "words"), kaggle_commands())
+def test_a_command_of_kaggles_program_exists_there(page: Path, words: list[str]) -> None:
+    flags = {word for word in words[3:] if word.startswith("-")}
+    assert flags <= KAGGLE_FLAGS[" ".join(words[1:3])]
 
 
 def known_flags() -> set[str]:

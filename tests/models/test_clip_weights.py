@@ -199,8 +199,7 @@ def archive(clip, tmp_path):
         weight.data = weight.data.half().float()
     expected = clip_vectors(clip_model)
     published = AsPublished(clip_model)
-    with pytest.warns(FutureWarning, match="deprecated"):
-        traced = torch.jit.trace(published, torch.zeros(1, 5, dtype=torch.long))
+    traced = torch.jit.trace(published, torch.zeros(1, 5, dtype=torch.long))
     traced.transformer.half()
     traced.save(tmp_path / "ViT-B-32.pt")
     return tmp_path / "ViT-B-32.pt", expected

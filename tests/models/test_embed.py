@@ -76,14 +76,15 @@ def test_other_weights_or_captions_are_not_answered_from_the_cache(tmp_path):
 def test_other_tokens_of_the_same_captions_are_not_answered_from_the_cache(
     tmp_path, bert, bert_folder
 ):
-    before = embed.make_caption_bank(CAPTIONS, bert, True, tmp_path, CPU)
+    before = embed.make_caption_bank(CAPTIONS, bert, True, tmp_path / "bank", CPU)
+    reordered = saved_bert(tmp_path / "reordered")
+    reordered.joinpath("vocab.txt").write_text("\n".join(WORDS[:5] + WORDS[:4:-1]) + "\n")
     other = registry.make_text_tower(config(text_tower=f"hf:{bert_folder}"))
-    other.tokenizer = bert.tokenizer.__class__(
-        vocab={word: at for at, word in enumerate(WORDS[:5] + WORDS[:4:-1])}
-    )
+    other.tokenizer = registry.make_text_tower(config(text_tower=f"hf:{reordered}")).tokenizer
     assert not torch.equal(other.tokenize(CAPTIONS)[0], bert.tokenize(CAPTIONS)[0])
     assert not torch.allclose(
-        embed.make_caption_bank(CAPTIONS, other, True, tmp_path, CPU).vectors, before.vectors
+        embed.make_caption_bank(CAPTIONS, other, True, tmp_path / "bank", CPU).vectors,
+        before.vectors,
     )
 
 

@@ -132,7 +132,7 @@ def test_a_wrong_flag_makes_nothing(empty: Path) -> None:
 
 
 def test_a_script_typed_alone_in_a_fresh_clone_works(tmp_path: Path) -> None:
-    for name in ("SETTINGS.json", "requirements.txt"):
+    for name in ("SETTINGS.json", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(
         ROOT / "solution", tmp_path / "solution", ignore=shutil.ignore_patterns("__pycache__")
@@ -145,24 +145,3 @@ def test_a_script_typed_alone_in_a_fresh_clone_works(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "using the generated challenge in work/sample" in done.stdout and "\r" not in done.stderr
     assert (tmp_path / "folds" / "folds.csv").is_file()
-
-
-def test_packages_that_are_missing_are_one_line_with_the_command_that_gets_them(
-    tmp_path: Path,
-) -> None:
-    shutil.copytree(
-        ROOT / "solution" / "motret",
-        tmp_path / "solution" / "motret",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    shutil.copy(ROOT / "solution" / "tune.py", tmp_path / "solution")
-    (tmp_path / "requirements.txt").write_text("# a comment\ntorch==1\nno-such-package==1.0\n")
-    done = subprocess.run(
-        [sys.executable, "solution/tune.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "has no no-such-package (" in done.stderr and "-m pip install -r" in done.stderr

@@ -257,6 +257,7 @@ def test_the_file_to_upload_is_the_one_that_ensemble_writes() -> None:
         ("--fold 0", {"train", "ensemble", "report"}),
         ("--pairs 50", {"report"}),
         ("--fold all", {"train"}),
+        ("--log tensorboard", {"train"}),
         ("--candidate_format name", {"ensemble"}),
         ("--test_dir queries", {"ensemble", "validate"}),
         ("--gt truth.csv", {"validate"}),

@@ -1,6 +1,8 @@
 """Checks before a run, and the forecast of its time."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from motret.errors import DataError, WeightsError
 from motret.pipeline import preflight
 from motret.pipeline.plan import Plan, make_plan
 from motret.utils import network
+from motret.utils.machine import Machine
 
 
 @pytest.fixture(autouse=True)
@@ -127,12 +130,16 @@ def test_the_check_reads_ids_of_the_width_that_a_flag_gives(
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of a million operations per second."""
-    monkeypatch.setattr(preflight, "_matrix_rate", lambda: 1e6)
+    monkeypatch.setattr(preflight, "measure_machine_apart", lambda _: SLOW)
+
+
+SLOW = Machine("CPU", is_gpu=False, rate=1e6, product_bytes=4, available=8e9, n_cards=0)
 
 
 def forecast(flags: str = "") -> str:
     plan = make_plan(flags.split())
-    return preflight.forecast(plan.data_dir, plan.args_of("train"), plan.args_of("tune"))
+    tune_calls = plan.args_of("tune")
+    return preflight.forecast(plan.data_dir, plan.args_of("train"), tune_calls, plan.n_parallel)
 
 
 TUNING_MINUTES = presets.PRESETS["full"].tuning["max_minutes"]
@@ -152,6 +159,50 @@ def test_a_time_limit_bounds_the_forecast(home: Path, flags: str, minutes: float
     limited = forecast(f"--max_minutes 2 {flags}")
     assert limited.startswith(f"forecast: about {minutes:.0f} min ")
     assert " h on this machine" in forecast()
+
+
+@pytest.mark.usefixtures("slow", "data")
+def test_each_variant_has_a_line_with_its_time_and_memory() -> None:
+    title, *lines = forecast("--max_minutes 2 --folds 3 --seeds 0 1 --tuned none").splitlines()
+    assert title.startswith("forecast: about 36 min ") and "(CPU)" in title
+    assert [line.split()[:2] for line in lines] == [
+        ["holistic", "12"],  # two seeds of three folds
+        ["sgar", "12"],
+        ["clip", "12"],
+    ]
+    assert all(line.endswith(" GB of 8.0 GB free") for line in lines)
+
+
+@pytest.mark.usefixtures("data")
+def test_too_little_memory_is_a_warning_with_a_fix_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def warnings(gigabytes: float, flags: str = "--batch_size 4096") -> list[str]:
+        lines = forecast_on(monkeypatch, gigabytes, 1, flags).splitlines()
+        return [line for line in lines if line.startswith("warning: ")]
+
+    assert not warnings(80)
+    (warning,) = warnings(2)
+    assert warning.startswith("warning: holistic needs about ") and "2.0 GB are free" in warning
+    (fix,) = re.findall(r"(--batch_size (\d+) --grad_accum (\d+))", warning)
+    assert int(fix[1]) * int(fix[2]) == 4096 and int(fix[2]) > 1
+    assert not warnings(2, fix[0])
+    assert "take a smaller model" in warnings(0.1)[0]
+
+
+@pytest.mark.usefixtures("data")
+def test_models_side_by_side_share_the_memory_of_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = float(re.findall(r"([\d.]+) GB of 8.0 GB", forecast_on(monkeypatch, 8, 1, ""))[0])
+    room = 1.5 * needed
+    assert "warning" not in forecast_on(monkeypatch, room, 1, "")
+    assert "2 models side by side" in forecast_on(monkeypatch, room, 1, "--fold_jobs 2")
+    assert "warning" not in forecast_on(monkeypatch, room, 2, "--fold_jobs 2")
+
+
+def forecast_on(monkeypatch: pytest.MonkeyPatch, gigabytes: float, cards: int, flags: str) -> str:
+    machine = replace(SLOW, is_gpu=True, available=gigabytes * 1e9, n_cards=cards)
+    monkeypatch.setattr(preflight, "measure_machine_apart", lambda _: machine)
+    return forecast(f"--variants holistic --tuned none {flags}")
 
 
 @pytest.mark.usefixtures("slow")

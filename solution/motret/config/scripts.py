@@ -4,6 +4,7 @@ The docstring under a field is its text in `--help`. A value comes from the firs
 tuned value, the preset, the variant, the default written here. Default paths are in SETTINGS.json.
 """
 
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -355,6 +356,53 @@ class SampleConfig(SceneConfig):
     """Generate again even if the same sample is there."""
     debug: bool = False
     """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageConfig:
+    """Packs what a Kaggle notebook needs into a folder to upload as a dataset."""
+
+    runs: tuple[str, ...] = ()
+    """Runs to pack (a path, or a name inside --out_dir). By default every finished run of the folds
+    in --folds_dir. none: no run, for a training on Kaggle."""
+    user: str | None = None
+    """Your user name on Kaggle. With it and --competition the notebooks are made ready to push, and
+    the commands are printed."""
+    competition: str | None = None
+    """The competition's name as in its address on Kaggle."""
+    name: str = "motret"
+    """Beginning of the names on Kaggle: of the dataset NAME-files and the notebooks NAME-train and
+    NAME-infer."""
+    text_tower: str | None = None
+    """Text tower to pack for a training on Kaggle, as for train.py. Those of the packed runs are
+    always packed."""
+    text_weights: str = "openai"
+    """Weights of --text_tower: a file, or a tag whose weights are on this machine."""
+    wheels: bool = True
+    """Download the packages that Kaggle's image lacks, for notebooks without internet."""
+    extra_packages: tuple[str, ...] = ()
+    """Further packages to download with --wheels, which towers of your own need."""
+    python_version: str = "3.12"
+    """Python version of Kaggle's image, for --wheels."""
+    accelerator: str = "NvidiaTeslaT4Highmem"
+    """Accelerator of the notebooks, by its name on Kaggle. NvidiaTeslaT4Highmem: two T4."""
+    out: Path = field(default_factory=lambda: default_path("work_dir") / "kaggle")
+    """Folder to write. An older package in it is replaced; a folder with anything else is
+    refused."""
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
+    """Folder of run folders."""
+    folds_dir: Path = field(default_factory=partial(default_path, "folds_dir"))
+    """Folder of folds.csv and folds.json."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def __post_init__(self) -> None:
+        if (self.user is None) != (self.competition is None):
+            problem = "are given together or not at all"
+            raise ConfigError("--user and --competition", problem, "give both")
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
+            fix = "give small letters, digits and single dashes, as in an address"
+            raise ConfigError("--name", f"{self.name!r} cannot be part of an address", fix)
 
 
 BenchSection = Literal[

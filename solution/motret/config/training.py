@@ -385,6 +385,7 @@ NON_MODEL_SETTINGS = {
     "fold_jobs",
     "joblib_backend",
     "tuned",
+    "log",
     "save_attention",
     "attn_interval",
     "run_qualitative",
@@ -422,6 +423,9 @@ class TrainConfig:
     tuned: str = "none"
     """Tuned values to use: auto (those of tune.py in --out_dir), none, or a file. They are used
     only if they were tuned for this data, folds, preset and text tower."""
+    log: Literal["none", "tensorboard", "wandb"] = "none"
+    """Also log each epoch to TensorBoard (event files in the fold's folder) or Weights & Biases.
+    They are optional packages. Trials of tune.py are not logged."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     run_name: str | None = None

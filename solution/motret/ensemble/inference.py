@@ -1,6 +1,7 @@
 """Models of finished runs asked again: for views, a query bank, and the test."""
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from motret.ensemble.tta import TtaView, ViewedMotions
 from motret.evaluation.z_score import ZScore
 from motret.models import embed, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
-from motret.runs import checkpoints, oof
+from motret.runs import checkpoints, oof, text_towers
 from motret.runs.run import Run
 from motret.utils import device
+
+logger = logging.getLogger(__name__)
 
 
 class Encoder:
@@ -39,18 +42,19 @@ class Encoder:
         self.text_towers: dict[TextConfig, text_tower.TextTower] = {}
         self.caption_banks: dict[tuple[TextConfig, bool, bool], inputs.CaptionBank] = {}
 
-    def text_tower(self, config: TextConfig) -> text_tower.TextTower:
-        """The text tower of these settings, loaded once."""
+    def text_tower(self, run: Run) -> text_tower.TextTower:
+        """The text tower of a run; runs of the same settings share it."""
+        config = text_towers.text_config(run)
         if config not in self.text_towers:
+            if config != run.config.text:
+                logger.info(f"text tower of {run.name}: the one packed beside its folder")
             self.text_towers[config] = registry.make_text_tower(config)
         return self.text_towers[config]
 
     def load_model(self, run: Run, fold: int | None) -> DualEncoder:
         """The model of one fold, or of all motions (None)."""
         columns = features.feature_layout(run.persons, run.features)
-        return checkpoints.load_model(
-            run, fold, columns, self.text_tower(run.config.text), self.device
-        )[0]
+        return checkpoints.load_model(run, fold, columns, self.text_tower(run), self.device)[0]
 
     def caption_bank(self, run: Run, mirrored: bool = False) -> inputs.CaptionBank:
         """The training captions as inputs of a run's models.
@@ -199,9 +203,7 @@ class Encoder:
     def _make_bank(self, run: Run, captions: Sequence[str]) -> inputs.CaptionBank:
         texts = [*captions, *part_texts.all_part_texts(captions)] if run.part_weight else captions
         frozen = not text_tower.is_trained(run.config.text)
-        bank = embed.make_caption_bank(
-            texts, self.text_tower(run.config.text), frozen, self.cache, self.device
-        )
+        bank = embed.make_caption_bank(texts, self.text_tower(run), frozen, self.cache, self.device)
         return bank.to(self.device)
 
     def _embed_bank(

@@ -62,7 +62,7 @@ def make_hf_tower(name: str) -> HfTower:
         # Attention is torch's own where the encoder has it; float32, since half-precision weights
         # cannot take small steps.
         encoder, loading_info = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            name, use_safetensors=True, output_loading_info=True, **_dtype(torch.float32)
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         fix = (
@@ -76,6 +76,14 @@ def make_hf_tower(name: str) -> HfTower:
         problem = f"its weights lack {missing[0]} and {len(missing) - 1} more"
         raise WeightsError(f"hf:{name}", problem, "give the folder of a whole encoder")
     return HfTower(encoder, tokenizer, _attention_note(name, encoder))
+
+
+def _dtype(dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The argument that loads weights in this type; it got another name in transformers 4.56."""
+    import transformers
+
+    has_new_name = hasattr(transformers.PretrainedConfig(), "dtype")
+    return {"dtype" if has_new_name else "torch_dtype": dtype}
 
 
 def _attention_note(name: str, encoder: Any) -> str:

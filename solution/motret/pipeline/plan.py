@@ -30,7 +30,7 @@ SCRIPTS: dict[str, type] = {
 """The scripts in order, and the settings whose names are their flags."""
 SCRIPTS_WITHOUT_TEST = SCRIPTS | {"validate": scripts.OofConfig}
 """The same if there is no test folder: validate.py then gives local scores."""
-NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants"} | {
+NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants", "log"} | {
     *base.flag_defaults(training.SnapshotConfig)
 }
 """Flags of train.py that do not apply to a trial, or mean something else to tune.py."""
@@ -163,7 +163,7 @@ def run_plan(plan: Plan) -> int:
 
     def log_forecast(step: Step) -> None:
         if step.script == "make_folds":
-            logger.info(preflight.forecast(plan.data_dir, train_calls, tune_calls))
+            logger.info(preflight.forecast(plan.data_dir, train_calls, tune_calls, plan.n_parallel))
 
     result = run_steps(plan.steps, plan.n_parallel, plan.gpus, log_forecast)
     if result.code:

@@ -4,26 +4,33 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from motret import skeleton
 from motret.config import cli
-from motret.config.training import MotionConfig, TextConfig, TrainConfig
+from motret.config.training import TextConfig, TrainConfig
 from motret.data import dataset, features, folds
 from motret.errors import ConfigError, DataError, WeightsError
 from motret.formats import motion_files
+from motret.formats.challenge import TrainingSet
 from motret.formats.queries import read_queries
 from motret.skeleton import Skeleton, count_persons
-from motret.utils import files, network
+from motret.training.forecast import (
+    DataSize,
+    layer_weights,
+    memory_problem,
+    training_memory,
+    training_seconds,
+)
+from motret.utils import files, network, tracking
+from motret.utils.machine import Machine, measure_machine_apart
 
-ASSUMED_EFFICIENCY = 0.15
-"""Rough fraction of the machine's matrix-product rate that training reaches; for the forecast."""
 PACKED_FRAMES_PER_SECOND = 60_000
 """Rough speed of packing; for the forecast."""
-SECONDS_PER_EPOCH = 0.5
-"""Rough time of an epoch besides its matrix products; for the forecast."""
 HEADER_SAMPLE = 50
 """Motions whose headers are read."""
 SPARE_BYTES = 200e6
@@ -53,6 +60,7 @@ def check_before_run(
         check_text_weights(text)
     for config in configs:
         check_backbone_weights(config)
+        tracking.check_tracker(config.log)
     if data_dir.is_dir():
         training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
         headers = read_headers(training.paths)
@@ -130,25 +138,83 @@ def check_disk(folders: Mapping[str, Path], packed: float, configs: Sequence[Tra
 
 
 def forecast(
-    data_dir: Path, train_calls: Sequence[Sequence[str]], tune_calls: Sequence[Sequence[str]]
+    data_dir: Path,
+    train_calls: Sequence[Sequence[str]],
+    tune_calls: Sequence[Sequence[str]],
+    n_parallel: int = 1,
 ) -> str:
-    """A line with the rough time and disk space of a run.
+    """Lines with the rough time and disk space of a run, and the time and memory of each variant.
 
-    They follow from the settings, the headers of some motions and this machine's speed, which is
-    measured. train_calls, tune_calls: the arguments of the scripts' calls.
+    They follow from the settings, the data, the headers of some motions and this machine, which is
+    measured. train_calls, tune_calls: the arguments of the scripts' calls; n_parallel: variants
+    that are trained at a time.
     """
     configs = [cli.parse_train(call, None)[0] for call in train_calls]
     training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
-    n_motions, headers = len(training.paths), read_headers(training.paths)
+    headers = read_headers(training.paths)
     body = skeleton.skeleton_from_spec(training.skeleton)
-    frames = _mean_frames(headers) * n_motions * count_persons(headers[0][1], body)
-    seconds = frames / PACKED_FRAMES_PER_SECOND
+    machine = measure_machine_apart(configs[0].machine.device)
+    rows, warnings = [], []
+    for config in configs:
+        size, n_models = data_size(training, headers, config), _n_folds(config)
+        seconds = training_seconds(config, size, n_models, machine.rate)
+        rows.append(
+            ForecastRow(config.variant, seconds, training_memory(config, size, machine).total)
+        )
+        side_by_side = min(joblib.effective_n_jobs(config.fold_jobs), n_models) * n_parallel
+        if problem := memory_problem(config, size, machine, side_by_side):
+            warnings.append(f"warning: {problem}")
+    frames = _mean_frames(headers) * len(training.paths) * count_persons(headers[0][1], body)
+    seconds = sum(row.seconds for row in rows) + frames / PACKED_FRAMES_PER_SECOND
     seconds += sum(60 * (cli.parse_tune(call, None)[0].max_minutes or 0) for call in tune_calls)
-    rate = ASSUMED_EFFICIENCY * _matrix_rate()
-    seconds += sum(_training_seconds(config, frames, rate) for config in configs)
-    size = packed_bytes(n_motions, headers, body) + sum(map(checkpoint_bytes, configs))
+    disk = packed_bytes(len(training.paths), headers, body) + sum(map(checkpoint_bytes, configs))
     duration = files.format_duration(seconds)
-    return f"forecast: about {duration} on this machine, {size / 1e9:.1f} GB of disk"
+    title = f"forecast: about {duration} on this machine ({machine.name})"
+    title = f"{title}, {disk / 1e9:.1f} GB of disk"
+    return "\n".join([title, *_table(rows, machine), *dict.fromkeys(warnings)])
+
+
+@dataclass(frozen=True)
+class ForecastRow:
+    """Seconds of a run of this variant, and bytes of each of its models."""
+
+    variant: str
+    seconds: float
+    memory: float
+
+
+def _table(rows: Sequence[ForecastRow], machine: Machine) -> list[str]:
+    """A line for each variant, the runs of all its seeds together."""
+    variants = dict.fromkeys(row.variant for row in rows)
+    width = max(map(len, variants))
+    free = "" if machine.available is None else f" of {machine.available / 1e9:.1f} GB free"
+    lines = []
+    for variant in variants:
+        same = [row for row in rows if row.variant == variant]
+        duration = files.format_duration(sum(row.seconds for row in same))
+        memory = max(row.memory for row in same)
+        lines.append(f"  {variant:{width}}  {duration:>11}  {memory / 1e9:5.1f} GB{free}")
+    return lines
+
+
+def data_size(
+    training: TrainingSet, headers: Sequence[tuple[int, int]], config: TrainConfig
+) -> DataSize:
+    """The size of the training data. headers: (frames, columns) of some motions."""
+    columns, body = headers[0][1], skeleton.skeleton_from_spec(training.skeleton)
+    persons = count_persons(columns, body)
+    width = columns // persons
+    if config.motion.features != "raw":
+        width = features.feature_width(persons, columns > body.position_columns, body)
+    texts = [caption for captions in training.captions for caption in captions]
+    return DataSize(
+        motions=len(training.paths),
+        frames=_mean_frames(headers),
+        persons=persons,
+        columns=width,
+        captions=len(texts) / len(training.captions),
+        words=float(np.mean([len(text.split()) for text in texts])),
+    )
 
 
 def packed_bytes(n_motions: int, headers: Sequence[tuple[int, int]], body: Skeleton) -> float:
@@ -166,7 +232,7 @@ def checkpoint_bytes(config: TrainConfig) -> float:
     Per fold five copies of all weights: the weights, their average, AdamW's two moments, and the
     best checkpoint.
     """
-    size = 4.0 * _layer_weights(config.motion)
+    size = 4.0 * layer_weights(config.motion)
     if config.text.text_weights == "none":
         size += 4.0 * config.text.text_vocabulary * config.text.text_width
     elif config.text.unfreeze_text:
@@ -196,20 +262,6 @@ def _nearest_existing(folder: Path) -> Path:
 
 def _mean_frames(headers: Sequence[tuple[int, int]]) -> float:
     return float(np.mean([frames for frames, _ in headers]))
-
-
-def _layer_weights(config: MotionConfig) -> int:
-    """Rough number of weights in the layers of a motion tower: 12 width^2 per layer."""
-    return 12 * config.width**2 * config.layers
-
-
-def _training_seconds(config: TrainConfig, frames: float, rate: float) -> float:
-    """Rough time of a run, by 6 operations per weight and token; rate: operations per second."""
-    motion, fit = config.motion, config.fit
-    tokens = frames / motion.patch * (1 - motion.token_drop) * (1 - 1 / config.folds)
-    per_epoch = 6 * _layer_weights(motion) * tokens / rate + SECONDS_PER_EPOCH
-    limit = fit.max_minutes * 60 if fit.max_minutes else float("inf")
-    return _n_folds(config) * min(limit, fit.epochs * per_epoch)
 
 
 def _n_folds(config: TrainConfig) -> int:
@@ -258,11 +310,3 @@ def _in_hub_cache(repository: str) -> bool:
     except (LocalEntryNotFoundError, ValueError, OSError):
         return False
     return any(any(snapshot.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.pt"))
-
-
-def _matrix_rate() -> float:
-    """Operations per second of this machine's matrix products in the precision of training."""
-    from motret.utils.device import choose_device, matmul_dtype, matrix_rate  # torch imports slowly
-
-    device = choose_device("auto")
-    return matrix_rate(device, matmul_dtype(device), sizes=(1024,))

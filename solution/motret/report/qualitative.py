@@ -7,7 +7,6 @@ qualitative_epoch<N>/ holds 1_heatmap, 4_tsne and 5_similarity (PNG), and 2_quer
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from motret.runs import checkpoints
 from motret.runs.oof import OutOfFold
 from motret.runs.run import Run
 from motret.utils import files
+from motret.utils.packages import argument_name
 
 MIN_PAIRS = 4
 """Held-out motions that an analysis needs."""
@@ -154,8 +154,7 @@ def tsne_points(pairs: Pairs, seed: int) -> np.ndarray:
     from sklearn import manifold  # slow to import, and training imports this module
 
     embeddings = np.concatenate([pairs.text, pairs.motion])
-    parameters = signature(manifold.TSNE).parameters
-    iterations = "max_iter" if "max_iter" in parameters else "n_iter"  # before scikit-learn 1.5
+    iterations = argument_name(manifold.TSNE, "max_iter", "n_iter")  # since scikit-learn 1.5
     options: dict[str, Any] = {
         "metric": "cosine",
         "init": "pca",

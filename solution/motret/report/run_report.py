@@ -44,7 +44,7 @@ from motret.report import (
 from motret.report.curve_plots import History
 from motret.report.pose_codec import PackedMotion
 from motret.report.qualitative import EmbeddingTools
-from motret.runs import checkpoints, history, oof
+from motret.runs import checkpoints, history, oof, text_towers
 from motret.runs.history import EpochStats
 from motret.runs.run import Run, with_output_dir
 from motret.runs.selection import select_runs
@@ -181,7 +181,7 @@ def _make_context(
     machine = replace(run.config.machine, device=config.machine.device, jobs=config.machine.jobs)
     run = replace(run, config=replace(run.config, data=config.data, machine=machine))
     device = choose_device(config.machine.device)
-    tower = registry.make_text_tower(run.config.text)
+    tower = registry.make_text_tower(text_towers.text_config(run))
     frozen = not text_tower.is_trained(run.config.text)
     cache = config.data.work_dir / "text"
 

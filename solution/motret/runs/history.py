@@ -120,15 +120,16 @@ def should_stop_early(history: Sequence[EpochStats], config: CheckpointConfig) -
 
 def write_metrics(path: Path, history: Sequence[EpochStats]) -> None:
     """Writes metrics.csv, one row an epoch; a loss term that an epoch lacks is NaN."""
-    terms = dict.fromkeys(name for stats in history for name in stats.loss_terms)
-    rows = []
-    for stats in history:
-        row = asdict(stats)
-        del row["loss_terms"]
-        rows.append(
-            row | {LOSS_PREFIX + name: stats.loss_terms.get(name, math.nan) for name in terms}
-        )
-    files.write_csv(path, rows)
+    rows = [metrics_row(stats) for stats in history]
+    columns = dict.fromkeys((name for row in rows for name in row), math.nan)
+    files.write_csv(path, [columns | row for row in rows])
+
+
+def metrics_row(stats: EpochStats) -> dict[str, float]:
+    """An epoch as a row of metrics.csv: column -> value, NaN where there is none."""
+    row = asdict(stats)
+    terms = row.pop("loss_terms")
+    return row | {LOSS_PREFIX + name: value for name, value in terms.items()}
 
 
 def read_metrics(path: Path) -> list[EpochStats]:

@@ -90,6 +90,12 @@ def same_configuration(first: Run, second: Run) -> bool:
     return all(inputs[name] == other_inputs[name] for name in inputs.keys() & other_inputs.keys())
 
 
+def fold_key(run: Run, fold: int | None) -> str:
+    """Short hash of a fold of a run that has its folder; another for a new run of the same name."""
+    started = json.loads((run.folder / "args.json").read_text(encoding="utf-8")).get("started")
+    return files.content_hash(run.name, started, run.fold_dir(fold).name)
+
+
 def create_run_dir(run: Run) -> None:
     """Makes the run's folder with its args.json, unless it is there."""
     if (run.folder / "args.json").is_file():

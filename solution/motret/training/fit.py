@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from motret.config import base, training
 from motret.config.training import TrainConfig
 from motret.data import batching
 from motret.data.batching import Batch, EpochRandom
@@ -28,12 +29,14 @@ from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, history, oof
 from motret.runs.history import EpochCallback, EpochStats, PlotCallback
 from motret.runs.oof import OutOfFold
+from motret.runs.run import fold_key
 from motret.training import grad_cache, optim, validate, wise_ft
 from motret.training import state as state_module
 from motret.training.context import FoldContext, TrainContext
 from motret.training.objective import BatchLoss, LossMeans
 from motret.training.state import FoldState
-from motret.utils import files, progress
+from motret.utils import files, progress, tracking
+from motret.utils.tracking import LogEpoch, TrackedFold
 
 PlotFactory = Callable[[FoldContext], PlotCallback | None]
 """Makes the callback that draws pictures while a fold trains; None for no pictures."""
@@ -60,7 +63,10 @@ def fit(
         state = state_module.set_up(fold_context, log)
         try_validation(fold_context, state)
         plot = make_plots(fold_context) if make_plots else None
-        with _progress_bar(fold_context, state, hidden=on_epoch_end is not None) as bar:
+        with (
+            _progress_bar(fold_context, state, hidden=on_epoch_end is not None) as bar,
+            _open_tracker(fold_context, state) as log_epoch,
+        ):
             while not state.is_finished(config):
                 stats = run_epoch(fold_context, state, bar.update)
                 is_due = is_validation_due(state, stats, config)
@@ -68,6 +74,7 @@ def fit(
                     stats = validate_epoch(fold_context, state, stats)
                 state.history.append(stats)
                 log.info(history.describe_epoch(stats))
+                log_epoch(history.metrics_row(stats))  # first: what is saved is not logged again
                 save_epoch(fold_context, state, is_due)
                 _show_progress(bar, fold_context, state)
                 if on_epoch_end:
@@ -299,6 +306,29 @@ def _open_log(path: Path) -> Iterator[logging.Logger]:
         yield log
     finally:
         handler.close()
+
+
+def _open_tracker(
+    fold_context: FoldContext, state: FoldState
+) -> contextlib.AbstractContextManager[LogEpoch]:
+    """Gives the function that logs an epoch where --log asks for it."""
+    run, fold_dir, kind = fold_context.run, fold_context.fold_dir, fold_context.config.log
+    if kind == "none":
+        return contextlib.nullcontext(lambda _row: None)
+    settings = {
+        name: value
+        for name, value in base.flatten(run.config).items()
+        if name not in training.NON_MODEL_SETTINGS
+    }
+    fold = TrackedFold(
+        folder=fold_dir,
+        run=run.name,
+        fold=fold_dir.name,
+        key=fold_key(run, fold_context.fold),
+        settings=settings | {"run": run.name, "fold": fold_dir.name},
+        earlier=[history.metrics_row(stats) for stats in state.history],
+    )
+    return tracking.open_tracker(kind, fold)
 
 
 def _progress_bar(fold_context: FoldContext, state: FoldState, hidden: bool) -> tqdm:

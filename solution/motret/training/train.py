@@ -23,10 +23,12 @@ from motret.runs.resolve import resolve_run
 from motret.runs.run import Run, create_run_dir, open_run
 from motret.skeleton import SMPL
 from motret.training import context as context_module
-from motret.training import fit, objective, resume
+from motret.training import fit, forecast, objective, resume
 from motret.training.context import FoldContext, TrainContext
-from motret.utils import logs, progress
+from motret.training.forecast import DataSize
+from motret.utils import logs, progress, tracking
 from motret.utils.device import choose_device, count_cards, describe_precision
+from motret.utils.machine import measure_machine, measure_machine_apart
 from motret.utils.parallel import share_threads
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ def train_run(
 
     sources: where each setting comes from, by its name; make_plots: see `fit.fit`.
     """
+    tracking.check_tracker(config.log)
     config, sources = apply_weights_settings(config, sources)
     if config.augment.word_dropout and not text_tower.is_trained(config.text):
         raise ConfigError(
@@ -68,12 +71,36 @@ def train_run(
     if done:
         logger.info(f"finished before: {', '.join(run.fold_dir(fold).name for fold in done)}")
     if unfinished := [fold for fold in requested if fold not in done]:
+        if config.log == "tensorboard":
+            logger.info(f"curves: tensorboard --logdir {config.out_dir}")
+        log_forecast(config, data, len(unfinished))
         _train_folds(run, unfinished, data, folds, make_plots)
     if run.finished_folds():
         if config.checkpoint.selection != "last":
             logger.info(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
         logger.info(local_score.out_of_fold_score([run], folds).summary(run.name))
     return run
+
+
+def log_forecast(config: TrainConfig, data: TrainingData, n_models: int) -> None:
+    """Logs the rough time and memory of training so many models, and what to do where the memory is
+    too small."""
+    jobs = min(n_models, joblib.effective_n_jobs(config.fold_jobs))
+    # where workers train, this process takes no memory of a GPU
+    measure = measure_machine_apart if jobs > 1 else measure_machine
+    machine, store = measure(config.machine.device), data.store
+    texts = [caption for captions in data.training.captions for caption in captions]
+    size = DataSize(
+        motions=len(store.lengths),
+        frames=float(store.lengths.clip(max=config.motion.max_frames).mean()),
+        persons=store.persons,
+        columns=store.features.shape[-1],
+        captions=len(texts) / len(store.lengths),
+        words=sum(len(text.split()) for text in texts) / len(texts),
+    )
+    logger.info(forecast.describe_forecast(config, size, machine, n_models))
+    if problem := forecast.memory_problem(config, size, machine, jobs):
+        logger.warning(f"warning: {problem}")
 
 
 def _is_finished(run: Run, fold: int | None) -> bool:

@@ -35,6 +35,7 @@ from motret.errors import ConfigError
 from motret.runs.run import settings_hash
 from motret.tuning import tuned_values
 from motret.utils import files
+from motret.utils.packages import argument_name
 
 N_STARTUP_TRIALS = 5
 """Random trials before the sampler learns from earlier ones, and before the pruner ends any."""
@@ -154,11 +155,15 @@ def _open_storage(plan: StudyPlan) -> BaseStorage:
     it)."""
     if plan.tune_config.storage is None:
         return JournalStorage(JournalFileBackend(str(_journal_file(plan))))
+    on_stale = argument_name(  # since Optuna 4.9
+        RDBStorage, "heartbeat_stale_trial_callback", "failed_trial_callback"
+    )
+    options: dict[str, Any] = {on_stale: functools.partial(requeue_trial, plan)}
     return RDBStorage(
         plan.tune_config.storage,
         heartbeat_interval=HEARTBEAT_SECONDS,
         grace_period=GRACE_SECONDS,
-        heartbeat_stale_trial_callback=functools.partial(requeue_trial, plan),
+        **options,
     )
 
 

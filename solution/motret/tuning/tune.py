@@ -49,7 +49,7 @@ TRIAL_SETTINGS = {
     "early_stop_patience": 0,
 }
 """How a trial trains: scored after every epoch, without limits of its own."""
-NO_RUN = {"fold": "all", "run_name": None, "resume": None, "tuned": "none"}
+NO_RUN = {"fold": "all", "run_name": None, "resume": None, "tuned": "none", "log": "none"}
 """A trial is no run: settings that say which run, and from where, are at their defaults."""
 
 

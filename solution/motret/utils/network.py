@@ -1,4 +1,4 @@
-"""Whether the model hub can be reached; where it cannot, its client uses its cache alone."""
+"""Whether a server can be reached; where the model hub cannot, its client uses its cache alone."""
 
 import os
 import ssl
@@ -17,7 +17,7 @@ def hub_reachable() -> bool:
     """
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
         return False
-    if _responds(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
+    if responds(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
         return True
     go_offline()
     return False
@@ -32,7 +32,7 @@ def go_offline() -> None:
         constants.HF_HUB_OFFLINE = True
 
 
-def _responds(address: str) -> bool:
+def responds(address: str) -> bool:
     """Whether anything answers at an address within `PROBE_SECONDS`."""
     try:
         urlopen(Request(address, method="HEAD"), timeout=PROBE_SECONDS).close()
