@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from motret.config import cli
 from motret.config.scripts import (
     CompareConfig,
@@ -67,21 +69,19 @@ def score_runs(config: OofConfig) -> None:
         against = select_runs([config.against], config.out_dir, data, split)[0]
     runs = select_runs(config.runs, config.out_dir, data, split, partial=True)
     weighted = [local_score.with_part_weight(run, split, config.part_weight) for run in runs]
-    print("\n".join(run_table.run_table_lines(weighted, split, against, config.verbose)))
-    describe_captions(config, weighted, data, split)
+    scored = run_table.score_runs(weighted, split)
+    print("\n".join(run_table.run_table_lines(scored, split, against, config.verbose)))
+    describe_captions(config, scored[0].run, data, split)
 
 
-def describe_captions(
-    config: OofConfig, runs: "Sequence[Run]", data: TrainingData, split: Folds
-) -> None:
-    """Prints the slices of the best run, if asked for, and whether the test's captions are like
-    the held-out ones."""
-    from motret.evaluation import local_score, run_table
+def describe_captions(config: OofConfig, run: "Run", data: TrainingData, split: Folds) -> None:
+    """Prints the slices of a run, if asked for, and whether the test's captions are like the
+    held-out ones."""
+    from motret.evaluation import caption_shift, local_score, run_table
 
     test_dir = config.data.data_dir / "test"
     if not config.slices and not test_dir.is_dir():
         return
-    run = run_table.best_run(runs, split)
     captions = data.training.captions
     held_out = local_score.held_out_captions([run], split, captions)
     distance = slices.distance_to_other_folds(held_out, captions, split)
@@ -91,7 +91,11 @@ def describe_captions(
         print("\n".join(["", *run_table.slice_table_lines(run.name, scores, spread)]))
     if test_dir.is_dir():
         test = [caption for query in read_queries(test_dir) for caption in query.captions]
-        print(local_score.shift_line(test, run, held_out, distance, captions))
+
+        def similarity(fold: int) -> np.ndarray:
+            return local_score.fold_similarity([run], fold)[0]
+
+        print(caption_shift.shift_line(test, captions, held_out, distance, similarity))
 
 
 def check_submission(config: SubmissionConfig) -> None:

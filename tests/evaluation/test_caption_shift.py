@@ -137,10 +137,12 @@ def test_the_line_of_a_run_scores_it_on_each_fold(tmp_path):
     run, captions = made_run(tmp_path, "one"), DATA.training.captions
     held_out = local_score.held_out_captions([run], FOLDS, captions)
     near = distances(np.zeros(len(held_out.texts)))
-    line = local_score.shift_line(["zebras cross"], run, held_out, near, captions)
     equal = 1 / np.bincount(held_out.data_idx)[held_out.data_idx] / 20
-    expected = caption_shift.matched_score(
-        lambda fold: local_score.fold_similarity([run], fold)[0], held_out, equal
-    )
+
+    def similarity(fold):
+        return local_score.fold_similarity([run], fold)[0]
+
+    line = caption_shift.shift_line(["zebras cross"], captions, held_out, near, similarity)
+    expected = caption_shift.matched_score(similarity, held_out, equal)
     assert "100.0 % of their words are in no training caption (held out 0.0 %)" in line
     assert f"expect {expected}" in line

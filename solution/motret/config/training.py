@@ -157,6 +157,16 @@ class TextConfig:
     auto: the best of five weights on the held-out motions; each half of them is scored with the
     weight that is best on the other half."""
 
+    @property
+    def is_from_scratch(self) -> bool:
+        """Whether the tower starts from random weights (and so must be trained)."""
+        return self.text_weights == "none" and not self.text_tower.startswith("hf:")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the tower is trained with the motion tower, rather than run once per caption."""
+        return self.unfreeze_text or self.is_from_scratch
+
     def __post_init__(self) -> None:
         check_at_least(self, 0, "text_lr_mult", "freeze_text_epochs")
         check_at_least(self, 1, "text_vocabulary")

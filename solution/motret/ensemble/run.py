@@ -28,7 +28,6 @@ from motret.ensemble.predict import AnyMember
 from motret.ensemble.submission_files import ScoredEnsemble, WrittenSubmission
 from motret.ensemble.summary import TestScores
 from motret.evaluation import caption_shift, metrics, run_table, slices, submission_score
-from motret.evaluation.metrics import Score
 from motret.evaluation.slices import HeldOutCaptions
 from motret.formats import challenge, submission
 from motret.formats.queries import Query
@@ -166,17 +165,13 @@ def shift_line(
     distance = slices.distance_to_other_folds(held_out, captions, folds)
     test = [caption for query in queries for caption in query.captions]
     trained_idx = range(len(captions)) if fold is None else folds.train_idx(fold)
-    shift = caption_shift.measure_shift(test, distance, [captions[index] for index in trained_idx])
+    trained = [captions[index] for index in trained_idx]
 
-    def estimate() -> Score:
-        def similarity(scored: int) -> np.ndarray:
-            mixture = tuple(ensemble.weights)
-            return galleries.folds[scored].mixture_similarity(mixture, ensemble.views)
+    def similarity(scored: int) -> np.ndarray:
+        mixture = tuple(ensemble.weights)
+        return galleries.folds[scored].mixture_similarity(mixture, ensemble.views)
 
-        weights = caption_shift.matched_weights(shift, held_out)
-        return caption_shift.matched_score(similarity, held_out, weights)
-
-    return shift.line(estimate)
+    return caption_shift.shift_line(test, trained, held_out, distance, similarity)
 
 
 def score_test(

@@ -78,6 +78,22 @@ class CaptionShift:
         )
 
 
+def shift_line(
+    test: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    held_out: HeldOutCaptions,
+    distance: WordDistance,
+    similarity: FoldSimilarity,
+) -> str:
+    """Whether the test's captions are like the held-out ones, and the score to expect if not.
+
+    captions: of each training motion; distance: of the held-out captions to the other folds;
+    similarity: of what is scored.
+    """
+    shift = measure_shift(test, distance, captions)
+    return shift.line(lambda: matched_score(similarity, held_out, matched_weights(shift, held_out)))
+
+
 def measure_shift(
     test: Sequence[str], held_out: WordDistance, captions: Sequence[Sequence[str]]
 ) -> CaptionShift:

@@ -5,14 +5,12 @@ Several runs are averaged on one scale (`z_score`).
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from motret.data.caption_distance import WordDistance
 from motret.data.folds import Folds
 from motret.errors import RunError
-from motret.evaluation import caption_shift, gallery_ranks, metrics
+from motret.evaluation import gallery_ranks, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks, LocalScore
 from motret.evaluation.metrics import Score
 from motret.evaluation.slices import HeldOutCaptions
@@ -121,32 +119,6 @@ def held_out_captions(
         galleries[fold], _, _ = _rank_fold(runs, fold, folds)
         data_idx[fold] = oof.load_out_of_fold(runs[0], fold).data_idx
     return HeldOutCaptions.of(galleries, data_idx, captions)
-
-
-def shift_line(
-    test: Sequence[str],
-    run: Run,
-    held_out: HeldOutCaptions,
-    distance: WordDistance,
-    captions: Sequence[Sequence[str]],
-) -> str:
-    """Whether the test's captions are like the held-out ones, and a run's score if they are not.
-
-    held_out: as the run scores them; distance: of them to the other folds; captions: of each
-    training motion.
-    """
-    shift = caption_shift.measure_shift(test, distance, captions)
-
-    def estimate() -> Score:
-        weights = caption_shift.matched_weights(shift, held_out)
-        similarity = partial(_plain_similarity, run)
-        return caption_shift.matched_score(similarity, held_out, weights)
-
-    return shift.line(estimate)
-
-
-def _plain_similarity(run: Run, fold: int) -> np.ndarray:
-    return fold_similarity([run], fold)[0]
 
 
 def _rank_fold(

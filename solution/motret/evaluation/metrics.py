@@ -180,26 +180,20 @@ class Score:
 def cluster_robust_mean(values: np.ndarray, groups: np.ndarray) -> Score:
     """Mean of (M,) per-motion values and its cluster-robust standard error.
 
-    Motions of one group stand or fall together. groups: (M,) any labels. Cluster-robust standard
-    error (Liang and Zeger 1986) with the factor G / (G - 1); never below that of independent
-    motions, since few groups can agree by chance.
+    groups: (M,) any labels.
     """
-    count = len(values)
-    mean = float(values.mean())
-    _, index = np.unique(groups, return_inverse=True)
-    sums = np.bincount(index, weights=values - mean)
-    independent_error = float(values.std(ddof=1)) / count**0.5 if count > 1 else float("nan")
-    if len(sums) < 2:
-        return Score(mean, independent_error, count, len(sums))
-    error = float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum())) / count
-    return Score(mean, max(error, independent_error), count, len(sums))
+    count, mean = len(values), float(values.mean())
+    error = cluster_robust_error((values - mean) / count, groups)
+    return Score(mean, error, count, len(np.unique(groups)))
 
 
 def cluster_robust_error(influence: np.ndarray, groups: np.ndarray) -> float:
     """Standard error of an estimate to which (M,) motions add `influence` each, around 0.
 
-    That of `cluster_robust_mean` for the influences (value - mean) / M. It also serves weighted
-    means and differences of means. groups: (M,) any labels.
+    Of a mean they are (value - mean) / M; weighted means and differences of means have such
+    influences too. Motions of one group stand or fall together; groups: (M,) any labels.
+    Cluster-robust standard error (Liang and Zeger 1986) with the factor G / (G - 1); never below
+    that of independent motions, since few groups can agree by chance.
     """
     count = len(influence)
     if count < 2:

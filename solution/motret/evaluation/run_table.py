@@ -21,15 +21,19 @@ class ScoredRun:
     local: LocalScore
 
 
-def run_table_lines(
-    runs: Sequence[Run], folds: Folds, against: Run | None = None, verbose: bool = False
-) -> list[str]:
-    """The table, best first, and notes under it; verbose: also each fold of each run.
-
-    against: the run that differences are taken to, by default the best.
-    """
+def score_runs(runs: Sequence[Run], folds: Folds) -> list[ScoredRun]:
+    """The runs with their local scores, best first."""
     scored = [ScoredRun(run, local_score.out_of_fold_score([run], folds)) for run in runs]
-    scored.sort(key=lambda entry: -entry.local.score.mean)
+    return sorted(scored, key=lambda entry: -entry.local.score.mean)
+
+
+def run_table_lines(
+    scored: Sequence[ScoredRun], folds: Folds, against: Run | None = None, verbose: bool = False
+) -> list[str]:
+    """The table of runs in their order, and notes under it; verbose: also each fold of each run.
+
+    against: the run that differences are taken to, by default the first.
+    """
     base = against or scored[0].run
     cells = [list(HEADER), *(_table_row(entry, base, folds) for entry in scored)]
     difference = HEADER.index("difference")
@@ -40,11 +44,6 @@ def run_table_lines(
     if verbose:
         lines += [line for entry in scored for line in _run_details(entry)]
     return lines
-
-
-def best_run(runs: Sequence[Run], folds: Folds) -> Run:
-    """The run with the highest local score."""
-    return max(runs, key=lambda run: local_score.out_of_fold_score([run], folds).score.mean)
 
 
 def slice_table_lines(

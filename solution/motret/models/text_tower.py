@@ -78,12 +78,12 @@ def is_custom(config: TextConfig) -> bool:
 
 def trains_from_scratch(config: TextConfig) -> bool:
     """Whether the tower starts from random weights (and so must be trained)."""
-    return config.text_weights == "none" and not is_hugging_face(config)
+    return config.is_from_scratch
 
 
 def is_trained(config: TextConfig) -> bool:
     """Whether the tower is trained with the motion tower, rather than run once per caption."""
-    return config.unfreeze_text or trains_from_scratch(config)
+    return config.is_trained
 
 
 def is_fine_tuned(config: TextConfig) -> bool:

@@ -233,7 +233,7 @@ def checkpoint_bytes(config: TrainConfig) -> float:
     best checkpoint.
     """
     size = 4.0 * layer_weights(config.motion)
-    if config.text.text_weights == "none":
+    if config.text.is_from_scratch:
         size += 4.0 * config.text.text_vocabulary * config.text.text_width
     elif config.text.unfreeze_text:
         size += PUBLISHED_CLIP_BYTES / 2

@@ -17,7 +17,7 @@ ASSUMED_EFFICIENCY = 0.15
 SECONDS_PER_EPOCH = 0.5
 """Rough time of an epoch besides its matrix products."""
 SINGLE, HALF = 4, 2
-"""Bytes of a number in float32, and of a packed feature."""
+"""Bytes of a number in float32, and in half precision, which packed features have."""
 OPTIMIZER_COPIES = 4
 """Weights, gradients and AdamW's two moments; the average of --ema is one more."""
 MAX_TOKENS = 512
@@ -127,7 +127,8 @@ def layer_weights(motion: MotionConfig) -> int:
 
 def training_memory(config: TrainConfig, size: DataSize, machine: Machine) -> MemoryForecast:
     """The memory of training one model on this machine."""
-    product_bytes = SINGLE if config.fit.amp == "off" else machine.product_bytes
+    named = {"off": SINGLE, "bf16": HALF, "fp16": HALF}
+    product_bytes = named.get(config.fit.amp, machine.product_bytes)
     copies = OPTIMIZER_COPIES + (config.optim.ema > 0)
     return MemoryForecast(
         weights=SINGLE * copies * n_weights(config, size),
@@ -206,12 +207,12 @@ def n_weights(config: TrainConfig, size: DataSize) -> float:
         weights += 2 * width * (width + motion.proj_dim)
     if config.parts.use_gar and motion.part_encoders:
         weights += (N_PARTS + 1) * ADAPTER_DIM * size.columns
-    if is_text_trained(text):
+    if text.is_trained:
         per_layer = _layer_weights(LAYERS["text"], text_width(text), 4 * text_width(text))
         weights += per_layer * text_layers(text)
-        vocabulary = text.text_vocabulary if text.text_weights == "none" else CLIP_VOCABULARY
+        vocabulary = text.text_vocabulary if text.is_from_scratch else CLIP_VOCABULARY
         embeddings = vocabulary + CONTEXT + text_width(text)  # and the projection
-        if text.text_weights == "none" or text.unfrozen == "all":
+        if text.is_from_scratch or text.unfrozen == "all":
             weights += embeddings * text_width(text)
     return weights
 
@@ -227,7 +228,7 @@ def data_bytes(config: TrainConfig, size: DataSize, on_gpu: bool) -> float:
     tower the vectors of the captions, as they are and centred.
     """
     frames = size.motions * size.frames * size.persons * size.columns * HALF if on_gpu else 0.0
-    if config.text.text_weights == "none":
+    if config.text.is_from_scratch:
         return frames
     captions = size.motions * size.captions * (2 if config.augment.mirror else 1)
     return frames + 2 * captions * text_width(config.text) * SINGLE
@@ -258,7 +259,7 @@ def validation_bytes(config: TrainConfig, size: DataSize) -> float:
 def saved_bytes(config: TrainConfig, size: DataSize, on_gpu: bool, product_bytes: int) -> float:
     """What the towers save for the backward pass of one of --grad_accum batches."""
     saved = _motion_bytes(config, size, on_gpu, product_bytes)
-    if is_text_trained(config.text):
+    if config.text.is_trained:
         saved += _text_bytes(config, size, product_bytes)
     if product_bytes < SINGLE:
         saved += product_bytes * n_weights(config, size)  # autocast keeps the weights it has cast
@@ -337,16 +338,11 @@ def _captions_per_motion(config: TrainConfig, size: DataSize) -> float:
     return 1.0 if config.loss.captions == "random" else size.captions
 
 
-def is_text_trained(text: TextConfig) -> bool:
-    """Whether the text tower learns."""
-    return text.text_weights == "none" or text.unfreeze_text
-
-
 def text_width(text: TextConfig) -> int:
     """Channels of the text tower."""
-    return text.text_width if text.text_weights == "none" else CLIP_WIDTH
+    return text.text_width if text.is_from_scratch else CLIP_WIDTH
 
 
 def text_layers(text: TextConfig) -> int:
     """Layers of the text tower."""
-    return text.text_layers if text.text_weights == "none" else CLIP_LAYERS
+    return text.text_layers if text.is_from_scratch else CLIP_LAYERS
