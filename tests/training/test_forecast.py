@@ -166,3 +166,14 @@ def test_the_line_of_a_run_has_time_memory_and_machine() -> None:
         tiny_config("holistic"), SIZE, replace(CPU, available=None), 2
     )
     assert unknown.endswith(" GB of memory (CPU)") and " of 4.0" not in unknown
+
+
+def test_a_frozen_encoder_adds_no_weights_though_no_clip_weights_are_named() -> None:
+    frozen = memory(text_tower="hf:encoder", text_weights="none")
+    assert frozen.weights == memory(text_weights="openai").weights
+    assert frozen.weights < memory(text_weights="none", text_width=512).weights
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_a_precision_that_is_named_counts_on_every_machine(amp: str) -> None:
+    assert memory(amp=amp).batch < memory(amp="off").batch
