@@ -16,8 +16,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from motret.config import cli
 from motret.config.scripts import (
     CompareConfig,
@@ -91,11 +89,14 @@ def describe_captions(config: OofConfig, run: "Run", data: TrainingData, split: 
         print("\n".join(["", *run_table.slice_table_lines(run.name, scores, spread)]))
     if test_dir.is_dir():
         test = [caption for query in read_queries(test_dir) for caption in query.captions]
-
-        def similarity(fold: int) -> np.ndarray:
-            return local_score.fold_similarity([run], fold)[0]
-
-        print(caption_shift.shift_line(test, captions, held_out, distance, similarity))
+        line = caption_shift.shift_line(
+            test,
+            captions,
+            held_out,
+            distance,
+            similarity=lambda fold: local_score.fold_similarity([run], fold)[0],
+        )
+        print(line)
 
 
 def check_submission(config: SubmissionConfig) -> None:
