@@ -1,0 +1,132 @@
+"""One-to-one assignment: queries that share candidates are ranked together.
+
+If no motion is the answer of two queries, a candidate that fits another query well is less likely
+to be the answer of this one. The similarities are taken as log-likelihoods, and the probability
+that a candidate is the answer, given that all answers differ, is approximated by belief propagation
+(the Bethe approximation of matchings; Huang and Jebara 2009). Queries and motions send each other
+messages along the pools:
+
+    odds_qm = exp(s_qm) / sum_{m' != m} exp(s_qm') free_qm'     that m is the answer of query q
+    free_qm = 1 / (1 + sum_{q' != q} odds_q'm)                  that no other query takes m
+
+Candidates are ranked by s_qm + log free_qm. A motion in one pool alone has free = 1, so queries
+that share nothing keep their ranking.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from motret.errors import ConfigError
+
+N_ROUNDS = 200
+"""Rounds of messages at most."""
+TOLERANCE = 1e-6
+"""The messages are final when none of their logarithms changes by more."""
+LEAST_SUM = 1e-12
+"""What the other candidates of a query count at least, as a part of its best one."""
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPools:
+    """The candidates of Q queries as N pairs of a query and a motion, those of a query together.
+
+    query: (N,) ascending numbers 0..Q-1, each present; motion: (N,) 0..M-1, each present. Files of
+    the same content are one motion, and no pair occurs twice.
+    """
+
+    query: np.ndarray
+    motion: np.ndarray
+
+    @classmethod
+    def of(cls, query: np.ndarray, motion: np.ndarray) -> "SharedPools":
+        """The pools of pairs by any ascending numbers of queries and any numbers of motions."""
+        return cls(
+            np.unique(query, return_inverse=True)[1], np.unique(motion, return_inverse=True)[1]
+        )
+
+    @property
+    def n_queries(self) -> int:
+        return int(self.query[-1]) + 1
+
+    @property
+    def n_motions(self) -> int:
+        return int(self.motion.max()) + 1
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(Q,) first pair of each query."""
+        return np.searchsorted(self.query, np.arange(self.n_queries))
+
+    @property
+    def n_sharing(self) -> int:
+        """Queries with a candidate that another query has too."""
+        is_shared = np.bincount(self.motion)[self.motion] > 1
+        return int(np.logical_or.reduceat(is_shared, self.starts).sum())
+
+    def only(self, queries: np.ndarray) -> "SharedPools":
+        """The pools of some of the queries."""
+        kept = np.isin(self.query, queries)
+        return SharedPools.of(self.query[kept], self.motion[kept])
+
+    def draw_answers(self, rng: np.random.Generator, *, distinct: bool) -> np.ndarray:
+        """(Q,) pair of each query's right motion, drawn at random from its candidates.
+
+        distinct: no motion is drawn twice. ConfigError where that is not possible.
+        """
+        if not distinct:
+            sizes = np.diff([*self.starts, len(self.query)])
+            return self.starts + rng.integers(sizes)
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+        shape = self.n_queries, self.n_motions
+        costs = coo_matrix((1 + rng.random(len(self.query)), (self.query, self.motion)), shape)
+        problem = "some queries have so few candidates together that two must share an answer"
+        if self.n_motions < self.n_queries:
+            raise ConfigError("--assign", problem, "leave it out")
+        try:
+            _, motion = min_weight_full_bipartite_matching(costs.tocsr())
+        except ValueError as error:
+            raise ConfigError("--assign", problem, "leave it out") from error
+        return np.flatnonzero(self.motion == motion[self.query])
+
+
+def pool_candidates(
+    candidate_idx: Sequence[np.ndarray], digests: Sequence[str]
+) -> tuple[SharedPools, np.ndarray]:
+    """The pools of a test, and (N',) the pair of each usable candidate, query after query.
+
+    candidate_idx: of each query the motions of its candidates, -1 for one that cannot be used;
+    digests: of the content of each motion.
+    """
+    content = np.unique(digests, return_inverse=True)[1]
+    sizes = [len(candidates) for candidates in candidate_idx]
+    query = np.repeat(np.arange(len(sizes)), sizes)
+    motion = np.concatenate(candidate_idx)
+    usable = motion >= 0
+    pairs, pair = np.unique(
+        np.stack([query[usable], content[motion[usable]]]), axis=1, return_inverse=True
+    )
+    return SharedPools.of(*pairs), pair.ravel()
+
+
+def assign(similarity: np.ndarray, pools: SharedPools, scale: float) -> np.ndarray:
+    """Similarities (N,) of the pairs of pools, less what other queries want the same motions.
+
+    scale: a similarity times this is a log-likelihood. The result has the unit of the similarities.
+    """
+    starts, query, motion = pools.starts, pools.query, pools.motion
+    log_likelihood = scale * (similarity - np.maximum.reduceat(similarity, starts)[query])
+    likelihood, log_free = np.exp(log_likelihood), np.zeros(len(similarity))
+    for _ in range(N_ROUNDS):
+        wanted = likelihood * np.exp(log_free)
+        others = np.add.reduceat(wanted, starts)[query] - wanted
+        odds = likelihood / np.maximum(others, LEAST_SUM)
+        rivals = np.maximum(np.bincount(motion, odds)[motion] - odds, 0)
+        change = -np.log1p(rivals) - log_free
+        log_free += change / 2  # half a step, so that the messages do not oscillate
+        if np.abs(change).max() < TOLERANCE:
+            break
+    return np.asarray(similarity + log_free / scale)
