@@ -78,6 +78,14 @@ def test_a_motion_that_another_query_wants_more_is_left_to_it() -> None:
     assert assigned[0] > assigned[1] and assigned[2] < assigned[3]
 
 
+def test_what_is_nearly_certain_is_as_exact_as_what_is_not() -> None:
+    """Log-likelihoods that differ by 200, where 1 + exp(-200) is 1."""
+    pools = pools_of([[0, 1], [0, 2]])
+    similarity = np.array([200.0, 0.0, 190.0, 0.0])
+    assigned = assignment.assign(similarity, pools, 1.0)
+    np.testing.assert_allclose(assigned, [200 - 190, 0, 190 - 200, 0], atol=1e-4)
+
+
 def test_certain_and_impossible_candidates_give_finite_numbers() -> None:
     pools = pools_of([[0, 1], [0, 1], [1, 2], [3]])
     similarity = np.array([1e4, -1e4, 1e4, 1e4, 0.0, -1e4, 7.0])

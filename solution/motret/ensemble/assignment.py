@@ -24,7 +24,7 @@ N_ROUNDS = 200
 """Rounds of messages at most."""
 TOLERANCE = 1e-6
 """The messages are final when none of their logarithms changes by more."""
-LEAST_SUM = 1e-12
+LEAST_SUM = 1e-300
 """What the other candidates of a query count at least, as a part of its best one."""
 
 
@@ -117,16 +117,40 @@ def assign(similarity: np.ndarray, pools: SharedPools, scale: float) -> np.ndarr
 
     scale: a similarity times this is a log-likelihood. The result has the unit of the similarities.
     """
-    starts, query, motion = pools.starts, pools.query, pools.motion
-    log_likelihood = scale * (similarity - np.maximum.reduceat(similarity, starts)[query])
-    likelihood, log_free = np.exp(log_likelihood), np.zeros(len(similarity))
+    highest = np.maximum.reduceat(similarity, pools.starts)
+    likelihood = np.exp(scale * (similarity - highest[pools.query]))
+    log_free = np.zeros(len(similarity))
+    of_query, of_motion = _Table.of(pools.query), _Table.of(pools.motion)
     for _ in range(N_ROUNDS):
-        wanted = likelihood * np.exp(log_free)
-        others = np.add.reduceat(wanted, starts)[query] - wanted
+        others = of_query.sum_of_others(likelihood * np.exp(log_free))
         odds = likelihood / np.maximum(others, LEAST_SUM)
-        rivals = np.maximum(np.bincount(motion, odds)[motion] - odds, 0)
-        change = -np.log1p(rivals) - log_free
+        change = -np.log1p(of_motion.sum_of_others(odds)) - log_free
         log_free += change / 2  # half a step, so that the messages do not oscillate
         if np.abs(change).max() < TOLERANCE:
             break
     return np.asarray(similarity + log_free / scale)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """A cell for each of N pairs: a row for each query (or each motion), filled from the left."""
+
+    row: np.ndarray
+    column: np.ndarray
+
+    @classmethod
+    def of(cls, row: np.ndarray) -> "_Table":
+        order = np.argsort(row, kind="stable")
+        counts = np.bincount(row)
+        column = np.empty(len(row), dtype=int)
+        column[order] = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
+        return cls(row, column)
+
+    def sum_of_others(self, values: np.ndarray) -> np.ndarray:
+        """(N,) sum of the other values of each pair's row, without a difference of large sums."""
+        table = np.zeros((self.row.max() + 1, self.column.max() + 1))
+        table[self.row, self.column] = values
+        others = np.zeros_like(table)
+        others[:, 1:] = np.cumsum(table[:, :-1], axis=1)
+        others[:, :-1] += np.cumsum(table[:, :0:-1], axis=1)[:, ::-1]
+        return np.asarray(others[self.row, self.column])
