@@ -79,7 +79,7 @@ def test_ties_are_averaged_over() -> None:
     pools = SharedPools.of(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 3]))
     draw = PoolDraw(pools, np.array([1.0, 1.0, 0.0, 5.0]), np.array([0, 3]), np.arange(2))
     expected = [metrics.rank_value(np.arange(2)).mean(), 1.0]
-    np.testing.assert_allclose(draw._scores(draw.similarity), expected)
+    np.testing.assert_allclose(draw.scores(draw.similarity), expected)
 
 
 def test_the_scale_is_that_of_the_likelihood() -> None:

@@ -67,8 +67,8 @@ class SharedPools:
 
     def only(self, queries: np.ndarray) -> "SharedPools":
         """The pools of some of the queries."""
-        kept = np.isin(self.query, queries)
-        return SharedPools.of(self.query[kept], self.motion[kept])
+        selected = np.isin(self.query, queries)
+        return SharedPools.of(self.query[selected], self.motion[selected])
 
     def draw_answers(self, rng: np.random.Generator, *, distinct: bool) -> np.ndarray:
         """(Q,) pair of each query's right motion, drawn at random from its candidates.

@@ -73,7 +73,7 @@ class PoolDraw:
     def gains(self, scale: float) -> np.ndarray:
         """(Q,) score of each query with assignment minus that without."""
         assigned = assignment.assign(self.similarity, self.pools, scale)
-        return self._scores(assigned) - self._scores(self.similarity)
+        return np.asarray(self.scores(assigned) - self.scores(self.similarity))
 
     def log_loss(self, scale: float) -> float:
         """Sum over queries of -log of the right motion's probability, each pool on its own."""
@@ -81,7 +81,7 @@ class PoolDraw:
         total = np.logaddexp.reduceat(log_likelihood, self.pools.starts)
         return float((total - log_likelihood[self.answer]).sum())
 
-    def _scores(self, similarity: np.ndarray) -> np.ndarray:
+    def scores(self, similarity: np.ndarray) -> np.ndarray:
         """(Q,) scores of the queries; ties are averaged over."""
         right, starts = similarity[self.answer][self.pools.query], self.pools.starts
         better = np.add.reduceat((similarity > right).astype(int), starts)
@@ -213,15 +213,15 @@ def draw_fitting_pools(pools: SharedPools, n_motions: int, rng: np.random.Genera
     """The pools if they have at most so many motions, else those of queries at random that do."""
     if pools.n_motions <= n_motions:
         return pools
-    seen: set[int] = set()
-    kept = []
+    motions: set[int] = set()
+    selected = []
     candidates = np.split(pools.motion, pools.starts[1:])
     for query in rng.permutation(pools.n_queries):
-        joined = seen.union(candidates[query].tolist())
+        joined = motions.union(candidates[query].tolist())
         if len(joined) <= n_motions:
-            seen = joined
-            kept.append(query)
-    return pools.only(np.array(kept))
+            motions = joined
+            selected.append(query)
+    return pools.only(np.array(selected))
 
 
 def fit_scale(draws: Sequence[PoolDraw]) -> float:
