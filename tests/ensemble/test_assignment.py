@@ -86,6 +86,15 @@ def test_what_is_nearly_certain_is_as_exact_as_what_is_not() -> None:
     np.testing.assert_allclose(assigned, [200 - 190, 0, 190 - 200, 0], atol=1e-4)
 
 
+def test_the_sum_of_others_leaves_out_each_value_alone() -> None:
+    rng = np.random.default_rng(0)
+    row = np.concatenate([np.arange(9), rng.integers(9, size=60)])
+    values = rng.exponential(size=len(row)) ** 8
+    values[row == 3] = 1.0  # ties
+    twins = [values[(row == row[i]) & (np.arange(len(row)) != i)].sum() for i in range(len(row))]
+    np.testing.assert_allclose(assignment.sum_of_others(values, row), twins, rtol=1e-12)
+
+
 def test_certain_and_impossible_candidates_give_finite_numbers() -> None:
     pools = pools_of([[0, 1], [0, 1], [1, 2], [3]])
     similarity = np.array([1e4, -1e4, 1e4, 1e4, 0.0, -1e4, 7.0])

@@ -122,7 +122,7 @@ def test_a_test_tells_by_its_repeats_which_kind_it_is(distinct: bool) -> None:
     sharp = {fold: lambda fold=fold: gallery(fold, scale=5.0) for fold in range(3)}
     test = PoolDraw.of(pools, source, np.random.default_rng(1), distinct)
     gain = estimate_gain(pools, test.similarity, sharp, seed=0)
-    assert gain.looks_repeating == (not distinct)
+    assert gain.verdict == ("distinct" if distinct else "repeating")
     verdict = "no motion answers two queries" if distinct else "answers repeat: leave --assign out"
     assert gain.lines()[1].endswith(f"it looks as if {verdict}")
 
@@ -136,7 +136,15 @@ def test_repeats_are_counted_by_query() -> None:
 def test_few_repeats_tell_nothing() -> None:
     score = Score(0.0, 0.1, 10, 10)
     gain = AssignmentGain(1.0, score, score, 2, ExpectedRepeats(1, 1), ExpectedRepeats(2, 1.5))
-    assert gain.looks_repeating is None and gain.lines()[1].endswith("too few to tell which")
+    assert gain.verdict == "unclear" and gain.lines()[1].endswith("too few to tell which")
+
+
+def test_more_repeats_than_in_any_draw_fit_neither() -> None:
+    """As where the test is unlike the held-out motions, and few motions are near to all queries."""
+    score = Score(0.0, 0.1, 10, 10)
+    expected = ExpectedRepeats(10, 2), ExpectedRepeats(30, 2)
+    verdicts = [AssignmentGain(1.0, score, score, n, *expected).verdict for n in (11, 28, 60, 1)]
+    assert verdicts == ["distinct", "repeating", "neither", "neither"]
 
 
 def test_a_fold_smaller_than_the_test_takes_some_of_the_queries() -> None:
@@ -145,7 +153,7 @@ def test_a_fold_smaller_than_the_test_takes_some_of_the_queries() -> None:
     assert small.n_motions <= 30 and 2 <= small.n_queries < N_QUERIES
     assert (np.bincount(small.query) == POOL).all()
     gain = estimate_gain(pools, drawn(True).similarity, galleries(n_motions=30), seed=0)
-    assert np.isfinite(gain.distinct.mean) and gain.looks_repeating is None
+    assert np.isfinite(gain.distinct.mean) and gain.verdict is None
     assert len(gain.lines()) == 1
 
 

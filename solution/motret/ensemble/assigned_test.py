@@ -42,7 +42,7 @@ class AssignedTest:
         return {
             "queries_that_share": self.pools.n_sharing,
             "motions": self.pools.n_motions,
-            "looks_repeating": gain.looks_repeating,
+            "looks_like": gain.verdict,
             **asdict(gain),
         }
 

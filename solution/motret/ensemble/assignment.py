@@ -120,37 +120,26 @@ def assign(similarity: np.ndarray, pools: SharedPools, scale: float) -> np.ndarr
     highest = np.maximum.reduceat(similarity, pools.starts)
     likelihood = np.exp(scale * (similarity - highest[pools.query]))
     log_free = np.zeros(len(similarity))
-    of_query, of_motion = _Table.of(pools.query), _Table.of(pools.motion)
     for _ in range(N_ROUNDS):
-        others = of_query.sum_of_others(likelihood * np.exp(log_free))
+        others = sum_of_others(likelihood * np.exp(log_free), pools.query)
         odds = likelihood / np.maximum(others, LEAST_SUM)
-        change = -np.log1p(of_motion.sum_of_others(odds)) - log_free
+        change = -np.log1p(sum_of_others(odds, pools.motion)) - log_free
         log_free += change / 2  # half a step, so that the messages do not oscillate
         if np.abs(change).max() < TOLERANCE:
             break
     return np.asarray(similarity + log_free / scale)
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """A cell for each of N pairs: a row for each query (or each motion), filled from the left."""
+def sum_of_others(values: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """(N,) sum of the other values in each one's row.
 
-    row: np.ndarray
-    column: np.ndarray
-
-    @classmethod
-    def of(cls, row: np.ndarray) -> "_Table":
-        order = np.argsort(row, kind="stable")
-        counts = np.bincount(row)
-        column = np.empty(len(row), dtype=int)
-        column[order] = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
-        return cls(row, column)
-
-    def sum_of_others(self, values: np.ndarray) -> np.ndarray:
-        """(N,) sum of the other values of each pair's row, without a difference of large sums."""
-        table = np.zeros((self.row.max() + 1, self.column.max() + 1))
-        table[self.row, self.column] = values
-        others = np.zeros_like(table)
-        others[:, 1:] = np.cumsum(table[:, :-1], axis=1)
-        others[:, :-1] += np.cumsum(table[:, :0:-1], axis=1)[:, ::-1]
-        return np.asarray(others[self.row, self.column])
+    values: (N,), not negative; row: (N,) numbers 0, 1, ..., each present. A row's highest value is
+    never subtracted from its sum: where it is far above the rest, nothing of the rest would remain.
+    """
+    highest = np.zeros(row.max() + 1)
+    np.maximum.at(highest, row, values)
+    is_highest = values == highest[row]
+    rest = np.bincount(row, np.where(is_highest, 0, values))[row]
+    n_highest = np.bincount(row, is_highest)[row]
+    others_highest = highest[row] * (n_highest - is_highest)
+    return np.asarray(others_highest + np.where(is_highest, rest, rest - values))

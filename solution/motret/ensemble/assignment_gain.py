@@ -10,6 +10,7 @@ the loss where it does not.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,18 @@ SCALES = (0.1, 50.0)
 """Between which the scale is searched, for similarities with standard deviation 1."""
 CLEAR_DIFFERENCE = 2.0
 """Standard deviations by which the two worlds must differ in repeats to be told apart."""
+MAX_DISTANCE = 3.5
+"""Standard deviations from both worlds beyond which the repeats fit neither."""
+
+Verdict = Literal["distinct", "repeating", "unclear", "neither"]
+"""What a test looks like by its repeats."""
+VERDICTS: Mapping[Verdict, str] = {
+    "distinct": "it looks as if no motion answers two queries",
+    "repeating": "it looks as if answers repeat: leave --assign out",
+    "unclear": "too few to tell which",
+    "neither": "neither fits, as the test is unlike what was held out, so the gains may not hold",
+}
+"""The verdicts in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,17 +133,17 @@ class AssignmentGain:
     repeating_repeats: ExpectedRepeats | None
 
     @property
-    def looks_repeating(self) -> bool | None:
-        """Whether the test's repeats are nearer to those of the world with repeating answers.
-
-        None where that cannot be told.
-        """
+    def verdict(self) -> Verdict | None:
+        """Which world the test's repeats fit; None where they cannot be compared."""
         one, two = self.distinct_repeats, self.repeating_repeats
         if one is None or two is None:
             return None
+        if min(world.distance(self.repeats) for world in (one, two)) > MAX_DISTANCE:
+            return "neither"
         if abs(two.mean - one.mean) < CLEAR_DIFFERENCE * np.hypot(one.deviation, two.deviation):
-            return None
-        return two.distance(self.repeats) < one.distance(self.repeats)
+            return "unclear"
+        nearer = one.distance(self.repeats) <= two.distance(self.repeats)
+        return "distinct" if nearer else "repeating"
 
     def lines(self) -> list[str]:
         """For a terminal."""
@@ -138,19 +151,14 @@ class AssignmentGain:
             f"gain out of fold {_signed(self.distinct)} if no motion answers two queries, "
             f"{_signed(self.repeating)} if answers repeat by chance"
         ]
-        one, two = self.distinct_repeats, self.repeating_repeats
-        if one is None or two is None:
+        one, two, verdict = self.distinct_repeats, self.repeating_repeats, self.verdict
+        if one is None or two is None or verdict is None:
             return lines
-        verdicts = {
-            None: "too few to tell which",
-            False: "it looks as if no motion answers two queries",
-            True: "it looks as if answers repeat: leave --assign out",
-        }
         lines.append(
             f"{self.repeats} queries rank a motion first that another query ranks first too; "
             f"expected {one.mean:.0f} +- {one.deviation:.0f} if no motion answers two queries, "
             f"{two.mean:.0f} +- {two.deviation:.0f} if answers repeat by chance: "
-            f"{verdicts[self.looks_repeating]}"
+            f"{VERDICTS[verdict]}"
         )
         return lines
 
