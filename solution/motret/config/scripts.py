@@ -181,6 +181,11 @@ class EnsembleConfig:
     """Test-time augmentation: further views of the motions, separated by commas: mirror (captions
     too), speed, swap (of the persons). none: off. auto: those whose out-of-fold gain is above its
     standard error."""
+    assign: bool = False
+    """One-to-one assignment: queries that share candidates are ranked together, as no motion
+    answers two of them. Only where the rules allow to use the queries of the test together, and
+    only if their answers do differ: the gain is printed for both cases, with what the test itself
+    looks like."""
     fold: int | None = None
     """Use only the models of this fold, with weights fitted on the others. By default the models of
     all folds."""
