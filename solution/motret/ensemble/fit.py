@@ -312,10 +312,10 @@ def bank_members(
     galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
 ) -> np.ndarray:
     """(members,) the models that have a weight in some fit that tries query-bank normalisation."""
-    members = np.zeros(len(galleries.names), dtype=bool)
+    members: np.ndarray = np.zeros(len(galleries.names), dtype=bool)
     for fold_set in bank_fold_sets(galleries, weights, config):
-        members |= weights.by_folds[fold_set] > 0
-    return members & _is_model(galleries)
+        members |= (weights.by_folds[fold_set] > 0) & _is_model(galleries)
+    return members
 
 
 def _is_model(galleries: OofGalleries) -> np.ndarray:
