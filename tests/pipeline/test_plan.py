@@ -177,6 +177,9 @@ def test_a_preset_that_a_flag_names_wins(home: Path) -> None:
         ("--all_data --fold 1", ConfigError, "--all_data: --fold 1 ranks with that fold's models"),
         ("--all_data yes", ConfigError, "--all_data: takes no value"),
         ("--all-data=1", ConfigError, "--all_data: takes no value"),
+        ("--rerank yes", ConfigError, "--rerank: takes no value"),
+        ("--rerank --members a.npz", ConfigError, "--rerank: does not go with --members"),
+        ("--rerank --data_dir there", ConfigError, "--rerank: there is no test to rank"),
         ("--test_dir gone --data_dir there", DataError, "gone: no such folder"),
     ],
 )
@@ -227,6 +230,22 @@ def test_all_data_trains_a_model_of_all_data_in_the_run_of_each_seeds_folds(
     titles = [step.title for step in plan.steps if step.script == "train"]
     assert titles[2:] == ["train clip, seed 3", "train clip, seed 3, all data"]
     assert {step.chain for step in plan.steps if step.script == "train"} == {"clip"}
+
+
+def test_rerank_scores_the_runs_that_have_tokens_and_the_ensemble_gets_their_files() -> None:
+    flags = ["--variants", "holistic", "clip_readme", "--seeds", "0", "3", "--out_dir", "elsewhere"]
+    plan = make_plan([*flags, "--rerank", "--epochs", "7", "--device", "cpu"])
+    reranked = [name for name in plan.run_names() if name.startswith("holistic")]
+    assert len(reranked) == 2 and len(plan.run_names()) == 4
+    config = cli.parse(scripts.RerankConfig, args_of(plan, "rerank"), None)
+    assert config.runs == tuple(reranked) and str(config.out_dir) == "elsewhere"
+    assert config.epochs == scripts.RerankConfig.epochs and config.machine.device == "cpu"
+    config = cli.parse(scripts.EnsembleConfig, args_of(plan, "ensemble"), None)
+    files = [str(Path("elsewhere") / name / "word_match.npz") for name in reranked]
+    assert list(map(str, config.members)) == files
+    order = [step.script for step in plan.steps]
+    assert order.index("rerank") == order.index("ensemble") - 1
+    assert "rerank" not in [step.script for step in make_plan(flags).steps]
 
 
 def test_use_gar_alone_trains_the_variant_with_parts() -> None:

@@ -34,10 +34,18 @@ NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants", "log"} | {
     *base.flag_defaults(training.SnapshotConfig)
 }
 """Flags of train.py that do not apply to a trial, or mean something else to tune.py."""
-PLAN_FLAGS = {"data_dir", "preset", "variants", "seeds", "seed", "all_data"}
+PLAN_FLAGS = {"data_dir", "preset", "variants", "seeds", "seed", "all_data", "rerank"}
 """Flags that shape the plan itself."""
 RESERVED_FLAGS = {"variant", "run_name", "resume", "runs", "run"}
 """Flags of the scripts that the plan sets itself."""
+
+RERANK_FLAGS = {"out_dir", "test_dir"} | {
+    *base.flag_defaults(base.DataConfig),
+    *base.flag_defaults(base.MachineConfig),
+}
+"""Flags that rerank.py gets too; --epochs, --lr and the like are those of the runs."""
+WORD_SCORES = "word_match.npz"
+"""What rerank.py writes into a run folder."""
 
 Words = Sequence[str]
 """A flag and its values as they stand in the arguments."""
@@ -81,7 +89,8 @@ class Request:
 
     flags: name -> words of every flag; passed: of those that go to scripts as they are; routed:
     script -> the words that it gets of these; gpus: names of the GPUs that may be used. all_data:
-    whether each run also trains a model of all data.
+    whether each run also trains a model of all data; rerank: whether each run also scores the
+    candidates word by word.
     """
 
     data_dir: Path
@@ -91,6 +100,7 @@ class Request:
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
     all_data: bool
+    rerank: bool
     tuned: str
     flags: Mapping[str, Words]
     passed: Mapping[str, Words]
@@ -137,12 +147,14 @@ def make_plan(args: Sequence[str]) -> Plan:
     """
     request = _read_request(args)
     train_steps = _train_steps(request)
-    run_names = _run_names([step.args for step in train_steps])
+    train_calls = [step.args for step in train_steps]
+    reranked = _runs_with_tokens(train_calls) if request.rerank else []
     steps = (
         *_data_steps(request),
         *_tune_steps(request),
         *train_steps,
-        *_score_steps(request, run_names),
+        *_rerank_steps(request, reranked),
+        *_score_steps(request, _run_names(train_calls), reranked),
     )
     return Plan(
         request.data_dir,
@@ -211,6 +223,7 @@ def _read_request(args: Sequence[str]) -> Request:
         variants=_find_variants(flags, preset),
         seeds=seeds,
         all_data=_wants_all_data(flags),
+        rerank=_wants_rerank(flags, has_test),
         tuned=_value(flags, "tuned") or "auto",
         flags=flags,
         passed=passed,
@@ -302,13 +315,33 @@ def _find_seeds(flags: Mapping[str, Words]) -> tuple[int, ...]:
 
 def _wants_all_data(flags: Mapping[str, Words]) -> bool:
     """Whether --all_data is given. ConfigError where it has a value or --fold names one fold."""
-    if "all_data" not in flags:
+    if not _is_switched_on(flags, "all_data"):
         return False
-    if flags["all_data"][1:] or "=" in flags["all_data"][0]:
-        raise ConfigError("--all_data", "takes no value", "give it alone")
     if (fold := _value(flags, "fold") or "all") != "all":
         problem = f"--fold {fold} ranks with that fold's models alone"
         raise ConfigError("--all_data", problem, "leave one of the two out")
+    return True
+
+
+def _wants_rerank(flags: Mapping[str, Words], has_test: bool) -> bool:
+    """Whether --rerank is given. ConfigError where it has a value, there is nothing to rank, or
+    --members names files."""
+    if not _is_switched_on(flags, "rerank"):
+        return False
+    if not has_test:
+        raise ConfigError("--rerank", "there is no test to rank", "leave it out")
+    if "members" in flags:
+        fix = "call rerank.py and ensemble.py yourself, with all files"
+        raise ConfigError("--rerank", "does not go with --members", fix)
+    return True
+
+
+def _is_switched_on(flags: Mapping[str, Words], name: str) -> bool:
+    """Whether a flag without a value is given. ConfigError where it has one."""
+    if name not in flags:
+        return False
+    if flags[name][1:] or "=" in flags[name][0]:
+        raise ConfigError(f"--{name}", "takes no value", "give it alone")
     return True
 
 
@@ -426,8 +459,31 @@ def _all_data_step(folds_step: Step) -> Step:
     return replace(folds_step, title=f"{folds_step.title}, all data", args=args)
 
 
-def _score_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
-    """Ranking and checking the submission, or without a test the local scores; then the report."""
+def _runs_with_tokens(train_calls: Sequence[Sequence[str]]) -> list[str]:
+    """The runs whose motion towers have tokens, each once."""
+    configs = (cli.parse_train(args, None)[0] for args in train_calls)
+    names = (config.run_name for config in configs if config.motion.motion_tower != "frame")
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _rerank_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
+    """The word scores of some runs."""
+    if not run_names:
+        return []
+    words = [
+        word
+        for name, words in request.passed.items()
+        if name.removeprefix("no_") in RERANK_FLAGS
+        for word in words
+    ]
+    return [Step("score word by word", "rerank", (*request.data, "--runs", *run_names, *words))]
+
+
+def _score_steps(request: Request, run_names: Sequence[str], reranked: Sequence[str]) -> list[Step]:
+    """Ranking and checking the submission, or without a test the local scores; then the report.
+
+    reranked: runs whose word scores are members too.
+    """
     routed, data = request.routed, request.data
     report_args = (*data, "--run", *run_names, *routed["report"])
     report = Step("draw the report", "report", report_args, optional=True)
@@ -442,7 +498,9 @@ def _score_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
         if name not in request.flags
         for word in (f"--{name}", value)
     ]
-    args = (*data, "--runs", *run_names, *from_preset, *routed["ensemble"])
+    word_scores = [request.folders()["out_dir"] / name / WORD_SCORES for name in reranked]
+    members = ["--members", *map(str, word_scores)] if reranked else []
+    args = (*data, "--runs", *run_names, *members, *from_preset, *routed["ensemble"])
     checks = ("submission", submission, *data, *routed["validate"])
     return [
         Step("rank the candidates", "ensemble", args),
