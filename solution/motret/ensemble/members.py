@@ -132,10 +132,12 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
     """
     same_data = [
         run
-        for run in list_runs(config.out_dir)
+        for run in list_runs(config.out_dir, config.allow_towers)
         if (run.data, run.folds) == (data.fingerprint, folds.hash)
     ]
-    selected = select_runs(config.runs, config.out_dir, data, folds)
+    selected = select_runs(
+        config.runs, config.out_dir, data, folds, allow_towers=config.allow_towers
+    )
     if not config.runs:
         selected += [
             run
@@ -146,7 +148,13 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
         ]
         names = {run.name for run in selected}
         _report_left_out(
-            [run for run in list_runs(config.out_dir) if run.name not in names], data, folds
+            [
+                run
+                for run in list_runs(config.out_dir, config.allow_towers)
+                if run.name not in names
+            ],
+            data,
+            folds,
         )
     members = []
     for runs in _group_by_configuration(selected):

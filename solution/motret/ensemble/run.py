@@ -32,6 +32,7 @@ from motret.evaluation.slices import HeldOutCaptions
 from motret.formats import challenge, submission
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
+from motret.utils import reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +179,7 @@ def score_test(
     similarities: TestSimilarities, queries: Sequence[Query], ground_truth: Path
 ) -> TestScores | None:
     """The score of each query by each ranking; None where there is no file of right answers."""
-    if not ground_truth.is_file():
+    if not reading.is_file(ground_truth):
         return None
     truth = submission.read_ground_truth(ground_truth)
 

@@ -52,7 +52,8 @@ def write_package(config: PackageConfig) -> list[str]:
         if runs:
             copy_folds(config.folds_dir, dataset / "folds")
         towers = copy_text_towers(needed_towers(runs, config), dataset / FOLDER)
-        check_runs([open_run(dataset / "runs" / run.name) for run in runs])
+        copies = [dataset / "runs" / run.name for run in runs]
+        check_runs([open_run(copy, config.allow_towers) for copy in copies])
         wheels = _download_wheels(dataset / "wheels", config)
         content = {
             "code files": n_files,
@@ -83,11 +84,11 @@ def choose_runs(config: PackageConfig) -> list[Run]:
         return []
     sidecar = files.read_json(config.folds_dir / "folds.json") or {}
     if config.runs:
-        runs = [open_named_run(name, config.out_dir) for name in config.runs]
+        runs = [open_named_run(name, config.out_dir, config.allow_towers) for name in config.runs]
     else:
         runs = [
             run
-            for run in list_runs(config.out_dir)
+            for run in list_runs(config.out_dir, config.allow_towers)
             if (run.data, run.folds) == (sidecar.get("data"), sidecar.get("hash"))
             and (len(run.finished_folds()) >= sidecar["folds"] or run.has_full_model())
         ]

@@ -1,16 +1,16 @@
 """Published files of weights, MotionDiffuse's and MDM's: read, and recognised by their keys."""
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from motret.errors import WeightsError, first_line
+from motret.errors import WeightsError
+from motret.utils import reading
+from motret.utils.tensors import load_tensors
 
 WRAPPER_KEYS = ("encoder", "model", "state_dict")
 """Where a file may keep its weights."""
@@ -150,22 +150,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     WeightsError where it cannot be read.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    if not reading.is_file(path, WeightsError):
         fix = "give the published file with --backbone_weights, or leave the flag out"
-        raise WeightsError(path, "no such file", fix) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        pickle.UnpicklingError,
-    ) as error:
-        problem = f"cannot be read as weights ({first_line(error)})"
-        fix = "get it again; it must hold tensors and plain values"
-        raise WeightsError(path, problem, fix) from error
+        raise WeightsError(path, "no such file", fix)
+    fix = "get it again; it must hold tensors and plain values"
+    content = load_tensors(path, fix, problem="cannot be read as weights")
     for name in WRAPPER_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]

@@ -14,7 +14,7 @@ from motret.errors import ConfigError, DataError
 from motret.formats import challenge
 from motret.pipeline import preflight, summary
 from motret.pipeline.steps import Step, available_cores, run_steps, visible_gpus
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _read_request(args: Sequence[str]) -> Request:
         problem = "full holds nothing out, so there is no local score"
         raise ConfigError("--fold", problem, "run without it, then train.py --fold full")
     test_dir = Path(_value(flags, "test_dir") or data_dir / "test")
-    has_test = generated or test_dir.is_dir()
+    has_test = generated or reading.is_folder(test_dir)
     if "test_dir" in flags and not has_test:
         raise DataError(test_dir, "no such folder", "give the folder with a folder for each query")
     passed = {name: words for name, words in flags.items() if name not in PLAN_FLAGS}
@@ -272,11 +272,11 @@ def _find_data(flags: Mapping[str, Words]) -> tuple[Path, bool]:
     """The data folder, and whether it is the generated challenge."""
     if folder := _value(flags, "data_dir"):
         data_dir = Path(folder)
-        if not data_dir.is_dir():
+        if not reading.is_folder(data_dir):
             raise DataError(data_dir, "no such folder", challenge.NO_DATA_FIX)
         return data_dir, False
     default = base.default_path("data_dir")
-    return (default, False) if default.is_dir() else (base.sample_dir(), True)
+    return (default, False) if reading.is_folder(default) else (base.sample_dir(), True)
 
 
 def _find_variants(flags: Mapping[str, Words], preset: Preset) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 from motret.config import base
 from motret.evaluation.gallery_ranks import LEADERBOARD_QUERIES
 from motret.formats import submission_log
-from motret.utils import files
 
 RULE = "-" * 78
 Row = tuple[str, str, str]
@@ -39,7 +38,7 @@ def summary_lines(
         rows: list[Row] = [("local scores", "in the table above", note)]
     else:
         saved = submission_log.latest_submission(submissions_dir)
-        info = files.read_json(saved.with_suffix(".json")) if saved else None
+        info = submission_log.read_record(saved) if saved else None
         if info is None:
             problem = f"{submissions_dir / 'log.csv'} names no submission that can be read"
             return [RULE, f"no summary: {problem}", RULE]

@@ -48,7 +48,7 @@ from motret.runs import checkpoints, history, oof, text_towers
 from motret.runs.history import EpochStats
 from motret.runs.run import Run, with_output_dir
 from motret.runs.selection import select_runs
-from motret.utils import files
+from motret.utils import reading
 from motret.utils.device import autocast, choose_device, inference_dtype
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class ReportContext:
 def choose_report_runs(config: ReportConfig, data: TrainingData, folds: Folds) -> list[Run]:
     """The runs of --run, else of the latest submission, else all with a finished fold."""
     names = config.run or latest_submission_members(config.submissions_dir, data, folds)
-    return select_runs(names, config.out_dir, data, folds, partial=True, flag="--run")
+    allowed = config.allow_towers
+    return select_runs(names, config.out_dir, data, folds, True, "--run", allowed)
 
 
 def latest_submission_members(
@@ -92,7 +93,7 @@ def latest_submission(
     None where there is none, or it is of other data or folds.
     """
     path = submission_log.latest_submission(submissions_dir)
-    content = files.read_json(path.with_suffix(".json")) if path else None
+    content = submission_log.read_record(path) if path else None
     if (
         not path
         or not content
@@ -113,12 +114,14 @@ def write_submission_report(config: ReportConfig, data: TrainingData, folds: Fol
     """
     latest = latest_submission(config.submissions_dir, data, folds)
     test_dir = config.data.data_dir / "test"
-    if latest is None or not latest[0].with_suffix(".npz").is_file() or not test_dir.is_dir():
+    if latest is None or not reading.is_folder(test_dir):
+        return None
+    if not reading.is_file(latest[0].with_suffix(".npz")):
         return None
     ground_truth = test_dir / "gt.csv"
-    truth = submission.read_ground_truth(ground_truth) if ground_truth.is_file() else None
+    truth = submission.read_ground_truth(ground_truth) if reading.is_file(ground_truth) else None
     content = browser.page_of_submission(
-        latest[0], read_queries(test_dir), data.store.config, truth
+        latest[0], read_queries(test_dir, config.data.follow_links), data.store.config, truth
     )
     path = config.submissions_dir / "report" / "index.html"
     page.write_page(path, content)

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from motret.config import base
+from motret.config import base, training
 from motret.config.training import TrainConfig
 from motret.data.parts import part_texts
 from motret.errors import ConfigError
-from motret.utils import files
+from motret.utils import files, reading
+
+UNTUNED = {"motion_tower", "text_tower", "text_weights", "backbone_weights"}
+"""Settings that name code or files, which tuned values never do."""
 
 
 def tuning_dir(out_dir: Path, variant: str) -> Path:
@@ -55,7 +58,7 @@ def find_tuned_values(config: TrainConfig) -> TunedValues:
     file = (
         tuning_dir(config.out_dir, config.variant) / "best.json" if is_auto else Path(config.tuned)
     )
-    content = files.read_json(file)
+    content = reading.read_json(file, error=ConfigError) if reading.is_file(file) else None
     if not isinstance(content, dict) or not {"belongs", "values"} <= content.keys():
         if not is_auto:
             fix = "give auto, none or the file that tune.py wrote"
@@ -104,6 +107,10 @@ def _usable_values(file: Path, content: Mapping[str, Any]) -> TunedValues:
         f"(the score on fold {tuned_on} is a little flattered by that choice)"
     )
     values = {base.FORMER_NAMES.get(name, name): value for name, value in content["values"].items()}
+    if unusable := [name for name in values if name in UNTUNED | training.NON_MODEL_SETTINGS]:
+        problem = f"{file} sets {unusable[0]}, which tune.py never does"
+        raise ConfigError("--tuned", problem, "run tune.py again, or give --tuned none")
+    base.check_types(TrainConfig, values)
     return TunedValues(
         values, message, f"tuned on fold {tuned_on}, confirmed on fold {confirmed_on}"
     )
