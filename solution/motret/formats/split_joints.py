@@ -16,6 +16,7 @@ the person (see `features`) and have their own mean and deviation, from the trai
 """
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -163,9 +164,9 @@ def _skeleton_of_bodies(root: Path, body_paths: Sequence[Path]) -> Skeleton:
 
 def _read_skeleton_json(path: Path) -> Skeleton:
     fix = f"write {SKELETON_JSON_FORM}"
-    content = reading.read_json(path, fix)
+    text = reading.read_text(path)
     with reading.boundary(path, "is no skeleton", fix):
-        return parse_skeleton_json(content)
+        return parse_skeleton_json(json.loads(text))
 
 
 def _read_meta(folders: Sequence[Path]) -> dict[str, Any]:

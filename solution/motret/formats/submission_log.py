@@ -52,14 +52,14 @@ def read_record(submission: Path) -> dict[str, Any] | None:
         return None
     record = reading.read_json_object(path, fix)
     with reading.boundary(path, "is no record of a submission", fix):
-        for member in record["members"]:
+        for member in record.get("members", ()):
             _check_record(isinstance(member["run"], str), "run")
             _check_record(isinstance(member.get("weight", 0), int | float), "weight")
             _check_score(member.get("local_score"), "mean", "error")
-        _check_score(record["local_score"], "mean", "error", "motions")
-        _check_score(record["true_score"], "mean", "error")
+        _check_score(record.get("local_score"), "mean", "error", "motions")
+        _check_score(record.get("true_score"), "mean", "error")
         for name in ("data", "folds"):
-            _check_record(isinstance(record[name], str), name)
+            _check_record(isinstance(record.get(name, ""), str), name)
         band = record.get("leaderboard_band") or (0, 0)
         _check_record(len(band) == 2 and all(map(_is_number, band)), "leaderboard_band")
         for gain in record.get("gains") or ():

@@ -197,6 +197,7 @@ def _read_request(args: Sequence[str]) -> Request:
         raise DataError(test_dir, "no such folder", "give the folder with a folder for each query")
     passed = {name: words for name, words in flags.items() if name not in PLAN_FLAGS}
     routed = _route_flags(passed, SCRIPTS if has_test else SCRIPTS_WITHOUT_TEST)
+    _allow_named_towers(flags, routed)
     seeds = _find_seeds(flags)
     if "seed" in flags:
         for script in routed.keys() - {"validate"}:
@@ -248,6 +249,15 @@ def _route_flags(
         for script in takers:
             routed[script] += words
     return routed
+
+
+def _allow_named_towers(flags: Mapping[str, Words], routed: Mapping[str, list[str]]) -> None:
+    """Lets scripts that open runs import the classes that this command names as towers."""
+    towers = [_value(flags, name) or "" for name in ("motion_tower", "text_tower")]
+    classes = [name for name in towers if ":" in name and not name.startswith("hf:")]
+    if classes and "allow_towers" not in flags:
+        for script in routed.keys() & {"ensemble", "report"}:
+            routed[script] += ["--allow_towers", *classes]
 
 
 def _takes(script: str, kind: type, flag: str) -> bool:

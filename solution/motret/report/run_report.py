@@ -82,7 +82,7 @@ def latest_submission_members(
     latest = latest_submission(submissions_dir, data, folds)
     if latest is None:
         return ()
-    return tuple(member["run"] for member in latest[1]["members"] if "settings" in member)
+    return tuple(member["run"] for member in latest[1].get("members", ()) if "settings" in member)
 
 
 def latest_submission(
@@ -97,7 +97,7 @@ def latest_submission(
     if (
         not path
         or not content
-        or (content["data"], content["folds"])
+        or (content.get("data"), content.get("folds"))
         != (
             data.fingerprint,
             folds.hash,
