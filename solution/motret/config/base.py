@@ -148,14 +148,14 @@ def build_config(kind: type, values: Mapping[str, Any]) -> Any:
 def typed(kind: Any, values: Mapping[str, Any]) -> Any:
     """A dataclass object made of values that a file holds.
 
-    ConfigError where one is of another type, TypeError where a name is unknown.
+    ValueError where one is of another type, TypeError where a name is unknown.
     """
     check_types(kind, values)
     return kind(**values)
 
 
 def check_types(kind: Any, values: Mapping[str, Any]) -> None:
-    """ConfigError where a value that a file holds is not of the type of its setting.
+    """ValueError where a value that a file holds is not of the type of its setting.
 
     values: by name, groups opened; it may lack settings and have others.
     """
@@ -165,8 +165,8 @@ def check_types(kind: Any, values: Mapping[str, Any]) -> None:
         if is_dataclass(hint):
             check_types(hint, values)
         elif item.name in values and not _is_of_type(values[item.name], hint):
-            problem = f"is {str(values[item.name])[:MAX_SHOWN]!r}, which is of another type"
-            raise ConfigError(f"--{item.name}", problem, "give a value of the setting's type")
+            value = str(values[item.name])[:MAX_SHOWN]
+            raise ValueError(f"{item.name} is {value!r}, which is of another type")
 
 
 def _is_of_type(value: Any, hint: Any) -> bool:

@@ -34,7 +34,7 @@ from motret.data.features import (
     find_up,
     make_features,
 )
-from motret.errors import DataError
+from motret.errors import DataError, MotretError
 from motret.formats import motion_files
 from motret.formats.challenge import SkippedFile
 from motret.utils import files, progress, reading
@@ -244,7 +244,7 @@ def _open_whole(folder: Path) -> FeatureStore | None:
         return None
     try:
         return open_feature_store(folder)
-    except DataError as error:
+    except MotretError as error:
         problem = f"{error.path}: {error.problem}"
         logger.warning(f"warning: {problem}: the features are packed again")
         return None

@@ -23,7 +23,7 @@ from motret.data.dataset import TrainingData
 from motret.data.feature_store import FeatureStore
 from motret.data.inputs import MotionBatch
 from motret.ensemble.galleries import ViewEmbeddings
-from motret.errors import ConfigError, DataError
+from motret.errors import ConfigError, DataError, RunError
 from motret.models import registry
 from motret.runs import checkpoints, provenance
 from motret.runs.run import Run
@@ -148,6 +148,7 @@ def _read_view(path: Path) -> ViewEmbeddings:
 
 def save_view_embeddings(run: Run, fold: int, view: TtaView, embeddings: ViewEmbeddings) -> None:
     """Caches the held-out embeddings of a view."""
+    reading.check_output(_cache_file(run, fold, view).parent, run.output_dir, RunError)
     arrays = {name: np.asarray(value) for name, value in vars(embeddings).items()}
     files.write_npz(_cache_file(run, fold, view), arrays)
 

@@ -25,7 +25,7 @@ from motret.models import registry, text_tower
 from motret.runs import checkpoints, provenance
 from motret.runs.run import Run, list_runs, open_named_run, open_run
 from motret.runs.text_towers import FOLDER, PackedTower, text_config, write_index
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ def choose_runs(config: PackageConfig) -> list[Run]:
     """
     if config.runs == ("none",):
         return []
-    sidecar = files.read_json(config.folds_dir / "folds.json") or {}
+    path, fix = config.folds_dir / "folds.json", "make the folds again"
+    sidecar = reading.read_json_object(path, fix) if reading.is_file(path) else {}
     if config.runs:
         runs = [open_named_run(name, config.out_dir, config.allow_towers) for name in config.runs]
     else:

@@ -109,7 +109,7 @@ def _map_mdm_key(key: str) -> str:
 FORMATS = (
     CheckpointFormat(
         name="MotionDiffuse",
-        key_pattern=re.compile(r"temporal_decoder_blocks\.(\d+)\."),
+        key_pattern=re.compile(r"temporal_decoder_blocks\.([0-9]{1,4})\."),
         backbone="motiondiffuse",
         heads=8,
         map_key=str,
@@ -123,7 +123,7 @@ FORMATS = (
     ),
     CheckpointFormat(
         name="MDM",
-        key_pattern=re.compile(r"seqTrans(?:Encoder|Decoder)\.layers\.(\d+)\."),
+        key_pattern=re.compile(r"seqTrans(?:Encoder|Decoder)\.layers\.([0-9]{1,4})\."),
         backbone="transformer",
         heads=4,
         map_key=_map_mdm_key,
@@ -199,10 +199,16 @@ def architecture_of(
     if width_key not in first_layer or hidden_key not in first_layer:
         problem = f"its first layer lacks {width_key} or {hidden_key}"
         raise WeightsError(path, problem, "get the whole file")
+    shapes = [first_layer[key].shape for key in (width_key, hidden_key)]
+    if not all(len(shape) == 2 for shape in shapes) or set(numbers) != set(
+        range(len(set(numbers)))
+    ):
+        problem = f"its layers {width_key} and {hidden_key} have another form, or one is missing"
+        raise WeightsError(path, problem, "get the whole file")
     return Architecture(
         backbone=checkpoint_format.backbone,
-        width=first_layer[width_key].shape[0],
+        width=shapes[0][0],
         layers=max(numbers) + 1,
         heads=checkpoint_format.heads,
-        hidden_dim=first_layer[hidden_key].shape[0],
+        hidden_dim=shapes[1][0],
     )

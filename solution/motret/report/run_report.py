@@ -124,6 +124,7 @@ def write_submission_report(config: ReportConfig, data: TrainingData, folds: Fol
         latest[0], read_queries(test_dir, config.data.follow_links), data.store.config, truth
     )
     path = config.submissions_dir / "report" / "index.html"
+    reading.check_output(path.parent, config.submissions_dir)
     page.write_page(path, content)
     return path
 
@@ -142,7 +143,10 @@ def write_run_report(
     models = reported_models(run, config)
     context = _make_context(run, data, folds, config)
     run, data = context.run, context.data
-    folder = with_output_dir(run, config.data.work_dir).output_dir / "report"
+    output_dir = with_output_dir(run, config.data.work_dir).output_dir
+    folder = output_dir / "report"
+    for inner in (folder, *(folder / run.fold_dir(fold).name for fold in models)):
+        reading.check_output(inner, output_dir, RunError)
     finished = run.finished_folds()
     epochs: dict[int | None, int] = {}
     lr_mults: dict[str, float] = {}

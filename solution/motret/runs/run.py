@@ -136,13 +136,14 @@ def _parse_run(folder: Path, path: Path, content: Mapping[str, Any], fix: str) -
     """The run that an args.json describes. RunError where a setting has an unusable value; any
     other error where the content has another form."""
     settings = _current_settings(content["settings"])
+    base.check_types(TrainConfig, settings)
     try:
-        base.check_types(TrainConfig, settings)
         config = base.build_config(TrainConfig, settings)
+        features = base.typed(FeatureConfig, content["features"])
+        features.check_names()
     except ConfigError as error:
         problem = f"its setting {error.path.removeprefix('--')}: {error.problem}"
         raise RunError(path, problem, fix) from error
-    features = base.typed(FeatureConfig, content["features"])
     run = Run(
         folder,
         config,
@@ -158,7 +159,6 @@ def _parse_run(folder: Path, path: Path, content: Mapping[str, Any], fix: str) -
     texts += [text for pair in (run.inputs or {}).items() for text in pair]
     if not all(isinstance(text, str) for text in texts) or run.persons not in (1, 2):
         raise ValueError("data, folds, persons, sources or inputs have another form")
-    features.check_names()
     return run
 
 
@@ -173,9 +173,7 @@ def _check_towers(path: Path, config: TrainConfig, allow_towers: Collection[str]
     for name in (config.motion.motion_tower, config.text.text_tower):
         is_class = ":" in name and not name.startswith("hf:")
         if is_class and name not in in_presets and name not in allow_towers:
-            problem = (
-                f"names the class {name} as a tower, and no class that a file names is imported"
-            )
+            problem = f"has the class {name} as a tower, and what a file names is not imported"
             raise RunError(path, problem, f"if the class is yours: --allow_towers {name}")
 
 

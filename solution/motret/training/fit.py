@@ -35,7 +35,7 @@ from motret.training import state as state_module
 from motret.training.context import FoldContext, TrainContext
 from motret.training.objective import BatchLoss, LossMeans
 from motret.training.state import FoldState
-from motret.utils import files, progress, tracking
+from motret.utils import files, progress, reading, tracking
 from motret.utils.tracking import LogEpoch, TrackedFold
 
 PlotFactory = Callable[[FoldContext], PlotCallback | None]
@@ -58,6 +58,7 @@ def fit(
     """
     check_fold(fold_context)
     config, fold_dir = fold_context.config, fold_context.fold_dir
+    reading.check_output(fold_dir, fold_context.run.folder, RunError)
     fold_dir.mkdir(parents=True, exist_ok=True)
     with _open_log(fold_dir / "train_log.txt") as log:
         state = state_module.set_up(fold_context, log)

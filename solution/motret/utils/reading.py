@@ -134,6 +134,14 @@ def check_inside(path: Path, folder: Path, error: type[MotretError] = DataError)
         raise error(path, problem, "put the file there, or give --follow_links")
 
 
+def check_output(path: Path, folder: Path, error: type[MotretError] = DataError) -> None:
+    """An error where what is to be written inside `folder` would lie outside, by way of a link."""
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(os.path.realpath(folder)):
+        problem = f"is a link out of its folder, to {target}, and nothing is written through it"
+        raise error(path, problem, "remove the link")
+
+
 def is_inner_path(path: str) -> bool:
     """Whether a path that a file names leads to something in the folder of that file."""
     is_absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).anchor != ""
