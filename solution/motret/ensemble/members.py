@@ -18,7 +18,13 @@ from motret.errors import RunError
 from motret.evaluation import local_score
 from motret.evaluation.z_score import ZScore
 from motret.runs import oof, selection
-from motret.runs.run import Run, list_runs, same_configuration, with_output_dir
+from motret.runs.run import (
+    Run,
+    list_runs,
+    same_configuration,
+    training_command,
+    with_output_dir,
+)
 from motret.runs.selection import select_runs
 
 logger = logging.getLogger(__name__)
@@ -213,7 +219,7 @@ def _make_member(runs: Sequence[Run], twins: Sequence[Run]) -> Member:
     models: list[tuple[Run, int | None]] = [(run, fold) for fold, run in sorted(folds.items())]
     models += [(full, None)] if full else []
     if not models:
-        fix = "finish it with --resume auto, or leave it out of --runs"
+        fix = f"finish it: {training_command(runs[0].fold_dir(0))}, or leave it out of --runs"
         raise RunError(runs[0].folder, "has no finished model", fix)
     folds = folds or {fold: run for run in twins for fold in run.finished_folds()}
     if not folds:

@@ -97,7 +97,6 @@ def preview(names: Iterable[str], limit: int = 3) -> str:
 
 # ---- text
 
-_TAGGED_WORD = re.compile(r"[^\s/]+/[^\s/#]+")
 _NO_TAG, _NO_WORD = re.compile(r"[\s#]"), re.compile(r"[\s/]")
 _SECONDS = re.compile(r"nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?", re.I)
 
@@ -134,7 +133,7 @@ def without_humanml3d_suffix(line: str) -> str:
         return line
     words = head.split(" ")
     n_tagged = next(
-        (index for index, word in enumerate(reversed(words)) if not _TAGGED_WORD.fullmatch(word)),
+        (index for index, word in enumerate(reversed(words)) if not _is_tagged(word)),
         len(words),
     )
     first_tagged = len(words) - n_tagged
@@ -144,6 +143,12 @@ def without_humanml3d_suffix(line: str) -> str:
             return " ".join([*words[:index], words[index][:position]])
     caption, mark, _ = head.rpartition("#")  # tokens of another form
     return caption if mark else line
+
+
+def _is_tagged(word: str) -> bool:
+    """Whether a word is tagged: `word/TAG`."""
+    body, _, tag = word.rpartition("/")
+    return bool(body and tag and not _NO_WORD.search(body) and not _NO_TAG.search(tag))
 
 
 def _start_of_tagged(word: str) -> int | None:

@@ -23,7 +23,7 @@ from motret.kaggle import metadata, packages, tower_files
 from motret.kaggle.metadata import KaggleNames
 from motret.models import registry, text_tower
 from motret.runs import checkpoints, provenance
-from motret.runs.run import Run, list_runs, open_named_run, open_run
+from motret.runs.run import Run, list_runs, open_named_run, open_run, training_command
 from motret.runs.text_towers import FOLDER, PackedTower, text_config, write_index
 from motret.utils import files, reading
 
@@ -101,7 +101,8 @@ def choose_runs(config: PackageConfig) -> list[Run]:
             fix = "leave it out of --runs, or give its folds with --folds_dir"
             raise RunError(run.folder, problem, fix)
         if not (run.finished_folds() or run.has_full_model()):
-            raise RunError(run.folder, "has no finished fold", "finish it with --resume auto")
+            fix = f"finish it: {training_command(run.fold_dir(0))}"
+            raise RunError(run.folder, "has no finished fold", fix)
     names = [run.name for run in runs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise RunError(repeated[0], "two of the runs have this name", "rename one of the folders")

@@ -46,7 +46,7 @@ from motret.report.pose_codec import PackedMotion
 from motret.report.qualitative import EmbeddingTools
 from motret.runs import checkpoints, history, oof, text_towers
 from motret.runs.history import EpochStats
-from motret.runs.run import Run, with_output_dir
+from motret.runs.run import Run, training_command, with_output_dir
 from motret.runs.selection import select_runs
 from motret.utils import reading
 from motret.utils.device import autocast, choose_device, inference_dtype
@@ -241,7 +241,8 @@ def reported_models(run: Run, config: ReportConfig) -> list[int | None]:
         problem = "no fold is finished"
         if config.fold is not None:
             problem = f"fold {config.fold} is not finished"
-        raise RunError(run.folder, problem, "train it, with --resume auto, or leave it out")
+        fix = f"train it: {training_command(run.fold_dir(config.fold or 0))}, or leave it out"
+        raise RunError(run.folder, problem, fix)
     return models if config.all_folds else models[:1]
 
 

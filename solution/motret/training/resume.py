@@ -207,7 +207,8 @@ def mend_fold(run: Run, fold: int | None) -> None:
         return
     _mark_unfinished(run, fold)
     if epochs and (fold is None or run.config.checkpoint.selection == "last"):
-        logger.info(f"{fold_dir}: its best checkpoint is made again from last.pt")
+        if is_finished:
+            logger.info(f"{fold_dir}: its best checkpoint is made again from last.pt")
     elif reading.exists(last):
         _set_aside(last, "the best checkpoint is gone: the fold is trained from its start")
     else:
