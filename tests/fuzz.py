@@ -710,13 +710,18 @@ def _fault_of(reader: Reader, root: Path, result: Result) -> str:
     return ""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the cases, prints the totals; 1 where one has fallen."""
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags of this program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=5000, help="cases of all readers together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--readers", nargs="*", default=[], help="names of the readers to try")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the cases, prints the totals; 1 where one has fallen."""
+    args = parse_arguments(argv)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="motret-fuzz-") as name:
