@@ -7,6 +7,7 @@ shown steers neither terminal, spreadsheet nor browser.
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -362,3 +363,25 @@ def test_the_work_on_a_text_grows_with_its_length(what: str) -> None:
     code = LINEAR.format(solution=str(SOLUTION), pieces=PIECES)
     done = subprocess.run([sys.executable, "-c", code, what], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-500:]
+
+
+# ---- one boundary
+
+
+CATCHES_EVERYTHING = {
+    "utils/reading.py": "the boundary of what is read",
+    "models/registry.py": "the code of a person's own tower",
+    "tuning/trial.py": "a trial that fails does not end the search",
+    "tuning/study.py": "drivers of databases",
+    "config/cli.py": "what a script ends with",
+}
+
+
+def test_whatever_can_go_wrong_is_caught_at_the_boundaries_alone() -> None:
+    package = SOLUTION / "motret"
+    catching = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"except \(?(Base)?Exception\b", path.read_text(encoding="utf-8"))
+    }
+    assert catching <= CATCHES_EVERYTHING.keys() | {"benchmark/subprocesses.py"}

@@ -25,6 +25,7 @@ PAGES = (
 )
 CONFIGS = {
     "sample": scripts.SampleConfig,
+    "adapt": scripts.AdaptConfig,
     "prepare": scripts.PrepareConfig,
     "make_folds": scripts.FoldConfig,
     "ensemble": scripts.EnsembleConfig,
