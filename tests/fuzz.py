@@ -52,6 +52,7 @@ from motret.formats import (  # noqa: E402
     submission,
     submission_log,
 )
+from motret.formats.caption_files import read_caption_sets  # noqa: E402
 from motret.formats.queries import read_queries  # noqa: E402
 from motret.formats.text_files import read_captions  # noqa: E402
 from motret.kaggle import inputs as kaggle_inputs  # noqa: E402
@@ -353,6 +354,8 @@ def _data_readers(root: Path) -> list[Reader]:
     captions = {"1": ["a person waves#a/DET person/NOUN#0.0#0.0", "both bow"]}
     helpers.write_data(root, ["1", "2", "3"], captions, groups)
     motion = root / "motions/1.npy"
+    sets = root / "sets.json"
+    files.write_json(sets, {"1": ["a man bows", "someone bows"], "2": ["both wave", "they wave"]})
     entries = [("1", "a man bows", {"torso": "bends", "left_arm": "is raised"}), ("2", None, {})]
     gar.write_gar(root / "gar.json", entries)
     made_of = synthetic.OracleScore(score=0.8, error=0.01, test=0.8, chance=0.1)
@@ -375,6 +378,7 @@ def _data_readers(root: Path) -> list[Reader]:
         Reader("captions", root / "texts/1.txt", lambda: read_captions(root / "texts/1.txt", root)),
         Reader("train.txt", root / "train.txt", read_training),
         Reader("groups.csv", root / "groups.csv", read_training, mutate_csv),
+        Reader("caption sets", sets, lambda: read_caption_sets(sets), mutate_json),
         Reader("GAR JSON", root / "gar.json", lambda: gar.read_gar(root / "gar.json"), mutate_json),
         Reader(
             "sample marker",
