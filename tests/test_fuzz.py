@@ -12,12 +12,13 @@ import fuzz
 CASES = 5000
 NAMES = (
     "motion", "motion header", "repaired motion", "captions", "train.txt", "groups.csv",
-    "caption sets", "GAR JSON", "sample marker", "skeleton.json", "meta.json", "gar_train.json", "body", "part", "statistic",
-    "query text", "gt.csv", "submission.csv", "log.csv", "submission.json", "args.json", "oof.npz",
-    "metrics.csv", "last.pt", "best checkpoint", "wise.json", "folds.csv", "folds.json",
-    "towers.json", "best.json", "published weights", "CLIP archive", "open_clip_config.json",
-    "member .npz", "member .csv", "saved similarities", "store.json", "index.npz", "features.npy",
-    "key of a store", "view", "embedded captions", "described parts",
+    "caption sets", "GAR JSON", "sample marker", "skeleton.json", "meta.json", "gar_train.json",
+    "body", "part", "statistic", "query text", "gt.csv", "submission.csv", "log.csv",
+    "submission.json", "args.json", "oof.npz", "metrics.csv", "last.pt", "best checkpoint",
+    "wise.json", "folds.csv", "folds.json", "towers.json", "best.json", "published weights",
+    "CLIP archive", "open_clip_config.json", "member .npz", "member .csv", "saved similarities",
+    "store.json", "index.npz", "features.npy", "key of a store", "view", "embedded captions",
+    "described parts",
 )  # fmt: skip
 
 

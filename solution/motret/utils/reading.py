@@ -85,14 +85,10 @@ def kind_of(path: Path, error: type[MotretError] = DataError) -> str:
     nowhere or to itself, a folder that may not be entered, a named pipe.
     """
     try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return "missing"
-    except (OSError, ValueError) as cause:
-        raise unreadable_error(path, cause, error) from cause
-    try:
         mode = path.stat().st_mode
-    except OSError as cause:
+    except (OSError, ValueError) as cause:
+        if isinstance(cause, FileNotFoundError | NotADirectoryError) and not exists(path):
+            return "missing"
         raise unreadable_error(path, cause, error) from cause
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return "file" if stat.S_ISREG(mode) else "folder"
@@ -127,6 +123,8 @@ def check_inside(path: Path, folder: Path, error: type[MotretError] = DataError)
 
     Its own folder counts as well, since that may be a link that a person made.
     """
+    if not path.is_symlink():
+        return
     target = Path(os.path.realpath(path))
     homes = (Path(os.path.realpath(folder)), Path(os.path.realpath(path.parent)))
     if not any(target.is_relative_to(home) for home in homes):
@@ -174,18 +172,27 @@ def open_file(
     """
     try:
         with open(path, "rb", buffering=0, opener=_open_without_waiting) as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise _irregular_error(path, status.st_mode, error)
-            if status.st_size > max_bytes:
-                raise _too_large_error(path, status.st_size, max_bytes, error)
-            yield stream, status.st_size
+            yield stream, _checked_size(path, stream.fileno(), max_bytes, error)
     except (OSError, ValueError) as cause:
         raise unreadable_error(path, cause, error) from cause
 
 
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""How files are opened: without waiting for the other end of a pipe."""
+
+
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    return os.open(path, flags | _FLAGS)
+
+
+def _checked_size(path: Path, descriptor: int, max_bytes: int, error: type[MotretError]) -> int:
+    """Bytes of an open file; an error where it is no regular file, or larger than that."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise _irregular_error(path, status.st_mode, error)
+    if status.st_size > max_bytes:
+        raise _too_large_error(path, status.st_size, max_bytes, error)
+    return status.st_size
 
 
 def _too_large_error(
@@ -199,11 +206,18 @@ def read_bytes(
     path: Path, max_bytes: int = MAX_ARRAY_BYTES, error: type[MotretError] = DataError
 ) -> bytes:
     """The whole file."""
-    with open_file(path, max_bytes, error) as (stream, size):
-        content = stream.read(size + 1)
-        while len(content) < size and (more := stream.read(size - len(content))):
-            content += more
-    return content[:size]
+    try:
+        descriptor = os.open(path, _FLAGS)
+        try:
+            size = _checked_size(path, descriptor, max_bytes, error)
+            content = os.read(descriptor, size)
+            while len(content) < size and (more := os.read(descriptor, size - len(content))):
+                content += more
+            return content
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as cause:
+        raise unreadable_error(path, cause, error) from cause
 
 
 # ---- text
