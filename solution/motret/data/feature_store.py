@@ -188,6 +188,8 @@ def open_feature_store(folder: Path) -> FeatureStore:
     content = reading.read_json_object(folder / "store.json", REPACK_FIX)
     index = reading.read_npz(folder / "index.npz", REPACK_FIX)
     with reading.boundary(folder, "is no whole store of features", REPACK_FIX):
+        if not reading.is_file(folder / "features.npy"):
+            raise ValueError("no features.npy")
         # mode "c": torch wants a writable array; nothing is written
         features = np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False)
         skipped, repaired = (
