@@ -8,7 +8,7 @@ Each case is a valid file of a format with a few bytes, cells, values or arrays 
 follows from the seed, the reader and the number of the case alone. A reader may return what it read
 or raise one of the project's errors; anything else has fallen. Readers of caches may not refuse:
 they make the cache again. It prints a line for each reader and the totals, and ends with 1 where a
-case has fallen, took more than 2 seconds, or the process grew by more than 200 MB.
+case has fallen, took the processor more than 2 seconds, or the process grew by more than 200 MB.
 """
 
 import argparse
@@ -684,9 +684,9 @@ def run_cases(reader: Reader, cases: range, seed: int, root: Path) -> Result:
             reader.file.parent.mkdir(parents=True, exist_ok=True)
             reader.file.unlink(missing_ok=True)
             reader.file.write_bytes(content)
-            start = time.perf_counter()
+            start = time.process_time()
             fault = _fault_of(reader, root, result)
-            result.slowest = max(result.slowest, time.perf_counter() - start)
+            result.slowest = max(result.slowest, time.process_time() - start)
             result.cases += 1
             if fault:
                 result.fallen.append((case, fault))

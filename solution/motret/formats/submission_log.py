@@ -55,7 +55,7 @@ def read_record(submission: Path) -> dict[str, Any] | None:
         for member in record.get("members", ()):
             _check_record(isinstance(member["run"], str), "run")
             _check_record(isinstance(member.get("weight", 0), int | float), "weight")
-            _check_score(member.get("local_score"), "mean", "error")
+            _check_score(member.get("local_score"), "mean")
         _check_score(record.get("local_score"), "mean", "error", "motions")
         _check_score(record.get("true_score"), "mean", "error")
         for name in ("data", "folds"):
