@@ -150,6 +150,9 @@ class RerankConfig:
     """Fraction of motion tokens that are left out in each training step."""
     test_dir: Path | None = None
     """Folder of queries. By default test/ in the data folder."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders. The scores go to <run>/word_match.npz in it."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
