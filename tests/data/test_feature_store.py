@@ -506,3 +506,34 @@ def test_a_candidate_that_is_a_link_to_nothing_has_no_row(
         0
     ].tolist() == [0, -1, 1, 2, 3]
     assert f"{lost}: cannot be read" in capsys.readouterr().out
+
+
+DAMAGED_STORES = {
+    "features.npy gone": lambda folder, key: (folder / "features.npy").unlink(),
+    "features.npy short": lambda folder, key: cut_short(folder / "features.npy"),
+    "index.npz short": lambda folder, key: cut_short(folder / "index.npz"),
+    "store.json short": lambda folder, key: cut_short(folder / "store.json"),
+    "store.json of another kind": lambda folder, key: (folder / "store.json").write_text("[]"),
+    "rubbish in seen": lambda folder, key: key.write_bytes(b"\xff\0"),
+    "a path in seen": lambda folder, key: key.write_text("../../elsewhere"),
+}
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", DAMAGED_STORES)
+def test_a_spoilt_store_is_packed_again_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    data = write_data(tmp_path / "data", IDS)
+    store, _ = pack(data)
+    whole = np.array(store.features)
+    (key,) = (store.folder.parent / "seen").iterdir()
+    DAMAGED_STORES[name](store.folder, key)
+    again, cache_hit = pack(data)
+    np.testing.assert_array_equal(np.array(again.features), whole)
+    message = capsys.readouterr().out
+    assert not cache_hit and "packed again" in message and str(store.folder.parent) in message
+    assert pack(data)[1]

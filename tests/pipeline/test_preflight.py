@@ -121,7 +121,7 @@ def test_the_check_reads_ids_of_the_width_that_a_flag_gives(
 
     monkeypatch.setattr(preflight.dataset, "read_training", read_training)
     check(make_plan(["--preset", "fast", "--id_width", "4"]))
-    assert options == [{"id_width": 4}]
+    assert options == [{"id_width": 4, "follow_links": False}]
 
 
 # ---- the forecast

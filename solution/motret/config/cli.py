@@ -17,7 +17,7 @@ import tyro
 from motret.config import base, presets
 from motret.config.scripts import TuneConfig
 from motret.config.training import TrainConfig
-from motret.errors import ConfigError, MotretError
+from motret.errors import ConfigError, MotretError, printable
 from motret.utils import logs
 
 ConfigT = TypeVar("ConfigT")
@@ -179,6 +179,7 @@ def command(main: Callable[[Args], int]) -> Callable[..., int]:
         # Spinning threads make a training with another job next to it four times as slow, and one
         # that runs alone hardly faster.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        logs.show_every_character()
         logs.show_logs()
         try:
             return main(_with_current_names(argv))
@@ -224,4 +225,4 @@ def _show_warning(
         text = f"warning: {message}\n"
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)
-    (file or sys.stderr).write(text)
+    (file or sys.stderr).write(printable(text, keep_layout=True))

@@ -150,6 +150,9 @@ class RerankConfig:
     """Fraction of motion tokens that are left out in each training step."""
     test_dir: Path | None = None
     """Folder of queries. By default test/ in the data folder."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders. The scores go to <run>/word_match.npz in it."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
@@ -246,6 +249,9 @@ class EnsembleConfig:
     part_weight: float | Literal["auto"] = 0.0
     """Weight of the similarity of the parts that a query names, added by runs with parts. auto: the
     best weight out of fold; it is chosen on all folds, so its score is slightly too high."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
@@ -285,6 +291,9 @@ class OofConfig:
     part_weight: float | Literal["auto"] = 0.0
     """Weight of the similarity of the parts that a caption names, added by runs with parts. auto:
     the best weight out of fold."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
@@ -304,6 +313,8 @@ class SubmissionConfig:
     """Folder of the queries it answers. By default test/ in the data folder."""
     data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
     """The competition's data."""
+    follow_links: bool = False
+    """Read texts through links that lead out of the test folder."""
     top_k: int = 10
     """Candidates each query must have."""
     verbose: bool = False
@@ -355,6 +366,9 @@ class ReportConfig:
     -1."""
     pairs: int = 200
     """Text-motion pairs in the t-SNE figure."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
@@ -384,6 +398,9 @@ class SearchConfig:
     """Run folder (a path, or a name inside --out_dir). By default the run that finished last."""
     out: Path | None = None
     """Web page to write. By default report/search.html in the run folder."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
@@ -478,6 +495,9 @@ class PackageConfig:
     out: Path = field(default_factory=lambda: default_path("work_dir") / "kaggle")
     """Folder to write. An older package in it is replaced; a folder with anything else is
     refused."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     folds_dir: Path = field(default_factory=partial(default_path, "folds_dir"))

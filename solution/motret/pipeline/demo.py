@@ -11,6 +11,7 @@ from motret.errors import RunError
 from motret.pipeline import steps
 from motret.pipeline.plan import make_plan
 from motret.synthetic import challenge
+from motret.utils import reading
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def with_demo_data(
     """
     args = cli.arguments(argv)
     flags = cli.flag_names(args)
-    if base.default_path("data_dir").is_dir() or flags & {"data_dir", "help", "h"}:
+    if reading.is_folder(base.default_path("data_dir")) or flags & {"data_dir", "help", "h"}:
         return args, False
     preset = ["--preset", "fast"] if takes_preset and "preset" not in flags else []
     return [*args, "--data_dir", str(base.sample_dir()), *preset], True

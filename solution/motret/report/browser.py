@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from motret.ensemble import external
 from motret.evaluation import metrics
 from motret.evaluation.local_score import fold_similarity, out_of_fold_score
 from motret.evaluation.metrics import Score
+from motret.formats import submission_log
 from motret.formats.challenge import POOL_SIZE, TOP_K
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
@@ -20,8 +22,9 @@ from motret.report.page import CandidateView, MemberRow, Overview, PageContent, 
 from motret.report.search import SearchResult
 from motret.runs.run import Run
 from motret.runs.selection import folds_of_runs
-from motret.utils import files
+from motret.utils import reading
 
+RECORD_FIX = "move it away, or run ensemble.py again"
 MAX_QUERIES = 200
 """Queries that a page lists."""
 N_TOP = 10
@@ -232,21 +235,15 @@ def page_of_submission(
 
     The .npz file holds the similarities, the .json file scores and members.
     """
-    record = files.read_json(path.with_suffix(".json")) or {}
-    members = [
-        MemberRow(
-            member["run"],
-            member.get("weight"),
-            _score_text(Score(**member["local_score"])) if "local_score" in member else "",
-        )
-        for member in record.get("members", ())
-    ]
+    record = submission_log.read_record(path) or {}
+    with reading.boundary(path.with_suffix(".json"), "is no record of a submission", RECORD_FIX):
+        members = [_member_row(member) for member in record.get("members", ())]
+        local = [_local_score_fact(record["local_score"])] if "local_score" in record else []
     npz = path.with_suffix(".npz")
     similarities = external.read_saved_similarities(npz, queries)
     page = page_of_test(path.stem, queries, similarities, members, config, truth)
     facts, large = page.overview.facts, 1 if page.overview.recall else 0
-    if "local_score" in record:
-        facts, large = (_local_score_fact(record["local_score"]), *facts), large + 1
+    facts, large = (*local, *facts), large + len(local)
     saved = zip(external.read_saved_members(npz, queries), members, strict=False)
     weighted = [similarities for similarities, member in saved if member.weight]
     disagreements = {
@@ -256,6 +253,12 @@ def page_of_submission(
     views = tuple(replace(view, disagreement=disagreements[view.id]) for view in page.queries)
     overview = replace(page.overview, facts=facts, large=large)
     return replace(page, overview=overview, queries=views)
+
+
+def _member_row(member: Mapping[str, Any]) -> MemberRow:
+    score = member.get("local_score")
+    text = _score_text(Score(**score)) if score else ""
+    return MemberRow(member["run"], member.get("weight"), text)
 
 
 def _local_score_fact(record: Mapping[str, float] | None) -> tuple[str, str]:

@@ -76,7 +76,8 @@ def rerank_runs(config: RerankConfig) -> list[Path]:
     """Writes the word scores of each run; logs what they gain out of fold. Returns the files."""
     data = dataset.load_training(config.data, config.machine.jobs)
     split = folds.read_folds(data, config.data.folds_dir)
-    runs = select_runs(config.runs, config.out_dir, data, split)
+    allowed = config.allow_towers
+    runs = select_runs(config.runs, config.out_dir, data, split, allow_towers=allowed)
     encoder = Encoder(config.machine, config.data.work_dir, data.training.captions)
     return [rerank_run(run, data, split, encoder, config) for run in runs]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from motret.errors import ConfigError, first_line
-from motret.utils import files, network
+from motret.utils import files, network, reading
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,8 @@ def _open_wandb(fold: TrackedFold) -> Iterator[LogEpoch]:
     A file there counts the epochs that were logged: without network there is no server to ask.
     """
     counter = fold.folder / "wandb" / "logged_epochs.txt"
-    n_logged = int(counter.read_text(encoding="utf-8")) if counter.is_file() else 0
+    count = reading.quiet_json(counter)
+    n_logged = count if isinstance(count, int) else 0
     with _start_wandb_run(fold) as run:
 
         def log_epoch(row: Row) -> None:
