@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motret.errors import DataError
+from motret.errors import DataError, WriteError
 from motret.utils import files
 
 
@@ -20,7 +20,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         tmp_path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WriteError, match=r"a.txt: no space is left on its disk: [\d.]+ MB "):
         files.atomic_write(path, fail)
     assert path.read_bytes() == b"first\r\n" and list(path.parent.iterdir()) == [path]
 

@@ -58,7 +58,6 @@ def fit(
     """
     check_fold(fold_context)
     config, fold_dir = fold_context.config, fold_context.fold_dir
-    fold_dir.mkdir(parents=True, exist_ok=True)
     with _open_log(fold_dir / "train_log.txt") as log:
         state = state_module.set_up(fold_context, log)
         try_validation(fold_context, state)
@@ -299,13 +298,24 @@ def _open_log(path: Path) -> Iterator[logging.Logger]:
     log = logging.getLogger(f"motret.{path}")
     log.setLevel(logging.INFO)
     log.propagate = False
-    handler = logging.FileHandler(path, encoding="utf-8")
+    files.make_dir(path.parent)
+    with files.named_write_errors(path):
+        handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.handlers = [handler]
     try:
         yield log
     finally:
-        handler.close()
+        with contextlib.suppress(OSError):  # what could not be written is reported already
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose lines are written, or else there is an error as of any file."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 # as logging calls it
+        with files.named_write_errors(Path(self.baseFilename)):
+            raise  # the error that is being handled
 
 
 def _open_tracker(
