@@ -185,6 +185,7 @@ def command(main: Callable[[Args], int]) -> Callable[..., int]:
         # Spinning threads make a training with another job next to it four times as slow, and one
         # that runs alone hardly faster.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        stopping.silence_resource_trackers()
         logs.show_logs()
         with stopping.raise_on_signals() as request:
             try:
@@ -214,7 +215,9 @@ def _report_error(error: Exception, debug: bool) -> int:
 
 def _report_stop(number: int) -> int:
     if not os.environ.get(STOPS_QUIETLY):
-        stopped = "stopped" if number == signal.SIGINT else f"stopped by {signal.strsignal(number)}"
+        stopped = (
+            "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+        )
         _write_error_line(
             f"{stopped}; finished work is kept, and the same command continues where it can"
         )

@@ -19,7 +19,7 @@ from motret.config.training import TextConfig
 from motret.errors import WeightsError, first_line
 from motret.models import clip_weights
 from motret.models.text_tower import TextTower, masked_mean, vocabulary_of
-from motret.utils import network
+from motret.utils import files, network
 
 LOCAL_WEIGHTS = "give a local file or folder, or --text_weights none to train from scratch"
 FIXED_TOKENS = 2 * 256 + 2
@@ -169,6 +169,9 @@ def _scratch_tokenizer(vocabulary_size: int) -> Any:
         lines = file.read().split("\n")  # the first line is a comment
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "merges.gz"
-        with gzip.open(path, "wt", encoding="utf-8") as file:
+        with (
+            files.named_write_errors(path),
+            gzip.open(path, "wt", encoding="utf-8") as file,
+        ):
             file.write("\n".join(lines[: 1 + vocabulary_size - FIXED_TOKENS]))
         return tokenizer.SimpleTokenizer(bpe_path=str(path))

@@ -24,6 +24,7 @@ GRACE_SECONDS = 10
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+_TRACKER_FILTER = "ignore:resource_tracker:UserWarning"
 _children: set[subprocess.Popen[Any]] = set()
 _watching: set[int] = set()
 """This process, once it watches its parent; a copy of it by fork watches anew."""
@@ -103,6 +104,12 @@ def discard_output() -> None:
 # ---- parents and children
 
 
+def silence_resource_trackers() -> None:
+    """Keeps the processes that clean up after killed workers from listing what they removed."""
+    filters = [each for each in os.environ.get("PYTHONWARNINGS", "").split(",") if each]
+    os.environ["PYTHONWARNINGS"] = ",".join(dict.fromkeys([*filters, _TRACKER_FILTER]))
+
+
 def end_with_parent(parent: int | None = None) -> None:
     """Ends this process within a second of its parent, whose worker or step it is; idempotent.
 
@@ -141,7 +148,8 @@ def running_child(command: Sequence[str], **options: Any) -> Iterator[subprocess
         try:
             yield process
         except BaseException as error:
-            _end_child(process, signal_of(error))
+            _signal_child(process, signal_of(error))
+            _await_end(process)
             raise
         finally:
             _children.discard(process)
@@ -149,15 +157,21 @@ def running_child(command: Sequence[str], **options: Any) -> Iterator[subprocess
 
 def end_children(number: int) -> None:
     """Passes a signal on to the children of all threads and waits for their end."""
-    for process in tuple(_children):
-        _end_child(process, number)
+    children = tuple(_children)
+    for process in children:
+        _signal_child(process, number)
+    for process in children:
+        _await_end(process)
 
 
-def _end_child(process: subprocess.Popen[Any], number: int) -> None:
-    """Ends a child. Ctrl-C reaches it by itself, as a rule, and a second signal would end it in the
-    middle of its last words."""
+def _signal_child(process: subprocess.Popen[Any], number: int) -> None:
+    """Passes a signal on. Ctrl-C reaches a child by itself, as a rule, and a second signal would
+    end it in the middle of its last words."""
     if number != signal.SIGINT:
         process.send_signal(number)
+
+
+def _await_end(process: subprocess.Popen[Any]) -> None:
     for harder in (process.terminate, process.kill):
         try:
             process.wait(GRACE_SECONDS)

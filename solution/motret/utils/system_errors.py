@@ -1,6 +1,7 @@
 """What the system refuses, as errors in one line: no space, no permission, no memory."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -23,10 +24,13 @@ _MEMORY_PHRASES = (
 
 
 def write_error(path: str | Path, error: OSError) -> WriteError:
-    """The error of a file or folder that cannot be written, with the space that is left."""
+    """The error of a file or folder that cannot be written, with the space that is left.
+
+    path: a `Path`, or words for a file whose name nobody knows.
+    """
     reason = error.strerror or first_line(error)
     if error.errno == errno.ENOSPC:
-        problem = f"no space is left on its disk{_free_space(Path(path))}"
+        problem = f"no space is left on its disk{_free_space(path)}"
         fix = f"free some there, such as runs that you no longer need, {_ELSEWHERE}; {KEPT}"
     elif error.errno == errno.EDQUOT:
         problem = "your quota on its disk is used up"
@@ -57,15 +61,16 @@ def describe_system_error(error: BaseException) -> MotretError | None:
         )
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    name = "standard output" if error.filename is None else str(error.filename)
+    name: str | Path = "standard output or a temporary file"
+    if error.filename is not None:
+        name = Path(os.fsdecode(error.filename))
     if error.errno in _OPEN_FILES:
         fix = f"raise the limit (`ulimit -n`), or lower --jobs and --fold_jobs; {KEPT}"
         return ConfigError(name, "too many files are open", fix)
     if error.errno in WRITE_ERRNOS:
         return write_error(name, error)
-    path = "the system" if error.filename is None else name
     problem = f"cannot be used ({error.strerror or first_line(error)})"
-    return DataError(path, problem, f"--debug shows where; {KEPT}")
+    return DataError(name, problem, f"--debug shows where; {KEPT}")
 
 
 def _lacks_memory(error: BaseException) -> bool:
@@ -77,7 +82,9 @@ def _lacks_memory(error: BaseException) -> bool:
     return any(phrase in text for phrase in _MEMORY_PHRASES)
 
 
-def _free_space(path: Path) -> str:
+def _free_space(path: str | Path) -> str:
+    if not isinstance(path, Path):
+        return ""
     folder = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
     if folder is None:
         return ""
