@@ -88,14 +88,18 @@ class StudyPlan:
 
 class TrialSeededSampler(BaseSampler):
     """The default configuration for trial 0; for others TPE, seeded with the search's seed and the
-    trial's number."""
+    trial's number, in which trials that ran again count once."""
 
     def __init__(self, seed: int, default: Mapping[str, Any]):
         self.seed, self.default = seed, default
         self.tpe = TPESampler(seed=seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        repeats = sum(
+            RETRY_OF in earlier.user_attrs for earlier in study.get_trials(deepcopy=False)
+        )
+        number = trial.number - repeats
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         self.tpe = TPESampler(
             seed=seed, multivariate=True, group=True, n_startup_trials=N_STARTUP_TRIALS
         )
@@ -244,6 +248,8 @@ def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
     values = (
         plan.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
     )
+    if values.keys() != plan.space.keys():
+        values = {}  # drawn in part: the sampler, seeded as before, draws all of them again
     study.enqueue_trial(values, user_attrs={RETRY_OF: trial.number})
 
 

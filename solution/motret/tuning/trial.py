@@ -46,10 +46,6 @@ from motret.utils.parallel import begin_worker
 SCORE_DIGITS = 5
 """Decimals of the per-motion scores kept in the study."""
 
-NOT_OF_THE_VALUES = (WriteError, OSError)
-"""Errors that no other values of a trial would have avoided: they stop the search, which goes on
-with this trial when it is run again."""
-
 FoldEpochCallback = Callable[[int, EpochStats], None]
 """Gets the position of a fold among the trial's folds, and the stats of each of its epochs; an
 error it raises ends the training."""
@@ -70,7 +66,7 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     """Runs one trial of the study; returns a line about it, None where the search is used up.
 
     A trial that fails is recorded. An error of the default configuration is raised: there would be
-    nothing to compare with.
+    nothing to compare with. So is a WriteError, which other values would not avoid.
     """
     begin_worker(threads)
     study = open_study(plan)
@@ -89,14 +85,24 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
         if not trials:
             raise
         trial = study.trials[trials[0].number]
-        of_the_values = isinstance(error, Exception) and not isinstance(error, NOT_OF_THE_VALUES)
+        refused = _write_error_behind(error)
+        of_the_values = isinstance(error, Exception) and refused is None
         if not of_the_values or trial.params == plan.default:
             with contextlib.suppress(WriteError):  # the next call queues it (requeue_stale_trials)
                 if trial.state == TrialState.RUNNING:
                     study.tell(trial.number, state=TrialState.FAIL)
                 requeue_trial(plan, study, trial)
+            if refused is not None:
+                raise refused from None
             raise
     return _describe_trial(plan, study, trials[0].number)
+
+
+def _write_error_behind(error: BaseException | None) -> WriteError | None:
+    """What the system refused where an error of Optuna's came of it."""
+    while error is not None and not isinstance(error, WriteError):
+        error = error.__context__
+    return error
 
 
 def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
@@ -109,7 +115,7 @@ def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
     on_epoch_end = functools.partial(_report_epoch, plan, trial)
     try:
         scores = train_folds(plan, trial_dir_name(trial.number), values, plan.folds, on_epoch_end)
-    except (optuna.TrialPruned, *NOT_OF_THE_VALUES):
+    except (optuna.TrialPruned, WriteError):
         raise
     except Exception as error:
         trial.set_user_attr(FAULT, _first_line(error))
@@ -164,7 +170,7 @@ def confirm_trial(
     study, task = open_study(plan), f"confirm trial {number} on fold {fold}"
     try:
         scores = train_folds(plan, f"confirm{number}-{fold}", values, (fold,))
-    except NOT_OF_THE_VALUES:
+    except WriteError:
         raise
     except Exception as error:
         if values == plan.default:
