@@ -68,7 +68,7 @@ def repair_journal(path: Path) -> None:
         file.seek(0)
         lines = file.readall().splitlines(keepends=True)
         starts = [_start_of_change(line) for line in lines]
-        if not any(starts):
+        if all(start == 0 for start in starts):
             return
         if None in starts:
             problem = f"line {starts.index(None) + 1} cannot be read"

@@ -45,6 +45,8 @@ RETRY_OF = "runs again"
 WORKER, LAST_REPORT, FAULT = "worker", "heard", "fault"
 """Attributes of a trial: host and process of its worker, the time of its last epoch, and why it
 failed, if that was due to its values."""
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""What Optuna raises where a journal holds something else."""
 STALE_AFTER = timedelta(hours=12)
 """A worker on another machine is dead if it has ended no epoch for so long; for storages without a
 heartbeat."""
@@ -164,11 +166,11 @@ def _open_journal(plan: StudyPlan) -> Study:
     path = _journal_file(plan)
     try:
         return _create_study(plan, JournalStorage(Journal(path)))
-    except ValueError:  # a line is not whole
+    except UNREADABLE:  # a line is not whole, perhaps
         repair_journal(path)
     try:
         return _create_study(plan, JournalStorage(Journal(path)))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         problem = f"cannot be read ({first_line(error)})"
         raise RunError(path, problem, "move it away: a new search begins") from error
 
