@@ -4,6 +4,7 @@
     bash run_all.sh --data_dir DIR --preset fast      # another folder, quickly
     bash run_all.sh --variants holistic sgar          # only these models
     bash run_all.sh --seeds 0 1 2                     # each model with three seeds, all ensembled
+    bash run_all.sh --all_data                        # also a model of all data beside the folds'
     bash run_all.sh --dry_run                         # check everything and print the commands
 
 run_all.sh calls this script in the environment that it makes. Without a data folder it runs on a

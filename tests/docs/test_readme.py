@@ -24,6 +24,7 @@ PAGES = (
 )
 CONFIGS = {
     "sample": scripts.SampleConfig,
+    "adapt": scripts.AdaptConfig,
     "prepare": scripts.PrepareConfig,
     "make_folds": scripts.FoldConfig,
     "ensemble": scripts.EnsembleConfig,

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,16 @@ import helpers
 import prepare
 import report
 import validate
+from helpers import unit
 from motret.config import base
-from motret.data import folds
+from motret.config.scripts import EnsembleConfig
+from motret.data import dataset, folds
 from motret.data.dataset import load_test, load_training
-from motret.ensemble import external
+from motret.ensemble import external, fit
+from motret.ensemble.assigned_test import assign_test
+from motret.ensemble.galleries import FoldGallery, MemberGallery, OofGalleries
 from motret.ensemble.predict import held_out_captions
+from motret.evaluation import submission_score
 from motret.formats import submission
 from motret.formats.queries import read_queries
 from motret.formats.text_files import query_key
@@ -520,6 +526,86 @@ def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     other = answers(tmp_path / "d.csv", [1, 2, 3, 4])
     assert validate.main(["compare", str(first), str(other)]) == 1
     assert "d.csv: answers other queries than a.csv: 2" in capsys.readouterr().err
+
+
+def test_a_run_may_hold_its_folds_and_the_model_of_all_data(tmp_path: Path) -> None:
+    for fold in ("all", "full"):
+        flags = {"fold": fold, "resume": "same", "epochs": 1}
+        assert helpers.run_training(tmp_path / "runs", "one", **flags) == 0
+    flags = ("--runs", "one", "--views=none", "--query_bank=off")
+    assert rank_test(tmp_path / "runs", tmp_path / "submissions", *flags) == 0
+    (member,) = written(tmp_path / "submissions")[0]["members"]
+    assert (member["runs"], member["folds"], member["full"]) == (["one"], [0, 1], True)
+
+
+# ---- one-to-one assignment
+
+
+def test_where_no_queries_share_candidates_assignment_says_so_and_changes_nothing(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rank_test(trained, tmp_path / "plain", "--runs=one") == 0
+    capsys.readouterr()
+    assert rank_test(trained, tmp_path / "assigned", "--runs=one", "--assign") == 0
+    output = capsys.readouterr().out
+    assert "--assign changes nothing: no two queries of the test share a candidate" in output
+    assert "one-to-one" not in output
+    plain, assigned = (tmp_path / name / "submission.csv" for name in ("plain", "assigned"))
+    assert plain.read_bytes() == assigned.read_bytes()
+    assert "assignment" not in written(tmp_path / "assigned")[0]
+
+
+def test_queries_that_share_candidates_are_ranked_together(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = Path(shutil.copytree(helpers.challenge() / "test", tmp_path / "test"))
+    one, two, _ = (query.id for query in read_queries(test))
+    for path in (test / one).glob("*.npy"):
+        shutil.copyfile(path, test / two / path.name)  # copies, not links
+    flags = ("--runs=one", "--views=none", "--query_bank=off", f"--test_dir={test}")
+    assert rank_test(trained, tmp_path / "plain", *flags) == 0
+    capsys.readouterr()
+    assert rank_test(trained, tmp_path / "assigned", *flags, "--assign") == 0
+    output = capsys.readouterr().out.splitlines()
+    plain, before, _ = written(tmp_path / "plain")
+    settings, after, answers = written(tmp_path / "assigned")
+    assert "one-to-one assignment: 2 of 3 queries share candidates, 24 motions in all" in output
+    told = settings["assignment"]
+    line = f"gain out of fold {told['distinct']['mean']:+.4f} +- {told['distinct']['error']:.4f}"
+    assert any(text.startswith(line) for text in output)
+    queries = read_queries(test)
+    for array, settled in ((before, plain), (after, settings)):
+        truth = submission.read_ground_truth(test / "gt.csv")
+        similarities = [array["similarity"][array["query"] == query.id] for query in queries]
+        scores = submission_score.ranking_scores(queries, truth, similarities)
+        assert settled["true_score"]["mean"] == pytest.approx(scores.mean())
+    changed = before["similarity"] != after["similarity"]
+    assert set(before["query"][changed]) == {one, two}
+    gain = settings["true_score"]["mean"] - plain["true_score"]["mean"]
+    assert any(text.startswith(f"one-to-one assignment: true {gain:+.4f}") for text in output)
+    of_one = after["query"] == one
+    order = after["candidate"][of_one][np.argsort(-after["similarity"][of_one], kind="stable")]
+    assert tuple(order[:10]) == answers[one]
+
+
+def test_a_broken_candidate_stays_last_after_assignment() -> None:
+    candidate_idx = (np.array([0, 1, -1]), np.array([0, 2, 1]))
+    store = replace(helpers.store([5, 5, 5]), digests=("a", "b", "c"))
+    test = dataset.TestData((), store, candidate_idx, True)
+    rng = np.random.default_rng(0)
+    motion = unit(rng, 8, 4)
+    member = MemberGallery(motion + 0.3 * unit(rng, 8, 4), motion)
+    gallery = FoldGallery(np.arange(8), np.arange(8), (member,))
+    galleries = OofGalleries(("one",), {0: gallery, 1: gallery})
+    config = base.build_config(EnsembleConfig, {"views": "none", "query_bank": "off"})
+    fitted = fit.fit_ensemble(galleries, fit.fit_weights(galleries, config), config)
+    similarities = [np.array([2.0, 1.0, 0.0]), np.array([9.0, 1.0, -1.0])]
+    assigned = assign_test(similarities, test, fitted, galleries, seed=0)
+    assert assigned is not None and assigned.pools.n_sharing == 2
+    first, second = assigned.similarities
+    assert first.argmin() == 2 and first[0] < first[1]  # the second query wants motion 0 more
+    assert second.argmax() == 0
+    assert similarities[0].tolist() == [2.0, 1.0, 0.0]
 
 
 # ---- candidates that cannot be used

@@ -174,6 +174,9 @@ def test_a_preset_that_a_flag_names_wins(home: Path) -> None:
         ("--run a", ConfigError, "--run: run_all.sh sets it itself"),
         ("--heads 3", ConfigError, "--heads: 3 heads do not divide"),
         ("--fold full", ConfigError, "--fold: full holds nothing out"),
+        ("--all_data --fold 1", ConfigError, "--all_data: --fold 1 ranks with that fold's models"),
+        ("--all_data yes", ConfigError, "--all_data: takes no value"),
+        ("--all-data=1", ConfigError, "--all_data: takes no value"),
         ("--test_dir gone --data_dir there", DataError, "gone: no such folder"),
     ],
 )
@@ -195,6 +198,35 @@ def test_variants_and_seeds_decide_what_is_trained() -> None:
     assert len(set(plan.run_names())) == 4
     assert takers(plan, "--runs", *plan.run_names()) == {"ensemble"}
     assert args_of(plan, "tune")[0] == "clip" and takers(plan, "--seeds", "0") == set()
+
+
+def test_a_seed_changes_no_folds() -> None:
+    plan = make_plan(["--seeds", "1", "2"])
+    for args in plan.args_of("train"):
+        config, _ = cli.parse_train(args, None)
+        assert (config.fold_seed, config.folds) == (0, 3) and config.machine.seed in (1, 2)
+    assert cli.parse(scripts.FoldConfig, args_of(plan, "make_folds"), None).fold_seed == 0
+
+
+@pytest.mark.parametrize("fold", [[], ["--fold", "all"], ["--fold=all"]])
+def test_all_data_trains_a_model_of_all_data_in_the_run_of_each_seeds_folds(
+    fold: list[str],
+) -> None:
+    flags = ["--variants", "clip", "--seeds", "0", "3", *fold]
+    plan, alone = make_plan([*flags, "--all_data"]), make_plan(flags)
+    configs = [cli.parse_train(args, None)[0] for args in plan.args_of("train")]
+    trained = [(config.fold, config.machine.seed, config.run_name) for config in configs]
+    first, second = alone.run_names()
+    assert trained == [
+        *(("all", 0, first), ("full", 0, first)),
+        *(("all", 3, second), ("full", 3, second)),
+    ]
+    assert plan.run_names() == [first, second]
+    assert takers(plan, "--runs", first, second) == {"ensemble"}
+    assert takers(plan, "--run", first, second) == {"report"}
+    titles = [step.title for step in plan.steps if step.script == "train"]
+    assert titles[2:] == ["train clip, seed 3", "train clip, seed 3, all data"]
+    assert {step.chain for step in plan.steps if step.script == "train"} == {"clip"}
 
 
 def test_use_gar_alone_trains_the_variant_with_parts() -> None:

@@ -150,6 +150,8 @@ TUNING_MINUTES = presets.PRESETS["full"].tuning["max_minutes"]
     ("flags", "minutes"),
     [
         ("--folds 3 --tuned none", 3 * 3 * 2),  # three variants
+        ("--folds 3 --tuned none --all_data", 3 * (3 + 1) * 2),
+        ("--folds 3 --tuned none --all_data --seeds 0 1", 3 * 2 * (3 + 1) * 2),
         ("--fold 0 --tuned none", 3 * 2),
         ("--fold 0", 3 * 2 + TUNING_MINUTES),
     ],

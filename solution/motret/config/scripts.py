@@ -16,6 +16,7 @@ from motret.config.base import (
     DataConfig,
     MachineConfig,
     check_at_least,
+    check_fraction,
     check_positive,
     check_process_count,
     default_path,
@@ -76,6 +77,44 @@ class TuneConfig:
         check_variants(self.variants, "tune.py")
         check_process_count(self, "jobs")
         check_positive(self, "max_minutes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig:
+    """Adapts a text tower to how people describe motions."""
+
+    captions: tuple[Path, ...] = ()
+    """Captions to learn from: JSON files (id -> captions) and folders of <id>.txt. Two captions of
+    one motion at least; no motions are needed. By default the competition's own, texts/ in the data
+    folder."""
+    text_tower: str = "hf:sentence-transformers/all-MiniLM-L6-v2"
+    """The encoder to start from, hf:<name or folder>."""
+    out: Path = field(default_factory=lambda: default_path("work_dir") / "text_tower")
+    """Folder of the adapted encoder, for --text_tower hf:FOLDER of train.py. An older one in it is
+    replaced; a folder with anything else is refused."""
+    steps: int = 90
+    """Training steps."""
+    batch_size: int = 64
+    """Motions in a step, with two captions each."""
+    join: float = 0.0
+    """Fraction of captions that are joined with those of another motion to a scene of two persons.
+    For captions of single persons."""
+    lr: float = 3e-5
+    """Peak learning rate."""
+    tau: float = 0.05
+    """Temperature of the contrast."""
+    amp: Literal["auto", "on", "bf16", "fp16", "off"] = "auto"
+    """Precision of matrix products, as for train.py."""
+    data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
+    """The competition's data."""
+    machine: tyro.conf.OmitArgPrefixes[MachineConfig] = field(default_factory=MachineConfig)
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "steps")
+        check_at_least(self, 2, "batch_size")
+        check_fraction(self, "join")
+        check_positive(self, "lr")
+        check_positive(self, "tau")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +181,11 @@ class EnsembleConfig:
     """Test-time augmentation: further views of the motions, separated by commas: mirror (captions
     too), speed, swap (of the persons). none: off. auto: those whose out-of-fold gain is above its
     standard error."""
+    assign: bool = False
+    """One-to-one assignment: queries that share candidates are ranked together, as no motion
+    answers two of them. Only where the rules allow to use the queries of the test together, and
+    only if their answers do differ: the gain is printed for both cases, with what the test itself
+    looks like."""
     fold: int | None = None
     """Use only the models of this fold, with weights fitted on the others. By default the models of
     all folds."""

@@ -49,13 +49,13 @@ def apply_ensemble(
     networks = best if isinstance(best, list) and len(best) > 1 else []
     tta = None if ensemble.best_member_tta_ranks is None else _member_similarities(best, test)
     return TestSimilarities(
-        tuple(_rank_unusable_last(similarities, test) for similarities in [*plain, *of_fixed]),
+        tuple(rank_unusable_last(similarities, test) for similarities in [*plain, *of_fixed]),
         tuple(
-            _rank_unusable_last(_member_similarities([network], test, with_views=False), test)
+            rank_unusable_last(_member_similarities([network], test, with_views=False), test)
             for network in networks
         ),
-        None if tta is None else _rank_unusable_last(tta, test),
-        _rank_unusable_last(
+        None if tta is None else rank_unusable_last(tta, test),
+        rank_unusable_last(
             _weighted_mean([_mixture(ensemble, predictions, test), *of_fixed], weights), test
         ),
     )
@@ -119,7 +119,7 @@ def _weighted_mean(
     ]
 
 
-def _rank_unusable_last(similarities: Similarities, test: TestData) -> Similarities:
+def rank_unusable_last(similarities: Similarities, test: TestData) -> Similarities:
     """Candidates that cannot be used get a similarity below all others of their query."""
     ranked = []
     for scores, candidates in zip(similarities, test.candidate_idx, strict=True):

@@ -6,13 +6,14 @@ motions, embedded by models that were not trained on them. Embeddings are kept, 
 Similarities are formed one fold at a time.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 
 import numpy as np
 
 from motret.ensemble import query_bank
+from motret.ensemble.query_bank import QueryBank
 from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.z_score import ZScore
 
@@ -128,8 +129,31 @@ class FoldGallery:
     ) -> dict[Mixture, dict[float, GalleryRanks]]:
         """Ranks of the right motions under each mixture and each beta of query-bank normalisation.
 
-        The similarities of the bank are formed for a chunk of motions at a time. Each member with a
-        weight must have a bank.
+        Each member with a weight must have a bank.
+        """
+        ranks = {}
+        for mixture, similarity, bank in self._with_banks(mixtures, kinds):
+            ranks[mixture] = {
+                beta: self._ranks(bank.normalize(similarity, beta)) for beta in bank.offset
+            }
+        return ranks
+
+    def ensemble_similarity(self, mixture: Mixture, kinds: Views, beta: float | None) -> np.ndarray:
+        """(C, M) similarities of an ensemble: `mixture_similarity`, normalised where beta is given.
+
+        Each member with a weight must then have a bank.
+        """
+        if beta is None:
+            return self.mixture_similarity(mixture, kinds)
+        ((_, similarity, bank),) = self._with_banks([mixture], kinds)
+        return bank.normalize(similarity, beta)
+
+    def _with_banks(
+        self, mixtures: Collection[Mixture], kinds: Views
+    ) -> Iterator[tuple[Mixture, np.ndarray, QueryBank]]:
+        """Each mixture with its similarities (C, M) and its query bank.
+
+        The similarities of the bank are formed for a chunk of motions at a time.
         """
         galleries = {
             idx: gallery
@@ -149,14 +173,9 @@ class FoldGallery:
             return mix(mixture, scores)
 
         texts = {idx: text for idx, (text, _) in embeddings.items()}
-        ranks = {}
         for mixture in mixtures:
             bank = query_bank.build_query_bank(partial(mixed, banks, mixture), len(self.group))
-            similarity = mixed(texts, mixture, slice(None))
-            ranks[mixture] = {
-                beta: self._ranks(bank.normalize(similarity, beta)) for beta in bank.offset
-            }
-        return ranks
+            yield mixture, mixed(texts, mixture, slice(None)), bank
 
     def _used(self, mixtures: Collection[Mixture]) -> list[int]:
         """Members with a weight in some mixture."""

@@ -5,11 +5,13 @@ members               predict, inference  ->  held-out embeddings: by fold, in v
 held-out embeddings   fit, weights        ->  ensemble: weights, views, beta, nested score
 members, test         predict, inference  ->  test embeddings
 test embeddings       apply               ->  similarities of each query to its candidates
+similarities          assigned_test       ->  with --assign: the same after one-to-one assignment
 similarities          submission_files    ->  submission.csv, its .npz and .json, log.csv
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,18 @@ from motret.config.scripts import EnsembleConfig
 from motret.data import dataset
 from motret.data.dataset import TrainingData
 from motret.data.folds import Folds
-from motret.ensemble import apply, external, fit, members, predict, submission_files, summary
-from motret.ensemble.apply import Similarities, TestSimilarities
+from motret.ensemble import (
+    apply,
+    assigned_test,
+    external,
+    fit,
+    members,
+    predict,
+    submission_files,
+    summary,
+)
+from motret.ensemble.apply import TestSimilarities
+from motret.ensemble.assigned_test import AssignedTest
 from motret.ensemble.fit import FittedEnsemble
 from motret.ensemble.galleries import OofGalleries
 from motret.ensemble.inference import Encoder
@@ -27,11 +39,10 @@ from motret.ensemble.members import Member
 from motret.ensemble.predict import AnyMember
 from motret.ensemble.submission_files import ScoredEnsemble, WrittenSubmission
 from motret.ensemble.summary import TestScores
-from motret.evaluation import caption_shift, metrics, run_table, slices, submission_score
+from motret.evaluation import caption_shift, run_table, slices, submission_score
 from motret.evaluation.slices import HeldOutCaptions
-from motret.formats import challenge, submission
+from motret.formats import submission
 from motret.formats.queries import Query
-from motret.formats.text_files import query_key
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +79,11 @@ class EnsembleResult:
         lines.append(self.shift)
         if note := run_table.best_epoch_note(list(models.values())):
             lines.append(note)
-        true = self.scored.summary.rows[-1].true
+        if self.scored.assigned:
+            lines += self.scored.assigned.lines()
+        if gain := self.scored.summary.assignment:
+            lines.append(f"one-to-one assignment: true {gain.mean:+.4f} +- {gain.error:.4f}")
+        true = self.scored.summary.true
         if true is not None:
             lines.append(
                 f"true score {submission_score.mean_over_queries(true)} ({len(true)} queries)"
@@ -112,10 +127,14 @@ def run_ensemble(
     distinct, galleries, ensemble = fit_members([*models, *scored], data, folds, config, encoder)
     predictions = predict.predict_test(distinct, ensemble, tests, encoder)
     similarities = apply.apply_ensemble(ensemble, predictions, fixed, test)
+    seed, assigned = config.machine.seed, None
+    if config.assign:
+        plain = similarities.ensemble
+        assigned = assigned_test.assign_test(plain, test, ensemble, galleries, seed)
 
-    true_scores = score_test(similarities, test.queries, test_dir / "gt.csv")
-    result = summary.summarise(ensemble, fixed, true_scores, config.machine.seed)
-    scored_ensemble = ScoredEnsemble(ensemble, distinct, fixed, result)
+    true_scores = score_test(similarities, assigned, test.queries, test_dir / "gt.csv")
+    result = summary.summarise(ensemble, fixed, true_scores, seed)
+    scored_ensemble = ScoredEnsemble(ensemble, distinct, fixed, result, assigned)
     written = submission_files.write_submission_files(
         config, scored_ensemble, test.queries, similarities, test_dir
     )
@@ -175,25 +194,21 @@ def shift_line(
 
 
 def score_test(
-    similarities: TestSimilarities, queries: Sequence[Query], ground_truth: Path
+    similarities: TestSimilarities,
+    assigned: AssignedTest | None,
+    queries: Sequence[Query],
+    ground_truth: Path,
 ) -> TestScores | None:
     """The score of each query by each ranking; None where there is no file of right answers."""
     if not ground_truth.is_file():
         return None
     truth = submission.read_ground_truth(ground_truth)
-
-    def score(of_queries: Similarities) -> np.ndarray:
-        ranking = submission.rank_candidates(queries, of_queries)
-        answers = {
-            query_key(query): tuple(candidates[: challenge.TOP_K])
-            for query, candidates in ranking.items()
-        }
-        return metrics.submission_scores(answers, truth)
-
+    score = partial(submission_score.ranking_scores, queries, truth)
     networks, in_views = similarities.networks, similarities.best_member_tta
     return TestScores(
         tuple(score(of_member) for of_member in similarities.members),
         np.mean([score(of_network) for of_network in networks], axis=0) if networks else None,
         None if in_views is None else score(in_views),
         score(similarities.ensemble),
+        None if assigned is None else score(assigned.similarities),
     )

@@ -17,6 +17,7 @@ from motret.config.scripts import EnsembleConfig
 from motret.data.validation_queries import MARKER
 from motret.ensemble import external
 from motret.ensemble.apply import TestSimilarities
+from motret.ensemble.assigned_test import AssignedTest
 from motret.ensemble.external import FixedWeightMember
 from motret.ensemble.fit import FittedEnsemble
 from motret.ensemble.members import Member
@@ -45,12 +46,16 @@ class WrittenSubmission:
 
 @dataclass(frozen=True, eq=False)
 class ScoredEnsemble:
-    """An ensemble with its members, the members with a given weight, and its scores."""
+    """An ensemble with its members, the members with a given weight, and its scores.
+
+    assigned: the test after one-to-one assignment, None without.
+    """
 
     ensemble: FittedEnsemble
     members: Sequence[AnyMember]
     fixed: Sequence[FixedWeightMember]
     summary: EnsembleSummary
+    assigned: AssignedTest | None = None
 
     def members_json(self) -> list[dict[str, Any]]:
         """The members, each with its weight and its local score."""
@@ -77,7 +82,7 @@ class ScoredEnsemble:
 
     def to_json(self, config: EnsembleConfig) -> dict[str, Any]:
         """What the submission was made of, and its scores."""
-        local, true = self.ensemble.local, self.summary.rows[-1].true
+        local, true = self.ensemble.local, self.summary.true
         score = asdict(local.score) | {
             "by_fold": {fold: asdict(of_fold) for fold, of_fold in local.by_fold.items()}
         }
@@ -93,6 +98,7 @@ class ScoredEnsemble:
             if true is None
             else asdict(submission_score.mean_over_queries(true)),
             **self.summary.to_json(),
+            **({"assignment": self.assigned.to_json()} if self.assigned else {}),
             "data": run.data,
             "folds": run.folds,
             "git": git_commit(),
@@ -114,9 +120,10 @@ def write_submission_files(
     to --out, by default ranked.csv in their folder, and nowhere else.
     """
     now, local = datetime.now(), scored.ensemble.local
-    ranking: dict[str, Sequence[int]] = dict(
-        submission.rank_candidates(queries, similarities.ensemble)
+    ensemble = (
+        scored.assigned.similarities if scored.assigned is not None else similarities.ensemble
     )
+    ranking: dict[str, Sequence[int]] = dict(submission.rank_candidates(queries, ensemble))
     entries = scored.members_json()
     names = [str(entry["run"]) for entry in entries]
     by_name = sorted(
@@ -147,9 +154,7 @@ def write_submission_files(
             submission_log.move_latest(log, earlier.name)
             return WrittenSubmission(file, earlier, is_repeat=True)
     by_member = list(zip(names, similarities.members, strict=True))
-    external.save_similarities(
-        dated_copy.with_suffix(".npz"), queries, similarities.ensemble, by_member
-    )
+    external.save_similarities(dated_copy.with_suffix(".npz"), queries, ensemble, by_member)
     settings = scored.to_json(config)
     files.write_json(dated_copy.with_suffix(".json"), settings)
     if not is_validation:

@@ -19,7 +19,8 @@ class TestScores:
 
     members: of each member, then of each with a given weight. network: of one network of the best
     member, the mean over its networks, None where it has but one; best_member_tta: of the best
-    member in the ensemble's views, None without; ensemble: of the ensemble.
+    member in the ensemble's views, None without; ensemble: of the ensemble; assigned: of it with
+    one-to-one assignment, None without.
 
     Out of fold each motion meets one network of a member, on the test the mean of all of them. The
     gain over one network is therefore the one to compare with the local gain.
@@ -29,6 +30,7 @@ class TestScores:
     network: np.ndarray | None
     best_member_tta: np.ndarray | None
     ensemble: np.ndarray
+    assigned: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +81,27 @@ class EnsembleSummary:
     gains: over the best member by local score, over one network of it where the answers are known,
     and over it in the ensemble's views where there are any. leaderboard: between which scores a
     leaderboard's ends. A member without out-of-fold predictions leaves the ensemble without local
-    score and leaderboard.
+    score and leaderboard. assigned: (Q,) scores of the queries whose answers are known with
+    one-to-one assignment, None without; no other value counts it.
     """
 
     rows: tuple[SummaryRow, ...]
     gains: tuple[Gain, ...]
     leaderboard: tuple[float, float] | None
+    assigned: np.ndarray | None = None
+
+    @property
+    def true(self) -> np.ndarray | None:
+        """(Q,) scores of the submission's queries whose answers are known."""
+        return self.rows[-1].true if self.assigned is None else self.assigned
+
+    @property
+    def assignment(self) -> Score | None:
+        """What one-to-one assignment gains on the queries whose answers are known."""
+        plain = self.rows[-1].true
+        if self.assigned is None or plain is None:
+            return None
+        return submission_score.mean_over_queries(self.assigned - plain)
 
     def lines(self) -> list[str]:
         """The table and the lines under it."""
@@ -140,8 +157,9 @@ def summarise(
     if local:
         rng = np.random.default_rng(seed)
         leaderboard = gallery_ranks.leaderboard_interval(ensemble.ensemble_ranks, local.error, rng)
+    assigned = true.assigned if true else None
     if ensemble.is_plain_member and not fixed:
-        return EnsembleSummary(rows, (), leaderboard)
+        return EnsembleSummary(rows, (), leaderboard, assigned)
     baselines = _baselines(ensemble, true)
     rows += tuple(
         SummaryRow(one.name, gallery_ranks.mean_score(one.ranks), None, one.true)
@@ -153,7 +171,7 @@ def summarise(
     if fixed and true is None:
         return EnsembleSummary(rows, (), leaderboard)
     gains = (_gain(ensemble, baseline, bool(local), true, seed) for baseline in baselines)
-    return EnsembleSummary(rows, tuple(gains), leaderboard)
+    return EnsembleSummary(rows, tuple(gains), leaderboard, assigned)
 
 
 def _member_rows(

@@ -4,7 +4,7 @@ import difflib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from motret.config import base, cli, presets, scripts, training
@@ -34,7 +34,7 @@ NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants", "log"} | {
     *base.flag_defaults(training.SnapshotConfig)
 }
 """Flags of train.py that do not apply to a trial, or mean something else to tune.py."""
-PLAN_FLAGS = {"data_dir", "preset", "variants", "seeds", "seed"}
+PLAN_FLAGS = {"data_dir", "preset", "variants", "seeds", "seed", "all_data"}
 """Flags that shape the plan itself."""
 RESERVED_FLAGS = {"variant", "run_name", "resume", "runs", "run"}
 """Flags of the scripts that the plan sets itself."""
@@ -67,8 +67,8 @@ class Plan:
         return file if command == "submission" else None
 
     def run_names(self) -> list[str]:
-        """Names of the runs that the plan trains."""
-        return [_value_after("--run_name", args) for args in self.args_of("train")]
+        """Names of the runs that the plan trains, each once."""
+        return _run_names(self.args_of("train"))
 
     def args_of(self, script: str) -> list[tuple[str, ...]]:
         """The arguments of each call of a script."""
@@ -80,7 +80,8 @@ class Request:
     """The flags of run_all.sh, read.
 
     flags: name -> words of every flag; passed: of those that go to scripts as they are; routed:
-    script -> the words that it gets of these; gpus: names of the GPUs that may be used.
+    script -> the words that it gets of these; gpus: names of the GPUs that may be used. all_data:
+    whether each run also trains a model of all data.
     """
 
     data_dir: Path
@@ -89,6 +90,7 @@ class Request:
     preset_name: str
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
+    all_data: bool
     tuned: str
     flags: Mapping[str, Words]
     passed: Mapping[str, Words]
@@ -135,7 +137,7 @@ def make_plan(args: Sequence[str]) -> Plan:
     """
     request = _read_request(args)
     train_steps = _train_steps(request)
-    run_names = [_value_after("--run_name", step.args) for step in train_steps]
+    run_names = _run_names([step.args for step in train_steps])
     steps = (
         *_data_steps(request),
         *_tune_steps(request),
@@ -190,7 +192,7 @@ def _read_request(args: Sequence[str]) -> Request:
     preset = presets.find_preset(preset_name)
     if _value(flags, "fold") == "full":
         problem = "full holds nothing out, so there is no local score"
-        raise ConfigError("--fold", problem, "run without it, then train.py --fold full")
+        raise ConfigError("--fold", problem, "give --all_data instead, which trains it too")
     test_dir = Path(_value(flags, "test_dir") or data_dir / "test")
     has_test = generated or test_dir.is_dir()
     if "test_dir" in flags and not has_test:
@@ -208,6 +210,7 @@ def _read_request(args: Sequence[str]) -> Request:
         preset_name=preset_name,
         variants=_find_variants(flags, preset),
         seeds=seeds,
+        all_data=_wants_all_data(flags),
         tuned=_value(flags, "tuned") or "auto",
         flags=flags,
         passed=passed,
@@ -297,6 +300,18 @@ def _find_seeds(flags: Mapping[str, Words]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
+def _wants_all_data(flags: Mapping[str, Words]) -> bool:
+    """Whether --all_data is given. ConfigError where it has a value or --fold names one fold."""
+    if "all_data" not in flags:
+        return False
+    if flags["all_data"][1:] or "=" in flags["all_data"][0]:
+        raise ConfigError("--all_data", "takes no value", "give it alone")
+    if (fold := _value(flags, "fold") or "all") != "all":
+        problem = f"--fold {fold} ranks with that fold's models alone"
+        raise ConfigError("--all_data", problem, "leave one of the two out")
+    return True
+
+
 def _value(flags: Mapping[str, Words], name: str) -> str | None:
     """The (first) value of a flag; None where the flag is not given."""
     return _values(flags[name])[0] if name in flags else None
@@ -311,8 +326,10 @@ def _values(words: Words) -> list[str]:
     return values
 
 
-def _value_after(flag: str, args: Sequence[str]) -> str:
-    return args[args.index(flag) + 1]
+def _run_names(train_calls: Sequence[Sequence[str]]) -> list[str]:
+    """The run of each call of train.py, each once."""
+    names = (args[args.index("--run_name") + 1] for args in train_calls)
+    return list(dict.fromkeys(names))
 
 
 # ---- the steps
@@ -366,21 +383,25 @@ def _tune_steps(request: Request) -> list[Step]:
 
 
 def _train_steps(request: Request) -> list[Step]:
-    """A training for each variant and seed."""
+    """A training for each variant and seed: the folds, then with --all_data the model of all."""
+    left_out = {"tuned"} | ({"fold"} if request.all_data else set())
     passed = [
         word
         for name, words in request.passed.items()
-        if name != "tuned" and _takes("train", training.TrainConfig, name)
+        if name not in left_out and _takes("train", training.TrainConfig, name)
         for word in words
     ]
     flags = [*request.data, "--preset", request.preset_name, *passed]
     if request.fold_jobs > 1 and "fold_jobs" not in request.flags:
         flags += ["--fold_jobs", str(request.fold_jobs)]
-    return [
-        _train_step(variant, seed, flags, request.tuned)
-        for variant in request.variants
-        for seed in request.seeds
-    ]
+    steps = []
+    for variant in request.variants:
+        for seed in request.seeds:
+            step = _train_step(variant, seed, flags, request.tuned)
+            steps.append(step)
+            if request.all_data:
+                steps.append(_all_data_step(step))
+    return steps
 
 
 def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> Step:
@@ -397,6 +418,12 @@ def _train_step(variant: str, seed: int, flags: Sequence[str], tuned: str) -> St
     title = f"train {variant}" + (f", seed {seed}" if seed else "")
     args = (variant, *flags, "--tuned", tuned, "--run_name", run_name, "--resume", "same")
     return Step(title, "train", args, chain=variant)
+
+
+def _all_data_step(folds_step: Step) -> Step:
+    """The training of the model of all data, in the run of a training of its folds."""
+    args = (*folds_step.args, "--fold", "full")
+    return replace(folds_step, title=f"{folds_step.title}, all data", args=args)
 
 
 def _score_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
