@@ -419,12 +419,16 @@ def choose_points(way: Way, count: int | None, seed: int) -> list[Fault]:
     return [*points, *outside]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", default="20", help="how many points, or all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="name every point")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_arguments(argv)
     for name in ("MPLBACKEND", "OMP_NUM_THREADS"):
         os.environ[name] = {"MPLBACKEND": "agg"}.get(name, "1")
     start = time.monotonic()

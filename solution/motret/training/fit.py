@@ -60,6 +60,8 @@ def fit(
     config, fold_dir = fold_context.config, fold_context.fold_dir
     with _open_log(fold_dir / "train_log.txt") as log:
         state = state_module.set_up(fold_context, log)
+        if state.history:  # its last epoch may have been stopped between checkpoint and table
+            history.write_metrics(fold_dir / "metrics.csv", state.history)
         try_validation(fold_context, state)
         plot = make_plots(fold_context) if make_plots else None
         with (
