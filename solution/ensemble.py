@@ -16,6 +16,7 @@ from motret.config import cli
 from motret.config.scripts import EnsembleConfig
 from motret.errors import DataError
 from motret.pipeline import demo
+from motret.utils import reading
 
 
 @cli.command
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from motret.ensemble import run  # torch imports slowly, and --help needs none of it
 
     test_dir = config.test_dir or config.data.data_dir / "test"
-    if config.data.data_dir.is_dir() and not test_dir.is_dir():
+    if reading.is_folder(config.data.data_dir) and not reading.is_folder(test_dir):
         fix = "local scores: `python solution/validate.py oof`; or give --test_dir DIR"
         raise DataError(test_dir, "no test folder, so there is nothing to rank", fix)
     data = dataset.load_training(config.data, config.machine.jobs)

@@ -19,7 +19,7 @@ from motret.data.dataset import TrainingData
 from motret.data.parts import describer
 from motret.formats import gar
 from motret.pipeline import demo
-from motret.utils import files
+from motret.utils import files, reading
 
 
 @cli.command
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         demo.make_missing(config)
     data = dataset.load_training(config.data, config.machine.jobs)
     test_dir, test = config.data.data_dir / "test", None
-    if test_dir.is_dir():
+    if reading.is_folder(test_dir):
         test = dataset.load_test(test_dir, data.store.config, config.data, config.machine.jobs)
     report = make_data_report(data, test)
     print("\n".join(report.lines))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from motret.config import cli
 from motret.config.scripts import SearchConfig
+from motret.errors import printable
 from motret.pipeline import demo
 
 
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{result.gallery}, ranked by {result.model}{note}")
     for candidate in report.queries[0].candidates:
         captions = f"  {' / '.join(candidate.captions)}" if candidate.captions else ""
-        print(f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}")
+        line = f"{candidate.rank:3d}  {candidate.score:6.2f}  {candidate.motion}{captions}"
+        print(printable(line))
     out = config.out or run.output_dir / "report" / "search.html"
     page.write_page(out, report)
     print(f"page {out}")

@@ -31,6 +31,7 @@ from motret.evaluation import metrics, slices, submission_score
 from motret.formats import submission, submission_comparison, submission_log
 from motret.formats.queries import read_queries
 from motret.pipeline import demo
+from motret.utils import reading
 
 if TYPE_CHECKING:
     from motret.runs.run import Run
@@ -64,8 +65,12 @@ def score_runs(config: OofConfig) -> None:
     split = folds.read_folds(data, config.data.folds_dir)
     against = None
     if config.against:
-        against = select_runs([config.against], config.out_dir, data, split)[0]
-    runs = select_runs(config.runs, config.out_dir, data, split, partial=True)
+        against = select_runs(
+            [config.against], config.out_dir, data, split, allow_towers=config.allow_towers
+        )[0]
+    runs = select_runs(
+        config.runs, config.out_dir, data, split, True, allow_towers=config.allow_towers
+    )
     weighted = [local_score.with_part_weight(run, split, config.part_weight) for run in runs]
     scored = run_table.score_runs(weighted, split)
     print("\n".join(run_table.run_table_lines(scored, split, against, config.verbose)))
@@ -78,7 +83,7 @@ def describe_captions(config: OofConfig, run: "Run", data: TrainingData, split: 
     from motret.evaluation import caption_shift, local_score, run_table
 
     test_dir = config.data.data_dir / "test"
-    if not config.slices and not test_dir.is_dir():
+    if not config.slices and not reading.is_folder(test_dir):
         return
     captions = data.training.captions
     held_out = local_score.held_out_captions([run], split, captions)
@@ -87,8 +92,9 @@ def describe_captions(config: OofConfig, run: "Run", data: TrainingData, split: 
         scores = slices.slice_captions(held_out, distance, data, split)
         spread = slices.score_spread(held_out, slices.motion_sources(data.training, split))
         print("\n".join(["", *run_table.slice_table_lines(run.name, scores, spread)]))
-    if test_dir.is_dir():
-        test = [caption for query in read_queries(test_dir) for caption in query.captions]
+    if reading.is_folder(test_dir):
+        queries = read_queries(test_dir, config.data.follow_links)
+        test = [caption for query in queries for caption in query.captions]
         line = caption_shift.shift_line(
             test,
             captions,
@@ -101,10 +107,11 @@ def describe_captions(config: OofConfig, run: "Run", data: TrainingData, split: 
 
 def check_submission(config: SubmissionConfig) -> None:
     test_dir = config.test_dir or config.data_dir / "test"
-    answers = submission.read_submission(config.file, read_queries(test_dir), config.top_k)
+    queries = read_queries(test_dir, config.follow_links)
+    answers = submission.read_submission(config.file, queries, config.top_k)
     print(f"{config.file}: form is right, {len(answers)} queries")
     ground_truth_file = config.gt or test_dir / "gt.csv"
-    if config.gt is None and not ground_truth_file.is_file():
+    if config.gt is None and not reading.is_file(ground_truth_file):
         return
     ground_truth = submission.read_ground_truth(ground_truth_file)
     if config.verbose:

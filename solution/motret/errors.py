@@ -1,7 +1,14 @@
 """Errors and warnings a user can act on, each in one line: the path, the problem, the fix."""
 
+import re
 import warnings
 from pathlib import Path
+
+MAX_MESSAGE = 2000
+"""Characters of an error's line at most."""
+_STEERING = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNPRINTABLE = re.compile(rf"[\x00-\x1f{_STEERING}]")
+_UNPRINTABLE_BUT_LAYOUT = re.compile(rf"[\x00-\x08\x0b-\x1f{_STEERING}]")
 
 
 class MotretError(Exception):
@@ -16,7 +23,7 @@ class MotretError(Exception):
         self.path, self.problem, self.fix = str(path), problem, fix
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem} ({self.fix})"
+        return _one_line(self.path, self.problem, self.fix)
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback: in a notebook, too, an error is one line."""
@@ -43,6 +50,10 @@ class RunError(MotretError):
     """A run folder is missing, unfinished, in the way, or belongs to other data."""
 
 
+class MachineError(MotretError):
+    """The system fails while it reads a file, which may be whole: nothing is left out for that."""
+
+
 class WriteError(MotretError):
     """A file cannot be written: the disk is full or read-only, or may not be written to."""
 
@@ -50,7 +61,25 @@ class WriteError(MotretError):
 def warn(path: str | Path, problem: str, fix: str) -> None:
     """Warns in one line of the form of a `MotretError`; scripts print it after `warning: `."""
     # attributed to the caller, a file of this package: `config.cli` shows the package's warnings
-    warnings.warn(f"{path}: {problem} ({fix})", stacklevel=2)
+    warnings.warn(_one_line(path, problem, fix), stacklevel=2)
+
+
+def printable(text: str, keep_layout: bool = False) -> str:
+    """Text as it can be shown: what would steer a terminal is written as `\\x1b`.
+
+    That is control characters, marks that turn the direction of writing, and halves of surrogate
+    pairs, which stand for bytes of a file name that are no UTF-8. keep_layout: tabs and line ends
+    stay.
+    """
+    pattern = _UNPRINTABLE_BUT_LAYOUT if keep_layout else _UNPRINTABLE
+    return pattern.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _one_line(path: str | Path, problem: str, fix: str) -> str:
+    line = printable(f"{path}: {problem} ({fix})")
+    if len(line) <= MAX_MESSAGE:
+        return line
+    return f"{line[: MAX_MESSAGE - 500]} ... {line[-490:]}"
 
 
 def first_line(error: BaseException) -> str:

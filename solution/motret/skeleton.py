@@ -143,6 +143,8 @@ head."""
 KNOWN_SKELETONS = {skeleton.name: skeleton for skeleton in (SMPL, KIT)}
 REQUIRED_JOINTS = ("pelvis", "head", "left_hip", "right_hip", "left_shoulder", "right_shoulder")
 """Joints that show which way a body faces."""
+MAX_JOINTS = 500
+"""Joints of a skeleton.json at most."""
 SKELETON_JSON_FORM = (
     '{"names": ["pelvis", "left_hip", ...], "parents": [-1, 0, ...], '
     '"parts": {"right_arm": [joint indices], "left_arm": [...], "right_leg": [...], '
@@ -161,14 +163,32 @@ def skeleton_from_spec(spec: str) -> Skeleton:
         {part: tuple(joints) for part, joints in fields[name].items()}
         for name in ("parts", "limbs")
     )
-    return Skeleton(
-        name=fields["name"],
-        joints=tuple(fields["joints"]),
+    skeleton = Skeleton(
+        name=str(fields["name"]),
+        joints=tuple(map(str, fields["joints"])),
         parents=tuple(fields["parents"]),
         parts=parts,
         limbs=limbs,
         mirror=np.array(fields["mirror"]),
     )
+    _check_indices(skeleton)
+    return skeleton
+
+
+def _check_indices(skeleton: Skeleton) -> None:
+    """ValueError where a skeleton names a joint that it does not have."""
+    count = len(skeleton.joints)
+    if not (count == len(skeleton.parents) == len(skeleton.mirror)) or set(skeleton.parts) != set(
+        PARTS
+    ):
+        raise ValueError("the lists of its joints have different lengths")
+    groups = (*skeleton.parts.values(), *skeleton.limbs.values(), skeleton.mirror.tolist())
+    if any(joint not in range(count) for joints in groups for joint in joints):
+        raise ValueError("it names a joint that it does not have")
+    if any(parent not in range(-1, count) for parent in skeleton.parents):
+        raise ValueError("it names a parent that it does not have")
+    if missing := [name for name in REQUIRED_JOINTS if name not in skeleton.joints]:
+        raise ValueError(f"no joint is called {missing[0]}")
 
 
 def parse_skeleton_json(content: Any) -> Skeleton:
@@ -178,6 +198,8 @@ def parse_skeleton_json(content: Any) -> Skeleton:
     if missing := [key for key in ("names", "parents", "parts") if key not in content]:
         raise ValueError(f"no {missing[0]} in it")
     names = [str(name) for name in content["names"]]
+    if len(names) > MAX_JOINTS:
+        raise ValueError(f"{len(names)} joints, at most {MAX_JOINTS} are read")
     if len(set(names)) < len(names):
         raise ValueError("a name is there twice")
     if missing := [name for name in REQUIRED_JOINTS if name not in names]:

@@ -51,6 +51,9 @@ def test_the_file_and_the_command_of_the_page_train_and_rank(
     assert weights["text_tower.embedding.weight"].shape == (4096, 32)
     submissions = f"--submissions_dir={tmp_path / 'submissions'}"
     flags = ["--query_bank=off", "--views=none", "--jobs=1", submissions]
+    assert ensemble.main([*folders, *flags]) == 1  # nothing that a run's files name is imported
+    assert "--allow_towers my_text:HashedWords" in capsys.readouterr().err
+    flags += ["--allow_towers", "my_text:HashedWords"]
     assert ensemble.main([*folders, *flags]) == 0
     assert (tmp_path / "submissions" / "submission.csv").is_file()
 

@@ -1,6 +1,7 @@
 """What the README and the pages of docs/ name exists: commands, flags, links, files, messages."""
 
 import ast
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -128,6 +129,8 @@ def test_a_command_of_the_pages_is_understood(
         assert cli.parse_train(args, None)[0].variant in presets.VARIANTS
     elif script.stem == "validate":
         assert type(cli.parse_one_of(VALIDATE, args, None)) is VALIDATE[args[0]]
+    elif script.parts[0] == "tests" and script.suffix == ".py":
+        importlib.import_module(script.stem).parse_arguments(args)
     elif script.suffix == ".py":
         assert isinstance(cli.parse(CONFIGS[script.stem], args, None), CONFIGS[script.stem])
 

@@ -277,7 +277,7 @@ def similarity_file(path: Path, **changed: np.ndarray) -> Path:
         ),
         ("a.npz", {"similarity": np.zeros(35)}, "arrays of different shapes"),
         ("a.npz", {"similarity": np.full(36, np.nan)}, "similarities finite numbers"),
-        ("a.npz", {"query": np.array([object()])}, "cannot be read as .npz"),
+        ("a.npz", {"query": np.array([object()])}, "an object array, which is never unpickled"),
         ("a.txt", {}, "is neither .csv nor .npz"),
     ],
 )

@@ -27,7 +27,7 @@ from motret.ensemble.tta import TtaView, ViewedMotions
 from motret.evaluation.z_score import ZScore
 from motret.models import registry
 from motret.report import run_report
-from motret.utils import files
+from motret.utils import files, reading
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*candidates.*:UserWarning")
 DATA = helpers.training_data()
@@ -45,7 +45,7 @@ def test_cached_embeddings_are_read_under_their_former_names_and_half_a_file_is_
     text, motion = unit(rng, 6, 4), unit(rng, 3, 4)
     tta.save_view_embeddings(run, 0, VIEW, ViewEmbeddings(text, motion, 0.5, "key"))
     file = run.fold_dir(0) / "oof_speed0.9.npz"
-    former = files.read_npz(file)
+    former = reading.read_npz(file, "")
     former["of"] = former.pop("cache_key")
     for written in (None, former):
         if written is not None:

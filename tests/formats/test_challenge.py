@@ -235,7 +235,10 @@ def test_linked_files_are_files(tmp_path):
     assert read_training(root).ids == ("1", "2", "3", "4")
     (root / "motions/2.npy").unlink()
     (root / "motions/2.npy").symlink_to(root / "gone.npy")
-    assert read_training(root).skipped == (SkippedFile(str(root / "texts"), "1 without motion: 2"),)
+    assert read_training(root).skipped == (
+        SkippedFile(str(root / "motions/2.npy"), "cannot be read: No such file or directory"),
+        SkippedFile(str(root / "texts"), "1 without motion: 2"),
+    )
 
 
 def test_groups_are_matched_by_canonical_id(tmp_path):

@@ -128,9 +128,7 @@ def test_a_configuration_beside_the_file_tells(clip, tmp_path):
     torch.testing.assert_close(vectors, expected, **CLOSE)
     assert "QuickGELU (by open_clip_config.json beside the file)" in note
     config_path.write_text("{")
-    with pytest.raises(
-        WeightsError, match=r"open_clip_config.json: cannot be read .*--text_activation"
-    ):
+    with pytest.raises(WeightsError, match=r"open_clip_config.json: not JSON .*--text_activation"):
         encode(text_weights=path)
 
 
@@ -238,7 +236,7 @@ def test_an_archive_of_another_model_or_a_damaged_one_is_an_error(archive):
             )
             evil.writestr(name, pickled)
     with pytest.raises(
-        WeightsError, match=r"the archive is damaged: posix\.system has no place in it"
+        WeightsError, match=r"the archive is damaged \(posix\.system has no place in it"
     ):
         encode(text_weights=str(path.with_name("evil.pt")))
 

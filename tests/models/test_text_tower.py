@@ -124,9 +124,7 @@ def test_a_local_open_clip_checkpoint_is_read(tmp_path, monkeypatch):
 
     for content in (b"", b"this is no checkpoint", b"garbage"):
         tmp_path.joinpath("broken.pt").write_bytes(content)
-        with pytest.raises(
-            WeightsError, match=r"tiny-clip .*broken.pt: the weights cannot be loaded: \w"
-        ):
+        with pytest.raises(WeightsError, match=r"broken.pt: the weights cannot be loaded \(\w"):
             registry.make_text_tower(
                 config(text_tower="tiny-clip", text_weights=str(tmp_path / "broken.pt"))
             )

@@ -51,7 +51,7 @@ def test_broken_embeddings_are_an_error(tmp_path, content):
     run = a_run(tmp_path)
     run.fold_dir(0).mkdir()
     (run.fold_dir(0) / "oof.npz").write_bytes(content)
-    with pytest.raises(RunError, match=r"oof\.npz: cannot be read"):
+    with pytest.raises(RunError, match=r"oof\.npz: is no whole \.npz file"):
         oof.load_out_of_fold(run, 0)
 
 

@@ -1,7 +1,6 @@
 """Files and folders are written whole or not at all, and read without unpickling."""
 
 import errno
-import io
 import json
 import os
 import resource
@@ -137,55 +136,6 @@ def test_csv_cells_are_quoted_where_they_need_it(tmp_path: Path) -> None:
     assert path.read_bytes() == b'id,score\n"x,y",0.5\nz,1\n'
     files.write_csv(path, [], columns=("id", "score"))
     assert path.read_bytes() == b"id,score\n"
-
-
-def test_arrays_are_read_back_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    arrays = {"ids": np.array(["a", "b"]), "values": np.arange(6, dtype=np.float32).reshape(2, 3)}
-    files.write_npz(path, arrays)
-    loaded = files.read_npz(path)
-    assert loaded.keys() == arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(loaded[name], array)
-        assert loaded[name].dtype == array.dtype
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def npz_bytes(**arrays: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
-    return stream.getvalue()
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
-ZEROS = npz_bytes(values=np.zeros(1000))
-BROKEN = {
-    "empty": b"",
-    "text": b"no archive",
-    "cut short": ZEROS[:-30],
-    "damaged": ZEROS[:60] + b"\xff" * 20 + ZEROS[80:],
-    "a single array": npy_bytes(np.zeros(3)),
-    "objects": npz_bytes(values=np.array([{}, None], dtype=object)),
-    "no archive behind its first bytes": b"PK\x03\x04" + b"\0" * 60,
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_npz_file_is_a_value_error(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "a.npz"
-    path.write_bytes(BROKEN[name])
-    with pytest.raises(ValueError):
-        files.read_npz(path)
-
-
-def test_an_npz_file_that_is_missing_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        files.read_npz(tmp_path / "a.npz")
 
 
 def test_a_folder_is_replaced_whole_and_only_where_it_has_the_marker(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from motret.errors import ConfigError
 
@@ -33,6 +34,13 @@ FORMER_MOTION_TOWERS = {
     "motret.models.frame_tower:FrameTransformer": "frame",
 }
 """Former name of a motion tower -> its name, as for settings."""
+
+MAX_NUMBER = 1e15
+"""No setting has a larger number, and floats are exact up to it."""
+MAX_ID_WIDTH = 64
+"""Digits of a numeric id at most."""
+MAX_SHOWN = 40
+"""Characters of an unusable value that an error shows."""
 
 WRITTEN_FOLDERS = ("work_dir", "folds_dir", "out_dir", "submissions_dir")
 """Names of the folders that scripts write to."""
@@ -76,6 +84,9 @@ class DataConfig:
     repeated."""
     rotations: bool = True
     """Include joint rotations in the features."""
+    follow_links: bool = False
+    """Read texts and lists through links that lead out of the data folder. Otherwise such a link is
+    an error, since what it leads to would be shown as captions. Motions may always be links."""
     strict: bool = False
     """Stop at the first broken file. Otherwise a broken training motion is left out, and a broken
     candidate of the test is repaired or ranked last."""
@@ -83,6 +94,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "min_frames")
         check_positive(self, "fps")
+        if self.id_width is not None and not 1 <= self.id_width <= MAX_ID_WIDTH:
+            fix = f"give a whole number from 1 to {MAX_ID_WIDTH}"
+            raise ConfigError("--id_width", f"is {self.id_width}", fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +143,49 @@ def build_config(kind: type, values: Mapping[str, Any]) -> Any:
         elif item.name in values:
             arguments[item.name] = values[item.name]
     return kind(**arguments)
+
+
+def typed(kind: Any, values: Mapping[str, Any]) -> Any:
+    """A dataclass object made of values that a file holds.
+
+    ValueError where one is of another type, TypeError where a name is unknown.
+    """
+    check_types(kind, values)
+    return kind(**values)
+
+
+def check_types(kind: Any, values: Mapping[str, Any]) -> None:
+    """ValueError where a value that a file holds is not of the type of its setting.
+
+    values: by name, groups opened; it may lack settings and have others.
+    """
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            check_types(hint, values)
+        elif item.name in values and not _is_of_type(values[item.name], hint):
+            value = str(values[item.name])[:MAX_SHOWN]
+            raise ValueError(f"{item.name} is {value!r}, which is of another type")
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type of a setting; JSON has lists for tuples and text for paths."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is_of_type(value, option) for option in options)
+    if origin is Literal:
+        return any(value == option and type(value) is type(option) for option in options)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(
+            _is_of_type(each, options[0]) for each in value
+        )
+    if hint is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return (is_number and abs(value) <= MAX_NUMBER) or value == float("inf")
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
+    return isinstance(value, str | Path) if hint is Path else isinstance(value, hint)
 
 
 def field_default(item: dataclasses.Field[Any]) -> Any:

@@ -18,7 +18,7 @@ import tyro
 from motret.config import base, presets
 from motret.config.scripts import TuneConfig
 from motret.config.training import TrainConfig
-from motret.errors import ConfigError, MotretError
+from motret.errors import ConfigError, MotretError, printable
 from motret.utils import logs, stopping
 from motret.utils.system_errors import describe_system_error
 
@@ -186,6 +186,7 @@ def command(main: Callable[[Args], int]) -> Callable[..., int]:
         # that runs alone hardly faster.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         stopping.silence_resource_trackers()
+        logs.show_every_character()
         logs.show_logs()
         with stopping.raise_on_signals() as request:
             try:
@@ -256,4 +257,4 @@ def _show_warning(
         text = f"warning: {message}\n"
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)
-    (file or sys.stderr).write(text)
+    (file or sys.stderr).write(printable(text, keep_layout=True))

@@ -201,6 +201,9 @@ class EnsembleConfig:
     part_weight: float | Literal["auto"] = 0.0
     """Weight of the similarity of the parts that a query names, added by runs with parts. auto: the
     best weight out of fold; it is chosen on all folds, so its score is slightly too high."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
@@ -240,6 +243,9 @@ class OofConfig:
     part_weight: float | Literal["auto"] = 0.0
     """Weight of the similarity of the parts that a caption names, added by runs with parts. auto:
     the best weight out of fold."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
@@ -259,6 +265,8 @@ class SubmissionConfig:
     """Folder of the queries it answers. By default test/ in the data folder."""
     data_dir: Path = field(default_factory=partial(default_path, "data_dir"))
     """The competition's data."""
+    follow_links: bool = False
+    """Read texts through links that lead out of the test folder."""
     top_k: int = 10
     """Candidates each query must have."""
     verbose: bool = False
@@ -310,6 +318,9 @@ class ReportConfig:
     -1."""
     pairs: int = 200
     """Text-motion pairs in the t-SNE figure."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     submissions_dir: Path = field(default_factory=partial(default_path, "submissions_dir"))
@@ -339,6 +350,9 @@ class SearchConfig:
     """Run folder (a path, or a name inside --out_dir). By default the run that finished last."""
     out: Path | None = None
     """Web page to write. By default report/search.html in the run folder."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
@@ -433,6 +447,9 @@ class PackageConfig:
     out: Path = field(default_factory=lambda: default_path("work_dir") / "kaggle")
     """Folder to write. An older package in it is replaced; a folder with anything else is
     refused."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
     """Folder of run folders."""
     folds_dir: Path = field(default_factory=partial(default_path, "folds_dir"))

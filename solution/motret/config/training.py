@@ -23,7 +23,7 @@ from motret.config.base import (
     flatten,
 )
 from motret.config.presets import check_variants
-from motret.errors import ConfigError
+from motret.errors import ConfigError, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,6 +389,8 @@ NON_MODEL_SETTINGS = {
     "jobs",
     "debug",
     "strict",
+    "follow_links",
+    "allow_towers",
     "preset",
     "folds",
     "fold_seed",
@@ -446,6 +448,9 @@ class TrainConfig:
     newest run with these settings. same: as auto, but a run of this name with other data or
     settings is renamed, and a new run begins. More --epochs or --max_minutes train finished folds
     further, with the learning rate schedule of the new length."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that a run to continue may name as towers. Those of
+    --motion_tower and --text_tower, and of the variants, always may."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
     machine: tyro.conf.OmitArgPrefixes[MachineConfig] = field(default_factory=MachineConfig)
     motion: tyro.conf.OmitArgPrefixes[MotionConfig] = field(default_factory=MotionConfig)
@@ -462,6 +467,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_variants([self.variant], "train.py")
+        check_run_name(self.run_name)
         if self.fold not in ("all", "full") and not self.fold.isdecimal():
             raise ConfigError("--fold", f"{self.fold!r} is no fold", "give a number, all or full")
         if self.augment.mirror and self.motion.features == "raw":
@@ -471,6 +477,21 @@ class TrainConfig:
             fix = "use --features canonical, or leave out --use_gar"
             raise ConfigError("--features", "raw columns have no parts", fix)
         check_process_count(self, "fold_jobs")
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Towers that the command line names: a run that goes on may name their classes."""
+        return (*self.allow_towers, self.motion.motion_tower, self.text.text_tower)
+
+
+def check_run_name(name: str | None) -> None:
+    """ConfigError where the name of a run is no plain name of a folder inside --out_dir."""
+    if name is None:
+        return
+    is_path = name in ("", ".", "..") or "/" in name or "\\" in name
+    if is_path or printable(name) != name or name[0] in "=@":
+        fix = "give the name of a folder inside --out_dir, such as holistic_2"
+        raise ConfigError("--run_name", f"{name!r} is not the name of a folder", fix)
 
 
 def model_settings(config: TrainConfig) -> dict[str, Any]:

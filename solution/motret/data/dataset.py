@@ -57,10 +57,17 @@ class TestData:
     cache_hit: bool
 
 
-def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
+def read_training(
+    root: Path,
+    *,
+    id_width: int | None = None,
+    strict: bool = False,
+    follow_links: bool = False,
+) -> TrainingSet:
     """The training set of a data folder in either layout; its motions are not opened."""
+    challenge.check_folder(root)
     layout = split_joints if split_joints.has_split_joints(root) else challenge
-    return layout.read_training(root, id_width=id_width, strict=strict)
+    return layout.read_training(root, id_width=id_width, strict=strict, follow_links=follow_links)
 
 
 def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> TrainingData:
@@ -70,7 +77,9 @@ def load_training(data: DataConfig, jobs: int = -1, kind: str = "canonical") -> 
     kind: of the features, as --features names it.
     """
     block_names(kind)  # an unknown block is an error before any file is read
-    training = read_training(data.data_dir, id_width=data.id_width, strict=data.strict)
+    training = read_training(
+        data.data_dir, id_width=data.id_width, strict=data.strict, follow_links=data.follow_links
+    )
     if split_joints.has_split_joints(data.data_dir):
         training = split_joints.check_part_files(
             training, data.work_dir, strict=data.strict, jobs=jobs
@@ -116,7 +125,7 @@ def load_test(
     used at all has no motion; `verbose`: each is reported in a line. With `data.strict` any problem
     is an error; a problem of a query, or a folder without one usable motion, always is.
     """
-    queries = read_queries(folder)
+    queries = read_queries(folder, data.follow_links)
     locations, unreadable = _locate_candidates(queries, data.strict)
     if not locations:
         fix = f"the first problem: {unreadable[0].file}: {unreadable[0].problem}"

@@ -8,7 +8,8 @@ and times have not changed since are not read again.
 """
 
 import hashlib
-import json
+import logging
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ import joblib
 import numpy as np
 
 from motret import skeleton
-from motret.config.base import DataConfig
+from motret.config.base import DataConfig, typed
 from motret.data.feature_blocks import Columns
 from motret.data.features import (
     FEATURE_VERSION,
@@ -31,13 +32,18 @@ from motret.data.features import (
     find_up,
     make_features,
 )
-from motret.errors import DataError
-from motret.formats import motion_files, text_files
+from motret.errors import DataError, MotretError
+from motret.formats import motion_files
 from motret.formats.challenge import SkippedFile
-from motret.utils import files, progress
+from motret.utils import files, progress, reading
 from motret.utils.files import file_signature
 from motret.utils.parallel import single_thread, worker_pool
 
+logger = logging.getLogger(__name__)
+
+KEY_FORM = re.compile("[0-9a-f]{16}")
+"""What names a store; `work/seen/` holds such names."""
+REPACK_FIX = "remove it: features are packed again"
 CHUNK = 32
 """Motions that a worker takes at a time; with more, memory is allocated again and again."""
 PROBE = 200
@@ -150,53 +156,93 @@ def build_feature_cache(
         *(["repaired"] if repair else []),
     )
     key_path = work_dir / "seen" / sources
-    if key_path.is_file():
-        folder = work_dir / key_path.read_text().strip()
-        if _is_complete(folder):
-            return open_feature_store(folder), True
+    if stored := _stored_before(key_path, work_dir):
+        return stored, True
     with files.new_dir(work_dir, "packing", work_dir) as tmp_dir:
         rules = _Rules(data.min_frames, data.strict, repair)
         packed = tmp_dir / "store"
         packed.mkdir()
         key = _build_store(packed, ids, paths, config, rules, jobs, what)
         folder = work_dir / key
-        if not _is_complete(folder):
+        if _open_whole(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 packed.rename(folder)
             except OSError:  # another process packed the same just now
-                if not _is_complete(folder):
+                if _open_whole(folder) is None:
                     raise
     files.write_text(key_path, key)
     return open_feature_store(folder), False
 
 
 def open_feature_store(folder: Path) -> FeatureStore:
-    """Opens a packed store; its features stay on disk until they are used."""
-    content = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    index = files.read_npz(folder / "index.npz")
-    # mode "c": torch wants a writable array; nothing is written
-    features = np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False)
-    skipped, repaired = (
-        tuple(SkippedFile(*file.values()) for file in content.get(name, ()))
-        for name in ("skipped", "repaired")
-    )
-    return FeatureStore(
-        folder,
-        FeatureConfig(**content["settings"]),
-        tuple(index["ids"].tolist()),
-        index["offsets"],
-        index["lengths"],
-        tuple(index["digests"].tolist()),
-        features,
-        skipped,
-        repaired,
-    )
+    """Opens a packed store; its features stay on disk until they are used.
+
+    DataError where it is not whole.
+    """
+    content = reading.read_json_object(folder / "store.json", REPACK_FIX)
+    index = reading.read_npz(folder / "index.npz", REPACK_FIX)
+    with reading.boundary(folder, "is no whole store of features", REPACK_FIX):
+        # mode "c": torch wants a writable array; nothing is written
+        features = np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False)
+        skipped, repaired = (
+            tuple(SkippedFile(str(file["file"]), str(file["problem"])) for file in files_of)
+            for files_of in (content.get("skipped", ()), content.get("repaired", ()))
+        )
+        store = FeatureStore(
+            folder,
+            typed(FeatureConfig, content["settings"]),
+            tuple(reading.array_of(index, "ids", "U", 1).tolist()),
+            reading.array_of(index, "offsets", "i", 1),
+            reading.array_of(index, "lengths", "i", 1),
+            tuple(reading.array_of(index, "digests", "U", 1).tolist()),
+            features,
+            skipped,
+            repaired,
+        )
+        _check_store(store)
+    return store
 
 
-def _is_complete(folder: Path) -> bool:
-    """Whether a folder holds a whole store."""
-    return (folder / "store.json").is_file()
+def _check_store(store: FeatureStore) -> None:
+    """ValueError where the files of a store do not fit each other."""
+    lists = (store.ids, store.offsets, store.lengths, store.digests)
+    if len({len(each) for each in lists}) != 1 or not store.ids:
+        raise ValueError("its index has lists of different lengths")
+    features = store.features
+    if features.ndim != 3 or features.dtype != np.float16:
+        raise ValueError(f"its features are {features.dtype} {features.shape}")
+    if features.shape[1] not in (1, 2) or features.shape[2] != store.columns.width:
+        raise ValueError(f"its features have the shape {features.shape}")
+    ends = store.offsets + store.lengths
+    if store.offsets.min() < 0 or store.lengths.min() < 1 or ends.max() > len(features):
+        raise ValueError("its index names frames that it does not have")
+
+
+def _stored_before(key_path: Path, work_dir: Path) -> FeatureStore | None:
+    """The store that a key names; None where there is none, or it is not whole."""
+    if not reading.exists(key_path):
+        return None
+    try:
+        key = reading.read_text(key_path).strip()
+    except DataError as error:
+        key = str(error)
+    if not KEY_FORM.fullmatch(key):
+        logger.warning(f"warning: {key_path}: names no packed features, they are packed again")
+        return None
+    return _open_whole(work_dir / key)
+
+
+def _open_whole(folder: Path) -> FeatureStore | None:
+    """The store in a folder; None where there is none, or with a message, where it is not whole."""
+    if not reading.exists(folder):
+        return None
+    try:
+        return open_feature_store(folder)
+    except MotretError as error:
+        problem = f"{error.path}: {error.problem}"
+        logger.warning(f"warning: {problem}: the features are packed again")
+        return None
 
 
 # ---- making a store
@@ -341,7 +387,7 @@ def _pack_chunk(
     raw, end = np.empty((total, sources[0].shape[1]), np.float32), 0
     for source, offset in zip(sources, byte_offsets, strict=True):
         try:
-            content = text_files.read_bytes(source.path)
+            content = reading.read_bytes(source.path, motion_files.MAX_MOTION_BYTES)
             repairs: list[str] | None = [] if rules.repair else None
             motion = motion_files.parse_motion(content, source.path, rules.min_frames, repairs)
             if motion.shape != source.shape:

@@ -5,6 +5,7 @@ floor changes nothing, and both persons are described alike. `feature_blocks.BLO
 columns are.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from motret.data.feature_blocks import (
     block_versions,
     compute_block,
 )
-from motret.skeleton import SMPL, Skeleton, skeleton_from_spec
+from motret.skeleton import MAX_JOINTS, SMPL, Skeleton, skeleton_from_spec
 
 FEATURE_VERSION = 1
 """Part of the key of packed features: raise it when a canonical or raw block changes."""
@@ -60,6 +61,16 @@ class FeatureConfig:
     def blocks(self) -> tuple[str, ...]:
         """Names of the blocks; ConfigError where `kind` names none."""
         return block_names(self.kind)
+
+    def check_names(self) -> None:
+        """ConfigError or ValueError where skeleton, blocks or axis are none that there are."""
+        if self.up not in geometry.UP_AXES:
+            raise ValueError(f"{self.up!r} is no axis")
+        if not all(math.isfinite(value) and value > 0 for value in (self.fps, self.metres)):
+            raise ValueError("fps and metres must be above 0")
+        block_names(self.kind)
+        if len(self.body.joints) > MAX_JOINTS:
+            raise ValueError(f"{len(self.body.joints)} joints")
 
     def key(self) -> dict[str, Any]:
         """What changes the numbers; of the fields that came later only those that are not at their

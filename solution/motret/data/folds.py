@@ -4,6 +4,7 @@ SciPy is slow to import, and every script reads folds: it is imported where fold
 """
 
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from motret.errors import FoldError
 from motret.formats import gar, split_joints
 from motret.formats.challenge import read_ids
 from motret.formats.text_files import preview, query_key
-from motret.utils import files
+from motret.utils import files, reading
 
 COMMON_CAPTION_COUNT = 5
 """A caption of more motions than this says too little to join them."""
@@ -177,12 +178,12 @@ def choose_split_lists(root: Path, prefer_txt: bool, count_given: bool) -> Split
     txt_lists = (root / "train.txt", root / "val.txt")
     gar_lists = (root / "texts" / gar.GAR_FILES[0], root / "texts" / gar.GAR_FILES[1])
     if prefer_txt:
-        lists = next((pair for pair in (txt_lists, gar_lists) if pair[1].is_file()), None)
+        lists = next((pair for pair in (txt_lists, gar_lists) if reading.is_file(pair[1])), None)
         if lists is None:
             fix = "list the ids to hold out there, or leave out --prefer_txt_split"
             raise FoldError(txt_lists[1], "no such file, nor texts/gar_val.json", fix)
         return lists
-    has_both = all(file.is_file() for file in gar_lists)
+    has_both = all(reading.is_file(file) for file in gar_lists)
     if has_both and split_joints.has_split_joints(root) and not count_given:
         return gar_lists
     return None
@@ -220,7 +221,7 @@ def split_by_lists(data: TrainingData, lists: SplitLists) -> np.ndarray:
 
 def _listed_ids(file: Path) -> set[str]:
     """The ids of a list or a GAR file as query keys; none where there is no such file."""
-    if not file.is_file():
+    if not reading.is_file(file):
         return set()
     ids = read_ids(file) if file.suffix == ".txt" else gar.read_gar(file, 1).parts
     return set(map(query_key, ids))
@@ -271,14 +272,19 @@ def read_folds(data: TrainingData, folder: Path) -> Folds:
     path, sidecar = folder / "folds.csv", read_sidecar(folder)
     fix = "run `python solution/make_folds.py` for this data"
     ids = list(data.training.ids)
-    try:
-        table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
+    if not reading.is_file(path, FoldError):
+        raise FoldError(folder, "no usable folds (no folds.csv)", fix)
+    text = reading.read_text(path, error=FoldError)
+    with reading.boundary(folder, "no usable folds", fix, FoldError):
+        table = pd.read_csv(
+            io.StringIO(text), dtype={"id": str, "group": str}, keep_default_na=False
+        )
         fingerprint, expected_hash, count = sidecar["data"], sidecar["hash"], int(sidecar["folds"])
         if fingerprint == data.fingerprint:
             table = table.set_index("id").loc[ids]
         fold, group = table["fold"].to_numpy(), table["group"].to_numpy(dtype=str)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FoldError(folder, f"no usable folds ({type(error).__name__})", fix) from error
+        if not 1 <= count <= len(ids) or fold.dtype.kind not in "iu":
+            raise ValueError(f"{count} folds of {len(ids)} motions")
     if fingerprint != data.fingerprint:
         problem = f"made for other data ({fingerprint}, this is {data.fingerprint})"
         raise FoldError(path, problem, f"{fix}, or give --folds_dir")
@@ -299,7 +305,7 @@ def read_or_make_folds(
 
     only_lists: existing folds must be the split of the lists.
     """
-    if not (folder / "folds.csv").exists() and not (folder / "folds.json").exists():
+    if not any(reading.exists(folder / name) for name in ("folds.csv", "folds.json")):
         return make_folds(data, count, seed, folder, lists), False
     folds = read_folds(data, folder)
     if only_lists and lists and not np.array_equal(folds.fold, split_by_lists(data, lists)):

@@ -25,9 +25,11 @@ from motret.evaluation.z_score import ZScore
 from motret.formats import submission
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
-from motret.utils import files
+from motret.utils import files, reading
 
-OOF_KEY = re.compile(r"oof(\d+)")
+OOF_KEY = re.compile(r"oof([0-9]{1,6})")
+SPARE_BYTES = 100_000_000
+"""What a member's file may hold besides what is read of it."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,20 @@ def read_external(
     if path.suffix != ".npz":
         fix = "give ranks like a submission, or similarities as they are kept with one"
         raise DataError(path, "is neither .csv nor .npz", fix)
-    arrays = _read_arrays(path)
+    arrays = _read_arrays(path, _largest_member(queries, data, folds))
     similarities = _from_similarities(path, arrays, queries)
     return ExternalPredictions(
         path.name, similarities, _read_out_of_fold(path, arrays, data, folds)
     )
+
+
+def _largest_member(queries: Sequence[Query], data: TrainingData, folds: Folds) -> int:
+    """Bytes of a member's arrays at most: all that is read of it, as doubles, and some more."""
+    n_pairs = sum(len(query.candidates) for query in queries)
+    captions = np.array([len(captions) for captions in data.training.captions])
+    galleries = [folds.val_idx(fold) for fold in range(folds.count)]
+    n_similarities = sum(int(captions[val_idx].sum()) * len(val_idx) for val_idx in galleries)
+    return SPARE_BYTES + 100 * n_pairs + 8 * n_similarities
 
 
 def read_saved_similarities(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
@@ -148,7 +159,10 @@ def read_saved_members(path: Path, queries: Sequence[Query]) -> tuple[tuple[np.n
     None where an earlier version wrote the file.
     """
     arrays = _read_arrays(path)
-    members = arrays.get("alone", ())
+    members = arrays.get("alone", np.empty((0, 0)))
+    if members.ndim != 2 or members.dtype.kind != "f":
+        fix = "run ensemble.py again, which writes it"
+        raise DataError(path, f"its array alone is {members.dtype} {members.shape}", fix)
     return tuple(
         _from_similarities(path, arrays | {"similarity": similarity}, queries)
         for similarity in members
@@ -180,13 +194,9 @@ def save_similarities(
     files.write_npz(path, arrays)
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return files.read_npz(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            path, "cannot be read as .npz", "write it with numpy.savez, without objects"
-        ) from error
+def _read_arrays(path: Path, max_bytes: int = reading.MAX_ARRAY_BYTES) -> dict[str, np.ndarray]:
+    fix = "write it with numpy.savez, without objects"
+    return reading.read_npz(path, fix, max_bytes=max_bytes)
 
 
 def _from_ranks(path: Path, queries: Sequence[Query]) -> tuple[np.ndarray, ...]:
@@ -216,11 +226,12 @@ def _from_similarities(
         fix = "give each one entry for each candidate of each query"
         raise DataError(path, f"arrays of different shapes: {shapes}", fix)
     if (
-        candidates.dtype.kind not in "iu"
+        query_ids.dtype.kind not in "UTiu"
+        or candidates.dtype.kind not in "iu"
         or similarities.dtype.kind not in "fiu"
         or not np.isfinite(similarities).all()
     ):
-        problem = "candidates must be whole numbers, similarities finite numbers"
+        problem = "queries must be text, candidates whole numbers, similarities finite numbers"
         raise DataError(path, problem, "look at the program that wrote it")
     by_pair: dict[tuple[str, int], float] = {}
     pairs = zip(query_ids.tolist(), candidates.tolist(), similarities.tolist(), strict=True)

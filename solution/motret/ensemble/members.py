@@ -18,7 +18,13 @@ from motret.errors import RunError
 from motret.evaluation import local_score
 from motret.evaluation.z_score import ZScore
 from motret.runs import oof, selection
-from motret.runs.run import Run, list_runs, same_configuration, with_output_dir
+from motret.runs.run import (
+    Run,
+    list_runs,
+    same_configuration,
+    training_command,
+    with_output_dir,
+)
 from motret.runs.selection import select_runs
 
 logger = logging.getLogger(__name__)
@@ -132,10 +138,12 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
     """
     same_data = [
         run
-        for run in list_runs(config.out_dir)
+        for run in list_runs(config.out_dir, config.allow_towers)
         if (run.data, run.folds) == (data.fingerprint, folds.hash)
     ]
-    selected = select_runs(config.runs, config.out_dir, data, folds)
+    selected = select_runs(
+        config.runs, config.out_dir, data, folds, allow_towers=config.allow_towers
+    )
     if not config.runs:
         selected += [
             run
@@ -146,7 +154,13 @@ def gather_members(config: EnsembleConfig, data: TrainingData, folds: Folds) -> 
         ]
         names = {run.name for run in selected}
         _report_left_out(
-            [run for run in list_runs(config.out_dir) if run.name not in names], data, folds
+            [
+                run
+                for run in list_runs(config.out_dir, config.allow_towers)
+                if run.name not in names
+            ],
+            data,
+            folds,
         )
     members = []
     for runs in _group_by_configuration(selected):
@@ -205,7 +219,7 @@ def _make_member(runs: Sequence[Run], twins: Sequence[Run]) -> Member:
     models: list[tuple[Run, int | None]] = [(run, fold) for fold, run in sorted(folds.items())]
     models += [(full, None)] if full else []
     if not models:
-        fix = "finish it with --resume auto, or leave it out of --runs"
+        fix = f"finish it: {training_command(runs[0].fold_dir(0))}, or leave it out of --runs"
         raise RunError(runs[0].folder, "has no finished model", fix)
     folds = folds or {fold: run for run in twins for fold in run.finished_folds()}
     if not folds:

@@ -43,6 +43,7 @@ from motret.evaluation import caption_shift, run_table, slices, submission_score
 from motret.evaluation.slices import HeldOutCaptions
 from motret.formats import submission
 from motret.formats.queries import Query
+from motret.utils import reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,7 @@ def score_test(
     ground_truth: Path,
 ) -> TestScores | None:
     """The score of each query by each ranking; None where there is no file of right answers."""
-    if not ground_truth.is_file():
+    if not reading.is_file(ground_truth):
         return None
     truth = submission.read_ground_truth(ground_truth)
     score = partial(submission_score.ranking_scores, queries, truth)

@@ -28,7 +28,7 @@ from motret.formats import submission, submission_log
 from motret.formats.queries import Query
 from motret.runs.environment import git_commit
 from motret.runs.run import settings_hash
-from motret.utils import files
+from motret.utils import files, reading
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,10 @@ class ScoredEnsemble:
         }
 
 
+def _same_content(first: Path, second: Path) -> bool:
+    return reading.read_bytes(first) == reading.read_bytes(second)
+
+
 def write_submission_files(
     config: EnsembleConfig,
     scored: ScoredEnsemble,
@@ -150,7 +154,8 @@ def write_submission_files(
     for path in dict.fromkeys((file, dated_copy)):
         submission.write_submission(path, ranking, config.candidate_format, config.top_k)
         submission.read_submission(path, queries, config.top_k)
-        if path == file and earlier is not None and earlier.read_bytes() == file.read_bytes():
+        is_repeat = path == file and earlier is not None and _same_content(earlier, file)
+        if is_repeat and earlier is not None:
             submission_log.move_latest(log, earlier.name)
             return WrittenSubmission(file, earlier, is_repeat=True)
     by_member = list(zip(names, similarities.members, strict=True))

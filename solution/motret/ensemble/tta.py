@@ -23,11 +23,11 @@ from motret.data.dataset import TrainingData
 from motret.data.feature_store import FeatureStore
 from motret.data.inputs import MotionBatch
 from motret.ensemble.galleries import ViewEmbeddings
-from motret.errors import ConfigError
+from motret.errors import ConfigError, DataError, RunError
 from motret.models import registry
 from motret.runs import checkpoints, provenance
 from motret.runs.run import Run
-from motret.utils import files
+from motret.utils import files, reading
 
 SPEEDS = (0.9, 1.1)
 """Speeds of the view "speed", as a multiple of the recorded one."""
@@ -122,20 +122,33 @@ def view_cache_key(run: Run, fold: int, view: TtaView, text: np.ndarray, motion:
 
 
 def load_view_embeddings(run: Run, fold: int, view: TtaView) -> ViewEmbeddings | None:
-    """The cached embeddings of a view; None where there are none, or half a file."""
+    """The cached embeddings of a view; None where there are none, or with a message, where the file
+    is broken."""
     cached, next_to_oof = _cache_file(run, fold, view), run.fold_dir(fold) / f"oof_{view.name}.npz"
-    try:
-        arrays = files.read_npz(cached if cached.is_file() else next_to_oof)
-        arrays = {FORMER_NAMES.get(name, name): array for name, array in arrays.items()}
-        return ViewEmbeddings(
-            arrays["text"], arrays["motion"], float(arrays["deviation"]), str(arrays["cache_key"])
-        )
-    except (OSError, ValueError, KeyError):
+    path = cached if reading.exists(cached) else next_to_oof
+    if not reading.exists(path):
         return None
+    try:
+        return _read_view(path)
+    except DataError as error:
+        logger.warning(f"warning: {path}: {error.problem}: the view is embedded again")
+        return None
+
+
+def _read_view(path: Path) -> ViewEmbeddings:
+    arrays = reading.read_npz(path, "remove it")
+    arrays = {FORMER_NAMES.get(name, name): array for name, array in arrays.items()}
+    with reading.boundary(path, "holds no embeddings of a view", "remove it"):
+        text, motion = (reading.array_of(arrays, name, "f", 2) for name in ("text", "motion"))
+        if text.shape[1] != motion.shape[1]:
+            raise ValueError("its vectors are of different sizes")
+        deviation = float(reading.array_of(arrays, "deviation", "f", 0))
+        return ViewEmbeddings(text, motion, deviation, str(arrays["cache_key"]))
 
 
 def save_view_embeddings(run: Run, fold: int, view: TtaView, embeddings: ViewEmbeddings) -> None:
     """Caches the held-out embeddings of a view."""
+    reading.check_output(_cache_file(run, fold, view).parent, run.output_dir, RunError)
     arrays = {name: np.asarray(value) for name, value in vars(embeddings).items()}
     files.write_npz(_cache_file(run, fold, view), arrays)
 

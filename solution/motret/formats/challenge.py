@@ -7,13 +7,16 @@ reads the test.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from motret.errors import DataError, warn
 from motret.formats.text_files import (
     canonical_ids,
+    cell_problem,
     id_order,
+    id_problem,
     is_number,
     preview,
     read_captions,
@@ -21,6 +24,7 @@ from motret.formats.text_files import (
     read_text,
 )
 from motret.skeleton import SMPL
+from motret.utils import reading
 
 TOP_K = 10
 """Candidates per query in a submission."""
@@ -42,6 +46,22 @@ class SkippedFile:
 
     file: str
     problem: str
+
+
+@dataclass(frozen=True)
+class ReadRules:
+    """How a data folder is read.
+
+    strict: a problem is an error where otherwise an id is left out; follow_links: texts are read
+    through links that lead out of the data folder.
+    """
+
+    strict: bool = False
+    follow_links: bool = False
+
+    def home(self, folder: Path) -> Path | None:
+        """The folder that links of texts must not lead out of; None where they may."""
+        return None if self.follow_links else folder
 
 
 @dataclass(frozen=True)
@@ -94,19 +114,24 @@ class TrainingSet:
 # ---- reading
 
 
-def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
+def read_training(
+    root: Path,
+    *,
+    id_width: int | None = None,
+    strict: bool = False,
+    follow_links: bool = False,
+) -> TrainingSet:
     """The training set of a data folder, by train.txt, val.txt, texts/ and groups.csv.
 
     Without train.txt every id with a motion and a text is taken. Motions are not opened.
 
     id_width: digits of numeric ids, by default those of the widest file name; strict: makes each
     problem fatal that otherwise leaves an id out (no motion, no text, an unreadable text, a second
-    mention in the lists).
+    mention in the lists); follow_links: reads texts through links that lead out of the data folder.
     """
-    if not root.is_dir():
-        raise DataError(root, "no such folder", NO_DATA_FIX)
-    motion_files = _list_files(root / "motions", ".npy")
-    text_files = _list_files(root / "texts", ".txt")
+    check_folder(root)
+    motion_files, bad_motions = _list_files(root / "motions", ".npy")
+    text_files, bad_texts = _list_files(root / "texts", ".txt")
     stems = [path.stem.strip() for path in (*motion_files, *text_files)]
     width = id_width or max((len(stem) for stem in stems if is_number(stem)), default=1)
     motions, texts = paths_by_id(motion_files, width), paths_by_id(text_files, width)
@@ -114,7 +139,10 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
         "motions": [path.stem for path in motions.values()],
         "texts": [path.stem for path in texts.values()],
     }
-    return build_training_set(root, motions, texts, read_captions, raw_ids, width, strict)
+    rules = ReadRules(strict, follow_links)
+    captions_of = partial(read_captions, within=rules.home(root))
+    earlier = [*bad_motions, *bad_texts]
+    return build_training_set(root, motions, texts, captions_of, raw_ids, width, rules, earlier)
 
 
 def build_training_set(
@@ -124,7 +152,7 @@ def build_training_set(
     captions_of: Callable[[Text], tuple[str, ...]],
     raw_ids: Mapping[str, Sequence[str]],
     width: int,
-    strict: bool,
+    rules: ReadRules,
     earlier: Iterable[DataError] = (),
 ) -> TrainingSet:
     """The training set of motions and texts by canonical id: those in the lists, or all with both.
@@ -132,7 +160,8 @@ def build_training_set(
     captions_of: the captions of a text, or a DataError; raw_ids: the two folders or files in `root`
     that motions and texts come from, with the ids as written there; earlier: problems met before.
     """
-    lists = _read_lists(root)
+    home = rules.home(root)
+    lists = _read_lists(root, home)
     listed = [name for ids in lists.values() for name in ids]
     earlier = list(earlier)
     if lists:
@@ -148,10 +177,11 @@ def build_training_set(
     captions: dict[str, tuple[str, ...]] = {}
     for name in paired:
         try:
+            check_id(name, motions[name])
             captions[name] = captions_of(texts[name])
         except DataError as error:
             problems.append(error)
-    if problems and strict:
+    if problems and rules.strict:
         raise problems[0]
     if not captions:
         raise _empty_dataset_error(root, raw_ids, listed, problems)
@@ -160,21 +190,40 @@ def build_training_set(
         ids=tuple(captions),
         paths=tuple(motions[name] for name in captions),
         captions=tuple(captions.values()),
-        groups=_read_groups(root / "groups.csv", tuple(captions), width),
+        groups=_read_groups(root / "groups.csv", tuple(captions), width, home),
         sources=_read_sources(root / "groups.csv", tuple(captions), width),
         skipped=tuple(SkippedFile(error.path, error.problem) for error in problems),
     )
 
 
-def _list_files(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder with that suffix, sorted; hidden ones (`._00001.npy`) do not count."""
-    if not folder.is_dir():
+def check_folder(folder: Path) -> None:
+    """DataError where a folder is missing or cannot be entered."""
+    if not reading.is_folder(folder):
         raise DataError(folder, "no such folder", NO_DATA_FIX)
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix == suffix and path.name[0] != "." and path.is_file()
-    )
+
+
+def check_id(name: str, path: Path) -> None:
+    """DataError where the name of a file or folder cannot be an id."""
+    if problem := id_problem(name):
+        raise DataError(path, f"id {name!r} {problem}", "rename it")
+
+
+def _list_files(folder: Path, suffix: str) -> tuple[list[Path], list[DataError]]:
+    """The files of a folder with that suffix, sorted, and the problems of those that are none.
+
+    Hidden ones (`._00001.npy`) do not count.
+    """
+    check_folder(folder)
+    paths, problems = [], []
+    for path in reading.list_folder(folder):
+        if path.suffix != suffix or path.name[0] == ".":
+            continue
+        try:
+            if reading.is_file(path):
+                paths.append(path)
+        except DataError as error:
+            problems.append(error)
+    return paths, problems
 
 
 def paths_by_id(paths: Sequence[Path], width: int) -> dict[str, Path]:
@@ -212,17 +261,26 @@ def read_ids(path: Path) -> list[str]:
         fix = "list the training ids, one per line, or remove the file to train on all"
         raise DataError(path, "no id in it", fix)
     for name in ids:
-        if "/" in name or "\\" in name or ".." in name:
-            raise DataError(path, f"id {name!r} is a path", "write bare ids: no folder, no '..'")
+        if problem := id_problem(name):
+            fix = "write bare ids: no folder, no '..', letters and digits"
+            raise DataError(path, f"id {name!r} {problem}", fix)
     return ids
 
 
-def _read_lists(root: Path) -> dict[Path, list[str]]:
-    """The ids of train.txt and val.txt; without train.txt there are no lists."""
-    if not (root / "train.txt").exists():
+def _read_lists(root: Path, home: Path | None) -> dict[Path, list[str]]:
+    """The ids of train.txt and val.txt; without train.txt there are no lists.
+
+    home: what links must not lead out of.
+    """
+    if not reading.is_file(root / "train.txt"):
         return {}
-    paths = (root / "train.txt", root / "val.txt")
-    return {path: read_ids(path) for path in paths if path.exists()}
+    lists = {}
+    for path in (root / "train.txt", root / "val.txt"):
+        if reading.is_file(path):
+            if home is not None:
+                reading.check_inside(path, home)
+            lists[path] = read_ids(path)
+    return lists
 
 
 # ---- problems
@@ -289,15 +347,22 @@ def _empty_dataset_error(
 # ---- groups
 
 
-def _read_groups(path: Path, ids: Collection[str], width: int) -> dict[str, str] | None:
+def _read_groups(
+    path: Path, ids: Collection[str], width: int, home: Path | None
+) -> dict[str, str] | None:
     """The group of each id in groups.csv, None without the file.
 
-    An id that is not in it gets a group of its own, with a warning.
+    An id that is not in it gets a group of its own, with a warning. home: what a link must not lead
+    out of.
     """
-    if not path.exists():
+    if not reading.is_file(path):
         return None
+    if home is not None:
+        reading.check_inside(path, home)
     groups: dict[str, str] = {}
     for line_number, (raw, group) in read_csv(path, ("id", "group")):
+        if problem := cell_problem(group):
+            raise DataError(path, f"line {line_number}: group {group!r} {problem}", "rename it")
         if groups.setdefault(canonical_ids([raw], width)[0], group) != group:
             problem = f"line {line_number}: id {raw} is in two groups"
             raise DataError(path, problem, "keep one of them")
@@ -312,7 +377,7 @@ def _read_sources(path: Path, ids: Collection[str], width: int) -> dict[str, str
 
     An id without one has the source "unknown".
     """
-    if not path.exists():
+    if not reading.is_file(path):
         return None
     rows = (row for _, row in read_csv(path, ("id",), ("source",)))
     sources = {canonical_ids([raw], width)[0]: source for raw, source in rows if source}

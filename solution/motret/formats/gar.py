@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from motret.errors import DataError
-from motret.formats.text_files import canonical_ids, preview, read_text
+from motret.formats.text_files import MAX_CAPTION_LENGTH, canonical_ids, preview, read_text
 from motret.skeleton import PARTS
-from motret.utils.files import content_hash, read_json, write_json, write_text
+from motret.utils import reading
+from motret.utils.files import content_hash, write_json, write_text
 
 UNDEFINED = "undefined"
 GAR_FILES = ("gar_train.json", "gar_val.json")
@@ -56,24 +57,27 @@ class _Notes(defaultdict[str, list[str]]):
 
 def find_gar_files(root: Path) -> list[Path]:
     """The GAR files of a data folder."""
-    return [path for name in GAR_FILES if (path := root / "texts" / name).is_file()]
+    return [path for name in GAR_FILES if reading.is_file(path := root / "texts" / name)]
 
 
-def read_gar(path: Path, id_width: int | None = None) -> PartTexts:
+def read_gar(path: Path, id_width: int | None = None, within: Path | None = None) -> PartTexts:
     """The part descriptions of a GAR file.
 
-    id_width: digits of numeric ids, as in the data set; None takes the widest id of the file.
+    id_width: digits of numeric ids, as in the data set; None takes the widest id of the file;
+    within: a folder that the file must lie in, wherever a link leads; None follows links.
     The rules, each use of which is counted in `notes`:
     - ids are numbers or strings in any form ("00001", 1, "1\\n"); in an object by id the key is the
       id, whatever the entry says;
     - of several entries with one id, or several values under one key, the first counts;
     - an entry that is no object, or has no id, is left out;
-    - a missing part is undefined, as is one whose value is empty or no string; "undefined" may have
-      capitals, spaces around it and a full stop;
+    - a missing part is undefined, as is one whose value is empty, no string or far too long;
+      "undefined" may have capitals, spaces around it and a full stop;
     - part names may have spaces or hyphens for underscores, and capitals;
     - unknown parts and unknown keys are ignored.
     DataError for a file that cannot be read, is not JSON in UTF-8, or holds no entry at all.
     """
+    if within is not None:
+        reading.check_inside(path, within)
     notes = _Notes()
     entries = list(_iterate_entries(_parse_json(path, notes), notes))
     ids = canonical_ids([raw for raw, _ in entries], id_width)
@@ -103,10 +107,9 @@ def _parse_json(path: Path, notes: _Notes) -> object:
             content.setdefault(key, value)
         return content
 
-    try:
-        return json.loads(read_text(path), object_pairs_hook=keep_first)
-    except (ValueError, RecursionError) as error:
-        raise DataError(path, f"not JSON: {error}", FORMAT_FIX) from error
+    text = read_text(path, reading.MAX_JSON_BYTES)
+    with reading.boundary(path, "not JSON", FORMAT_FIX):
+        return json.loads(text, object_pairs_hook=keep_first)
 
 
 def _iterate_entries(content: object, notes: _Notes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -160,6 +163,10 @@ def _parse_text(value: object, kind: str, name: str, notes: _Notes) -> str | Non
         return None
     # JSON can hold half a surrogate pair, which UTF-8 cannot
     text = " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
+    if len(text) > MAX_CAPTION_LENGTH:
+        problem = f"of more than {MAX_CAPTION_LENGTH} characters, read as undefined"
+        notes[f"{kind} {problem}"].append(name)
+        return None
     return None if text.rstrip(".").strip().lower() in ("", UNDEFINED) else text
 
 
@@ -185,9 +192,10 @@ def write_generated_gar(path: Path, hash_path: Path, entries: Iterable[Entry], u
     hash_path: where the hash of the written file is stored. DataError where `path` no longer has
     that hash. use: where the file must be copied for training to use it; for the error.
     """
-    if path.is_file() and read_json(hash_path) != content_hash(path.read_bytes()):
+    is_file = reading.is_file(path)
+    if is_file and reading.quiet_json(hash_path) != content_hash(reading.read_bytes(path)):
         problem = "was changed since this script wrote it, perhaps by hand, and is left as it is"
         fix = f"copy it to {use} to train on it, or move it away to have it written anew"
         raise DataError(path, problem, fix)
     write_gar(path, entries)
-    write_json(hash_path, content_hash(path.read_bytes()))
+    write_json(hash_path, content_hash(reading.read_bytes(path)))

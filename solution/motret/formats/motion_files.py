@@ -6,16 +6,15 @@ Nothing is ever unpickled.
 import io
 import math
 import re
-from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy
 
 from motret.errors import DataError
-from motret.formats.text_files import read_bytes, unreadable_error
 from motret.skeleton import PERSONS_BY_COLUMNS
+from motret.utils import reading
+from motret.utils.reading import NpyHeader
 
 BODY_FILE = "holistic.npy"
 """The one file name whose motion is (frames, joints, 3): positions alone, as in split_joints/."""
@@ -23,16 +22,12 @@ CANDIDATE_NAME = re.compile(r"motion_\d+\.npy")
 """File names of a test's candidates, whose motions may have that form too."""
 RESAVE_FIX = "save it again with np.save as a numeric array (frames, 192 or 384), or leave it out"
 
+MAX_MOTION_BYTES = 1_000_000_000
+"""Size of a motion's file at most: hours of two persons."""
+MAX_COORDINATE = 1e9
+"""A larger number is no coordinate in any unit: it is treated as NaN is."""
+
 # ---- .npy files
-
-
-class NpyHeader(NamedTuple):
-    """The header of an .npy file; offset: of its first number, in bytes."""
-
-    shape: tuple[int, ...]
-    order: Literal["C", "F"]
-    dtype: np.dtype
-    offset: int
 
 
 def read_npy_header(stream: BinaryIO, size: int, path: Path, fix: str) -> NpyHeader:
@@ -42,44 +37,18 @@ def read_npy_header(stream: BinaryIO, size: int, path: Path, fix: str) -> NpyHea
     """
     if not size:
         raise DataError(path, "empty file", fix)
-    try:
-        version = npy.read_magic(stream)
-    except ValueError as error:
-        raise DataError(path, "not an .npy file", fix) from error
-    try:
-        header_size = stream.read(2 if version == (1, 0) else 4)
-        header = header_size + stream.read(int.from_bytes(header_size, "little"))
-        shape, fortran, dtype = _parse_npy_header(version, header)
-    except Exception as error:  # numpy lets through whatever its header parser raises
-        raise DataError(path, "its .npy header is broken or cut short", fix) from error
-    if dtype.hasobject:
-        raise DataError(path, "an object array, which is never unpickled", fix)
-    if dtype.kind not in "fiu":
-        raise DataError(path, f"holds values of type {dtype}, not real numbers", fix)
-    offset = stream.tell()
-    if size < (whole := offset + math.prod(shape) * dtype.itemsize):
-        problem = f"cut short: {size} bytes of {whole}"
+    header = reading.read_npy_header(stream, path, fix)
+    if header.dtype.kind not in "fiu":
+        raise DataError(path, f"holds values of type {header.dtype}, not real numbers", fix)
+    if size < header.size:
+        problem = f"cut short: {size} bytes of {header.size}"
         raise DataError(path, problem, "copy or unpack it again, or leave it out")
-    return NpyHeader(shape, "F" if fortran else "C", dtype, offset)
-
-
-@lru_cache(maxsize=4096)
-def _parse_npy_header(
-    version: tuple[int, int], header: bytes
-) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and type; cached, as files of one shape share a header."""
-    # version 3 differs from 2 only in the encoding of field names, which no motion has
-    parse = {
-        (1, 0): npy.read_array_header_1_0,
-        (2, 0): npy.read_array_header_2_0,
-        (3, 0): npy.read_array_header_2_0,
-    }[version]
-    return parse(io.BytesIO(header))
+    return header
 
 
 def read_npy(path: Path, fix: str) -> np.ndarray:
     """The array of an .npy file of numbers, read-only; errors as in `read_npy_header`."""
-    data = read_bytes(path)
+    data = reading.read_bytes(path, MAX_MOTION_BYTES)
     return npy_values(data, read_npy_header(io.BytesIO(data), len(data), path, fix))
 
 
@@ -94,7 +63,8 @@ def npy_values(data: bytes, header: NpyHeader) -> np.ndarray:
 
 def read_motion(path: Path, min_frames: int = 1, repairs: list[str] | None = None) -> np.ndarray:
     """The raw motion of a file, float32 and writable; shapes and errors as in `parse_motion`."""
-    return np.array(parse_motion(read_bytes(path), path, min_frames, repairs))
+    data = reading.read_bytes(path, MAX_MOTION_BYTES)
+    return np.array(parse_motion(data, path, min_frames, repairs))
 
 
 def parse_motion(
@@ -105,8 +75,8 @@ def parse_motion(
     A `BODY_FILE` gives (frames, 3 * joints). path: names the file in errors.
 
     DataError: not a whole .npy file; object or other non-numeric data; not 2-D; other columns;
-    fewer than `min_frames` frames; NaN, Inf or a value beyond float32. With `repairs` the last two
-    are repaired as far as possible, and a description of each repair is appended to it.
+    fewer than `min_frames` frames; NaN, Inf or a value beyond `MAX_COORDINATE`. With `repairs` the
+    last two are repaired as far as possible, and a description of each repair is appended to it.
     """
     header = read_npy_header(io.BytesIO(data), len(data), path, RESAVE_FIX)
     _check_motion_shape(header.shape, path)
@@ -116,7 +86,8 @@ def parse_motion(
     raw = npy_values(data, header).reshape(header.shape[0], -1)
     with np.errstate(over="ignore", invalid="ignore"):
         motion = raw.astype(np.float32, order="C", copy=False)
-    if not (finite := np.isfinite(motion)).all():
+    if not -MAX_COORDINATE <= motion.min() <= motion.max() <= MAX_COORDINATE:
+        finite = np.abs(motion) <= MAX_COORDINATE  # NaN is not
         problem = _first_bad_value(raw, finite)
         if repairs is None or not finite.any(axis=0).all():
             raise DataError(path, problem, "repair the recording or leave it out")
@@ -132,10 +103,10 @@ def parse_motion(
 
 
 def _first_bad_value(raw: np.ndarray, finite: np.ndarray) -> str:
-    """Describes the first value of a motion that is no finite float32."""
+    """Describes the first value of a motion that is no coordinate."""
     frame, column = np.argwhere(~finite)[0]
     value = raw[frame, column]
-    text = f"{value} is beyond float32" if np.isfinite(value) else str(value)
+    text = f"{value} is no coordinate" if np.isfinite(value) else str(value)
     return f"{text} at frame {frame}, column {column} (from 0)"
 
 
@@ -157,11 +128,8 @@ def motion_shape(path: Path) -> tuple[int, int]:
 
     Errors as in `parse_motion`, except those of the values.
     """
-    try:
-        with path.open("rb") as stream:
-            shape = read_npy_header(stream, path.stat().st_size, path, RESAVE_FIX).shape
-    except OSError as error:
-        raise unreadable_error(path, error) from error
+    with reading.open_file(path, MAX_MOTION_BYTES) as (stream, size):
+        shape = read_npy_header(stream, size, path, RESAVE_FIX).shape
     _check_motion_shape(shape, path)
     return shape[0], math.prod(shape[1:])
 

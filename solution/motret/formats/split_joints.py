@@ -28,7 +28,7 @@ import numpy as np
 
 from motret.errors import DataError
 from motret.formats import challenge, gar, motion_files, text_files
-from motret.formats.challenge import NO_DATA_FIX, SkippedFile, TrainingSet
+from motret.formats.challenge import NO_DATA_FIX, ReadRules, SkippedFile, TrainingSet
 from motret.formats.motion_files import BODY_FILE
 from motret.formats.text_files import preview
 from motret.skeleton import (
@@ -40,7 +40,7 @@ from motret.skeleton import (
     parse_skeleton_json,
     skeleton_from_spec,
 )
-from motret.utils import files, parallel
+from motret.utils import files, parallel, reading
 
 FOLDER = "split_joints"
 
@@ -59,32 +59,44 @@ TOLERANCE = 1e-3
 
 Half precision is within it.
 """
+MAX_FPS = 10_000
+"""No recording has as many frames per second."""
 CHUNK_SIZE = 256
 """Folders that a worker checks at a time."""
 
 
 def has_split_joints(root: Path) -> bool:
     """Whether a data folder has this layout."""
-    return (root / FOLDER).is_dir() and not (root / "motions").exists()
+    return reading.is_folder(root / FOLDER) and reading.kind_of(root / "motions") == "missing"
 
 
-def read_training(root: Path, *, id_width: int | None = None, strict: bool = False) -> TrainingSet:
+def read_training(
+    root: Path,
+    *,
+    id_width: int | None = None,
+    strict: bool = False,
+    follow_links: bool = False,
+) -> TrainingSet:
     """The training set, by train.txt, val.txt, the GAR files and groups.csv.
 
     Without train.txt every id with a folder and a caption is taken. Streams are not opened.
 
     id_width: digits of numeric ids, by default those of the widest folder name; strict: makes each
     problem fatal that otherwise leaves something out (a folder without a stream, an id without
-    folder or caption, broken statistics).
+    folder or caption, broken statistics); follow_links: reads texts through links that lead out of
+    the data folder.
     """
-    folders = sorted(
-        path for path in (root / FOLDER).iterdir() if path.is_dir() and path.name[0] != "."
-    )
+    rules = ReadRules(strict, follow_links)
+    folders = [
+        path
+        for path in reading.list_folder(root / FOLDER)
+        if path.name[0] != "." and reading.is_folder(path)
+    ]
     digits = [len(path.name) for path in folders if text_files.is_number(path.name)]
     width = id_width or max(digits, default=1)
     by_id = challenge.paths_by_id(folders, width)
     motions = {name: folder / BODY_FILE for name, folder in by_id.items()}
-    captions, problems = _read_captions(root, width)
+    captions, problems = _read_captions(root, width, rules.home(root))
 
     def captions_of(name: str) -> tuple[str, ...]:
         caption, path = captions[name]
@@ -94,7 +106,7 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
             raise DataError(path, problem, "write one or remove the entry")
         return (caption,)
 
-    skeleton, fps = _find_skeleton(root, [path for path in motions.values() if path.is_file()])
+    skeleton, fps = _find_skeleton(root, [path for path in motions.values() if _is_usable(path)])
     problems += check_statistics(root, skeleton)[1]
     training = challenge.build_training_set(
         root,
@@ -103,10 +115,18 @@ def read_training(root: Path, *, id_width: int | None = None, strict: bool = Fal
         captions_of=captions_of,
         raw_ids={FOLDER: [path.name for path in folders], "texts/gar_train.json": list(captions)},
         width=width,
-        strict=strict,
+        rules=rules,
         earlier=problems,
     )
     return replace(training, rotations=False, skeleton=skeleton.spec(), fps=fps)
+
+
+def _is_usable(path: Path) -> bool:
+    """Whether a regular file is at a path; anything else is reported when it is checked."""
+    try:
+        return reading.is_file(path)
+    except DataError:
+        return False
 
 
 # ---- the skeleton
@@ -126,7 +146,7 @@ def _find_skeleton(root: Path, body_paths: Sequence[Path]) -> tuple[Skeleton, fl
 def _skeleton_of_bodies(root: Path, body_paths: Sequence[Path]) -> Skeleton:
     """The skeleton of skeleton.json, else the known one with as many joints as most bodies have."""
     path = root / "skeleton.json"
-    if path.is_file():
+    if reading.is_file(path):
         return _read_skeleton_json(path)
     counts: Counter[int] = Counter()
     for body_path in body_paths[:: -(-len(body_paths) // PROBE_SIZE) or 1]:
@@ -143,26 +163,24 @@ def _skeleton_of_bodies(root: Path, body_paths: Sequence[Path]) -> Skeleton:
 
 
 def _read_skeleton_json(path: Path) -> Skeleton:
-    text = text_files.read_text(path)
-    try:
+    fix = f"write {SKELETON_JSON_FORM}"
+    text = reading.read_text(path)
+    with reading.boundary(path, "is no skeleton", fix):
         return parse_skeleton_json(json.loads(text))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(path, f"is no skeleton: {error}", f"write {SKELETON_JSON_FORM}") from error
 
 
 def _read_meta(folders: Sequence[Path]) -> dict[str, Any]:
-    """The first readable meta.json in these folders; empty where there is none."""
+    """The first meta.json in these folders; empty where there is none."""
     for folder in folders:
-        meta = files.read_json(folder / "meta.json")
-        if isinstance(meta, dict):
-            return meta
+        if reading.is_file(path := folder / "meta.json"):
+            return reading.read_json_object(path, "correct it, or remove it")
     return {}
 
 
 def _fps_from_meta(meta: Mapping[str, Any]) -> float | None:
     """Frames per second; None where meta.json has none, or no positive number."""
     fps = meta.get("fps")
-    if isinstance(fps, int | float) and not isinstance(fps, bool) and fps > 0:
+    if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps < MAX_FPS:
         return float(fps)
     return None
 
@@ -177,7 +195,8 @@ def _parts_from_meta(
     if not all(isinstance(joints.get(part), list) and joints[part] for part in PARTS):
         return None
     valid = range(len(skeleton.joints))
-    if any(joint not in valid for part in PARTS for joint in joints[part]):
+    listed = [joint for part in PARTS for joint in joints[part]]
+    if any(not isinstance(joint, int | float) or joint not in valid for joint in listed):
         return None
     return {part: tuple(map(int, joints[part])) for part in PARTS}
 
@@ -220,11 +239,12 @@ def _match_joints(part: np.ndarray, body: np.ndarray) -> tuple[int, ...]:
 
 
 def _read_captions(
-    root: Path, width: int
+    root: Path, width: int, home: Path | None
 ) -> tuple[dict[str, tuple[str | None, Path]], list[DataError]]:
     """The caption of each id with its file, and the problems of entries that are left out.
 
-    Of several captions the first counts; the ids of gar_train.json come first.
+    Of several captions the first counts; the ids of gar_train.json come first. home: the folder
+    that links must not lead out of.
     """
     if not (paths := gar.find_gar_files(root)):
         fix = f"{gar.FORMAT_FIX}; or: {NO_DATA_FIX}"
@@ -232,7 +252,7 @@ def _read_captions(
     captions: dict[str, tuple[str | None, Path]] = {}
     problems = []
     for path in paths:
-        content = gar.read_gar(path, width)
+        content = gar.read_gar(path, width, home)
         skipped = [note for note in content.notes if "left out" in note]
         problems += [DataError(path, note, gar.FORMAT_FIX) for note in skipped]
         if repeated := captions.keys() & content.captions.keys():
@@ -247,7 +267,7 @@ def _read_captions(
 def _check_complete(folder: Path) -> None:
     """DataError where the file of a stream is missing."""
     names = [f"{stream}.npy" for stream in SMPL_STREAMS]
-    if missing := [name for name in names if not (folder / name).is_file()]:
+    if missing := [name for name in names if not reading.is_file(folder / name)]:
         others = f", nor {', '.join(missing[1:])}" if missing[1:] else ""
         fix = f"a motion needs {', '.join(SMPL_STREAMS)}: add it or leave the folder out"
         raise DataError(folder / missing[0], f"no such file{others}", fix)
@@ -267,13 +287,13 @@ def check_part_files(
     """
     folders = [path.parent for path in training.paths]
     cache_path = work_dir / "seen" / f"parts-{_streams_hash(training, folders)}.json"
-    disagreements = files.read_json(cache_path)
+    disagreements = _cached_disagreements(cache_path)
     if disagreements is None:
         chunks = [folders[i : i + CHUNK_SIZE] for i in range(0, len(folders), CHUNK_SIZE)]
         pool = parallel.worker_pool(jobs, len(chunks))
         check = joblib.delayed(_find_disagreements)
         results = pool(check(chunk, training.skeleton) for chunk in chunks)
-        disagreements = [disagreement for result in results for disagreement in result]
+        disagreements = [list(disagreement) for result in results for disagreement in result]
         files.write_json(cache_path, disagreements)
     if disagreements and strict:
         _, path, problem, fix = disagreements[0]
@@ -288,6 +308,16 @@ def check_part_files(
     )
     skipped = (SkippedFile(path, problem) for _, path, problem, _ in disagreements)
     return replace(good, skipped=(*good.skipped, *skipped))
+
+
+def _cached_disagreements(path: Path) -> list[list[str]] | None:
+    """What `check_part_files` stored; None where it stored nothing, or that is broken."""
+    content = reading.quiet_json(path)
+    is_whole = isinstance(content, list) and all(
+        isinstance(entry, list) and len(entry) == 4 and all(isinstance(text, str) for text in entry)
+        for entry in content
+    )
+    return content if is_whole else None
 
 
 def _streams_hash(training: TrainingSet, folders: Sequence[Path]) -> str:
@@ -352,9 +382,9 @@ def check_statistics(root: Path, skeleton: Skeleton = SMPL) -> tuple[list[str], 
     streams, problems = [], []
     for stream, joints in joint_streams(skeleton).items():
         mean_path, std_path = (root / f"{stream}_{kind}.npy" for kind in ("Mean", "Std"))
-        if not mean_path.is_file() and not std_path.is_file():
-            continue
         try:
+            if not reading.is_file(mean_path) and not reading.is_file(std_path):
+                continue
             _read_statistic(mean_path, std_path, 3 * len(joints))
             std = _read_statistic(std_path, mean_path, 3 * len(joints))
             if (std < 0).any():
@@ -369,7 +399,7 @@ def check_statistics(root: Path, skeleton: Skeleton = SMPL) -> tuple[list[str], 
 
 def _read_statistic(path: Path, partner: Path, width: int) -> np.ndarray:
     """A mean or a deviation, (width,); partner: the file of the other one."""
-    if not path.is_file():
+    if not reading.is_file(path):
         problem = f"no such file, but {partner.name} is there"
         raise DataError(path, problem, "give both or neither")
     values, fix = _read_array(path), "compute it again or remove it"

@@ -16,14 +16,13 @@ from motret.errors import ConfigError, DataError
 from motret.formats.challenge import TOP_K
 from motret.formats.queries import Query
 from motret.formats.text_files import (
+    cell_problem,
     csv_rows,
     preview,
     query_key,
-    read_bytes,
     read_csv,
-    read_text,
 )
-from motret.utils import files
+from motret.utils import files, reading
 
 CANDIDATE_FORMATS = {"int": "{}", "name": "motion_{}"}
 """How a submission writes candidate k: as the number, or as the name of its file."""
@@ -86,6 +85,8 @@ def _check_rankings(path: Path, ranked: Mapping[str, Sequence[int]], top_k: int)
         if not query or query != query.strip():
             problem = f"query id {query!r} is empty or has spaces around it"
             raise DataError(path, problem, "rename the query's folder")
+        if problem := cell_problem(query):
+            raise DataError(path, f"query id {query!r} {problem}", "rename the query's folder")
         if (first_id := first_ids.setdefault(query_key(query), query)) != query:
             problem = f"queries {first_id} and {query} are the same"
             raise DataError(path, problem, "keep one of them")
@@ -160,7 +161,7 @@ def read_submission(
 
 def submission_columns(path: Path) -> int:
     """How many candidates a submission gives each query, by its header."""
-    return max(1, len(next(csv_rows(path, read_text(path)), (1, []))[1]) - 1)
+    return max(1, len(next(csv_rows(path, reading.read_text(path)), (1, []))[1]) - 1)
 
 
 # ---- checks of header, rows and cells
@@ -176,7 +177,7 @@ def _cell_error(path: Path, line_number: int, column: str, problem: str, fix: st
 
 def _strict_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row; unlike `read_text`, a byte order mark is an error."""
-    content = read_bytes(path)
+    content = reading.read_bytes(path, reading.MAX_TABLE_BYTES)
     if content.startswith(b"\xef\xbb\xbf"):
         problem = "line 1, column 1: a byte order mark stands before the header"
         raise DataError(path, problem, "save it as UTF-8 without BOM")

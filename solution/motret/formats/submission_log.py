@@ -1,13 +1,12 @@
 """submissions/log.csv: one row per submission, with its local score and the leaderboard's."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from motret.errors import ConfigError, DataError
-from motret.formats.text_files import read_text
-from motret.utils import files
+from motret.formats.text_files import csv_rows
+from motret.utils import files, reading
 
 COLUMNS = (
     "time",
@@ -23,20 +22,66 @@ COLUMNS = (
 
 def read_log(path: Path) -> list[dict[str, str]]:
     """The rows of the log, none without a log. DataError where its columns are not ours."""
-    if not path.is_file():
+    if not reading.is_file(path):
         return []
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    rows = list(reader)
-    incomplete = any(None in row or None in row.values() for row in rows)
-    if tuple(reader.fieldnames or ()) != COLUMNS or incomplete:
-        problem = f"its columns are not {','.join(COLUMNS)}"
-        raise DataError(path, problem, "correct it, or move it away: a new log is begun")
-    return rows
+    fix = "correct it, or move it away: a new log is begun"
+    rows = csv_rows(path, reading.read_text(path))
+    header = next(rows, (1, []))[1]
+    records = [cells for _, cells in rows if cells]
+    if tuple(header) != COLUMNS or any(len(cells) != len(COLUMNS) for cells in records):
+        raise DataError(path, f"its columns are not {','.join(COLUMNS)}", fix)
+    log = [dict(zip(COLUMNS, cells, strict=True)) for cells in records]
+    for row in log:
+        if Path(row["file"]).name != row["file"] or not row["file"]:
+            raise DataError(path, f"{row['file']!r} is no name of a file", fix)
+    return log
 
 
 def write_log(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Writes the log, whole or not at all."""
     files.write_csv(path, rows, COLUMNS)
+
+
+def read_record(submission: Path) -> dict[str, Any] | None:
+    """What the JSON file beside a submission says of it; None where there is none.
+
+    DataError where it has another form than ensemble.py writes.
+    """
+    path, fix = submission.with_suffix(".json"), "move it away, or run ensemble.py again"
+    if not reading.is_file(path):
+        return None
+    record = reading.read_json_object(path, fix)
+    with reading.boundary(path, "is no record of a submission", fix):
+        for member in record.get("members", ()):
+            _check_record(isinstance(member["run"], str), "run")
+            _check_record(isinstance(member.get("weight", 0), int | float), "weight")
+            _check_score(member.get("local_score"), "mean", "error")
+        _check_score(record.get("local_score"), "mean", "error", "motions")
+        _check_score(record.get("true_score"), "mean", "error")
+        for name in ("data", "folds"):
+            _check_record(isinstance(record.get(name, ""), str), name)
+        band = record.get("leaderboard_band") or (0, 0)
+        _check_record(len(band) == 2 and all(map(_is_number, band)), "leaderboard_band")
+        for gain in record.get("gains") or ():
+            numbers = gain["mean"], gain.get("error")
+            is_known = gain["mean"] is None or all(map(_is_number, numbers))
+            _check_record(is_known and isinstance(gain["over"], str), "gains")
+    return record
+
+
+def _check_score(score: Any, *names: str) -> None:
+    """ValueError where a score is neither None nor has numbers of these names."""
+    if score is not None:
+        _check_record(all(_is_number(score[name]) for name in names), "score")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_record(is_right: bool, name: str) -> None:
+    if not is_right:
+        raise ValueError(f"its {name} has another form")
 
 
 def append_submission(path: Path, row: Sequence[str]) -> None:
@@ -61,7 +106,7 @@ def find_submission(path: Path, submission_hash: str) -> Path | None:
     """The submission with this hash; None where the log has none, or its file is gone."""
     names = [row["file"] for row in read_log(path) if row["hash"] == submission_hash]
     candidates = (path.parent / name for name in reversed(names))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return next((candidate for candidate in candidates if reading.is_file(candidate)), None)
 
 
 def record_public_score(path: Path, submission: Path, public_score: float) -> str:
@@ -87,10 +132,15 @@ def record_public_score(path: Path, submission: Path, public_score: float) -> st
 
 def _original_of(copy: Path, folder: Path, rows: Sequence[dict[str, str]]) -> str | None:
     """Name of the latest submission of the log with the same content; None where there is none."""
-    if not copy.is_file():
+    if not reading.is_file(copy):
         return None
-    content = copy.read_bytes()
+    content = reading.read_bytes(copy)
     originals = (folder / row["file"] for row in reversed(rows))
     return next(
-        (path.name for path in originals if path.is_file() and path.read_bytes() == content), None
+        (
+            path.name
+            for path in originals
+            if reading.is_file(path) and reading.read_bytes(path) == content
+        ),
+        None,
     )

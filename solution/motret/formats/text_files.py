@@ -9,7 +9,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from motret import errors
 from motret.errors import DataError
+from motret.utils import reading
+from motret.utils.reading import read_text
+
+MAX_CAPTION_BYTES = 1_000_000
+"""Size of a file of captions at most."""
+MAX_CAPTION_LENGTH = 5000
+"""Characters of a caption at most; text encoders read the first 77 to 512 words."""
+
+MAX_DIGITS = 64
+"""Digits of a number at most: all numbers are padded to the width of the widest."""
 
 # ---- ids
 
@@ -28,14 +39,45 @@ def canonical_ids(raw: Iterable[str], width: int | None = None) -> tuple[str, ..
     )
 
 
+def id_problem(name: str) -> str:
+    """Why a name cannot be an id, empty where it can.
+
+    Ids are written into CSV files and pages, and printed. So they are no paths, hold nothing that
+    steers a terminal, and do not begin as what a spreadsheet runs.
+    """
+    if "/" in name or "\\" in name or ".." in name or name in ("", "."):
+        return "is a path"
+    return cell_problem(name)
+
+
+def cell_problem(name: str) -> str:
+    """Why a name cannot be a cell of a CSV file, empty where it can; other than empty."""
+    if not _is_utf8(name):
+        return "is not UTF-8"
+    if errors.printable(name) != name:
+        return "holds control characters"
+    if name[0] in "=@" or (name[0] in "+-" and not re.fullmatch(r"[+-][\d.]+", name)):
+        return f"begins with {name[0]!r}, which a spreadsheet would run"
+    return ""
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name is UTF-8; other bytes stand as halves of surrogate pairs in it."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def query_key(name: str) -> str:
     """The form in which ids of one query are equal: "01", "1" and "1 " are the same query."""
     return canonical_ids([name], width=1)[0]
 
 
 def is_number(name: str) -> bool:
-    """Whether an id is a number: ASCII digits alone."""
-    return name.isascii() and name.isdecimal()
+    """Whether an id is a number: ASCII digits alone, and not more than any number has."""
+    return name.isascii() and name.isdecimal() and len(name) <= MAX_DIGITS
 
 
 def id_order(name: str) -> tuple[bool, int, str]:
@@ -55,48 +97,68 @@ def preview(names: Iterable[str], limit: int = 3) -> str:
 
 # ---- text
 
-_SECONDS = r"(?:nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
-_TAGGED_WORD = r"[^\s/]+/[^\s/#]+"
-_HUMANML3D_SUFFIX = re.compile(
-    rf"#(?:{_TAGGED_WORD}(?: {_TAGGED_WORD})*|[^#]*)#{_SECONDS}#{_SECONDS}\s*$", re.I
-)
-"""What HumanML3D writes after a caption: tagged words, start and end in seconds."""
+_NO_TAG, _NO_WORD = re.compile(r"[\s#]"), re.compile(r"[\s/]")
+_SECONDS = re.compile(r"nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?", re.I)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole file."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise unreadable_error(path, error) from error
-
-
-def unreadable_error(path: Path, error: OSError) -> DataError:
-    """The error of a file that the system does not let us read."""
-    problem = f"cannot be read: {error.strerror or error}"
-    return DataError(path, problem, "check that it is there and readable")
-
-
-def read_text(path: Path) -> str:
-    """The file's UTF-8 text without a byte order mark."""
-    try:
-        return read_bytes(path).decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"not UTF-8 at byte {error.start}", "save it as UTF-8") from error
-
-
-def read_captions(path: Path) -> tuple[str, ...]:
+def read_captions(path: Path, within: Path | None = None) -> tuple[str, ...]:
     """The captions of a text file, one per line without blank ones; DataError for none at all.
 
     Of a HumanML3D line `caption#tokens#start#end` (seconds) only the caption is kept. Any other '#'
-    belongs to the caption.
+    belongs to the caption. within: a folder that the file must lie in, wherever a link leads; None
+    follows links.
     """
-    lines = re.split(r"[\r\n]+", read_text(path))
-    captions = (_HUMANML3D_SUFFIX.sub("", line).strip() for line in lines)
+    if within is not None:
+        reading.check_inside(path, within)
+    lines = re.split(r"[\r\n]+", read_text(path, MAX_CAPTION_BYTES))
+    captions = (without_humanml3d_suffix(line).strip() for line in lines)
     nonempty = tuple(caption for caption in captions if caption)
     if not nonempty:
         raise DataError(path, "no caption in it", "write one caption per line, or remove the file")
+    longest = max(map(len, nonempty))
+    if longest > MAX_CAPTION_LENGTH:
+        problem = f"a caption of {longest:,} characters, at most {MAX_CAPTION_LENGTH:,} are read"
+        raise DataError(path, problem, "shorten it, or write one caption per line")
     return nonempty
+
+
+def without_humanml3d_suffix(line: str) -> str:
+    """A line without what HumanML3D writes after a caption: `#word/TAG word/TAG#start#end`.
+
+    The time is linear in the line's length.
+    """
+    head, first, end = line.rstrip().rpartition("#")
+    head, second, start = head.rpartition("#")
+    if not (first and second and _SECONDS.fullmatch(start) and _SECONDS.fullmatch(end)):
+        return line
+    words = head.split(" ")
+    n_tagged = next(
+        (index for index, word in enumerate(reversed(words)) if not _is_tagged(word)),
+        len(words),
+    )
+    first_tagged = len(words) - n_tagged
+    # the leftmost '#' that tagged words alone follow
+    for index in range(max(first_tagged - 1, 0), len(words)):
+        if (position := _start_of_tagged(words[index])) is not None:
+            return " ".join([*words[:index], words[index][:position]])
+    caption, mark, _ = head.rpartition("#")  # tokens of another form
+    return caption if mark else line
+
+
+def _is_tagged(word: str) -> bool:
+    """Whether a word is tagged: `word/TAG`."""
+    body, _, tag = word.rpartition("/")
+    return bool(body and tag and not _NO_WORD.search(body) and not _NO_TAG.search(tag))
+
+
+def _start_of_tagged(word: str) -> int | None:
+    """Position of the first '#' of a word that a tagged word follows; None where there is none."""
+    body, slash, tag = word.rpartition("/")
+    if not slash or not tag or _NO_TAG.search(tag):
+        return None
+    earliest = max((match.end() for match in _NO_WORD.finditer(body)), default=0)
+    position = word.find("#", earliest, len(body) - 1)
+    return position if position >= 0 else None
 
 
 # ---- CSV

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from motret.errors import DataError
-from motret.utils import files
+from motret.utils import files, reading
 
 MAX_DEPTH = 8
 """Folders below the root that are looked into."""
@@ -128,12 +128,25 @@ def _search(folder: Path, inputs: AttachedInputs, depth: int) -> None:
 
 def _is_copy(run: Path, other: Path) -> bool:
     """Whether two folders hold the same run, as an output with runs/ and a package does."""
-    return (run / "args.json").read_bytes() == (other / "args.json").read_bytes()
+    return reading.read_bytes(run / "args.json") == reading.read_bytes(other / "args.json")
 
 
 def _entries(folder: Path) -> list[dict[str, str]]:
-    """The text towers that a folder lists (`runs.text_towers`)."""
-    return files.read_json(folder / "towers.json") or []
+    """The text towers that a folder lists (`runs.text_towers`), without classes.
+
+    A flag may name a class, and a file may not: the flags made of these entries would import it.
+    """
+    path, fix = folder / "towers.json", PACKAGE_FIX
+    content = reading.read_json(path, fix)
+    with reading.boundary(path, "is no list of text towers", fix):
+        entries = [(str(entry["text_tower"]), str(entry["path"])) for entry in content]
+    if any(not reading.is_inner_path(inner) for _, inner in entries):
+        raise DataError(path, "names something outside its folder", fix)
+    return [
+        {"text_tower": name, "path": inner}
+        for name, inner in entries
+        if name.startswith("hf:") or ":" not in name
+    ]
 
 
 def _read_value(path: Path, name: str) -> object:

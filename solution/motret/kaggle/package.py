@@ -23,9 +23,9 @@ from motret.kaggle import metadata, packages, tower_files
 from motret.kaggle.metadata import KaggleNames
 from motret.models import registry, text_tower
 from motret.runs import checkpoints, provenance
-from motret.runs.run import Run, list_runs, open_named_run, open_run
+from motret.runs.run import Run, list_runs, open_named_run, open_run, training_command
 from motret.runs.text_towers import FOLDER, PackedTower, text_config, write_index
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ def write_package(config: PackageConfig) -> list[str]:
         if runs:
             copy_folds(config.folds_dir, dataset / "folds")
         towers = copy_text_towers(needed_towers(runs, config), dataset / FOLDER)
-        check_runs([open_run(dataset / "runs" / run.name) for run in runs])
+        copies = [dataset / "runs" / run.name for run in runs]
+        check_runs([open_run(copy, config.allow_towers) for copy in copies])
         wheels = _download_wheels(dataset / "wheels", config)
         content = {
             "code files": n_files,
@@ -81,13 +82,14 @@ def choose_runs(config: PackageConfig) -> list[Run]:
     """
     if config.runs == ("none",):
         return []
-    sidecar = files.read_json(config.folds_dir / "folds.json") or {}
+    path, fix = config.folds_dir / "folds.json", "make the folds again"
+    sidecar = reading.read_json_object(path, fix) if reading.is_file(path) else {}
     if config.runs:
-        runs = [open_named_run(name, config.out_dir) for name in config.runs]
+        runs = [open_named_run(name, config.out_dir, config.allow_towers) for name in config.runs]
     else:
         runs = [
             run
-            for run in list_runs(config.out_dir)
+            for run in list_runs(config.out_dir, config.allow_towers)
             if (run.data, run.folds) == (sidecar.get("data"), sidecar.get("hash"))
             and (len(run.finished_folds()) >= sidecar["folds"] or run.has_full_model())
         ]
@@ -99,7 +101,8 @@ def choose_runs(config: PackageConfig) -> list[Run]:
             fix = "leave it out of --runs, or give its folds with --folds_dir"
             raise RunError(run.folder, problem, fix)
         if not (run.finished_folds() or run.has_full_model()):
-            raise RunError(run.folder, "has no finished fold", "finish it with --resume auto")
+            fix = f"finish it: {training_command(run.fold_dir(0))}"
+            raise RunError(run.folder, "has no finished fold", fix)
     names = [run.name for run in runs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise RunError(repeated[0], "two of the runs have this name", "rename one of the folders")

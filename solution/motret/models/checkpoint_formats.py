@@ -1,16 +1,16 @@
 """Published files of weights, MotionDiffuse's and MDM's: read, and recognised by their keys."""
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from motret.errors import WeightsError, first_line
+from motret.errors import WeightsError
+from motret.utils import reading
+from motret.utils.tensors import load_tensors
 
 WRAPPER_KEYS = ("encoder", "model", "state_dict")
 """Where a file may keep its weights."""
@@ -109,7 +109,7 @@ def _map_mdm_key(key: str) -> str:
 FORMATS = (
     CheckpointFormat(
         name="MotionDiffuse",
-        key_pattern=re.compile(r"temporal_decoder_blocks\.(\d+)\."),
+        key_pattern=re.compile(r"temporal_decoder_blocks\.([0-9]{1,4})\."),
         backbone="motiondiffuse",
         heads=8,
         map_key=str,
@@ -123,7 +123,7 @@ FORMATS = (
     ),
     CheckpointFormat(
         name="MDM",
-        key_pattern=re.compile(r"seqTrans(?:Encoder|Decoder)\.layers\.(\d+)\."),
+        key_pattern=re.compile(r"seqTrans(?:Encoder|Decoder)\.layers\.([0-9]{1,4})\."),
         backbone="transformer",
         heads=4,
         map_key=_map_mdm_key,
@@ -150,22 +150,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     WeightsError where it cannot be read.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    if not reading.is_file(path, WeightsError):
         fix = "give the published file with --backbone_weights, or leave the flag out"
-        raise WeightsError(path, "no such file", fix) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        pickle.UnpicklingError,
-    ) as error:
-        problem = f"cannot be read as weights ({first_line(error)})"
-        fix = "get it again; it must hold tensors and plain values"
-        raise WeightsError(path, problem, fix) from error
+        raise WeightsError(path, "no such file", fix)
+    fix = "get it again; it must hold tensors and plain values"
+    content = load_tensors(path, fix, problem="cannot be read as weights")
     for name in WRAPPER_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -210,10 +199,16 @@ def architecture_of(
     if width_key not in first_layer or hidden_key not in first_layer:
         problem = f"its first layer lacks {width_key} or {hidden_key}"
         raise WeightsError(path, problem, "get the whole file")
+    shapes = [first_layer[key].shape for key in (width_key, hidden_key)]
+    if not all(len(shape) == 2 for shape in shapes) or set(numbers) != set(
+        range(len(set(numbers)))
+    ):
+        problem = f"its layers {width_key} and {hidden_key} have another form, or one is missing"
+        raise WeightsError(path, problem, "get the whole file")
     return Architecture(
         backbone=checkpoint_format.backbone,
-        width=first_layer[width_key].shape[0],
+        width=shapes[0][0],
         layers=max(numbers) + 1,
         heads=checkpoint_format.heads,
-        hidden_dim=first_layer[hidden_key].shape[0],
+        hidden_dim=shapes[1][0],
     )

@@ -6,7 +6,6 @@ open_clip takes seconds to import, so it is imported where a tower is made.
 import functools
 import gzip
 import logging
-import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from motret.config.training import TextConfig
-from motret.errors import WeightsError, first_line
+from motret.errors import WeightsError
 from motret.models import clip_weights
 from motret.models.text_tower import TextTower, masked_mean, vocabulary_of
-from motret.utils import files, network
+from motret.utils import files, network, reading
+from motret.utils.tensors import load_tensors
 
 LOCAL_WEIGHTS = "give a local file or folder, or --text_weights none to train from scratch"
 FIXED_TOKENS = 2 * 256 + 2
@@ -110,25 +110,18 @@ def _load_pretrained_text(name: str, weights: str, quick: bool) -> nn.Module:
     archive = Path(weights).is_file() and clip_weights.is_archive(Path(weights))
     # open_clip's check of the weights reads the first of these, the model the second
     quick_flags = {"force_quick_gelu": quick, "quick_gelu": quick}
+    if Path(weights).is_file() and not archive and Path(weights).suffix != ".safetensors":
+        # open_clip reads a file that cannot be loaded so once more, and then perhaps unpickles it
+        load_tensors(Path(weights), LOCAL_WEIGHTS, problem="the weights cannot be loaded")
     logging.disable(logging.ERROR)  # the error below says what open_clip logs of a failure
+    problem, fix = "the weights cannot be loaded", f"without network {LOCAL_WEIGHTS}"
     try:
-        clip = open_clip.create_model(
-            name, pretrained=None if archive else weights, force_custom_text=True, **quick_flags
-        )
-        if archive:
-            _load_text_weights(clip.text, clip_weights.read_archive(Path(weights)))
-    except (
-        RuntimeError,
-        OSError,
-        ValueError,
-        EOFError,
-        LookupError,
-        pickle.UnpicklingError,
-    ) as error:
-        problem = f"the weights cannot be loaded: {first_line(error)}"
-        raise WeightsError(
-            f"{name} {weights}", problem, f"without network {LOCAL_WEIGHTS}"
-        ) from error
+        with reading.boundary(f"{name} {weights}", problem, fix, WeightsError):
+            clip = open_clip.create_model(
+                name, pretrained=None if archive else weights, force_custom_text=True, **quick_flags
+            )
+            if archive:
+                _load_text_weights(clip.text, clip_weights.read_archive(Path(weights)))
     finally:
         logging.disable(logging.NOTSET)
     text: nn.Module = clip.text

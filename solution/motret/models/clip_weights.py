@@ -7,7 +7,6 @@ nothing in them shows which is right.
 import collections
 import functools
 import hashlib
-import json
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from torch import Tensor
 
 from motret.config.training import TextConfig
 from motret.errors import ConfigError, WeightsError
+from motret.utils import reading
+from motret.utils.tensors import MAX_UNPACKING
 
 ACTIVATION_NAMES = {False: "GELU", True: "QuickGELU"}
 ARCHIVE_FILES = {"constants.pkl", "data.pkl"}
@@ -98,16 +99,13 @@ def _activation_of_file(path: Path) -> Activation | None:
     if published := _published_activation(path):
         return published
     config_path = path.with_name("open_clip_config.json")
-    try:
-        model_config = json.loads(config_path.read_text(encoding="utf-8"))["model_cfg"]
-        quick = bool(model_config.get("quick_gelu", False))
-        return Activation(quick, f"by {config_path.name} beside the file")
-    except FileNotFoundError:
+    if not reading.is_file(config_path, WeightsError):
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        problem = f"cannot be read ({type(error).__name__})"
-        fix = "download it again, or remove it and give --text_activation"
-        raise WeightsError(config_path, problem, fix) from error
+    fix = "download it again, or remove it and give --text_activation"
+    content = reading.read_json_object(config_path, fix, WeightsError)
+    with reading.boundary(config_path, "cannot be read", fix, WeightsError):
+        quick = bool(content["model_cfg"].get("quick_gelu", False))
+    return Activation(quick, f"by {config_path.name} beside the file")
 
 
 def _published_activation(path: Path) -> Activation | None:
@@ -153,25 +151,19 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     """Every tensor of a TorchScript archive by its dotted name; its code is not run.
 
     Not `torch.jit.load`, which compiles and runs code of the file, and which torch has deprecated.
-    ValueError where the archive is damaged.
+    WeightsError where the archive is damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            root = next(name for name in names if name.endswith("/data.pkl"))[: -len("data.pkl")]
-            with archive.open(f"{root}data.pkl") as stream:
-                module = _ArchiveUnpickler(stream, archive, f"{root}data/").load()
-                return dict(_tensors_of(module, ""))
-    except (
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        StopIteration,
-        LookupError,
-        EOFError,
-        RuntimeError,
-        TypeError,
-    ) as error:
-        raise ValueError(f"the archive is damaged: {error}") from error
+    size = path.stat().st_size
+    with (
+        reading.boundary(path, "the archive is damaged", "download it again", WeightsError),
+        zipfile.ZipFile(path) as archive,
+    ):
+        reading.check_unpacked_size(path, archive, MAX_UNPACKING * size, WeightsError)
+        names = archive.namelist()
+        root = next(name for name in names if name.endswith("/data.pkl"))[: -len("data.pkl")]
+        with archive.open(f"{root}data.pkl") as stream:
+            module = _ArchiveUnpickler(stream, archive, f"{root}data/").load()
+            return dict(_tensors_of(module, ""))
 
 
 class _Module:

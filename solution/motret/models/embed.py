@@ -1,6 +1,8 @@
 """Embeddings by a model or a frozen text tower: unit vectors, in batches that fit into memory."""
 
 import hashlib
+import io
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,11 +15,14 @@ from motret.data import batching
 from motret.data.batching import MotionTensors
 from motret.data.inputs import CaptionBank
 from motret.data.parts import part_texts
+from motret.errors import DataError
 from motret.models.dual_encoder import DualEncoder
 from motret.models.text_tower import TextTower
 from motret.skeleton import PARTS
-from motret.utils import files, progress
+from motret.utils import files, progress, reading
 from motret.utils.device import autocast, inference_dtype
+
+logger = logging.getLogger(__name__)
 
 CAPTION_BATCH_SIZE = 1024
 """Captions that a model encodes at a time."""
@@ -118,10 +123,25 @@ def make_caption_bank(
     in_bfloat16 = inference_dtype("auto", device) is torch.bfloat16
     key = _cache_key(tower, distinct, ids, lengths, in_bfloat16)
     path = cache / f"{key}.npy"
-    if not path.is_file():
+    if (vectors := _cached_vectors(path, (len(distinct), tower.dim))) is None:
         vectors = embed_frozen(tower, ids, lengths, device)
         files.atomic_write(path, lambda tmp_path: np.save(tmp_path, vectors))
-    return CaptionBank(index, vectors=torch.from_numpy(np.load(path, allow_pickle=False)))
+    return CaptionBank(index, vectors=torch.from_numpy(vectors))
+
+
+def _cached_vectors(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """The vectors in a file; None where there is none, or with a message, where it is broken."""
+    if not reading.exists(path):
+        return None
+    try:
+        with reading.boundary(path, "holds no such vectors", "remove it"):
+            vectors: np.ndarray = np.load(io.BytesIO(reading.read_bytes(path)), allow_pickle=False)
+            if vectors.shape != shape or vectors.dtype != np.float32:
+                raise ValueError(f"it has {vectors.dtype} {vectors.shape}, expected {shape}")
+            return vectors
+    except DataError as error:
+        logger.warning(f"warning: {path}: {error.problem}: the captions are embedded again")
+        return None
 
 
 @torch.inference_mode()

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motret.errors import WeightsError, first_line
+from motret.errors import WeightsError
 from motret.models.text_tower import TextTower, masked_mean, vocabulary_of
-from motret.utils import network
+from motret.utils import network, reading
 
 MAX_LENGTH = 512
 """Tokens of a caption at most; many tokenizers name no limit."""
@@ -54,23 +54,24 @@ def make_hf_tower(name: str) -> HfTower:
     if not Path(name).is_dir():
         network.hub_reachable()
     import transformers
-    from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    fix = (
+        "check the name; without network give a local folder, --text_tower hf:FOLDER, "
+        "or train from scratch, --text_weights none"
+    )
+    with reading.boundary(f"hf:{name}", "no such encoder can be loaded", fix, WeightsError):
+        # code in the folder or repository is never run
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         # Attention is torch's own where the encoder has it; float32, since half-precision weights
         # cannot take small steps.
         encoder, loading_info = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, output_loading_info=True, **_dtype(torch.float32)
+            name,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_dtype(torch.float32),
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        fix = (
-            "check the name; without network give a local folder, --text_tower hf:FOLDER, "
-            "or train from scratch, --text_weights none"
-        )
-        problem = f"no such encoder can be loaded: {first_line(error)}"
-        raise WeightsError(f"hf:{name}", problem, fix) from error
     # transformers would start missing weights at random; nobody reads the pooler
     if missing := sorted(key for key in loading_info["missing_keys"] if "pooler" not in key):
         problem = f"its weights lack {missing[0]} and {len(missing) - 1} more"

@@ -14,7 +14,7 @@ from motret.errors import ConfigError, DataError
 from motret.formats import challenge
 from motret.pipeline import preflight, summary
 from motret.pipeline.steps import Step, available_cores, run_steps, visible_gpus
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -194,11 +194,12 @@ def _read_request(args: Sequence[str]) -> Request:
         problem = "full holds nothing out, so there is no local score"
         raise ConfigError("--fold", problem, "give --all_data instead, which trains it too")
     test_dir = Path(_value(flags, "test_dir") or data_dir / "test")
-    has_test = generated or test_dir.is_dir()
+    has_test = generated or reading.is_folder(test_dir)
     if "test_dir" in flags and not has_test:
         raise DataError(test_dir, "no such folder", "give the folder with a folder for each query")
     passed = {name: words for name, words in flags.items() if name not in PLAN_FLAGS}
     routed = _route_flags(passed, SCRIPTS if has_test else SCRIPTS_WITHOUT_TEST)
+    _allow_named_towers(flags, routed)
     seeds = _find_seeds(flags)
     if "seed" in flags:
         for script in routed.keys() - {"validate"}:
@@ -253,6 +254,15 @@ def _route_flags(
     return routed
 
 
+def _allow_named_towers(flags: Mapping[str, Words], routed: Mapping[str, list[str]]) -> None:
+    """Lets scripts that open runs import the classes that this command names as towers."""
+    towers = [_value(flags, name) or "" for name in ("motion_tower", "text_tower")]
+    classes = [name for name in towers if ":" in name and not name.startswith("hf:")]
+    if classes and "allow_towers" not in flags:
+        for script in routed.keys() & {"ensemble", "report"}:
+            routed[script] += ["--allow_towers", *classes]
+
+
 def _takes(script: str, kind: type, flag: str) -> bool:
     """Whether a script with settings of this kind knows a flag; `no_x` counts as `x`."""
     names = set(base.flag_defaults(kind))
@@ -275,11 +285,11 @@ def _find_data(flags: Mapping[str, Words]) -> tuple[Path, bool]:
     """The data folder, and whether it is the generated challenge."""
     if folder := _value(flags, "data_dir"):
         data_dir = Path(folder)
-        if not data_dir.is_dir():
+        if not reading.is_folder(data_dir):
             raise DataError(data_dir, "no such folder", challenge.NO_DATA_FIX)
         return data_dir, False
     default = base.default_path("data_dir")
-    return (default, False) if default.is_dir() else (base.sample_dir(), True)
+    return (default, False) if reading.is_folder(default) else (base.sample_dir(), True)
 
 
 def _find_variants(flags: Mapping[str, Words], preset: Preset) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from motret.training.forecast import (
     training_memory,
     training_seconds,
 )
-from motret.utils import files, network, tracking
+from motret.utils import files, network, reading, tracking
 from motret.utils.machine import Machine, measure_machine_apart
 
 PACKED_FRAMES_PER_SECOND = 60_000
@@ -61,11 +61,14 @@ def check_before_run(
     for config in configs:
         check_backbone_weights(config)
         tracking.check_tracker(config.log)
-    if data_dir.is_dir():
-        training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
+    if reading.is_folder(data_dir):
+        data = configs[0].data
+        training = dataset.read_training(
+            data_dir, id_width=data.id_width, follow_links=data.follow_links
+        )
         headers = read_headers(training.paths)
         if test_dir is not None:
-            read_queries(test_dir)
+            read_queries(test_dir, data.follow_links)
         body = skeleton.skeleton_from_spec(training.skeleton)
         check_disk(folders, packed_bytes(len(training.paths), headers, body), configs)
 
@@ -150,7 +153,10 @@ def forecast(
     that are trained at a time.
     """
     configs = [cli.parse_train(call, None)[0] for call in train_calls]
-    training = dataset.read_training(data_dir, id_width=configs[0].data.id_width)
+    data = configs[0].data
+    training = dataset.read_training(
+        data_dir, id_width=data.id_width, follow_links=data.follow_links
+    )
     headers = read_headers(training.paths)
     body = skeleton.skeleton_from_spec(training.skeleton)
     machine = measure_machine_apart(configs[0].machine.device)

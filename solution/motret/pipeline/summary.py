@@ -8,7 +8,6 @@ from typing import Any
 from motret.config import base
 from motret.evaluation.gallery_ranks import LEADERBOARD_QUERIES
 from motret.formats import submission_log
-from motret.utils import files
 
 RULE = "-" * 78
 Row = tuple[str, str, str]
@@ -39,7 +38,7 @@ def summary_lines(
         rows: list[Row] = [("local scores", "in the table above", note)]
     else:
         saved = submission_log.latest_submission(submissions_dir)
-        info = files.read_json(saved.with_suffix(".json")) if saved else None
+        info = submission_log.read_record(saved) if saved else None
         if info is None:
             problem = f"{submissions_dir / 'log.csv'} names no submission that can be read"
             return [RULE, f"no summary: {problem}", RULE]
@@ -59,7 +58,7 @@ def summary_lines(
 def _score_rows(info: Mapping[str, Any]) -> list[Row]:
     """The rows on scores, from the JSON file of a submission."""
     rows: list[Row] = []
-    if score := info["local_score"]:
+    if score := info.get("local_score"):
         note = f"on {score['motions']} motions, none ranked by a model trained on it"
         rows.append(("local score", _with_error(score), note))
     else:
@@ -68,10 +67,10 @@ def _score_rows(info: Mapping[str, Any]) -> list[Row]:
     if interval := info.get("leaderboard_band"):
         note = f"9 of 10 leaderboards of {LEADERBOARD_QUERIES} queries"
         rows.append(("leaderboard", "{:.2f} to {:.2f}".format(*interval), note))
-    if score := info["true_score"]:
+    if score := info.get("true_score"):
         note = "on the test, whose ground truth is known here"
         rows.append(("true score", _with_error(score), note))
-    members = info["members"]
+    members = info.get("members", ())
     gains = info.get("gains")
     if len(members) > 1 and gains and gains[0]["mean"] is not None:
         note = f"over {gains[0]['over']}, the best single model"

@@ -13,6 +13,7 @@ from motret.ensemble import external
 from motret.evaluation import metrics
 from motret.evaluation.local_score import fold_similarity, out_of_fold_score
 from motret.evaluation.metrics import Score
+from motret.formats import submission_log
 from motret.formats.challenge import POOL_SIZE, TOP_K
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
@@ -20,7 +21,6 @@ from motret.report.page import CandidateView, MemberRow, Overview, PageContent, 
 from motret.report.search import SearchResult
 from motret.runs.run import Run
 from motret.runs.selection import folds_of_runs
-from motret.utils import files
 
 MAX_QUERIES = 200
 """Queries that a page lists."""
@@ -232,12 +232,12 @@ def page_of_submission(
 
     The .npz file holds the similarities, the .json file scores and members.
     """
-    record = files.read_json(path.with_suffix(".json")) or {}
+    record = submission_log.read_record(path) or {}
     members = [
         MemberRow(
             member["run"],
             member.get("weight"),
-            _score_text(Score(**member["local_score"])) if "local_score" in member else "",
+            _score_text(Score(**member["local_score"])) if member.get("local_score") else "",
         )
         for member in record.get("members", ())
     ]

@@ -46,9 +46,9 @@ from motret.report.pose_codec import PackedMotion
 from motret.report.qualitative import EmbeddingTools
 from motret.runs import checkpoints, history, oof, text_towers
 from motret.runs.history import EpochStats
-from motret.runs.run import Run, with_output_dir
+from motret.runs.run import Run, training_command, with_output_dir
 from motret.runs.selection import select_runs
-from motret.utils import files
+from motret.utils import reading
 from motret.utils.device import autocast, choose_device, inference_dtype
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class ReportContext:
 def choose_report_runs(config: ReportConfig, data: TrainingData, folds: Folds) -> list[Run]:
     """The runs of --run, else of the latest submission, else all with a finished fold."""
     names = config.run or latest_submission_members(config.submissions_dir, data, folds)
-    return select_runs(names, config.out_dir, data, folds, partial=True, flag="--run")
+    allowed = config.allow_towers
+    return select_runs(names, config.out_dir, data, folds, True, "--run", allowed)
 
 
 def latest_submission_members(
@@ -81,7 +82,7 @@ def latest_submission_members(
     latest = latest_submission(submissions_dir, data, folds)
     if latest is None:
         return ()
-    return tuple(member["run"] for member in latest[1]["members"] if "settings" in member)
+    return tuple(member["run"] for member in latest[1].get("members", ()) if "settings" in member)
 
 
 def latest_submission(
@@ -92,11 +93,11 @@ def latest_submission(
     None where there is none, or it is of other data or folds.
     """
     path = submission_log.latest_submission(submissions_dir)
-    content = files.read_json(path.with_suffix(".json")) if path else None
+    content = submission_log.read_record(path) if path else None
     if (
         not path
         or not content
-        or (content["data"], content["folds"])
+        or (content.get("data"), content.get("folds"))
         != (
             data.fingerprint,
             folds.hash,
@@ -113,14 +114,17 @@ def write_submission_report(config: ReportConfig, data: TrainingData, folds: Fol
     """
     latest = latest_submission(config.submissions_dir, data, folds)
     test_dir = config.data.data_dir / "test"
-    if latest is None or not latest[0].with_suffix(".npz").is_file() or not test_dir.is_dir():
+    if latest is None or not reading.is_folder(test_dir):
+        return None
+    if not reading.is_file(latest[0].with_suffix(".npz")):
         return None
     ground_truth = test_dir / "gt.csv"
-    truth = submission.read_ground_truth(ground_truth) if ground_truth.is_file() else None
+    truth = submission.read_ground_truth(ground_truth) if reading.is_file(ground_truth) else None
     content = browser.page_of_submission(
-        latest[0], read_queries(test_dir), data.store.config, truth
+        latest[0], read_queries(test_dir, config.data.follow_links), data.store.config, truth
     )
     path = config.submissions_dir / "report" / "index.html"
+    reading.check_output(path.parent, config.submissions_dir)
     page.write_page(path, content)
     return path
 
@@ -139,7 +143,10 @@ def write_run_report(
     models = reported_models(run, config)
     context = _make_context(run, data, folds, config)
     run, data = context.run, context.data
-    folder = with_output_dir(run, config.data.work_dir).output_dir / "report"
+    output_dir = with_output_dir(run, config.data.work_dir).output_dir
+    folder = output_dir / "report"
+    for inner in (folder, *(folder / run.fold_dir(fold).name for fold in models)):
+        reading.check_output(inner, output_dir, RunError)
     finished = run.finished_folds()
     epochs: dict[int | None, int] = {}
     lr_mults: dict[str, float] = {}
@@ -234,7 +241,8 @@ def reported_models(run: Run, config: ReportConfig) -> list[int | None]:
         problem = "no fold is finished"
         if config.fold is not None:
             problem = f"fold {config.fold} is not finished"
-        raise RunError(run.folder, problem, "train it, with --resume auto, or leave it out")
+        fix = f"train it: {training_command(run.fold_dir(config.fold or 0))}, or leave it out"
+        raise RunError(run.folder, problem, fix)
     return models if config.all_folds else models[:1]
 
 

@@ -15,7 +15,7 @@ from motret.errors import DataError, RunError
 from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import oof
-from motret.runs.run import Run, list_runs, open_named_run, with_output_dir
+from motret.runs.run import Run, list_runs, open_named_run, training_command, with_output_dir
 from motret.runs.selection import check_run_matches
 
 
@@ -89,11 +89,13 @@ def choose_search_run(config: SearchConfig) -> Run:
     RunError where it has no finished fold.
     """
     if config.run is not None:
-        run = open_named_run(config.run, config.out_dir)
+        run = open_named_run(config.run, config.out_dir, config.allow_towers)
         if not run.finished_folds():
-            raise RunError(run.folder, "has no finished fold", "train it again with --resume auto")
+            fix = f"finish it: {training_command(run.fold_dir(0))}"
+            raise RunError(run.folder, "has no finished fold", fix)
         return run
-    finished = [run for run in list_runs(config.out_dir) if run.finished_folds()]
+    runs = list_runs(config.out_dir, config.allow_towers)
+    finished = [run for run in runs if run.finished_folds()]
     if not finished:
         fix = "train one: `python solution/train.py holistic`; or name one with --run"
         raise RunError(config.out_dir, "holds no run with a finished fold", fix)

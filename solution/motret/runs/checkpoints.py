@@ -1,7 +1,6 @@
 """Checkpoints of a run, and its models: as training begins, and as it ended."""
 
 import copy
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from motret.models import layers, registry, text_tower
 from motret.models.dual_encoder import DualEncoder
 from motret.models.text_tower import TextTower
 from motret.runs import provenance
-from motret.runs.run import Run
-from motret.utils import files
+from motret.runs.run import Run, training_command
+from motret.utils import files, reading
+from motret.utils.tensors import load_tensors
 
 FORMER_PARAMETERS = {"to_qkv": "qkv", "from_heads": "proj", "summary": "cls_token"}
 """Modules and parameters of a motion tower by the names that earlier checkpoints give them."""
@@ -84,8 +84,12 @@ def load_model(
     """
     provenance.check_inputs(run, tower)
     model = build_model(run.config, run, columns, tower, 0).to(device)
-    checkpoint = load_weights(best_checkpoint(run.fold_dir(fold)), model, device)
-    return model, checkpoint["epoch"]
+    path = best_checkpoint(run.fold_dir(fold))
+    epoch = load_weights(path, model, device).get("epoch")
+    if not isinstance(epoch, int):
+        problem, fix = "does not say of which epoch it is", training_command(path.parent)
+        raise WeightsError(path, problem, f"remove it, then {fix}")
+    return model, epoch
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -98,21 +102,14 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
     WeightsError where it is missing or broken.
     """
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(path, "no such checkpoint", "train the run again") from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        pickle.UnpicklingError,
-    ) as error:
-        fix = "remove it and train with --resume auto"
-        raise WeightsError(path, "is no readable checkpoint", fix) from error
-    renamed: dict[str, Any] = _with_current_names(content)
+    fix = training_command(path.parent)
+    if not reading.is_file(path, WeightsError):
+        raise WeightsError(path, "no such checkpoint", fix)
+    content = load_tensors(path, f"remove it, then {fix}", device)
+    with reading.boundary(path, "is no readable checkpoint", fix, WeightsError):
+        renamed: dict[str, Any] = _with_current_names(content)
+    if not isinstance(renamed, dict):
+        raise WeightsError(path, "is no checkpoint of a training", f"remove it, then {fix}")
     return renamed
 
 
@@ -124,9 +121,9 @@ def load_weights(path: Path, model: nn.Module, device: torch.device) -> dict[str
     checkpoint = load_checkpoint(path, device)
     try:
         model.load_state_dict(checkpoint["model"])
-    except (RuntimeError, KeyError, TypeError) as error:
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        fix = "use the code it was trained with, or train again"
+        fix = "use the code it was trained with, or train with another --run_name"
         raise WeightsError(path, f"holds another model ({reason})", fix) from error
     return checkpoint
 
@@ -135,8 +132,7 @@ def best_checkpoint(fold_dir: Path) -> Path:
     """The checkpoint that is a fold's finished model. RunError where there is none."""
     checkpoints = sorted(fold_dir.glob("best_epoch*.pt"), key=lambda path: path.stat().st_mtime)
     if not checkpoints:
-        fix = "train it again with --resume auto"
-        raise RunError(fold_dir, "has no best_epoch<N>.pt", fix)
+        raise RunError(fold_dir, "has no best_epoch<N>.pt", training_command(fold_dir))
     return checkpoints[-1]
 
 

@@ -1,6 +1,7 @@
 """The epochs of a fold's training: their statistics, how many there will be, and metrics.csv."""
 
 import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -12,7 +13,8 @@ import numpy as np
 from motret.config.training import CheckpointConfig, FitConfig
 from motret.errors import RunError
 from motret.models.dual_encoder import DualEncoder
-from motret.utils import files
+from motret.runs.run import training_command
+from motret.utils import files, reading
 
 
 @dataclass(frozen=True)
@@ -137,19 +139,22 @@ def read_metrics(path: Path) -> list[EpochStats]:
 
     RunError where it cannot be read.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+    fix = training_command(path.parent)
+    if not (path.parent / "last.pt").exists():  # which the epochs could be taken from
+        fix = f"put a copy back, or move {path.parent} away and {fix}"
+    text = reading.read_text(path, error=RunError)
+    with reading.boundary(path, "cannot be read", fix, RunError):
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         if not rows:
             raise ValueError("it holds no epoch")
         return [_parse_row(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(path, f"cannot be read ({error})", "train the fold again") from error
 
 
 def _parse_row(row: Mapping[str, str]) -> EpochStats:
     columns = {item.name for item in fields(EpochStats)} - {"loss_terms"}
     renamed = {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
+    if None in renamed or None in renamed.values():
+        raise ValueError("a row is not as long as the header")
     values: dict[str, Any] = {
         name: float(value) for name, value in renamed.items() if name in columns
     }

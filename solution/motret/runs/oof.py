@@ -6,11 +6,23 @@ from pathlib import Path
 import numpy as np
 
 from motret.errors import RunError
-from motret.runs.run import Run
-from motret.utils import files
+from motret.runs.run import Run, training_command
+from motret.utils import files, reading
 
 FORMER_NAMES = {"owner": "motion_idx", "row": "data_idx"}
 """Arrays of an `oof.npz` by the names that earlier versions gave them."""
+FORMS = {
+    "ids": ("U", 1),
+    "data_idx": ("iu", 1),
+    "motion": ("f", 2),
+    "text": ("f", 2),
+    "motion_idx": ("iu", 1),
+    "motion_parts": ("f", 3),
+    "text_parts": ("f", 3),
+    "named": ("b", 2),
+}
+"""Kind of values and number of axes of each array."""
+OPTIONAL = ("motion_parts", "text_parts", "named")
 
 
 @dataclass(frozen=True)
@@ -78,12 +90,45 @@ def save_out_of_fold(path: Path, out_of_fold: OutOfFold) -> None:
 
 def load_out_of_fold(run: Run, fold: int) -> OutOfFold:
     """The out-of-fold embeddings of a finished fold. RunError where they cannot be read."""
-    path = run.fold_dir(fold) / "oof.npz"
-    try:
-        content = files.read_npz(path)
-        arrays = {FORMER_NAMES.get(name, name): array for name, array in content.items()}
-        fields = OutOfFold.__dataclass_fields__
-        return OutOfFold(**{name: arrays[name] for name in fields if name in arrays})
-    except (OSError, ValueError, TypeError) as error:
-        fix = "remove it and train the fold again with --resume auto"
-        raise RunError(path, "cannot be read", fix) from error
+    return read_out_of_fold(run.fold_dir(fold) / "oof.npz", training_command(run.fold_dir(fold)))
+
+
+def read_out_of_fold(path: Path, fix: str) -> OutOfFold:
+    """The arrays of an `oof.npz`, checked against each other. RunError where they do not fit."""
+    content = reading.read_npz(path, fix, RunError)
+    arrays = {FORMER_NAMES.get(name, name): array for name, array in content.items()}
+    with reading.boundary(path, "cannot be read", fix, RunError):
+        out = OutOfFold(
+            **{
+                name: reading.array_of(arrays, name, kinds, ndim)
+                for name, (kinds, ndim) in FORMS.items()
+                if name in arrays or name not in OPTIONAL
+            }
+        )
+        _check_shapes(out)
+    return out
+
+
+def _check_shapes(out: OutOfFold) -> None:
+    """ValueError where the arrays are of different lengths, or an index is out of range."""
+    n_motions, n_captions = len(out.motion), len(out.text)
+    pairs = [
+        (out.ids, n_motions),
+        (out.data_idx, n_motions),
+        (out.motion_idx, n_captions),
+        (out.motion_parts, n_motions),
+        (out.text_parts, n_captions),
+        (out.named, n_captions),
+    ]
+    if any(array is not None and len(array) != count for array, count in pairs):
+        raise ValueError("its arrays are of different lengths")
+    if out.motion.shape[1] != out.text.shape[1] or not n_motions or not n_captions:
+        raise ValueError("its vectors are of different sizes, or there are none")
+    if not 0 <= out.motion_idx.min() <= out.motion_idx.max() < n_motions or out.data_idx.min() < 0:
+        raise ValueError("it names a motion that it does not hold")
+    if not all(np.isfinite(array).all() for array in (out.motion, out.text)):
+        raise ValueError("its vectors are not finite")
+    if out.motion_parts is not None and out.text_parts is not None and out.named is not None:
+        shapes = out.motion_parts.shape[1:], out.text_parts.shape[1:]
+        if shapes[0] != shapes[1] or out.named.shape != out.text_parts.shape[:2]:
+            raise ValueError("its parts have vectors of different sizes")

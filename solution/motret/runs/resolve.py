@@ -49,7 +49,7 @@ def resolve_run(
     if config.resume == "same":
         _set_aside_unless_same(folder, run)
     else:
-        _check_match(open_run(folder), run)
+        _check_match(open_run(folder, config.towers), run)
     return run
 
 
@@ -89,7 +89,7 @@ def _newest_matching(config: TrainConfig, data: TrainingData, folds: Folds) -> s
     part_texts = part_texts_digest(config)
     matching = [
         run
-        for run in list_runs(config.out_dir)
+        for run in list_runs(config.out_dir, config.towers)
         if (settings_hash(run.config), run.data, run.folds) == identity
         and run.part_texts in (None, part_texts)
     ]
@@ -105,7 +105,7 @@ def _set_aside_unless_same(folder: Path, run: Run) -> None:
     A new run can then take its name.
     """
     try:
-        _check_match(open_run(folder), run)
+        _check_match(open_run(folder, run.config.towers), run)
     except RunError as error:
         aside = folder.with_name(f"{folder.name}_before_{datetime.now():%Y-%m-%d_%H-%M-%S}")
         folder.rename(aside)

@@ -6,20 +6,21 @@ runs/<name>/fold<k>/ or full/     best_epoch<N>.pt, last.pt, metrics.csv, train_
 """
 
 import functools
-import json
 import logging
+import re
+import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from motret.config import base, training
+from motret.config import base, presets, training
 from motret.config.training import TrainConfig
 from motret.data.features import FeatureConfig
-from motret.errors import MotretError, RunError
+from motret.errors import ConfigError, MotretError, RunError
 from motret.runs.environment import describe_environment
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class Run:
     def finished_folds(self) -> list[int]:
         """Folds whose models are finished."""
         finished = self.folder.glob("fold*/oof.npz")
-        return sorted(int(path.parent.name.removeprefix("fold")) for path in finished)
+        numbers = [path.parent.name.removeprefix("fold") for path in finished]
+        return sorted(int(number) for number in numbers if re.fullmatch("[0-9]{1,6}", number))
 
     def has_full_model(self) -> bool:
         """Whether the model of all data is finished."""
@@ -92,7 +94,7 @@ def same_configuration(first: Run, second: Run) -> bool:
 
 def fold_key(run: Run, fold: int | None) -> str:
     """Short hash of a fold of a run that has its folder; another for a new run of the same name."""
-    started = json.loads((run.folder / "args.json").read_text(encoding="utf-8")).get("started")
+    started = reading.read_json_object(run.folder / "args.json", error=RunError).get("started")
     return files.content_hash(run.name, started, run.fold_dir(fold).name)
 
 
@@ -114,45 +116,88 @@ def create_run_dir(run: Run) -> None:
     files.write_json(run.folder / "args.json", content | describe_environment())
 
 
-def open_run(folder: Path) -> Run:
-    """Opens a run folder by its args.json. RunError where there is none, or it cannot be read."""
+def open_run(folder: Path, allow_towers: Collection[str] = ()) -> Run:
+    """Opens a run folder by its args.json. RunError where there is none, or it cannot be read.
+
+    allow_towers: classes that the run may name as towers. No other class is ever imported for it.
+    """
     path = folder / "args.json"
+    if not reading.is_file(path, RunError):
+        raise RunError(folder, "is no run: it has no args.json", "name a folder that train.py made")
+    fix = "put a copy back, or move the run away and train it again"
+    content = reading.read_json_object(path, fix, RunError)
+    with reading.boundary(path, "cannot be read", fix, RunError):
+        run = _parse_run(folder, path, content, fix)
+    _check_towers(path, run.config, allow_towers)
+    return run
+
+
+def _parse_run(folder: Path, path: Path, content: Mapping[str, Any], fix: str) -> Run:
+    """The run that an args.json describes. RunError where a setting has an unusable value; any
+    other error where the content has another form."""
+    settings = _current_settings(content["settings"])
+    base.check_types(TrainConfig, settings)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Run(
-            folder,
-            base.build_config(TrainConfig, _current_settings(content["settings"])),
-            content["sources"],
-            content["data"],
-            content["folds"],
-            FeatureConfig(**content["features"]),
-            content["persons"],
-            part_texts=content.get("part_texts"),
-            inputs=content.get("inputs"),
-        )
-    except FileNotFoundError as error:
-        fix = "name a folder that train.py made"
-        raise RunError(folder, "is no run: it has no args.json", fix) from error
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        fix = "remove the run and train it again"
-        raise RunError(path, f"cannot be read ({error})", fix) from error
+        config = base.build_config(TrainConfig, settings)
+        features = base.typed(FeatureConfig, content["features"])
+        features.check_names()
+    except ConfigError as error:
+        problem = f"its setting {error.path.removeprefix('--')}: {error.problem}"
+        raise RunError(path, problem, fix) from error
+    run = Run(
+        folder,
+        config,
+        dict(content["sources"]),
+        content["data"],
+        content["folds"],
+        features,
+        content["persons"],
+        part_texts=content.get("part_texts"),
+        inputs=content.get("inputs"),
+    )
+    texts = [*run.sources, *run.sources.values(), run.data, run.folds, run.part_texts or ""]
+    texts += [text for pair in (run.inputs or {}).items() for text in pair]
+    if not all(isinstance(text, str) for text in texts) or run.persons not in (1, 2):
+        raise ValueError("data, folds, persons, sources or inputs have another form")
+    return run
 
 
-def open_named_run(name: str, out_dir: Path) -> Run:
+def _check_towers(path: Path, config: TrainConfig, allow_towers: Collection[str]) -> None:
+    """RunError where a run names a class as a tower that nobody allowed: it would be imported."""
+    in_presets = {
+        values[name]
+        for values in presets.VARIANTS.values()
+        for name in ("motion_tower", "text_tower")
+        if name in values
+    }
+    for name in (config.motion.motion_tower, config.text.text_tower):
+        is_class = ":" in name and not name.startswith("hf:")
+        if is_class and name not in in_presets and name not in allow_towers:
+            problem = f"has the class {name} as a tower, and what a file names is not imported"
+            raise RunError(path, problem, f"if the class is yours: --allow_towers {name}")
+
+
+def open_named_run(name: str, out_dir: Path, allow_towers: Collection[str] = ()) -> Run:
     """Opens the run that a flag names: by its path, or by its name in `out_dir`."""
-    is_path = (Path(name) / "args.json").is_file()
-    return open_run(Path(name) if is_path else out_dir / name)
+    is_path = reading.is_file(Path(name) / "args.json", RunError)
+    return open_run(Path(name) if is_path else out_dir / name, allow_towers)
 
 
-def list_runs(out_dir: Path) -> list[Run]:
+def list_runs(out_dir: Path, allow_towers: Collection[str] = ()) -> list[Run]:
     """All runs in a folder, by name; one that cannot be opened is left out, with a warning."""
     runs = []
     for path in sorted(out_dir.glob("*/args.json")):
         try:
-            runs.append(open_run(path.parent))
+            runs.append(open_run(path.parent, allow_towers))
         except MotretError as error:
             warnings.warn(f"left out: {error}", stacklevel=1)
     return runs
+
+
+def training_command(fold_dir: Path) -> str:
+    """The command that makes again what a fold of a run has lost."""
+    fold = fold_dir.name.removeprefix("fold")
+    return f"`python solution/train.py --resume {shlex.quote(str(fold_dir.parent))} --fold {fold}`"
 
 
 def with_output_dir(run: Run, work_dir: Path) -> Run:
@@ -190,5 +235,5 @@ def _current_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: Path(value) if isinstance(defaults[name], Path) else value
         for name, value in values.items()
-        if name in defaults
+        if name in defaults and name != "allow_towers"  # which the command line alone gives
     }

@@ -16,18 +16,20 @@ def select_runs(
     folds: Folds,
     partial: bool = False,
     flag: str = "--runs",
+    allow_towers: Collection[str] = (),
 ) -> list[Run]:
     """The runs of these names (or paths), or all finished ones of this data and these folds.
 
-    partial: one finished fold is enough; flag: that names them. RunError where a named run is of
+    partial: one finished fold is enough; flag: that names them; allow_towers: see `open_run`.
+    RunError where a named run is of
     other data or folds, or no run is finished.
     """
     if names:
-        runs = [open_named_run(name, out_dir) for name in names]
+        runs = [open_named_run(name, out_dir, allow_towers) for name in names]
         for run in runs:
             check_run_matches(run, data, folds, flag)
         return runs
-    runs = list_runs(out_dir)
+    runs = list_runs(out_dir, allow_towers)
     needed = 1 if partial else folds.count
     identity = (data.fingerprint, folds.hash)
     selected = [

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from motret.config.base import typed
 from motret.config.training import TextConfig
+from motret.errors import RunError
 from motret.models.text_tower import is_hugging_face
 from motret.runs.run import Run
-from motret.utils import files
+from motret.utils import files, reading
 
 FOLDER, INDEX = "text_towers", "towers.json"
 
@@ -40,8 +42,20 @@ def write_index(folder: Path, towers: Sequence[PackedTower]) -> None:
 
 
 def read_index(folder: Path) -> list[PackedTower]:
-    """The towers that a folder lists; none without a list."""
-    return [PackedTower(**entry) for entry in files.read_json(folder / INDEX) or ()]
+    """The towers that a folder lists; none without a list.
+
+    RunError where the list is broken, or names anything outside its folder.
+    """
+    path, fix = folder / INDEX, "pack again where the runs were trained"
+    if not reading.is_file(path, RunError):
+        return []
+    content = reading.read_json(path, fix, RunError)
+    with reading.boundary(path, "is no list of text towers", fix, RunError):
+        towers = [typed(PackedTower, entry) for entry in content]
+        for tower in towers:
+            if not reading.is_inner_path(tower.path):
+                raise ValueError(f"{tower.path!r} is not in its folder")
+    return towers
 
 
 def text_config(run: Run) -> TextConfig:

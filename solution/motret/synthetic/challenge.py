@@ -5,7 +5,6 @@ reader: one who understands every word of a caption and all of a motion, and can
 the candidates that the caption does not tell apart.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from motret.errors import MotretError
 from motret.evaluation import metrics
 from motret.synthetic.captions import Caption, describe_parts, draw_captions, is_consistent
 from motret.synthetic.motion import Scene, act_out, draw_scene
-from motret.utils import files
+from motret.utils import files, reading
 
 VERSION = 1
 """Of the generator: raised when the same settings give other files."""
@@ -95,15 +94,12 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
         raise MotretError(folder, "is in the way and not a generated sample", fix)
     if other := sorted({path.name for path in folder.iterdir()} - CONTENTS):
         raise MotretError(folder, f"holds {other[0]} beside a generated sample", fix)
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    marker = reading.read_json_object(folder / MARKER, fix)
+    with reading.boundary(folder / MARKER, "is not the marker of a generated sample", fix):
         oracle = OracleScore(**marker["perfect_reader"])
         return {key: marker[key] for key in ("made_by", "version", "settings")} | {
             "perfect_reader": oracle
         }
-    except (ValueError, KeyError, TypeError) as error:
-        problem = "is not the marker of a generated sample"
-        raise MotretError(folder / MARKER, problem, fix) from error
 
 
 # ---- writing

@@ -35,7 +35,7 @@ from motret.training import state as state_module
 from motret.training.context import FoldContext, TrainContext
 from motret.training.objective import BatchLoss, LossMeans
 from motret.training.state import FoldState
-from motret.utils import files, progress, tracking
+from motret.utils import files, progress, reading, tracking
 from motret.utils.tracking import LogEpoch, TrackedFold
 
 PlotFactory = Callable[[FoldContext], PlotCallback | None]
@@ -58,6 +58,7 @@ def fit(
     """
     check_fold(fold_context)
     config, fold_dir = fold_context.config, fold_context.fold_dir
+    reading.check_output(fold_dir, fold_context.run.folder, RunError)
     with _open_log(fold_dir / "train_log.txt") as log:
         state = state_module.set_up(fold_context, log)
         if state.history:  # its last epoch may have been stopped between checkpoint and table
@@ -82,6 +83,7 @@ def fit(
                     on_epoch_end(stats)
                 if plot:
                     plot(state.eval_model, stats.epoch, state.is_finished(config))
+        _restore_best(fold_context, state)
         return finish(fold_context, state, log)
 
 
@@ -255,6 +257,14 @@ def _save_best(fold_dir: Path, model: DualEncoder, stats: EpochStats) -> None:
             older.unlink()
 
 
+def _restore_best(fold_context: FoldContext, state: FoldState) -> None:
+    """Writes the best checkpoint again where it is gone and was that of the last epoch."""
+    fold_dir = fold_context.fold_dir
+    is_last = fold_context.fold is None or fold_context.config.checkpoint.selection == "last"
+    if is_last and state.history and not any(fold_dir.glob("best_epoch*.pt")):
+        _save_best(fold_dir, state.eval_model, state.history[-1])
+
+
 def finish(fold_context: FoldContext, state: FoldState, log: logging.Logger) -> Score | None:
     """Loads the selected checkpoint and writes what is made of it; returns its held-out score.
 
@@ -297,6 +307,8 @@ def finish(fold_context: FoldContext, state: FoldState, log: logging.Logger) -> 
 @contextlib.contextmanager
 def _open_log(path: Path) -> Iterator[logging.Logger]:
     """A logger that writes to this file alone."""
+    if path.is_symlink():  # never written through: it may lead anywhere
+        path.unlink()
     log = logging.getLogger(f"motret.{path}")
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -1,10 +1,9 @@
 """Resuming a run: its settings from args.json, more epochs for finished folds, and training from
 one of its checkpoint files."""
 
-import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +13,12 @@ import torch
 
 from motret.config import base, training
 from motret.config.training import TrainConfig
-from motret.errors import ConfigError, RunError
-from motret.runs import checkpoints, history
+from motret.errors import ConfigError, MotretError, RunError
+from motret.runs import checkpoints, history, oof
+from motret.runs.history import EpochStats
 from motret.runs.resolve import changed_settings_error, no_run_error, run_dir_of
 from motret.runs.run import Run, open_run, settings_hash
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def resumed_settings(
 
     RunError where another flag contradicts the run.
     """
-    run = open_run(folder)
+    run = open_run(folder, config.towers)
     old, new = base.flatten(run.config), base.flatten(config)
     flags = {name for name, source in sources.items() if source == "flag"}
     flags |= {"variant"} if sources.get("variant") != "default" else set()
@@ -72,7 +72,8 @@ def resumed_settings(
         raise changed_settings_error(folder, old, new, changed)
     overrides = {
         name: new[name]
-        for name in (flags & changeable) | {"resume", "run_name", "out_dir", "debug"}
+        for name in (flags & changeable)
+        | {"resume", "run_name", "out_dir", "debug", "allow_towers"}
     }
     if checkpoint := resumed_checkpoint(config):
         fold = "full" if checkpoint.fold is None else str(checkpoint.fold)
@@ -111,7 +112,7 @@ def reopen(run: Run) -> list[int | None]:
     Each resumes from its last.pt on a schedule of the new length. RunError where a fold has had
     more epochs than --epochs.
     """
-    old, new = open_run(run.folder).config.fit, run.config.fit
+    old, new = open_run(run.folder, run.config.towers).config.fit, run.config.fit
     changed = {
         name: getattr(new, name)
         for name in LENGTH_SETTINGS
@@ -153,7 +154,9 @@ def reopen(run: Run) -> list[int | None]:
 
 def _begun_folds(run: Run) -> list[int | None]:
     folds = [
-        int(path.name.removeprefix("fold")) for path in run.folder.glob("fold*") if path.is_dir()
+        int(path.name.removeprefix("fold"))
+        for path in run.folder.glob("fold*")
+        if path.is_dir() and path.name.removeprefix("fold").isdecimal()
     ]
     return [*sorted(folds), *([None] if run.fold_dir(None).is_dir() else [])]
 
@@ -166,7 +169,7 @@ def _mark_unfinished(run: Run, fold: int | None) -> None:
 def _record_length(run: Run, changed: Mapping[str, Any]) -> None:
     """Writes the new length into args.json, and when it was given."""
     file = run.folder / "args.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = reading.read_json_object(file, error=RunError)
     before = {name: content["settings"].get(name) for name in changed}
     content["settings"] |= changed
     content["sources"] |= dict.fromkeys(changed, "flag")
@@ -174,6 +177,79 @@ def _record_length(run: Run, changed: Mapping[str, Any]) -> None:
     record = {"time": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "before": before, "now": dict(changed)}
     content.setdefault("went_on", []).append(record)
     files.write_json(file, content)
+
+
+# ---- what a fold has lost
+
+
+def mend_fold(run: Run, fold: int | None) -> None:
+    """Makes a fold that was trained and then damaged one that training goes on with; logs what it
+    does.
+
+    A last.pt that cannot be read is set aside, and the fold trained from its start. Lost epochs of
+    metrics.csv are written again from last.pt. Without its best checkpoint, or with embeddings that
+    cannot be read, a fold is not finished: the checkpoint follows from last.pt where it is that of
+    the last epoch, otherwise the fold is trained from its start.
+    """
+    fold_dir = run.fold_dir(fold)
+    last = fold_dir / "last.pt"
+    epochs = _epochs_of(last)
+    if epochs is None and reading.exists(last):
+        _set_aside(last, "is no training state: the fold is trained from its start")
+    if epochs and not _is_readable(fold_dir / "metrics.csv", history.read_metrics):
+        logger.info(f"{fold_dir / 'metrics.csv'}: is written again from last.pt")
+        history.write_metrics(fold_dir / "metrics.csv", epochs)
+    is_finished = run.has_full_model() if fold is None else fold in run.finished_folds()
+    embeddings = fold_dir / "oof.npz"
+    if fold is not None and is_finished and not _is_readable(embeddings, _read_embeddings):
+        _set_aside(embeddings, "cannot be read: the fold's motions are embedded again")
+    if not (epochs or is_finished) or _has_best_checkpoint(fold_dir):
+        return
+    _mark_unfinished(run, fold)
+    if epochs and (fold is None or run.config.checkpoint.selection == "last"):
+        if is_finished:
+            logger.info(f"{fold_dir}: its best checkpoint is made again from last.pt")
+    elif reading.exists(last):
+        _set_aside(last, "the best checkpoint is gone: the fold is trained from its start")
+    else:
+        logger.info(f"{fold_dir}: has neither checkpoint: it is trained from its start")
+
+
+def _epochs_of(last: Path) -> list[EpochStats] | None:
+    """The epochs in a last.pt; None where there is no such file, or it is no training state."""
+    try:
+        state = checkpoints.load_checkpoint(last, CPU)
+        with reading.boundary(last, "is no training state", "remove it"):
+            return [history.restore_stats(stats) for stats in state["history"]]
+    except MotretError:
+        return None
+
+
+def _has_best_checkpoint(fold_dir: Path) -> bool:
+    """Whether the checkpoint of the finished model is there and can be read; sets others aside."""
+    for path in fold_dir.glob("best_epoch*.pt"):
+        if not _is_readable(path, lambda path: checkpoints.load_checkpoint(path, CPU)["model"]):
+            _set_aside(path, "is no readable checkpoint")
+    return any(fold_dir.glob("best_epoch*.pt"))
+
+
+def _is_readable(path: Path, read: Callable[[Path], object]) -> bool:
+    try:
+        with reading.boundary(path, "cannot be read", "remove it"):
+            read(path)
+    except MotretError:
+        return False
+    return True
+
+
+def _read_embeddings(path: Path) -> object:
+    return oof.read_out_of_fold(path, "remove it")
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    logger.info(f"{path}: {reason} (kept as {aside.name})")
 
 
 # ---- from a checkpoint file
@@ -191,7 +267,8 @@ def rewind(run: Run, checkpoint: ResumedCheckpoint) -> None:
     if checkpoint.file.resolve() == last.resolve():
         return
     state = _training_state(fold_dir, checkpoint.file)
-    epochs = [history.restore_stats(stats) for stats in state["history"]]
+    with reading.boundary(checkpoint.file, "is no training state", "name another", RunError):
+        epochs = [history.restore_stats(stats) for stats in state["history"]]
     if last.is_file():
         last.replace(
             fold_dir / f"last_epoch{len(checkpoints.load_checkpoint(last, CPU)['history'])}.pt"

@@ -11,14 +11,16 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from motret.config.training import TrainConfig
-from motret.errors import ConfigError
+from motret.errors import ConfigError, WeightsError
 from motret.models import backbones, pretrained
 from motret.models.backbones import Backbone
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import checkpoints, history
 from motret.runs.history import EpochStats
+from motret.runs.run import training_command
 from motret.training import optim
 from motret.training.context import FoldContext
+from motret.utils import reading
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,9 @@ def set_up(fold_context: FoldContext, log: logging.Logger) -> FoldState:
     ema = optim.start_ema(model, optimizer, config.optim.ema) if config.optim.ema else None
     state = FoldState(model, optimizer, context.make_scaler(), ema, loaded)
     if checkpoint is not None:
-        _resume(state, checkpoint)
+        fix = f"remove it: {training_command(last.parent)} trains the fold from its start"
+        with reading.boundary(last, "is no training state", fix, WeightsError):
+            _resume(state, checkpoint)
     return state
 
 

@@ -64,6 +64,8 @@ def train_run(
     run = resolve_run(config, sources, data, folds)
     logger.info(f"{run.name}: {config.variant} in {run.folder}")
     if (run.folder / "args.json").is_file():
+        for fold in requested:
+            resume.mend_fold(run, fold)
         if checkpoint := resume.resumed_checkpoint(config):
             resume.rewind(run, checkpoint)
         requested = list(dict.fromkeys([*requested, *resume.reopen(run)]))
@@ -285,7 +287,8 @@ def _prepare_run(run: Run, data: TrainingData) -> tuple[TrainContext, TextTower]
         pairs = f"{fraction:.2%} of the pairs of a caption and another motion"
         logger.info(f"{pairs} are no negatives: {reason}")
     if (run.folder / "args.json").is_file():
-        provenance.check_inputs(open_run(run.folder), tower, resumed=True)
+        recorded = open_run(run.folder, config.towers)
+        provenance.check_inputs(recorded, tower, resumed=True)
     else:
         create_run_dir(replace(run, inputs=provenance.input_digests(config, tower)))
     return context, tower

@@ -10,6 +10,7 @@ final model takes the alpha that was best on all of them.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from motret.runs import checkpoints
 from motret.runs.oof import OutOfFold
 from motret.runs.run import Run
 from motret.training.context import FoldContext
-from motret.utils import files
+from motret.utils import files, reading
 
 ALPHAS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Candidates of --wise_alpha auto; of equally good ones the first is taken."""
@@ -64,11 +65,8 @@ def candidate_alphas(run: Run, fold: int | None, folds: Folds) -> tuple[float, .
     if alpha != "auto":
         return (alpha,)
     if fold is None:
-        choices = [
-            files.read_json(run.fold_dir(finished) / "wise.json")
-            for finished in run.finished_folds()
-        ]
-        alphas = [choice["alpha"] for choice in choices if choice]
+        choices = [_chosen_alpha(run.fold_dir(fold)) for fold in run.finished_folds()]
+        alphas = [alpha for alpha in choices if alpha is not None]
         if not alphas:
             problem = "--wise_alpha auto: no finished fold has chosen an alpha"
             raise RunError(run.folder, problem, "train its folds first, or give a number")
@@ -80,6 +78,19 @@ def candidate_alphas(run: Run, fold: int | None, folds: Folds) -> tuple[float, .
             "give a number",
         )
     return ALPHAS
+
+
+def _chosen_alpha(fold_dir: Path) -> float | None:
+    """The alpha that a fold chose; None where it chose none."""
+    path, fix = fold_dir / "wise.json", "remove it: the fold is then left out of the mean"
+    if not reading.is_file(path, RunError):
+        return None
+    choice = reading.read_json_object(path, fix, RunError)
+    with reading.boundary(path, "holds no alpha", fix, RunError):
+        alpha = float(choice["alpha"])
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"{alpha} is none")
+    return alpha
 
 
 def interpolate_weights(

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from motret.config import base
+from motret.config import base, training
 from motret.config.training import TrainConfig
+from motret.data.folds import read_sidecar
 from motret.data.parts import part_texts
 from motret.errors import ConfigError
-from motret.utils import files
+from motret.utils import reading
+
+UNTUNED = {"motion_tower", "text_tower", "text_weights", "backbone_weights"}
+"""Settings that name code or files, which tuned values never do."""
 
 
 def tuning_dir(out_dir: Path, variant: str) -> Path:
@@ -55,12 +59,21 @@ def find_tuned_values(config: TrainConfig) -> TunedValues:
     file = (
         tuning_dir(config.out_dir, config.variant) / "best.json" if is_auto else Path(config.tuned)
     )
-    content = files.read_json(file)
+    content = reading.read_json(file, error=ConfigError) if reading.is_file(file) else None
     if not isinstance(content, dict) or not {"belongs", "values"} <= content.keys():
         if not is_auto:
             fix = "give auto, none or the file that tune.py wrote"
             raise ConfigError("--tuned", f"{file} is no best.json of tune.py", fix)
         return TunedValues(message=f"tuned: nothing in {file}; {command} makes it")
+    fix = "run tune.py again, or give --tuned none"
+    with reading.boundary(file, "is no best.json of tune.py", fix, ConfigError):
+        return _fitting_values(config, file, content, command)
+
+
+def _fitting_values(
+    config: TrainConfig, file: Path, content: Mapping[str, Any], command: str
+) -> TunedValues:
+    """The values of a file, if they fit these settings. command: makes them anew."""
     if differences := _differences(config, content["belongs"]):
         return TunedValues(
             message=f"tuned: {file} is ignored, it was made for {'; '.join(differences)}"
@@ -74,14 +87,14 @@ def find_tuned_values(config: TrainConfig) -> TunedValues:
         return TunedValues(
             message=f"tuned: {file} is ignored, {reason}; {command} confirms them on other folds"
         )
-    return _usable_values(file, content)
+    return _usable_values(config, file, content)
 
 
 def _differences(config: TrainConfig, made_for: Mapping[str, Any]) -> list[str]:
     """What differs between this run and what the values were made for; what an old file lacks is
     not compared."""
-    folds = files.read_json(config.data.folds_dir / "folds.json") or {}
-    here = tuning_identity(config, folds.get("data"), folds.get("hash"))
+    sidecar = read_sidecar(config.data.folds_dir)
+    here = tuning_identity(config, sidecar.get("data"), sidecar.get("hash"))
     return [
         f"{name} {made_for[name]}, here {value}"
         for name, value in here.items()
@@ -89,7 +102,7 @@ def _differences(config: TrainConfig, made_for: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _usable_values(file: Path, content: Mapping[str, Any]) -> TunedValues:
+def _usable_values(config: TrainConfig, file: Path, content: Mapping[str, Any]) -> TunedValues:
     """The values of a file that fits. The folds that chose them are scored a little too high by
     them."""
     tuned_on, confirmed_on = (
@@ -104,6 +117,15 @@ def _usable_values(file: Path, content: Mapping[str, Any]) -> TunedValues:
         f"(the score on fold {tuned_on} is a little flattered by that choice)"
     )
     values = {base.FORMER_NAMES.get(name, name): value for name, value in content["values"].items()}
+    if unusable := [name for name in values if name in UNTUNED | training.NON_MODEL_SETTINGS]:
+        problem = f"{file} sets {unusable[0]}, which tune.py never does"
+        raise ConfigError("--tuned", problem, "run tune.py again, or give --tuned none")
+    base.check_types(TrainConfig, values)
+    try:
+        base.build_config(TrainConfig, base.flatten(config) | values)
+    except ConfigError as error:
+        problem = f"its {error.path.removeprefix('--')} {error.problem}"
+        raise ConfigError(file, problem, "run tune.py again, or give --tuned none") from error
     return TunedValues(
         values, message, f"tuned on fold {tuned_on}, confirmed on fold {confirmed_on}"
     )

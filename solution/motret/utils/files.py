@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from motret.errors import DataError, WriteError
+from motret.utils import reading
 from motret.utils.process_tokens import TOKEN, has_ended, process_token
 from motret.utils.system_errors import WRITE_ERRNOS, write_error
 
@@ -37,8 +36,7 @@ def file_signature(path: Path) -> tuple[int, int, int, int]:
     try:
         stat = path.stat()
     except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-        raise DataError(path, problem, "check that it is there and readable") from error
+        raise reading.unreadable_error(path, error) from error
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
@@ -55,25 +53,7 @@ def format_duration(seconds: float) -> str:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file that this program wrote; None where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; objects are never unpickled.
-
-    OSError where it cannot be opened, ValueError where it is no whole .npz file of plain arrays.
-    """
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("a single array, not an .npz file")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"not a whole .npz file: {error}") from error
+    return reading.quiet_json(path)
 
 
 # ---- writing, whole or not at all

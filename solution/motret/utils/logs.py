@@ -5,15 +5,28 @@ once. Without it, as in a notebook that imports the package, nothing is shown un
 configures logging itself.
 """
 
+import io
 import logging
 import sys
+
+from motret.errors import printable
 
 
 class _CurrentStdout(logging.Handler):
     """Writes each message as a line to the standard output of the moment, which tests replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stdout, flush=True)
+        print(printable(self.format(record), keep_layout=True), file=sys.stdout, flush=True)
+
+
+def show_every_character() -> None:
+    """Makes standard output and error write what their encoding lacks as `\\u2028`.
+
+    A caption in any language must not stop a run whose terminal is not UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def show_logs() -> None:

@@ -69,6 +69,9 @@ _TORSO_VERB = re.compile(
     re.I,
 )
 
+CONTEXT_SIZE = 128
+"""Characters before a part that tell whether it is a place."""
+
 # where a clause ends
 _VERB = (
     "raise|lift|lower|kick|punch|wave|clap|bend|stretch|swing|hold|put|place|point|push|pull|throw"
@@ -101,19 +104,28 @@ def _named_parts(clause: str) -> set[str]:
     """The parts that a clause names."""
     parts: set[str] = set()
     for match in _SIDED.finditer(clause):
-        if not _PLACE.search(clause[: match.start()]):
+        if not _stands_before(_PLACE, clause, match.start()):
             sides = [side.lower() for side in (match["side"], match["other"]) if side]
             parts |= _limb_parts(sides, (match["limb"], match["more"]))
     for match in (*_BOTH.finditer(clause), *_AFTER_VERB.finditer(clause), *_ALONE.finditer(clause)):
         is_measure = _FEET_AS_MEASURE.match(clause, match.start())
-        if not is_measure and not _PLACE.search(clause[: match.start()]):
+        if not is_measure and not _stands_before(_PLACE, clause, match.start()):
             parts |= _limb_parts(("left", "right"), (match["limb"], match.groupdict().get("more")))
     if _TORSO_VERB.search(clause) or any(
-        not _PLACE.search(before) and not _ON.search(before)
-        for before in (clause[: match.start()] for match in _TORSO.finditer(clause))
+        not any(_stands_before(pattern, clause, match.start()) for pattern in (_PLACE, _ON))
+        for match in _TORSO.finditer(clause)
     ):
         parts.add("torso")
     return parts
+
+
+def _stands_before(pattern: re.Pattern[str], clause: str, end: int) -> bool:
+    """Whether a pattern that ends in `$` matches what stands before a position of a clause.
+
+    It sees no more than `CONTEXT_SIZE` characters, so that the work grows with the clause and no
+    faster.
+    """
+    return bool(pattern.search(clause, max(0, end - CONTEXT_SIZE), end))
 
 
 def _limb_parts(sides: Iterable[str], words: Iterable[str | None]) -> set[str]:

@@ -14,7 +14,7 @@ from motret.errors import DataError
 from motret.formats import gar
 from motret.formats.gar import PartDescriptions
 from motret.skeleton import OTHER_SIDE, PARTS
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def _part_text_source(config: TrainConfig) -> tuple[str, list[Path]]:
     data_dir, source = config.data.data_dir, config.parts.part_text
     gar_files = gar.find_gar_files(data_dir) or [data_dir / "texts" / gar.GAR_FILES[0]]
     if source == "auto":
-        source = "gar" if gar_files[0].is_file() else "motion"
+        source = "gar" if reading.is_file(gar_files[0]) else "motion"
     return source, gar_files
 
 
@@ -129,7 +129,11 @@ def _parts_of_motions(
     path: Path, config: TrainConfig, data: TrainingData
 ) -> list[PartDescriptions]:
     """The part texts derived from the motions, stored in `path`."""
-    if not path.is_file():
-        jobs = config.machine.jobs
-        gar.write_gar(path, describer.describe_training(data.training, data.store.config, jobs))
+    if reading.exists(path):
+        try:
+            return parts_of_files([path], data.training.ids, config.data.id_width)
+        except DataError as error:
+            logger.warning(f"warning: {path}: {error.problem}: the parts are described again")
+    jobs = config.machine.jobs
+    gar.write_gar(path, describer.describe_training(data.training, data.store.config, jobs))
     return parts_of_files([path], data.training.ids, config.data.id_width)
