@@ -273,6 +273,7 @@ def finish(fold_context: FoldContext, state: FoldState, log: logging.Logger) -> 
     config, fold_dir, model = fold_context.config, fold_context.fold_dir, state.model
     path = checkpoints.best_checkpoint(fold_dir)
     checkpoint = checkpoints.load_weights(path, model, fold_context.context.device)
+    files.flush_to_disk(path)  # before the fold counts as finished
     is_last = fold_context.fold is None or config.checkpoint.selection == "last"
     seconds = sum(stats.seconds for stats in state.history[state.resumed_epochs :])
     reason = "the last" if is_last else history.BEST_EPOCH_NOTE

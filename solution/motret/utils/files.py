@@ -74,9 +74,17 @@ def make_dir(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Waits until the disk has a file, which a power failure then leaves whole."""
+    with named_write_errors(path), path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def atomic_write(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
     """Lets `write` fill a temporary file beside `path`, and renames it to `path` when it is whole
     and on the disk.
+
+    flush: False does not wait for the disk, for files that are written again and again.
 
     After an error `path` is as it was; WriteError where the system refuses it. Missing folders are
     made. Temporary files that killed processes left in the folder are removed.
@@ -87,8 +95,8 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         tmp_path = path.with_name(f"{_tmp_name(path.name)}{path.suffix}")
         try:
             write(tmp_path)
-            with tmp_path.open("rb+") as stream:
-                os.fsync(stream.fileno())
+            if flush:
+                flush_to_disk(tmp_path)
             tmp_path.replace(path)
         finally:
             tmp_path.unlink(missing_ok=True)
@@ -113,8 +121,8 @@ class _Stream:
 
 
 def write_stream(path: Path, write: Callable[[Any], object]) -> None:
-    """Lets `write` fill an open file; else as `atomic_write`. For torch.save, which hides the error
-    of the file behind one of its own."""
+    """Lets `write` fill an open file; else as `atomic_write`, which does not wait for the disk. For
+    torch.save, which hides the error of the file behind one of its own."""
 
     def fill(tmp_path: Path) -> None:
         with tmp_path.open("wb") as file:
@@ -124,12 +132,16 @@ def write_stream(path: Path, write: Callable[[Any], object]) -> None:
             except RuntimeError as error:
                 raise stream.error or error from error
 
-    atomic_write(path, fill)
+    atomic_write(path, fill, flush=False)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes text as UTF-8, its line ends as they are."""
-    atomic_write(path, lambda tmp_path: tmp_path.write_text(text, encoding="utf-8", newline=""))
+def write_text(path: Path, text: str, flush: bool = True) -> None:
+    """Writes text as UTF-8, its line ends as they are. flush: see `atomic_write`."""
+
+    def fill(tmp_path: Path) -> None:
+        tmp_path.write_text(text, encoding="utf-8", newline="")
+
+    atomic_write(path, fill, flush)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -138,14 +150,18 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_csv(
-    path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
+    path: Path,
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str] | None = None,
+    flush: bool = True,
 ) -> None:
-    """Writes a CSV file with a header. columns: by default those of the first row."""
+    """Writes a CSV file with a header. columns: by default those of the first row; flush: see
+    `atomic_write`."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, table.getvalue())
+    write_text(path, table.getvalue(), flush)
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
