@@ -26,6 +26,7 @@ PAGES = (
 CONFIGS = {
     "sample": scripts.SampleConfig,
     "adapt": scripts.AdaptConfig,
+    "rerank": scripts.RerankConfig,
     "prepare": scripts.PrepareConfig,
     "make_folds": scripts.FoldConfig,
     "ensemble": scripts.EnsembleConfig,

@@ -281,17 +281,19 @@ def test_an_ensemble_of_one_plain_member_has_that_members_score(
     assert ensemble.is_plain_member and ensemble.ensemble_ranks == ensemble.member_ranks[0]
 
 
-def test_a_query_bank_needs_models_of_all_members_with_a_weight() -> None:
+def test_a_query_bank_is_asked_of_the_models_with_a_weight() -> None:
     oof = galleries({"a": 1.0, "b": 1.0})
     folds: FoldSet = (0, 1, 2, 3)
     weights = fit.fit_weights(oof, config(weights="equal"))
     assert folds in fit.bank_fold_sets(oof, weights, config(query_bank="auto"))
     assert fit.bank_members(oof, weights, config(query_bank="auto")).tolist() == [True, True]
     assert fit.bank_fold_sets(oof, weights, config(query_bank="off")) == []
-    for fold in folds:
-        oof = with_gallery(oof, fold, 1, ExternalGallery(oof.folds[fold].members[1].similarity()))
+    for member_idx, expected in ((1, [True, False]), (0, [False, False])):
+        for fold in folds:
+            scores = ExternalGallery(oof.folds[fold].members[member_idx].similarity())
+            oof = with_gallery(oof, fold, member_idx, scores)
+        assert fit.bank_members(oof, weights, config(query_bank="auto")).tolist() == expected
     assert fit.bank_fold_sets(oof, weights, config(query_bank="auto")) == []
-    assert fit.bank_members(oof, weights, config(query_bank="auto")).tolist() == [False, False]
 
 
 # ---- purity

@@ -6,7 +6,13 @@ import numpy as np
 
 from helpers import unit
 from motret.ensemble import query_bank
-from motret.ensemble.galleries import BankEmbeddings, FoldGallery, MemberGallery, ViewEmbeddings
+from motret.ensemble.galleries import (
+    BankEmbeddings,
+    ExternalGallery,
+    FoldGallery,
+    MemberGallery,
+    ViewEmbeddings,
+)
 from motret.evaluation import metrics
 from motret.evaluation.z_score import ZScore
 
@@ -24,7 +30,7 @@ def gallery_with_view(seed: int = 0) -> MemberGallery:
     )
 
 
-def fold_gallery(*members: MemberGallery) -> FoldGallery:
+def fold_gallery(*members: MemberGallery | ExternalGallery) -> FoldGallery:
     return FoldGallery(MOTION_IDX, np.arange(10), members)
 
 
@@ -81,6 +87,21 @@ def test_a_query_bank_normalises_each_mixture_as_the_formula_has_it() -> None:
         np.testing.assert_allclose(
             ranks[beta].values(), metrics.caption_scores(expected, MOTION_IDX)
         )
+
+
+def test_a_member_made_elsewhere_is_added_after_the_normalisation() -> None:
+    rng = np.random.default_rng(0)
+    model = replace(gallery_with_view(), bank=BankEmbeddings(3 * rng.normal(size=(50, 6))))
+    scores, mixture = rng.normal(size=(20, 10)), (0.6, 0.4)
+    gallery = fold_gallery(model, ExternalGallery(scores))
+    alone = fold_gallery(model)
+    for beta in query_bank.BETAS:
+        # a model's share of the mixture scales its similarities, and so beta
+        ((_, similarity, bank),) = alone._with_banks([(0.6,)], ())
+        expected = bank.normalize(similarity, beta) + 0.4 * ZScore.of(scores)(scores)
+        np.testing.assert_allclose(gallery.ensemble_similarity(mixture, (), beta), expected)
+        ranks = gallery.bank_ranks({mixture}, ())[mixture][beta]
+        np.testing.assert_allclose(ranks.values(), metrics.caption_scores(expected, MOTION_IDX))
 
 
 def test_a_query_bank_is_compared_in_the_same_views_as_the_captions() -> None:

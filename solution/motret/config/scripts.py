@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import tyro
 
@@ -115,6 +115,51 @@ class AdaptConfig:
         check_fraction(self, "join")
         check_positive(self, "lr")
         check_positive(self, "tau")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankConfig:
+    """Scores candidates once more, word by word, with what finished runs have learned."""
+
+    MATCHER_SETTINGS: ClassVar = (
+        "epochs",
+        "batch_size",
+        "dim",
+        "hidden",
+        "lr",
+        "dropout",
+        "token_drop",
+    )
+    """Settings that a trained matcher depends on."""
+    runs: tuple[str, ...] = ()
+    """Runs to score with (a path, or a name inside --out_dir). By default every finished run of
+    this data."""
+    epochs: int = 6
+    """Passes over the training folds."""
+    batch_size: int = 64
+    """Motions in a batch, each with all its captions."""
+    dim: int = 128
+    """Size of the space in which words and motion tokens meet."""
+    hidden: int = 256
+    """Hidden width of the projections into it."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    dropout: float = 0.1
+    """Dropout of the projections."""
+    token_drop: float = 0.5
+    """Fraction of motion tokens that are left out in each training step."""
+    test_dir: Path | None = None
+    """Folder of queries. By default test/ in the data folder."""
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
+    """Folder of run folders. The scores go to <run>/word_match.npz in it."""
+    data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    machine: tyro.conf.OmitArgPrefixes[MachineConfig] = field(default_factory=MachineConfig)
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "epochs", "dim", "hidden")
+        check_at_least(self, 2, "batch_size")
+        check_fraction(self, "dropout", "token_drop", below_one=True)
+        check_positive(self, "lr")
 
 
 @dataclass(frozen=True, kw_only=True)

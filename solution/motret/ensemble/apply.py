@@ -64,7 +64,8 @@ def apply_ensemble(
 def _mixture(
     ensemble: FittedEnsemble, predictions: Sequence[TestPrediction], test: TestData
 ) -> Similarities:
-    """The members by their fitted weights, normalised by the query bank if there is a beta."""
+    """The members by their fitted weights; models are normalised by the query bank if there is a
+    beta."""
     if ensemble.beta is None:
         return _weighted_mean(
             [_member_similarities(prediction, test) for prediction in predictions], ensemble.weights
@@ -85,7 +86,14 @@ def _mixture(
         (ensemble.beta,),
     )
     queries = mixed(lambda model: model.query_similarity())
-    return _of_candidates(bank.normalize(queries, ensemble.beta), test)
+    normalized = _of_candidates(bank.normalize(queries, ensemble.beta), test)
+    external = [
+        (prediction.standardized_similarities(), ensemble.weights[idx])
+        for idx, prediction in enumerate(predictions)
+        if isinstance(prediction, ExternalMember) and ensemble.weights[idx]
+    ]
+    parts = [(normalized, 1.0), *external]
+    return _weighted_mean([scores for scores, _ in parts], [weight for _, weight in parts])
 
 
 def _member_similarities(

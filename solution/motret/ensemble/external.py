@@ -180,18 +180,39 @@ def save_similarities(
     The arrays are query (N,) text, candidate (N,), similarity (N,) float32; members: name and
     similarities of each of M members, written as members (M,) text and alone (M, N) float32.
     """
-    counts = [len(query.candidates) for query in queries]
-    arrays = {
-        "query": np.repeat([query.id for query in queries], counts),
-        "candidate": np.concatenate([query.candidates for query in queries]),
-        "similarity": np.concatenate(similarities).astype(np.float32),
-    }
+    arrays = _test_arrays(queries, similarities)
     if members:
         arrays["members"] = np.array([name for name, _ in members])
         arrays["alone"] = np.stack([np.concatenate(of_member) for _, of_member in members]).astype(
             np.float32
         )
     files.write_npz(path, arrays)
+
+
+def save_member(
+    path: Path,
+    queries: Sequence[Query],
+    similarities: Sequence[np.ndarray],
+    out_of_fold: Mapping[int, np.ndarray],
+    folds_hash: str,
+) -> None:
+    """Writes a file for --members whose weight is fitted: similarities of each query to its
+    candidates, and of each fold those of its captions and held-out motions (C, M)."""
+    arrays = _test_arrays(queries, similarities)
+    arrays |= {f"oof{fold}": scores for fold, scores in out_of_fold.items()}
+    files.write_npz(path, arrays | {"folds": np.array(folds_hash)})
+
+
+def _test_arrays(
+    queries: Sequence[Query], similarities: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The arrays query, candidate and similarity, one entry for each pair."""
+    counts = [len(query.candidates) for query in queries]
+    return {
+        "query": np.repeat([query.id for query in queries], counts),
+        "candidate": np.concatenate([query.candidates for query in queries]),
+        "similarity": np.concatenate(similarities).astype(np.float32),
+    }
 
 
 def _read_arrays(path: Path, max_bytes: int = reading.MAX_ARRAY_BYTES) -> dict[str, np.ndarray]:

@@ -299,27 +299,30 @@ def tries_views(weights: FittedWeights, config: EnsembleConfig) -> bool:
 def bank_fold_sets(
     galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
 ) -> list[FoldSet]:
-    """The fits that try query-bank normalisation.
-
-    All of their members with a weight must be models, which can embed the bank's captions.
-    """
-    members = next(iter(galleries.folds.values())).members
-    can_embed = np.array([isinstance(member, MemberGallery) for member in members])
+    """The fits that try query-bank normalisation: those in which a model has a weight."""
+    is_model = _is_model(galleries)
     return [
         fold_set
         for fold_set, mixture in weights.by_folds.items()
-        if config.query_bank == "auto" and fold_set and can_embed[mixture > 0].all()
+        if config.query_bank == "auto" and fold_set and (mixture[is_model] > 0).any()
     ]
 
 
 def bank_members(
     galleries: OofGalleries, weights: FittedWeights, config: EnsembleConfig
 ) -> np.ndarray:
-    """(members,) which have a weight in some fit that tries query-bank normalisation."""
-    members = np.zeros(len(galleries.names), dtype=bool)
+    """(members,) the models that have a weight in some fit that tries query-bank normalisation."""
+    members: np.ndarray = np.zeros(len(galleries.names), dtype=bool)
     for fold_set in bank_fold_sets(galleries, weights, config):
-        members |= weights.by_folds[fold_set] > 0
+        members |= (weights.by_folds[fold_set] > 0) & _is_model(galleries)
     return members
+
+
+def _is_model(galleries: OofGalleries) -> np.ndarray:
+    """(members,) which are models, which can embed the captions of a query bank."""
+    members = next(iter(galleries.folds.values())).members
+    is_model: np.ndarray = np.array([isinstance(member, MemberGallery) for member in members])
+    return is_model
 
 
 def equal_similarities(similarities: Sequence[np.ndarray]) -> np.ndarray:

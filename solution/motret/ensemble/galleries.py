@@ -129,29 +129,31 @@ class FoldGallery:
     ) -> dict[Mixture, dict[float, GalleryRanks]]:
         """Ranks of the right motions under each mixture and each beta of query-bank normalisation.
 
-        Each member with a weight must have a bank.
+        Members made elsewhere have no bank: they are added after the normalisation.
         """
         ranks = {}
         for mixture, similarity, bank in self._with_banks(mixtures, kinds):
+            external = self._external_similarity(mixture)
             ranks[mixture] = {
-                beta: self._ranks(bank.normalize(similarity, beta)) for beta in bank.offset
+                beta: self._ranks(bank.normalize(similarity, beta) + external)
+                for beta in bank.offset
             }
         return ranks
 
     def ensemble_similarity(self, mixture: Mixture, kinds: Views, beta: float | None) -> np.ndarray:
         """(C, M) similarities of an ensemble: `mixture_similarity`, normalised where beta is given.
 
-        Each member with a weight must then have a bank.
+        Members made elsewhere are added after the normalisation.
         """
         if beta is None:
             return self.mixture_similarity(mixture, kinds)
         ((_, similarity, bank),) = self._with_banks([mixture], kinds)
-        return bank.normalize(similarity, beta)
+        return bank.normalize(similarity, beta) + self._external_similarity(mixture)
 
     def _with_banks(
         self, mixtures: Collection[Mixture], kinds: Views
     ) -> Iterator[tuple[Mixture, np.ndarray, QueryBank]]:
-        """Each mixture with its similarities (C, M) and its query bank.
+        """Each mixture with the similarities (C, M) of its models and their query bank.
 
         The similarities of the bank are formed for a chunk of motions at a time.
         """
@@ -176,6 +178,15 @@ class FoldGallery:
         for mixture in mixtures:
             bank = query_bank.build_query_bank(partial(mixed, banks, mixture), len(self.group))
             yield mixture, mixed(texts, mixture, slice(None)), bank
+
+    def _external_similarity(self, mixture: Mixture) -> np.ndarray | float:
+        """(C, M) of the members made elsewhere, times their weights; 0 where there is none."""
+        scores = {
+            idx: self.standardized_similarity(idx)
+            for idx in self._used([mixture])
+            if isinstance(self.members[idx], ExternalGallery)
+        }
+        return mix(mixture, scores) if scores else 0.0
 
     def _used(self, mixtures: Collection[Mixture]) -> list[int]:
         """Members with a weight in some mixture."""

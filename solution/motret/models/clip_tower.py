@@ -57,9 +57,7 @@ class ClipTower(TextTower):
         if not self.trims_padding:
             output: Tensor = text(ids)
             return output
-        length = ids.shape[1]
-        hidden = text.token_embedding(ids) + text.positional_embedding[:length]
-        hidden = text.transformer(hidden, attn_mask=text.attn_mask[:length, :length])
+        hidden = self._hidden(ids)
         if self.mean:
             return masked_mean(text.ln_final(hidden), lengths)
         last = (lengths - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])
@@ -70,6 +68,20 @@ class ClipTower(TextTower):
         projected: Tensor
         projected = projection(ends) if isinstance(projection, nn.Module) else ends @ projection
         return projected
+
+    def encode_words(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        if not self.trims_padding:
+            return super().encode_words(ids, lengths)
+        states: Tensor = self.text.ln_final(self._hidden(ids))
+        return states
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        """(C, L, width) after all layers."""
+        text: Any = self.text
+        length = ids.shape[1]
+        embedded = text.token_embedding(ids) + text.positional_embedding[:length]
+        hidden: Tensor = text.transformer(embedded, attn_mask=text.attn_mask[:length, :length])
+        return hidden
 
     def vocabulary(self) -> Mapping[str, int]:
         return vocabulary_of(self.tokenizer)

@@ -106,6 +106,12 @@ class DualEncoder(nn.Module):
         motion = self.motion_head(self.motion_tower(self._standardised(batch)))
         return F.normalize(motion.float(), dim=-1)
 
+    def motion_tokens(self, batch: MotionBatch) -> tuple[Tensor, Tensor]:
+        """Tokens (B, K, width) of the motion tower, and which of them are real. Towers that have
+        `tokens` alone."""
+        tokens, real = self.motion_tower.tokens(self._standardised(batch))
+        return tokens, real
+
     def encode_motions_and_parts(self, batch: MotionBatch) -> tuple[Tensor, list[Tensor]]:
         """Unit vectors of motions (B, embed_dim), and of their parts in each of the part views.
 

@@ -41,9 +41,12 @@ class HfTower(TextTower):
         return encoded["input_ids"], encoded["attention_mask"].sum(dim=1)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        return masked_mean(self.encode_words(ids, lengths), lengths)
+
+    def encode_words(self, ids: Tensor, lengths: Tensor) -> Tensor:
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        hidden = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return masked_mean(hidden, lengths)
+        hidden: Tensor = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return hidden
 
     def vocabulary(self) -> Mapping[str, int]:
         return vocabulary_of(self.tokenizer)

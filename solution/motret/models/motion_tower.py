@@ -45,8 +45,20 @@ class MotionTransformer(nn.Module):
 
     def forward(self, batch: MotionBatch) -> Tensor:
         """(B, dim)"""
-        tokens, mask = self.attend(*self.patches(batch), self.cls_token)
+        tokens, mask = self._attend_batch(batch)
         return self.pool(tokens, mask)
+
+    def tokens(self, batch: MotionBatch) -> tuple[Tensor, Tensor]:
+        """Tokens (B, K, width) of both persons after all layers, and which of them are real."""
+        tokens, mask = self._attend_batch(batch)
+        return tokens.flatten(1, 2), mask.flatten(1, 2)
+
+    def _attend_batch(self, batch: MotionBatch) -> tuple[Tensor, Tensor]:
+        return self.attend(*self.patches(batch), self._special_tokens())
+
+    def _special_tokens(self) -> Tensor:
+        """(S, width) learned tokens that stand before those of each person."""
+        return self.cls_token
 
     def attend(
         self, patches: Tensor, positions: Tensor, mask: Tensor, special: Tensor

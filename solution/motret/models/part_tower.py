@@ -45,10 +45,6 @@ class PartTransformer(MotionTransformer):
                 for part_columns in self.part_columns
             )
 
-    def forward(self, batch: MotionBatch) -> Tensor:
-        """(B, dim)"""
-        return self.pool(*self.attend(*self.patches(batch), self._special_tokens()))
-
     def forward_parts(self, batch: MotionBatch) -> tuple[Tensor, list[Tensor]]:
         """The whole (B, dim), and the part views, (B, 5, part_dim) each.
 

@@ -28,6 +28,13 @@ class TextTower(nn.Module):
         """(C, dim) vectors of token ids (C, L), of which the first `lengths` (C,) are real."""
         raise NotImplementedError("a text tower defines forward")
 
+    def encode_words(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """(C, L, word dim) states of the tokens; what stands beyond `lengths` means nothing.
+
+        Only `rerank.py` asks for them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no encode_words")
+
     def vocabulary(self) -> Mapping[str, int]:
         """The tokenizer's words and their ids; a run records a digest of them. Empty: unknown."""
         return {}
