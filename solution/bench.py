@@ -33,11 +33,11 @@ EPOCHS = 6
 def main(argv: Sequence[str] | None = None) -> int:
     config = cli.parse(BenchConfig, argv, __doc__, {"epochs": EPOCHS})
     from motret.benchmark import harness
-    from motret.utils import device  # torch imports slowly, and --help needs none of it
+    from motret.utils import device, files  # torch imports slowly, and --help needs none of it
 
     command = shlex.join(["python", "solution/bench.py", *cli.arguments(argv)])
     page = config.out or ROOT / "docs" / "benchmarks.md"
-    config.data.work_dir.mkdir(parents=True, exist_ok=True)
+    files.make_dir(config.data.work_dir)
     # described before the page is written, which makes the commit a changed one
     machine = harness.describe_machine(device.choose_device(config.machine.device))
     failed = False

@@ -50,6 +50,14 @@ class RunError(MotretError):
     """A run folder is missing, unfinished, in the way, or belongs to other data."""
 
 
+class MachineError(MotretError):
+    """The system fails while it reads a file, which may be whole: nothing is left out for that."""
+
+
+class WriteError(MotretError):
+    """A file cannot be written: the disk is full or read-only, or may not be written to."""
+
+
 def warn(path: str | Path, problem: str, fix: str) -> None:
     """Warns in one line of the form of a `MotretError`; scripts print it after `warning: `."""
     # attributed to the caller, a file of this package: `config.cli` shows the package's warnings
@@ -74,6 +82,6 @@ def _one_line(path: str | Path, problem: str, fix: str) -> str:
     return f"{line[: MAX_MESSAGE - 500]} ... {line[-490:]}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message; the name of its class where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

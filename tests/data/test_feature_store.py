@@ -3,8 +3,6 @@
 import io
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import joblib
@@ -21,6 +19,7 @@ from motret.data.features import FeatureConfig
 from motret.errors import DataError
 from motret.formats import motion_files
 from motret.utils import files
+from motret.utils.process_tokens import process_token
 
 IDS = ("00001", "00002", "00003", "00004", "00005")
 SETTINGS = FeatureConfig()
@@ -233,12 +232,15 @@ def test_a_store_that_was_deleted_is_made_again(root: Path) -> None:
 
 
 def test_what_dead_processes_left_is_swept_and_what_live_ones_build_is_not(root: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for number in (dead.pid, os.getpid()):
-        (root.parent / "work" / f".packing-{number}-x").mkdir(parents=True)
+    host, pid, start = process_token().split("-")
+    dead, alive = f"{host}-{pid}-{int(start) + 1}", f"{host}-{pid}-{start}"
+    elsewhere = f"{'0' * 8}-{pid}-{start}"
+    for token in (dead, alive, elsewhere):
+        (root.parent / "work" / f".packing.tmp-{token}.x").mkdir(parents=True)
     pack(root)
-    assert leftovers(root) == [f".packing-{os.getpid()}-x"]
+    assert sorted(leftovers(root)) == sorted(
+        f".packing.tmp-{token}.x" for token in (alive, elsewhere)
+    )
 
 
 def test_a_file_is_written_whole_or_the_old_one_stays(tmp_path: Path) -> None:

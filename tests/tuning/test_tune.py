@@ -2,6 +2,7 @@
 itself, several workers, killed ones."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -37,6 +38,7 @@ from motret.tuning import tune as tune_module
 from motret.tuning.results import collect_results
 from motret.tuning.study import N_STARTUP_TRIALS, StudyPlan, confirmation_key, is_stale
 from motret.tuning.trial import _report_epoch, load_shared_data
+from motret.utils.system_errors import write_error
 
 ROOT = Path(__file__).parents[2]
 RESULTS = {"best.json", "history.png", "journal.log", "parallel.png", "trials.csv"}
@@ -664,7 +666,11 @@ def test_a_trial_is_lost_with_its_process_and_elsewhere_when_nothing_is_heard_of
         trial.datetime_start = now - timedelta(hours=began)
         return is_stale(trial)
 
-    here = f"{socket.gethostname()}:{os.getpid()}"
+    here, host = study_module.worker_name(), socket.gethostname()
+    assert not lost(f"{host}:{os.getpid()}", began=1)  # as earlier versions wrote it
+    again = re.sub(r"\d+$", "7", here)
+    assert lost(again, began=0)  # the same number, given to another process
+    assert not lost(here, began=30) and not lost(here, began=-30)  # whatever the clocks say
     assert (
         not lost(here, began=1)
         and not lost("elsewhere:1", began=1)
@@ -674,6 +680,70 @@ def test_a_trial_is_lost_with_its_process_and_elsewhere_when_nothing_is_heard_of
         "elsewhere:1", began=30, heard=13
     )
     assert lost("elsewhere:1", began=13) and lost("", began=13) and not lost("", began=1)
+
+
+def test_a_search_that_is_killed_and_started_under_the_same_process_number_goes_on(
+    searched, tmp_path, monkeypatch
+):
+    """As in a container, where every process that starts it has the same number."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_, **__):
+        raise Killed
+
+    for number in (0, 1):  # the default configuration, then another trial
+        with monkeypatch.context() as broken:
+            token = re.sub(r"\d+$", str(number), study_module.process_token())
+            name = f"{socket.gethostname()}:{token}"
+            broken.setattr(trial_module, "worker_name", lambda name=name: name)
+            broken.setattr(trial_module, "train_folds", die)
+            broken.setattr(trial_module, "requeue_trial", die)  # it has no time for it
+            broken.setattr(optuna.Study, "tell", die)
+            with pytest.raises(Killed):
+                run_tune(tmp_path, trials=3)
+        assert run_tune(tmp_path, trials=number + 1) == 0
+    assert run_tune(tmp_path, trials=3) == 0
+    complete, unbroken = (
+        [row | {"trial": ""} for row in without_times(table(folder)) if row["state"] != "fail"]
+        for folder in (tmp_path, searched)
+    )
+    assert complete == unbroken
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_full_disk_is_no_fault_of_a_trial(searched, tmp_path, monkeypatch, capsys, number):
+    """It stops the search, which then makes the same trials."""
+    save = fit.checkpoints.save_checkpoint
+
+    def refuse(path, content):
+        if f"trial{number}" in str(path):
+            raise write_error(path, OSError(errno.ENOSPC, "No space left on device"))
+        save(path, content)
+
+    with monkeypatch.context() as full:
+        full.setattr(fit.checkpoints, "save_checkpoint", refuse)
+        assert run_tune(tmp_path, trials=3) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ") and "no space is left on its disk" in message
+    assert run_tune(tmp_path, trials=3) == 0
+    complete, unbroken = (
+        [row | {"trial": ""} for row in without_times(table(folder)) if row["state"] != "fail"]
+        for folder in (tmp_path, searched)
+    )
+    assert complete == unbroken
+
+
+def test_a_journal_that_nobody_can_read_is_one_line(searched, tmp_path, capsys):
+    shutil.copytree(searched / "tune", tmp_path / "tune")
+    journal = tmp_path / "tune" / "holistic" / "journal.log"
+    journal.write_bytes(b"years of work\n" + journal.read_bytes())
+    assert run_tune(tmp_path, trials=3) == 1
+    assert "journal.log: line 1 cannot be read (move it away" in capsys.readouterr().err
+    journal.write_bytes(b'{"op_code":4,"worker_id":"a"}\n')
+    assert run_tune(tmp_path, trials=3) == 1
+    assert "journal.log: cannot be read (" in capsys.readouterr().err
 
 
 def test_a_study_may_be_kept_in_a_data_base(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Every file is opened, measured, decoded and parsed in one place; what goes wrong is one line."""
 
+import errno
 import io
 import os
 import socket
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motret.errors import DataError, RunError
+from motret.errors import DataError, MachineError, RunError
 from motret.utils import files, reading
 
 
@@ -230,3 +231,23 @@ def test_paths_in_files_stay_in_their_folder() -> None:
         assert reading.is_inner_path(path)
     for path in ("/etc/passwd", "../a", "a/../../b", "C:\\a", "\\\\host\\a", "a\\..\\..\\b"):
         assert not reading.is_inner_path(path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_disk_that_fails_is_no_broken_file(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out where it is broken is not left out where it cannot be read just now."""
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Path, "stat", refuse)
+    for read in (reading.read_text, reading.is_file):
+        with pytest.raises(MachineError, match=r"a.txt: cannot be read: .+ \(this is no fault of"):
+            read(path)
+    with pytest.raises(MachineError), reading.boundary(path, "is broken", "mend it"):
+        refuse()

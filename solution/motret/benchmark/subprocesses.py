@@ -14,6 +14,7 @@ from typing import IO
 
 from motret.config import base
 from motret.errors import ConfigError, MotretError
+from motret.utils import stopping
 
 SCRIPTS_DIR = base.ROOT / "solution"
 POLL_SECONDS = 0.02
@@ -89,12 +90,10 @@ def _start_process(
 ) -> Iterator[Popen[str]]:
     """The running process of a command; it has ended when the block has."""
     env = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(SCRIPTS_DIR)}
-    with Popen(command, stdout=output, stderr=errors, text=True, env=env) as process:
-        try:
-            yield process
-        except BaseException:
-            process.kill()
-            raise
+    with stopping.running_child(
+        command, stdout=output, stderr=errors, text=True, env=env
+    ) as process:
+        yield process
 
 
 def _check_exit(process: Popen[str], command: Sequence[str], errors: IO[str]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,8 @@ from motret.config import base, presets
 from motret.config.scripts import TuneConfig
 from motret.config.training import TrainConfig
 from motret.errors import ConfigError, MotretError, printable
-from motret.utils import logs
+from motret.utils import logs, stopping
+from motret.utils.system_errors import describe_system_error
 
 ConfigT = TypeVar("ConfigT")
 Args = Sequence[str] | None
@@ -170,32 +172,62 @@ def _expand_bare_amp(args: Sequence[str]) -> list[str]:
 def command(main: Callable[[Args], int]) -> Callable[..., int]:
     """Wraps a script's `main`: an error is one line on standard error and exit code 1.
 
-    --debug shows the traceback instead. Ctrl-C is exit code 130. Log messages are shown as lines.
+    So is what the system refuses: space, permissions, memory. --debug shows the traceback instead.
+    A signal that asks it to stop is one line and 128 + its number, 130 after Ctrl-C. Where nobody
+    reads the output any longer it ends without a word. Log messages are shown as lines. A script
+    that another one started ends with it.
     """
 
     @functools.wraps(main)
     def wrapped(argv: Args = None) -> int:
+        stopping.end_with_calling_script()
         warnings.showwarning = _show_warning
         # Spinning threads make a training with another job next to it four times as slow, and one
         # that runs alone hardly faster.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        stopping.silence_resource_trackers()
         logs.show_every_character()
         logs.show_logs()
-        try:
-            return main(_with_current_names(argv))
-        except MotretError as error:
-            if "--debug" in arguments(argv):
-                raise
-            sys.stderr.write(f"error: {error}\n")
-            return 1
-        except KeyboardInterrupt:
-            if not os.environ.get(STOPS_QUIETLY):
-                sys.stderr.write(
-                    "stopped; finished work is kept, and the same command continues where it can\n"
-                )
-            return 130
+        with stopping.raise_on_signals() as request:
+            try:
+                code = main(_with_current_names(argv))
+                sys.stdout.flush()  # not when Python exits, where a closed pipe is a complaint
+                return code
+            except BrokenPipeError:
+                stopping.discard_output()
+                return stopping.BROKEN_PIPE
+            except (KeyboardInterrupt, Exception) as error:
+                if request.number is None and not isinstance(error, KeyboardInterrupt):
+                    return _report_error(error, "--debug" in arguments(argv))
+                # whatever it is: a library may have put its own error in the place of `Stopped`
+                return _report_stop(request.number or signal.SIGINT)
 
     return wrapped
+
+
+def _report_error(error: Exception, debug: bool) -> int:
+    """Prints an error in one line and returns the exit code; raises an error of the program."""
+    described = error if isinstance(error, MotretError) else describe_system_error(error)
+    if debug or described is None:
+        raise error
+    _write_error_line(f"error: {described}")
+    return 1
+
+
+def _report_stop(number: int) -> int:
+    if not os.environ.get(STOPS_QUIETLY):
+        stopped = (
+            "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+        )
+        _write_error_line(
+            f"{stopped}; finished work is kept, and the same command continues where it can"
+        )
+    return stopping.exit_code(number)
+
+
+def _write_error_line(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone, or nobody listens
+        sys.stderr.write(f"{line}\n")
 
 
 def _with_current_names(argv: Args) -> Args:

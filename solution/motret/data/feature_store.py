@@ -9,10 +9,8 @@ and times have not changed since are not read again.
 
 import hashlib
 import logging
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -160,22 +158,19 @@ def build_feature_cache(
     key_path = work_dir / "seen" / sources
     if stored := _stored_before(key_path, work_dir):
         return stored, True
-    _remove_leftovers(work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    tmp_dir = Path(tempfile.mkdtemp(prefix=f".packing-{os.getpid()}-", dir=work_dir))
-    try:
+    with files.new_dir(work_dir, "packing", work_dir) as tmp_dir:
         rules = _Rules(data.min_frames, data.strict, repair)
-        key = _build_store(tmp_dir, ids, paths, config, rules, jobs, what)
+        packed = tmp_dir / "store"
+        packed.mkdir()
+        key = _build_store(packed, ids, paths, config, rules, jobs, what)
         folder = work_dir / key
         if _open_whole(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
             try:
-                tmp_dir.rename(folder)
+                packed.rename(folder)
             except OSError:  # another process packed the same just now
                 if _open_whole(folder) is None:
                     raise
-    finally:
-        shutil.rmtree(tmp_dir, ignore_errors=True)
     files.write_text(key_path, key)
     return open_feature_store(folder), False
 
@@ -252,17 +247,6 @@ def _open_whole(folder: Path) -> FeatureStore | None:
         return None
 
 
-def _remove_leftovers(work_dir: Path) -> None:
-    """Removes what killed processes left half-packed."""
-    for leftover in work_dir.glob(".packing-*-*"):
-        try:
-            os.kill(int(leftover.name.split("-")[1]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(leftover, ignore_errors=True)
-        except PermissionError:
-            pass  # another user's, and alive
-
-
 # ---- making a store
 
 
@@ -297,13 +281,13 @@ def _build_store(
     packed_idx = [index for index, _ in packed]
     names = [sources[index].name for index in packed_idx]
     digests = [result.digest for _, result in packed]
-    np.savez(
-        folder / "index.npz",
-        ids=np.array(names),
-        digests=np.array(digests),
-        offsets=offsets[packed_idx],
-        lengths=lengths[packed_idx],
-    )
+    index = {
+        "ids": np.array(names),
+        "digests": np.array(digests),
+        "offsets": offsets[packed_idx],
+        "lengths": lengths[packed_idx],
+    }
+    files.write_npz(folder / "index.npz", index)
     content = {
         "settings": asdict(config),
         "skipped": [asdict(file) for file in skipped],
@@ -374,7 +358,8 @@ def _pack_sources(
     lengths = np.array([source.shape[0] for source in sources], dtype=np.int64)
     shape = (int(lengths.sum()), persons, feature_layout(persons, config).width)
     dtype = np.dtype(np.float16)
-    header_bytes = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape).offset
+    with files.named_write_errors(target):
+        header_bytes = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape).offset
     frame_bytes = dtype.itemsize * persons * shape[2]
     byte_offsets = header_bytes + (np.cumsum(lengths) - lengths) * frame_bytes
     chunks = [slice(start, start + CHUNK) for start in range(0, len(sources), CHUNK)]
@@ -423,7 +408,7 @@ def _pack_chunk(
         starts = np.cumsum(lengths) - lengths
         positions, rotations = skeleton.split_columns(raw[:end], config.body)
         features = _to_float16(make_features(positions, rotations, starts, config))
-        with target.open("r+b") as file:
+        with files.named_write_errors(target), target.open("r+b") as file:
             for offset, start, length in zip(offsets, starts, lengths, strict=True):
                 file.seek(offset)
                 file.write(features[start : start + length].data)

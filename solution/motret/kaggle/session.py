@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from motret.errors import RunError
+from motret.utils import stopping
 from motret.utils.files import format_duration
 
 CACHES = {
@@ -73,7 +74,7 @@ class Session:
         command = [sys.executable, str(self.code / "solution" / script), *map(str, args)]
         _write(f"$ python solution/{script} {shlex.join(command[2:])}\n\n")
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(
+        with stopping.running_child(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,6 +83,7 @@ class Session:
         ) as process:
             for line in process.stdout or ():
                 _write(line)
+            process.wait()
         if process.returncode:
             problem = f"ended with exit code {process.returncode}"
             raise RunError(f"solution/{script}", problem, "see its last lines above")

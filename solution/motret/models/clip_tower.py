@@ -18,7 +18,7 @@ from motret.config.training import TextConfig
 from motret.errors import WeightsError
 from motret.models import clip_weights
 from motret.models.text_tower import TextTower, masked_mean, vocabulary_of
-from motret.utils import network, reading
+from motret.utils import files, network, reading
 from motret.utils.tensors import load_tensors
 
 LOCAL_WEIGHTS = "give a local file or folder, or --text_weights none to train from scratch"
@@ -174,6 +174,9 @@ def _scratch_tokenizer(vocabulary_size: int) -> Any:
         lines = file.read().split("\n")  # the first line is a comment
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "merges.gz"
-        with gzip.open(path, "wt", encoding="utf-8") as file:
+        with (
+            files.named_write_errors(path),
+            gzip.open(path, "wt", encoding="utf-8") as file,
+        ):
             file.write("\n".join(lines[: 1 + vocabulary_size - FIXED_TOKENS]))
         return tokenizer.SimpleTokenizer(bpe_path=str(path))

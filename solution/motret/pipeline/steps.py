@@ -5,6 +5,7 @@ import os
 import queue
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -18,12 +19,12 @@ from pathlib import Path
 import joblib
 
 from motret.config import base, cli
-from motret.utils import files
+from motret.utils import files, stopping
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = 130
-"""Exit code of a script that was stopped with Ctrl-C."""
+STOPPED = frozenset(map(stopping.exit_code, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)))
+"""Exit codes of a script that was stopped: by a closed terminal, Ctrl-C, or a request to end."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class StepsResult:
     failed: tuple[Step, ...] = ()
 
 
+NOT_STARTED = stopping.exit_code(signal.SIGINT)
+"""Stands for the exit code of a step that was not begun, since another has failed."""
 NumberedStep = tuple[str, Step]
 """A step with its number among all, as `[2/9]`."""
 
@@ -121,7 +124,7 @@ def _run_chain(
         log(f"\n{number} {step.title}: {step.command()}")
         start = time.perf_counter()
         code = call(step)
-        if code == INTERRUPTED:
+        if code in STOPPED:
             return code  # the script has reported it
         if code and not step.optional:
             log(
@@ -171,7 +174,7 @@ def _run_chains(entries: Sequence[NumberedStep], n_parallel: int, gpus: Sequence
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
 
         def call(step: Step) -> int:
-            return INTERRUPTED if stop.is_set() else _run_logged_call(step, log, environment)
+            return NOT_STARTED if stop.is_set() else _run_logged_call(step, log, environment)
 
         code = _run_chain(chains[name], call, log, [])
         free_gpus.put(gpu_group)
@@ -180,8 +183,13 @@ def _run_chains(entries: Sequence[NumberedStep], n_parallel: int, gpus: Sequence
         return code
 
     with ThreadPoolExecutor(n_workers) as pool:
-        codes = list(pool.map(run_chain, chains))
-    return next((code for code in codes if code and code != INTERRUPTED), max(codes))
+        try:
+            codes = list(pool.map(run_chain, chains))
+        except BaseException as error:
+            stop.set()
+            stopping.end_children(stopping.signal_of(error))
+            raise
+    return next((code for code in codes if code and code not in STOPPED), max(codes))
 
 
 def share_gpus(gpus: Sequence[str], n_workers: int) -> list[str | None]:
@@ -194,13 +202,13 @@ def share_gpus(gpus: Sequence[str], n_workers: int) -> list[str | None]:
 
 
 def _run_call(step: Step) -> int:
-    """Runs a step and returns its exit code. Ctrl-C reaches the step too, which ends on its own."""
-    process = subprocess.Popen([sys.executable, str(step.file), *step.args])
+    """Runs a step and returns its exit code. Ctrl-C reaches the step too, which ends on its own;
+    other signals are passed on to it."""
     try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        return INTERRUPTED
+        with stopping.running_child([sys.executable, str(step.file), *step.args]) as process:
+            return process.wait()
+    except stopping.Stopped as stop:
+        return stopping.exit_code(stop.number)  # the script has reported it
 
 
 def _run_logged_call(step: Step, log: Callable[[str], None], environment: Mapping[str, str]) -> int:
@@ -208,16 +216,16 @@ def _run_logged_call(step: Step, log: Callable[[str], None], environment: Mappin
 
     environment: what differs from that of this process.
     """
-    process = subprocess.Popen(
+    with stopping.running_child(
         [sys.executable, str(step.file), *step.args],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONUNBUFFERED": "1", cli.STOPS_QUIETLY: "1", **environment},
         errors="replace",
-    )
-    for line in process.stdout or ():
-        log(line)
-    return process.wait()
+    ) as process:
+        for line in process.stdout or ():
+            log(line)
+        return process.wait()
 
 
 def _typed_python() -> str:

@@ -94,7 +94,7 @@ def load_model(
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Saves tensors and plain values, whole or not at all."""
-    files.atomic_write(path, lambda tmp_path: torch.save(content, tmp_path))
+    files.write_stream(path, lambda stream: torch.save(content, stream))
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

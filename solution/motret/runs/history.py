@@ -124,7 +124,7 @@ def write_metrics(path: Path, history: Sequence[EpochStats]) -> None:
     """Writes metrics.csv, one row an epoch; a loss term that an epoch lacks is NaN."""
     rows = [metrics_row(stats) for stats in history]
     columns = dict.fromkeys((name for row in rows for name in row), math.nan)
-    files.write_csv(path, [columns | row for row in rows])
+    files.write_csv(path, [columns | row for row in rows], flush=False)
 
 
 def metrics_row(stats: EpochStats) -> dict[str, float]:

@@ -141,7 +141,7 @@ def write_train(folder: Path, config: SceneConfig) -> list[CaptionedScene]:
         scenes.append(write_scene(folder / "motions" / f"{name}.npy", config, rng))
     for name, scene in zip(ids, scenes, strict=True):
         lines = "".join(f"{caption.text}\n" for caption in scene.captions)
-        files.write_text(folder / "texts" / f"{name}.txt", lines)
+        (folder / "texts" / f"{name}.txt").write_text(lines, encoding="utf-8", newline="")
     entries = [
         {
             "id": name,

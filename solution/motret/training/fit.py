@@ -59,9 +59,10 @@ def fit(
     check_fold(fold_context)
     config, fold_dir = fold_context.config, fold_context.fold_dir
     reading.check_output(fold_dir, fold_context.run.folder, RunError)
-    fold_dir.mkdir(parents=True, exist_ok=True)
     with _open_log(fold_dir / "train_log.txt") as log:
         state = state_module.set_up(fold_context, log)
+        if state.history:  # its last epoch may have been stopped between checkpoint and table
+            history.write_metrics(fold_dir / "metrics.csv", state.history)
         try_validation(fold_context, state)
         plot = make_plots(fold_context) if make_plots else None
         with (
@@ -272,6 +273,7 @@ def finish(fold_context: FoldContext, state: FoldState, log: logging.Logger) -> 
     config, fold_dir, model = fold_context.config, fold_context.fold_dir, state.model
     path = checkpoints.best_checkpoint(fold_dir)
     checkpoint = checkpoints.load_weights(path, model, fold_context.context.device)
+    files.flush_to_disk(path)  # before the fold counts as finished
     is_last = fold_context.fold is None or config.checkpoint.selection == "last"
     seconds = sum(stats.seconds for stats in state.history[state.resumed_epochs :])
     reason = "the last" if is_last else history.BEST_EPOCH_NOTE
@@ -311,13 +313,24 @@ def _open_log(path: Path) -> Iterator[logging.Logger]:
     log = logging.getLogger(f"motret.{path}")
     log.setLevel(logging.INFO)
     log.propagate = False
-    handler = logging.FileHandler(path, encoding="utf-8")
+    files.make_dir(path.parent)
+    with files.named_write_errors(path):
+        handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.handlers = [handler]
     try:
         yield log
     finally:
-        handler.close()
+        with contextlib.suppress(OSError):  # what could not be written is reported already
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose lines are written, or else there is an error as of any file."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 # as logging calls it
+        with files.named_write_errors(Path(self.baseFilename)):
+            raise  # the error that is being handled
 
 
 def _open_tracker(

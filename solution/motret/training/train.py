@@ -26,10 +26,10 @@ from motret.training import context as context_module
 from motret.training import fit, forecast, objective, resume
 from motret.training.context import FoldContext, TrainContext
 from motret.training.forecast import DataSize
-from motret.utils import logs, progress, tracking
+from motret.utils import progress, tracking
 from motret.utils.device import choose_device, count_cards, describe_precision
 from motret.utils.machine import measure_machine, measure_machine_apart
-from motret.utils.parallel import share_threads
+from motret.utils.parallel import begin_worker, share_threads
 
 logger = logging.getLogger(__name__)
 
@@ -346,7 +346,7 @@ def _fit_folds_parallel(
 def _prepare_run_in_worker(run: Run) -> None:
     """Checks a run and makes its folder in a process of its own; what is slow to make is cached on
     disk."""
-    logs.show_logs()
+    begin_worker()
     _prepare_run(run, dataset.load_training(run.config.data, 1, run.config.motion.features))
     torch.cuda.empty_cache()  # the next task of this process may use another card
 
@@ -358,8 +358,7 @@ def _fit_fold_worker(
 
     It logs a line per epoch, since the bars of several processes would overwrite each other.
     """
-    logs.show_logs()
-    torch.set_num_threads(threads)
+    begin_worker(threads)
     data = dataset.load_training(run.config.data, jobs=1, kind=run.config.motion.features)
     folds = read_folds(data, run.config.data.folds_dir)
     context, tower = make_tower_and_context(run.config, data)

@@ -9,7 +9,6 @@ search resumes.
 """
 
 import functools
-import os
 import shutil
 import socket
 import warnings
@@ -25,25 +24,29 @@ from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from motret.config.scripts import TuneConfig
 from motret.config.training import TrainConfig
-from motret.errors import ConfigError
+from motret.errors import ConfigError, RunError, first_line
 from motret.runs.run import settings_hash
 from motret.tuning import tuned_values
+from motret.tuning.journal import Journal, repair_journal
 from motret.utils import files
 from motret.utils.packages import argument_name
+from motret.utils.process_tokens import has_ended, is_alive, process_token
 
 N_STARTUP_TRIALS = 5
 """Random trials before the sampler learns from earlier ones, and before the pruner ends any."""
 ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 RETRY_OF = "runs again"
 """Attribute of a trial: the number of the stale or failed trial whose values it runs again."""
-WORKER, LAST_REPORT = "worker", "heard"
-"""Attributes of a trial: host and process of its worker, and the time of its last epoch."""
+WORKER, LAST_REPORT, FAULT = "worker", "heard", "fault"
+"""Attributes of a trial: host and process of its worker, the time of its last epoch, and why it
+failed, if that was due to its values."""
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""What Optuna raises where a journal holds something else."""
 STALE_AFTER = timedelta(hours=12)
 """A worker on another machine is dead if it has ended no epoch for so long; for storages without a
 heartbeat."""
@@ -87,14 +90,18 @@ class StudyPlan:
 
 class TrialSeededSampler(BaseSampler):
     """The default configuration for trial 0; for others TPE, seeded with the search's seed and the
-    trial's number."""
+    trial's number, in which trials that ran again count once."""
 
     def __init__(self, seed: int, default: Mapping[str, Any]):
         self.seed, self.default = seed, default
         self.tpe = TPESampler(seed=seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        repeats = sum(
+            RETRY_OF in earlier.user_attrs for earlier in study.get_trials(deepcopy=False)
+        )
+        number = trial.number - repeats
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         self.tpe = TPESampler(
             seed=seed, multivariate=True, group=True, n_startup_trials=N_STARTUP_TRIALS
         )
@@ -132,44 +139,56 @@ def open_study(plan: StudyPlan) -> Study:
         optuna.logging.ERROR
     )  # trials that fail are reported by `run_trial`
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    if plan.tune_config.storage is None:
+        return _open_journal(plan)
     try:
-        return optuna.create_study(
-            study_name=plan.name,
-            storage=_open_storage(plan),
-            sampler=TrialSeededSampler(plan.base.machine.seed, plan.default),
-            pruner=_make_pruner(plan),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        return _create_study(plan, _open_database(plan, plan.tune_config.storage))
     except Exception as error:  # drivers of databases raise errors of their own
-        storage = plan.tune_config.storage or str(_journal_file(plan))
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        problem = f"{storage} cannot be opened ({reason})"
+        problem = f"{plan.tune_config.storage} cannot be opened ({first_line(error)})"
         raise ConfigError(
             "--storage", problem, "give an Optuna URL whose driver is installed"
         ) from error
 
 
-def _open_storage(plan: StudyPlan) -> BaseStorage:
-    """A database with Optuna's heartbeat, or a journal file, which has none (`is_stale` replaces
-    it)."""
-    if plan.tune_config.storage is None:
-        return JournalStorage(JournalFileBackend(str(_journal_file(plan))))
+def _create_study(plan: StudyPlan, storage: BaseStorage) -> Study:
+    return optuna.create_study(
+        study_name=plan.name,
+        storage=storage,
+        sampler=TrialSeededSampler(plan.base.machine.seed, plan.default),
+        pruner=_make_pruner(plan),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def _open_journal(plan: StudyPlan) -> Study:
+    """The study of the journal file, repaired where that is needed. RunError where it cannot be."""
+    path = _journal_file(plan)
+    try:
+        return _create_study(plan, JournalStorage(Journal(path)))
+    except UNREADABLE:  # a line is not whole, perhaps
+        repair_journal(path)
+    try:
+        return _create_study(plan, JournalStorage(Journal(path)))
+    except UNREADABLE as error:
+        problem = f"cannot be read ({first_line(error)})"
+        raise RunError(path, problem, "move it away: a new search begins") from error
+
+
+def _open_database(plan: StudyPlan, url: str) -> BaseStorage:
+    """A database with Optuna's heartbeat; a journal file has none (`is_stale` replaces it)."""
     on_stale = argument_name(  # since Optuna 4.9
         RDBStorage, "heartbeat_stale_trial_callback", "failed_trial_callback"
     )
     options: dict[str, Any] = {on_stale: functools.partial(requeue_trial, plan)}
     return RDBStorage(
-        plan.tune_config.storage,
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        grace_period=GRACE_SECONDS,
-        **options,
+        url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS, **options
     )
 
 
 def _journal_file(plan: StudyPlan) -> Path:
-    """The journal, by its absolute path: its lock is a link to it, which a relative path would
-    leave dangling."""
+    """The journal, by its absolute path: where links stand for locks, a relative one would
+    dangle."""
     return (plan.folder / "journal.log").resolve()
 
 
@@ -186,7 +205,11 @@ def _make_pruner(plan: StudyPlan) -> BasePruner:
 
 
 def requeue_stale_trials(plan: StudyPlan, study: Study) -> None:
-    """Queues the trials of dead workers again; of several workers that try it one succeeds."""
+    """Queues the trials of dead workers again; of several workers that try it one succeeds.
+
+    So it does those that a worker ended for a reason that was not theirs, and was stopped before it
+    queued them again.
+    """
     optuna.storages.fail_stale_trials(study)  # by heartbeat, where the storage has one
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if is_stale(trial):
@@ -195,14 +218,27 @@ def requeue_stale_trials(plan: StudyPlan, study: Study) -> None:
             except (ValueError, RuntimeError):  # another worker was quicker
                 continue
             requeue_trial(plan, study, trial)
+    for trial in ended_trials(study):
+        if trial.state == TrialState.FAIL and FAULT not in trial.user_attrs:
+            requeue_trial(plan, study, trial)
+
+
+def worker_name() -> str:
+    """Host and process of this worker, as `is_stale` reads them."""
+    return f"{socket.gethostname()}:{process_token()}"
 
 
 def is_stale(trial: FrozenTrial) -> bool:
-    """Whether the worker of a running trial is dead: its process on this machine is gone, or it was
-    silent for too long."""
+    """Whether the worker of a running trial is dead: its process on this machine is gone, or one
+    elsewhere was silent for too long.
+
+    On this machine the time says nothing: clocks are set.
+    """
     host, _, process = trial.user_attrs.get(WORKER, "").rpartition(":")
-    if host == socket.gethostname() and not _is_alive(int(process)):
-        return True
+    if host == socket.gethostname():
+        if process.isdecimal():  # of a version that recorded the number alone
+            return not is_alive(int(process))
+        return has_ended(process)
     start = trial.datetime_start or datetime.now()
     last_report = datetime.fromisoformat(trial.user_attrs.get(LAST_REPORT, start.isoformat()))
     return datetime.now() - last_report > STALE_AFTER
@@ -214,17 +250,9 @@ def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
     values = (
         plan.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
     )
+    if values.keys() != plan.space.keys():
+        values = {}  # drawn in part: the sampler, seeded as before, draws all of them again
     study.enqueue_trial(values, user_attrs={RETRY_OF: trial.number})
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 # ---- trials of a study

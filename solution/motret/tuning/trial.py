@@ -1,17 +1,15 @@
 """One trial of a search, and one confirmation: train some folds with given values and keep the
 per-motion scores in the study."""
 
+import contextlib
 import functools
-import os
 import shutil
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import optuna
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.study import Study
 from optuna.trial import TrialState
@@ -21,6 +19,7 @@ from motret.config.training import TrainConfig
 from motret.data import dataset
 from motret.data.dataset import TrainingData
 from motret.data.folds import Folds, read_folds
+from motret.errors import WriteError
 from motret.evaluation import metrics
 from motret.models.text_tower import TextTower
 from motret.runs import oof
@@ -31,6 +30,7 @@ from motret.training import train
 from motret.training.context import FoldContext, TrainContext
 from motret.tuning.budget import is_used_up
 from motret.tuning.study import (
+    FAULT,
     LAST_REPORT,
     WORKER,
     StudyPlan,
@@ -39,8 +39,9 @@ from motret.tuning.study import (
     requeue_trial,
     score_of,
     trial_dir_name,
+    worker_name,
 )
-from motret.utils import logs
+from motret.utils.parallel import begin_worker
 
 SCORE_DIGITS = 5
 """Decimals of the per-motion scores kept in the study."""
@@ -65,9 +66,9 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     """Runs one trial of the study; returns a line about it, None where the search is used up.
 
     A trial that fails is recorded. An error of the default configuration is raised: there would be
-    nothing to compare with.
+    nothing to compare with. So is a WriteError, which other values would not avoid.
     """
-    _start_worker(threads)
+    begin_worker(threads)
     study = open_study(plan)
     if is_used_up(plan, study):
         return None
@@ -84,35 +85,40 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
         if not trials:
             raise
         trial = study.trials[trials[0].number]
-        if not isinstance(error, Exception) or trial.params == plan.default:
-            if trial.state == TrialState.RUNNING:
-                study.tell(trial.number, state=TrialState.FAIL)
-            requeue_trial(plan, study, trial)
+        refused = _write_error_behind(error)
+        of_the_values = isinstance(error, Exception) and refused is None
+        if not of_the_values or trial.params == plan.default:
+            with contextlib.suppress(WriteError):  # the next call queues it (requeue_stale_trials)
+                if trial.state == TrialState.RUNNING:
+                    study.tell(trial.number, state=TrialState.FAIL)
+                requeue_trial(plan, study, trial)
+            if refused is not None:
+                raise refused from None
             raise
     return _describe_trial(plan, study, trials[0].number)
 
 
-def _start_worker(threads: int | None) -> None:
-    """Of a task, which may run in a process of its own."""
-    logs.show_logs()
-    if threads:
-        torch.set_num_threads(threads)
+def _write_error_behind(error: BaseException | None) -> WriteError | None:
+    """What the system refused where an error of Optuna's came of it."""
+    while error is not None and not isinstance(error, WriteError):
+        error = error.__context__
+    return error
 
 
 def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
     """Trains a trial's folds; keeps the per-motion scores in its attributes and returns the trial's
     score."""
-    trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
+    trial.set_user_attr(WORKER, worker_name())
     values = {
         name: _suggest(trial, name, distribution) for name, distribution in plan.space.items()
     }
     on_epoch_end = functools.partial(_report_epoch, plan, trial)
     try:
         scores = train_folds(plan, trial_dir_name(trial.number), values, plan.folds, on_epoch_end)
-    except optuna.TrialPruned:
+    except (optuna.TrialPruned, WriteError):
         raise
     except Exception as error:
-        trial.set_user_attr("fault", _first_line(error))
+        trial.set_user_attr(FAULT, _first_line(error))
         raise
     score = metrics.cluster_robust_mean(
         scores, val_groups(load_shared_data(plan.base)[1], plan.folds)
@@ -160,10 +166,12 @@ def confirm_trial(
     A finalist that fails there is recorded as such and cannot be adopted; an error of the default
     configuration is raised.
     """
-    _start_worker(threads)
+    begin_worker(threads)
     study, task = open_study(plan), f"confirm trial {number} on fold {fold}"
     try:
         scores = train_folds(plan, f"confirm{number}-{fold}", values, (fold,))
+    except WriteError:
+        raise
     except Exception as error:
         if values == plan.default:
             raise

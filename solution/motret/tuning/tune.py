@@ -38,7 +38,7 @@ from motret.tuning.study import (
     score_of,
 )
 from motret.tuning.trial import confirm_trial, run_trial
-from motret.utils import progress
+from motret.utils import files, progress
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def tune(
     config, sources = train.apply_weights_settings(config, sources)
     data, folds = train.load_data(config, sources)
     plan = plan_study(config, sources, tune_config, data, folds, time_fraction)
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    files.make_dir(plan.folder)
     study = open_study(plan)
     requeue_stale_trials(plan, study)
     n_before = len(ended_trials(study))

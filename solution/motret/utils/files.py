@@ -8,14 +8,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from motret.errors import DataError
+from motret.errors import DataError, WriteError
 from motret.utils import reading
+from motret.utils.process_tokens import TOKEN, has_ended, process_token
+from motret.utils.system_errors import WRITE_ERRNOS, write_error
+
+TMP_MARK = ".tmp-"
+"""Stands before the token of the process in the name of a temporary file."""
+_looked_through: set[tuple[int, Path]] = set()
+"""Process and folder in which leftovers have been looked for."""
 
 
 def content_hash(*content: object) -> str:
@@ -52,23 +59,89 @@ def read_json(path: Path) -> Any:
 # ---- writing, whole or not at all
 
 
-def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, and renames it to `path` when it is whole.
-
-    After an error `path` is as it was. Missing folders are made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+@contextmanager
+def named_write_errors(path: Path) -> Iterator[None]:
+    """Within it, only `path` is written: an OSError becomes a WriteError that names it."""
     try:
-        write(tmp_path)
-        tmp_path.replace(path)
-    finally:
-        tmp_path.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes text as UTF-8, its line ends as they are."""
-    atomic_write(path, lambda tmp_path: tmp_path.write_text(text, encoding="utf-8", newline=""))
+def make_dir(folder: Path) -> None:
+    """Makes a folder and those above it where they are missing. WriteError where it cannot."""
+    with named_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Waits until the disk has a file, which a power failure then leaves whole."""
+    with named_write_errors(path), path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def atomic_write(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
+    """Lets `write` fill a temporary file beside `path`, and renames it to `path` when it is whole
+    and on the disk.
+
+    flush: False does not wait for the disk, for files that are written again and again.
+
+    After an error `path` is as it was; WriteError where the system refuses it. Missing folders are
+    made. Temporary files that killed processes left in the folder are removed.
+    """
+    with named_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
+        tmp_path = path.with_name(f"{_tmp_name(path.name)}{path.suffix}")
+        try:
+            write(tmp_path)
+            if flush:
+                flush_to_disk(tmp_path)
+            tmp_path.replace(path)
+        finally:
+            tmp_path.unlink(missing_ok=True)
+
+
+class _Stream:
+    """An open file that keeps the error of a write, for writers that report another instead."""
+
+    def __init__(self, stream: IO[bytes]):
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self.stream.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def write_stream(path: Path, write: Callable[[Any], object]) -> None:
+    """Lets `write` fill an open file; else as `atomic_write`, which does not wait for the disk. For
+    torch.save, which hides the error of the file behind one of its own."""
+
+    def fill(tmp_path: Path) -> None:
+        with tmp_path.open("wb") as file:
+            stream = _Stream(file)
+            try:
+                write(stream)
+            except RuntimeError as error:
+                raise stream.error or error from error
+
+    atomic_write(path, fill, flush=False)
+
+
+def write_text(path: Path, text: str, flush: bool = True) -> None:
+    """Writes text as UTF-8, its line ends as they are. flush: see `atomic_write`."""
+
+    def fill(tmp_path: Path) -> None:
+        tmp_path.write_text(text, encoding="utf-8", newline="")
+
+    atomic_write(path, fill, flush)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -77,14 +150,18 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_csv(
-    path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
+    path: Path,
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str] | None = None,
+    flush: bool = True,
 ) -> None:
-    """Writes a CSV file with a header. columns: by default those of the first row."""
+    """Writes a CSV file with a header. columns: by default those of the first row; flush: see
+    `atomic_write`."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, table.getvalue())
+    write_text(path, table.getvalue(), flush)
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -105,9 +182,8 @@ def atomic_dir(out: Path, marker: str) -> Iterator[Path]:
     if target.exists() and not is_ours:
         problem = "holds something that this script did not make"
         raise DataError(out, problem, "give another --out, or move it away")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as tmp_dir:
-        new, old = Path(tmp_dir) / "new", Path(tmp_dir) / "old"
+    with new_dir(target.parent, target.name, out) as tmp_dir:
+        new, old = tmp_dir / "new", tmp_dir / "old"
         new.mkdir()
         yield new
         if target.exists():
@@ -118,6 +194,65 @@ def atomic_dir(out: Path, marker: str) -> Iterator[Path]:
             if old.exists():
                 shutil.move(old, target)
             raise
+
+
+@contextmanager
+def new_dir(parent: Path, name: str, path: Path) -> Iterator[Path]:
+    """A temporary folder in `parent` in which something is made; it is gone afterwards.
+
+    path: what is made, which a WriteError names. Missing folders are made. What killed processes
+    left in `parent` is removed.
+    """
+    tmp_dir: Path | None = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(parent)
+        tmp_dir = Path(tempfile.mkdtemp(prefix=f"{_tmp_name(name)}.", dir=parent))
+        yield tmp_dir
+    except WriteError as error:
+        raise WriteError(
+            _final_path(error.path, tmp_dir, path), error.problem, error.fix
+        ) from error
+    except OSError as error:
+        within = tmp_dir is None or str(error.filename).startswith(str(tmp_dir))
+        if within or error.errno is None or error.errno in WRITE_ERRNOS:
+            raise write_error(_final_path(error.filename, tmp_dir, path), error) from error
+        raise
+    finally:
+        if tmp_dir is not None:
+            shutil.rmtree(tmp_dir, ignore_errors=True)
+
+
+def _final_path(name: str | None, tmp_dir: Path | None, path: Path) -> str | Path:
+    """What a file in a temporary folder would be called in `path`, which is made there; a file
+    elsewhere keeps its name."""
+    if name is None or tmp_dir is None:
+        return path
+    file = Path(name)
+    if not file.is_relative_to(tmp_dir):
+        return file
+    return path.joinpath(*file.relative_to(tmp_dir).parts[1:])
+
+
+def _tmp_name(name: str) -> str:
+    return f".{name}{TMP_MARK}{process_token()}"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files and folders in a folder that processes of this host left when
+    they were killed; looks once in a process."""
+    if (os.getpid(), folder) in _looked_through:
+        return
+    _looked_through.add((os.getpid(), folder))
+    for path in folder.glob(f".*{TMP_MARK}*"):
+        token = TOKEN.match(path.name.rpartition(TMP_MARK)[2])
+        if token is None or not has_ended(token[0]):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):  # another user's
+                path.unlink()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 
 import joblib
 
+from motret.utils import logs, stopping
+
 
 def share_threads(folds: int, jobs: int, threads: int) -> list[int]:
     """Threads for each of `folds` trainings, `jobs` of which run at a time.
@@ -35,6 +37,21 @@ def worker_pool(
     """
     workers = min(joblib.cpu_count() if jobs < 0 else jobs, n_tasks)
     return joblib.Parallel(n_jobs=workers, prefer=prefer, return_as="generator")
+
+
+def begin_worker(threads: int | None = None) -> None:
+    """Begins a task that may run in a process of its own: the log is shown, and the process ends
+    with the one that started it.
+
+    threads: that torch takes here; None: as many as before.
+    """
+    logs.show_logs()
+    if worker_number() is not None:
+        stopping.end_with_parent()
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 @contextmanager

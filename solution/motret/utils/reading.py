@@ -5,6 +5,7 @@ measured before it is read; nothing in a file is ever run. Whatever goes wrong i
 project that names the file, of the class that the caller asks for.
 """
 
+import errno
 import io
 import json
 import math
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from motret.errors import DataError, MotretError, first_line
+from motret.errors import DataError, MachineError, MotretError, first_line
 
 READABLE_FIX = "check that it is there and readable"
 MAX_TABLE_BYTES = 64_000_000
@@ -36,6 +37,11 @@ MAX_REASON = 200
 MAX_NPY_HEADER = 10_000
 """Bytes of an .npy header at most, as in NumPy."""
 
+_MACHINE_ERRNOS = frozenset(
+    getattr(errno, name, None)
+    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR")
+)
+"""Errors of a disk, a network or a system at its limits."""
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -61,7 +67,14 @@ def boundary(
     except MemoryError as cause:
         raise error(path, f"{problem} (it asks for more memory than there is)", fix) from cause
     except Exception as cause:
+        if _is_of_the_machine(cause):
+            raise unreadable_error(Path(path), cause) from cause
         raise error(path, f"{problem} ({_reason(cause)})", fix) from cause
+
+
+def _is_of_the_machine(cause: Exception) -> bool:
+    """Whether an error says nothing about the file: another time it is read."""
+    return isinstance(cause, OSError) and cause.errno in _MACHINE_ERRNOS
 
 
 def _reason(cause: Exception) -> str:
@@ -149,8 +162,12 @@ def is_inner_path(path: str) -> bool:
 def unreadable_error(
     path: Path, cause: Exception, error: type[MotretError] = DataError
 ) -> MotretError:
-    """The error of a file that the system does not let us read."""
+    """The error of a file that the system does not let us read; a MachineError where it says
+    nothing about the file."""
     reason = (cause.strerror if isinstance(cause, OSError) else None) or first_line(cause)
+    if _is_of_the_machine(cause):
+        fix = "this is no fault of the file: run the same command again, and check the disk"
+        return MachineError(path, f"cannot be read: {reason}", fix)
     return error(path, f"cannot be read: {reason}", READABLE_FIX)
 
 

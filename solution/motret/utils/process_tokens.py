@@ -1,0 +1,53 @@
+"""Which process something belongs to, written into the name of a file or a record of a search.
+
+A token is `host-pid-start`: a hash of the host's name, the number of the process, and when it
+began, since a number is given again, in a container often at once.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import socket
+from pathlib import Path
+
+TOKEN = re.compile(r"[0-9a-f]{8}-\d+-\d+")
+
+
+def process_token() -> str:
+    """The token of this process."""
+    return f"{_host()}-{os.getpid()}-{_start_time(os.getpid())}"
+
+
+def has_ended(token: str) -> bool:
+    """Whether the process of a token is one of this host that runs no longer; False where nobody
+    can know."""
+    if not TOKEN.fullmatch(token):
+        return False
+    host, pid, start = token.split("-")
+    return host == _host() and not (is_alive(int(pid)) and _start_time(int(pid)) == int(start))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this host, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@functools.cache
+def _host() -> str:
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+
+def _start_time(pid: int) -> int:
+    """When a process began, in ticks since the machine did; 0 where the system does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])  # after the name, which may hold anything
+    except (OSError, ValueError, IndexError):
+        return 0
