@@ -374,6 +374,8 @@ CATCHES_EVERYTHING = {
     "tuning/trial.py": "a trial that fails does not end the search",
     "tuning/study.py": "drivers of databases",
     "config/cli.py": "what a script ends with",
+    "pipeline/steps.py": "a step that is ended with the pipeline",
+    "utils/stopping.py": "a child that is ended with its parent",
 }
 
 

@@ -136,6 +136,9 @@ if inputs.wheels:  # attach the same dataset to the next notebook
 else:
     flags.append(f"--python_version={sys.version_info.major}.{sys.version_info.minor}")
     flags += ["--extra_packages", *EXTRA_PACKAGES] if EXTRA_PACKAGES else []
+# towers of your own, module:Class, are opened only where they are named
+classes = [word for word in shlex.split(FLAGS) if ":" in word and not word.startswith("hf:")]
+flags += ["--allow_towers", *classes] if classes else []
 here.run_script("package.py", *flags)
 shutil.rmtree(here.cache_dir)
 shutil.rmtree(working / "work")

@@ -174,7 +174,7 @@ def known_flags() -> set[str]:
     kinds = [*CONFIGS.values(), *VALIDATE.values(), scripts.TuneConfig, training.TrainConfig]
     names = set().union(*(base.flag_defaults(kind) for kind in kinds))
     names |= {f"no_{name}" for name in names}
-    return names | PLAN_FLAGS | {"dry_run", "help", "install_browser"}
+    return names | PLAN_FLAGS | {"dry_run", "help", "install_browser"} | {"cases", "points"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

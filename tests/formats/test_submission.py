@@ -111,7 +111,7 @@ def test_a_write_that_breaks_midway_leaves_the_old_file(expect_error, tmp_path, 
     path = tmp_path / "submission.csv"
     path.write_text("old")
     monkeypatch.setattr(Path, "write_text", fail)
-    problem = "cannot be written: No space left on device"
+    problem = "no space is left on its disk"
     expect_error(lambda: write_submission(path, {"1": range(1, 11)}), path, problem, "folder")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -421,7 +421,13 @@ class Recorder:
         self.calls.append((script.stem, tuple(command[2:])))
         return self
 
-    def wait(self) -> int:
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self, _timeout: float | None = None) -> int:
         return self.codes.get(self.calls[-1][0], 0)
 
     @property

@@ -587,7 +587,7 @@ def test_a_pruner_ends_trials_that_fall_behind(tmp_path, monkeypatch, pruner, en
         same = np.ones((len(held), 1), dtype=np.float32)
         oof.save_out_of_fold(
             run.fold_dir(fold) / "oof.npz",
-            oof.OutOfFold(held, held, same, same, np.arange(len(held))),
+            oof.OutOfFold(held.astype(str), held, same, same, np.arange(len(held))),
         )
 
     monkeypatch.setattr(fit, "fit", fit_of_falling_scores)

@@ -486,7 +486,18 @@ def _rerank_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
         if name.removeprefix("no_") in RERANK_FLAGS
         for word in words
     ]
+    words += _allowed_towers(request)
     return [Step("score word by word", "rerank", (*request.data, "--runs", *run_names, *words))]
+
+
+def _allowed_towers(request: Request) -> list[str]:
+    """The words of --allow_towers, as ensemble.py gets them."""
+    flag, words = "--allow_towers", request.routed["ensemble"]
+    if flag not in words:
+        return []
+    rest = list(words[words.index(flag) + 1 :])
+    end = next((index for index, word in enumerate(rest) if word.startswith("--")), len(rest))
+    return [flag, *rest[:end]]
 
 
 def _score_steps(request: Request, run_names: Sequence[str], reranked: Sequence[str]) -> list[Step]:

@@ -91,6 +91,17 @@ def raise_on_signals() -> Iterator[StopRequest]:
             signal.signal(each, handler)
 
 
+def _forget_handlers() -> None:
+    """In a process made by fork: a worker that its pool terminates must end, not raise."""
+    for each in _SIGNALS:
+        if each != signal.SIGINT and callable(signal.getsignal(each)):
+            signal.signal(each, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_handlers)
+
+
 def _heeded_signals() -> list[signal.Signals]:
     return [each for each in _SIGNALS if signal.getsignal(each) not in (signal.SIG_IGN, None)]
 
