@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motret.errors import ConfigError
+from motret.errors import ConfigError, WriteError
 from motret.formats import submission
 from motret.formats.queries import Query
 from motret.formats.submission import read_ground_truth, read_submission, write_submission
@@ -111,8 +111,8 @@ def test_a_write_that_breaks_midway_leaves_the_old_file(expect_error, tmp_path, 
     path = tmp_path / "submission.csv"
     path.write_text("old")
     monkeypatch.setattr(Path, "write_text", fail)
-    problem = "no space is left on its disk"
-    expect_error(lambda: write_submission(path, {"1": range(1, 11)}), path, problem, "folder")
+    with pytest.raises(WriteError, match=r"submission\.csv: no space is left on its disk"):
+        write_submission(path, {"1": range(1, 11)})
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
