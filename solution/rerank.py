@@ -5,8 +5,8 @@
 
 A run compares one vector of a caption with one of a motion. Here every word of the caption looks
 for the token of the motion that fits it best. What is trained is small, the run itself stays as it
-is. Each fold is scored by what was trained on the others, so the ensemble weighs the file like any
-model. Scripts, folds and motions are those of the run.
+is. Each fold is scored by what was trained on the others, and the ensemble weighs the file like a
+model.
 """
 
 import sys

@@ -1,11 +1,17 @@
 """A run's candidates are scored word by word, and the ensemble takes the file as a member."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 import ensemble
 import helpers
 import rerank
+from motret.models.token_matcher import Sequences, TokenMatcher
+from motret.rerank import rerank as word_scores
 from motret.runs.run import open_run
 
 
@@ -55,6 +61,39 @@ def test_a_second_call_trains_nothing_again(trained, monkeypatch):
         assert all(np.array_equal(first[name], second[name]) for name in first)
         with pytest.raises(AssertionError, match="trained again"):
             rerank.main([*rerank_flags(trained, dim=16), "--debug"])
+
+
+def test_a_matcher_of_another_model_or_a_broken_one_is_trained_again(trained, tmp_path, capsys):
+    out_dir = tmp_path / "runs"
+    shutil.copytree(trained, out_dir)
+    rerank.main(rerank_flags(out_dir))
+    checkpoint = out_dir / "whole" / "fold0" / "word_match.pt"
+    before = checkpoint.read_bytes()
+    path = out_dir / "whole" / "fold0" / "oof.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **(arrays | {"motion": arrays["motion"][:, ::-1].copy()}))
+    rerank.main(rerank_flags(out_dir))
+    assert checkpoint.read_bytes() != before
+    checkpoint.write_bytes(b"this is no checkpoint")
+    rerank.main(rerank_flags(out_dir))
+    assert "word_match.pt: is no readable checkpoint" in "".join(capsys.readouterr())
+    assert len(checkpoint.read_bytes()) == len(before)
+
+
+def test_a_query_without_a_usable_candidate_has_scores_all_the_same(trained):
+    model = SimpleNamespace(
+        tokens=lambda *_: Sequences.of([torch.ones(2, 5), torch.ones(1, 5)]),
+        words=lambda captions: Sequences.of([torch.ones(1, 6) for _ in captions]),
+    )
+    matcher = TokenMatcher((6, 5), 4, 8, 0.0)
+    queries = [SimpleNamespace(captions=("a",)), SimpleNamespace(captions=("b", "c"))]
+    candidate_idx = [np.array([-1, -1]), np.array([1, -1, 0])]
+    test = SimpleNamespace(
+        queries=queries, candidate_idx=candidate_idx, store=SimpleNamespace(ids=("x", "y"))
+    )
+    unusable, some = word_scores.test_scores(model, matcher, test)
+    assert unusable.tolist() == [-1, -1]
+    assert some[1] == -1 and min(some[0], some[2]) > -1
 
 
 def contents(folder):

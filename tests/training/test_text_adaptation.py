@@ -153,5 +153,5 @@ def test_a_folder_of_something_else_is_not_replaced(config, tmp_path):
 def test_a_tower_of_another_kind_and_too_few_captions_are_errors(config):
     with pytest.raises(ConfigError, match="no Hugging Face encoder"):
         text_adaptation.adapt_text_tower(replace(config, text_tower="ViT-B-32"), [("a", "b")] * 40)
-    with pytest.raises(DataError, match="only 5 motions"):
+    with pytest.raises(ConfigError, match="--captions: only 5 motions"):
         text_adaptation.adapt_text_tower(config, [("a", "b")] * 5)

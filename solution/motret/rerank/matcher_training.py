@@ -1,6 +1,5 @@
 """Training of a token matcher on the frozen words and tokens of one fold's model."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +10,12 @@ from torch import Tensor
 from motret.config.scripts import RerankConfig
 from motret.data import captions as caption_text
 from motret.models.token_matcher import Sequences, TokenMatcher
-from motret.training import losses
+from motret.training import losses, optim
 from motret.utils import progress
 from motret.utils.device import to_device
 
 WARMUP_STEPS = 40
+"""Steps in which the learning rate rises; at most half of all."""
 CAPTION_CHUNK, MOTION_CHUNK = 128, 128
 """Captions and motions that are scored at a time."""
 
@@ -57,7 +57,10 @@ def train_matcher(
     motions = len(data.tokens.lengths)
     batch_size = min(config.batch_size, motions)
     steps = config.epochs * (motions // batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_scale(step, steps))
+    warmup = min(WARMUP_STEPS, steps / 2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: optim.warmup_cosine(step, steps, warmup)
+    )
     bar = progress.progress_bar(total=steps, desc=f"{name} words", unit="step")
     matcher.train()
     for _ in range(config.epochs):
@@ -96,12 +99,6 @@ def matching_loss(
     identity = torch.eye(len(batch), device=device)
     indices, masked = to_device(motion_idx, device), to_device(excluded, device)
     return losses.multi_positive_info_nce(scores, identity, indices, matcher.logit_scale(), masked)
-
-
-def _lr_scale(step: int, steps: int) -> float:
-    """Learning rate at a step: linear warm-up, then half a cosine."""
-    warmup = min(WARMUP_STEPS, steps / 2)
-    return min(1.0, (step + 1) / max(warmup, 1.0)) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ training folds         matcher_training  ->  one matcher a fold
 matchers               rerank            ->  word_match.npz: out of fold, and of the test
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from motret.data.feature_store import FeatureStore
 from motret.data.folds import Folds
 from motret.ensemble import external
 from motret.ensemble.inference import Encoder
+from motret.errors import RunError, WeightsError
 from motret.evaluation import gallery_ranks, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.metrics import Score
@@ -41,13 +43,15 @@ FILE_NAME = "word_match.npz"
 """The member's file in a run folder."""
 CHECKPOINT = "word_match.pt"
 """The matcher of a fold, in the fold's folder."""
+LOWEST_SCORE = -1.0
+"""Of a candidate that cannot be used: scores are weighted means of cosines."""
 EQUAL_WEIGHT = 0.5
 """Weight of the word scores in the mean that is printed; the ensemble fits its own."""
 
 
 @dataclass(frozen=True)
 class FoldModel:
-    """The finished model of one fold, fold_model, and what captions are read with."""
+    """The finished model of one fold, and what captions are read with."""
 
     run: Run
     fold: int
@@ -86,6 +90,9 @@ def rerank_run(
     run: Run, data: TrainingData, split: Folds, encoder: Encoder, config: RerankConfig
 ) -> Path:
     """Writes the word scores of one run, a fold at a time."""
+    if not run.finished_folds():
+        fix = "train one: python solution/train.py with --fold 0, or all folds"
+        raise RunError(run.folder, "has no finished fold to train word scores on", fix)
     data = dataset.with_features(data, run.features, config.data, config.machine.jobs)
     test = None
     test_dir = config.test_dir or config.data.data_dir / "test"
@@ -116,16 +123,15 @@ def fold_matcher(
     checkpoint of an earlier call."""
     run, fold, device = fold_model.run, fold_model.fold, fold_model.encoder.device
     path = run.output_dir / f"fold{fold}" / CHECKPOINT
-    model_file = checkpoints.best_checkpoint(run.fold_dir(fold))
+    held_out = oof.load_out_of_fold(run, fold)
     settings = [getattr(config, name) for name in config.MATCHER_SETTINGS]
-    key = files.content_hash(settings, model_file.name, files.file_signature(model_file)[0])
-    if path.is_file():
-        content = checkpoints.load_checkpoint(path, device)
-        if content["key"] == key:
-            sizes = tuple(content["sizes"])
-            matcher = TokenMatcher(sizes, config.dim, config.hidden, config.dropout)
-            matcher.load_state_dict(content["matcher"])
-            return matcher.to(device)
+    # embeddings change with the model, unlike the name and the size of its file
+    arrays = (held_out.text, held_out.motion)
+    embeddings = [hashlib.blake2b(array.tobytes()).hexdigest() for array in arrays]
+    key = files.content_hash(settings, embeddings)
+    matcher = _trained_before(path, key, config, device)
+    if matcher is not None:
+        return matcher
     train_idx = split.train_idx(fold)
     captions = [data.training.captions[index] for index in train_idx]
     words = fold_model.words([caption for of_motion in captions for caption in of_motion])
@@ -141,6 +147,26 @@ def fold_matcher(
     return matcher
 
 
+def _trained_before(
+    path: Path, key: str, config: RerankConfig, device: torch.device
+) -> TokenMatcher | None:
+    """The matcher of a checkpoint with this key; None where there is none, with a warning where it
+    is broken."""
+    if not path.is_file():
+        return None
+    try:
+        content = checkpoints.load_checkpoint(path, device)
+        if content["key"] != key:
+            return None
+        sizes = tuple(content["sizes"])
+        matcher = TokenMatcher(sizes, config.dim, config.hidden, config.dropout)
+        matcher.load_state_dict(content["matcher"])
+    except (WeightsError, KeyError, TypeError, ValueError, RuntimeError):
+        logger.warning(f"warning: {path}: is no readable checkpoint: it is trained again")
+        return None
+    return matcher.to(device)
+
+
 def held_out_scores(
     fold_model: FoldModel, matcher: TokenMatcher, data: TrainingData, split: Folds
 ) -> np.ndarray:
@@ -154,7 +180,7 @@ def held_out_scores(
 def test_scores(fold_model: FoldModel, matcher: TokenMatcher, test: TestData) -> list[np.ndarray]:
     """Scores of each query to its candidates, the mean over its captions.
 
-    A candidate that cannot be used has the lowest score of its query.
+    A candidate that cannot be used has a score below all others.
     """
     gallery = fold_model.tokens(test.store, np.arange(len(test.store.ids)))
     words = fold_model.words([caption for query in test.queries for caption in query.captions])
@@ -164,9 +190,10 @@ def test_scores(fold_model: FoldModel, matcher: TokenMatcher, test: TestData) ->
         usable = candidate_idx >= 0
         captions = words.select(torch.arange(end - len(query.captions), end))
         candidates = gallery.select(torch.from_numpy(candidate_idx[usable]))
-        of_query = np.zeros(len(candidate_idx))
-        of_query[usable] = matcher_training.score_pairs(matcher, captions, candidates).mean(axis=0)
-        of_query[~usable] = of_query[usable].min(initial=0.0)
+        of_query = np.full(len(candidate_idx), LOWEST_SCORE)
+        if usable.any():
+            of_usable = matcher_training.score_pairs(matcher, captions, candidates)
+            of_query[usable] = of_usable.mean(axis=0)
         scores.append(of_query)
     return scores
 

@@ -75,6 +75,13 @@ def lr_scale(step: int, steps: int, steps_per_epoch: int, config: OptimConfig) -
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Learning rate at a step of `steps`, as a multiple of the peak: half a cosine over all steps,
+    times a linear rise in the first `warmup` ones."""
+    rise = min(1.0, (step + 1) / max(1.0, warmup))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 # ---- weights that train
 
 

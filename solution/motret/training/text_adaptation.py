@@ -5,7 +5,6 @@ that people wrote of one motion are positives, those of other motions negatives.
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 from motret.config.scripts import AdaptConfig
 from motret.data import captions as caption_text
 from motret.data.sentence_pairs import join_sentences
-from motret.errors import ConfigError, DataError
+from motret.errors import ConfigError
 from motret.models.hf_tower import HfTower, make_hf_tower
-from motret.training import losses
+from motret.training import losses, optim
 from motret.utils import files, progress
 from motret.utils.device import autocast, choose_device, training_dtype
 
@@ -54,7 +53,7 @@ def adapt_text_tower(config: AdaptConfig, sets: CaptionSets) -> SentenceRetrieva
     """Adapts the tower to caption sets and writes it as a Hugging Face folder, whole or not at all.
 
     sets: the captions of each motion, two at least. Returns what is measured on held-out motions.
-    ConfigError for a tower that is not of Hugging Face, DataError for too few motions.
+    ConfigError for a tower that is not of Hugging Face, or for too few motions.
     """
     if not config.text_tower.startswith("hf:"):
         problem = f"{config.text_tower} is no Hugging Face encoder"
@@ -64,7 +63,7 @@ def adapt_text_tower(config: AdaptConfig, sets: CaptionSets) -> SentenceRetrieva
     train, held_out = split_held_out(sets, rng)
     if len(train) < 2 or not held_out:
         problem = f"only {len(sets)} motions with two captions"
-        raise DataError(config.out, problem, "give captions of 20 motions or more")
+        raise ConfigError("--captions", problem, "give captions of 20 motions or more")
     tower = make_hf_tower(config.text_tower.removeprefix("hf:"))
     tower.to(choose_device(config.machine.device))
     before = measure_retrieval(tower, held_out)
@@ -99,8 +98,9 @@ def train_tower(
     """Trains all weights of a tower in place, for --steps steps."""
     device = next(tower.parameters()).device
     optimizer = torch.optim.AdamW(tower.parameters(), lr=config.lr, weight_decay=0.01)
+    warmup = WARMUP_FRACTION * config.steps
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _lr_scale(step, config.steps)
+        optimizer, lambda step: optim.warmup_cosine(step, config.steps, warmup)
     )
     dtype = training_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
@@ -119,12 +119,6 @@ def train_tower(
         scaler.update()
         schedule.step()
         bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
-
-
-def _lr_scale(step: int, steps: int) -> float:
-    """Learning rate at a step: linear warm-up, then half a cosine."""
-    warmup = max(1.0, WARMUP_FRACTION * steps)
-    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def sample_positives(
