@@ -41,6 +41,7 @@ import ensemble
 import make_folds
 import prepare
 import report
+import rerank
 import sample
 import train
 import tune
@@ -132,13 +133,15 @@ def whole_way(root: Path) -> list[Step]:
     model = [f"--{name}={value}" for name, value in SMALL.items()]
     trained = ["holistic", *data, *model, jobs, cpu, runs]
     submissions = f"--submissions_dir={root / 'submissions'}"
+    members = ("--members", str(root / "runs" / "a" / "word_match.npz"))
     file = str(root / "submissions" / "submission.csv")
     return [
         Step("prepare", prepare.main, (*data, jobs)),
         Step("make_folds", make_folds.main, (*data, jobs, "--folds=2")),
         Step("tune", tune.main, (*trained, "--trials=2")),
         Step("train", train.main, (*trained, "--run_name=a", "--resume=same")),
-        Step("ensemble", ensemble.main, (*data, jobs, cpu, runs, submissions)),
+        Step("rerank", rerank.main, (*data, jobs, cpu, runs, "--runs=a", "--epochs=1", "--dim=8")),
+        Step("ensemble", ensemble.main, (*data, jobs, cpu, runs, submissions, *members)),
         Step("validate", validate.main, ("submission", file, data[0])),
         Step("report", report.main, (*data, jobs, cpu, runs, submissions)),
     ]

@@ -35,7 +35,7 @@ from motret.rerank.matcher_training import MatcherData
 from motret.runs import checkpoints, oof
 from motret.runs.run import Run
 from motret.runs.selection import select_runs
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def rerank_run(
     data = dataset.with_features(data, run.features, config.data, config.machine.jobs)
     test = None
     test_dir = config.test_dir or config.data.data_dir / "test"
-    if test_dir.is_dir():
+    if reading.is_folder(test_dir):
         test = dataset.load_test(test_dir, run.features, config.data, config.machine.jobs)
     out_of_fold: dict[int, np.ndarray] = {}
     of_test: list[list[np.ndarray]] = []
@@ -123,6 +123,7 @@ def fold_matcher(
     checkpoint of an earlier call."""
     run, fold, device = fold_model.run, fold_model.fold, fold_model.encoder.device
     path = run.output_dir / f"fold{fold}" / CHECKPOINT
+    reading.check_output(path.parent, run.output_dir, RunError)
     held_out = oof.load_out_of_fold(run, fold)
     settings = [getattr(config, name) for name in config.MATCHER_SETTINGS]
     # embeddings change with the model, unlike the name and the size of its file
