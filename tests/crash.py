@@ -331,9 +331,10 @@ class Way:
         made = Step("sample", sample.main, ("--out", str(self.root / "data"), *sizes))
         _require(run_step(made, self.root), made)
 
-    def walk(self) -> None:
-        """Goes the whole way twice, unbroken, and keeps each state of the first."""
-        for attempt in range(2):
+    def walk(self, times: int = 2) -> None:
+        """Goes the whole way, unbroken, and keeps each state of the first time; what differs the
+        second time varies."""
+        for attempt in range(times):
             for folder in WRITTEN:
                 shutil.rmtree(self.root / folder, ignore_errors=True)
             for number, step in enumerate(self.steps):
@@ -361,7 +362,7 @@ class Way:
 
     def break_at(self, fault: Fault) -> list[str]:
         """Lets a step break, runs it again, and says what is wrong afterwards."""
-        self._restore(fault.step)
+        self.restore(fault.step)
         step = self.steps[fault.step]
         broken = run_step(step, self.root, fault)
         problems = []
@@ -383,7 +384,7 @@ class Way:
             if (self.root / folder).is_dir():
                 shutil.copytree(self.root / folder, self.states / str(number) / folder)
 
-    def _restore(self, number: int) -> None:
+    def restore(self, number: int) -> None:
         for folder in WRITTEN:
             shutil.rmtree(self.root / folder, ignore_errors=True)
             if (self.states / str(number) / folder).is_dir():

@@ -33,7 +33,7 @@ from motret.models.token_matcher import Sequences, TokenMatcher
 from motret.rerank import matcher_training, tokens
 from motret.rerank.matcher_training import MatcherData
 from motret.runs import checkpoints, oof
-from motret.runs.run import Run
+from motret.runs.run import Run, with_output_dir
 from motret.runs.selection import select_runs
 from motret.utils import files, reading
 
@@ -93,6 +93,7 @@ def rerank_run(
     if not run.finished_folds():
         fix = "train one: python solution/train.py with --fold 0, or all folds"
         raise RunError(run.folder, "has no finished fold to train word scores on", fix)
+    run = with_output_dir(run, config.data.work_dir)
     data = dataset.with_features(data, run.features, config.data, config.machine.jobs)
     test = None
     test_dir = config.test_dir or config.data.data_dir / "test"

@@ -68,11 +68,13 @@ def boundary(
     """
     try:
         yield
-    except (MotretError, *passing):
+    except MotretError:
         raise
     except MemoryError as cause:
         raise error(path, f"{problem} (it asks for more memory than there is)", fix) from cause
     except Exception as cause:
+        if isinstance(cause, passing):
+            raise
         if _is_of_the_machine(cause):
             raise unreadable_error(Path(path), cause) from cause
         raise error(path, f"{problem} ({(describe or _reason)(cause)})", fix) from cause
