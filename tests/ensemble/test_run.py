@@ -271,17 +271,15 @@ def similarity_file(path: Path, **changed: np.ndarray) -> Path:
     ],
 )
 def test_a_member_that_is_another_file_or_a_zip_bomb_is_one_line(
-    trained: Path,
-    tmp_path: Path,
-    write: Callable,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, write: Callable, message: str, expect_error: Callable
 ) -> None:
-    file = tmp_path / "a.npz"
+    file, settings = tmp_path / "a.npz", data_settings()
     with file.open("wb") as stream:
         write(stream)
-    assert rank_test(trained, tmp_path / "out", f"--members={file}", "--member_weight=0.5") == 1
-    assert f"error: {file}: " in (err := capsys.readouterr().err) and message in err
+    data = load_training(settings, 1)
+    split, _ = folds.read_or_make_folds(data, tmp_path, 2, 0)
+    queries = read_queries(settings.data_dir / "test")
+    expect_error(lambda: external.read_external(file, queries, data, split), file, message)
 
 
 @pytest.mark.parametrize(
