@@ -376,6 +376,18 @@ def test_one_run_with_views_shows_their_gain_and_why_it_may_be_negative(
     )
 
 
+def test_a_bank_of_queries_ranks_the_test_by_the_formula(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--runs", "one", "--views=none")
+    assert rank_test(trained, tmp_path / "plain", *flags, "--query_bank=off") == 0
+    assert rank_test(trained, tmp_path / "bank", *flags, "--query_bank=test") == 0
+    assert "normalisation with beta 2 and the test's queries" in capsys.readouterr().out
+    plain, bank = (written(tmp_path / name)[0] for name in ("plain", "bank"))
+    assert plain["query_bank"] is None and bank["query_bank"] == 2.0
+    assert plain["local_score"] != bank["local_score"]
+
+
 def test_a_member_with_a_given_weight_leaves_the_ensemble_without_score(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

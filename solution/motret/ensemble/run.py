@@ -102,6 +102,7 @@ class EnsembleResult:
         bank = "no query-bank normalisation"
         if ensemble.beta is not None:
             bank = f"query-bank normalisation with beta {ensemble.beta:g}"
+            bank += " and the test's queries" if ensemble.bank_of_queries else ""
         copy = f" (kept as {dated_copy.name})" if dated_copy != file else ""
         if self.written.is_repeat:
             copy = f" (the same as {dated_copy.name}, logged before)"
