@@ -243,6 +243,20 @@ def add_noise(frames: Tensor, deviation: float, generator: torch.Generator) -> T
     return frames + deviation * torch.randn(frames.shape, generator=generator, device=frames.device)
 
 
+def offset_rotations(
+    frames: Tensor, rotation: slice, deviation: float, generator: torch.Generator
+) -> Tensor:
+    """Standardised frames (B, T, persons, D) with an offset of each person's rotation features, the
+    same in all frames; `deviation` is in units of each feature's own deviation.
+
+    A joint's rotation is told from how it rests, and bodies and captures differ in that.
+    """
+    shape = (len(frames), 1, frames.shape[2], rotation.stop - rotation.start)
+    offset = deviation * torch.randn(shape, generator=generator, device=frames.device)
+    changed = frames[..., rotation] + offset
+    return torch.cat([frames[..., : rotation.start], changed, frames[..., rotation.stop :]], dim=-1)
+
+
 def _change_some(frames: Tensor, mask: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """The frames with those of the motions in `mask` (B,), which is on the CPU, changed."""
     index = to_device(mask.nonzero()[:, 0], frames.device)
