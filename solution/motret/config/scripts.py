@@ -346,6 +346,9 @@ class CompareConfig:
     """A submission file."""
     second: tyro.conf.Positional[Path]
     """Another submission file, of the same queries."""
+    gt: Path | None = None
+    """Ground truth, a CSV file of query_id,candidate: both are scored, and the difference is paired
+    by query."""
     debug: bool = False
     """Show the traceback of an error."""
 
