@@ -243,8 +243,8 @@ def fit_query_bank(
         else select_if_significant([ranks[fold_set, fold] for fold in fold_set], None)
         for fold_set in weights.by_folds
     }
-    chosen = {key: by_beta[betas[key[0]]] for key, by_beta in ranks.items()}
-    return FittedQueryBank(betas, chosen, config.query_bank == "test")
+    fitted_ranks = {key: by_beta[betas[key[0]]] for key, by_beta in ranks.items()}
+    return FittedQueryBank(betas, fitted_ranks, config.query_bank == "test")
 
 
 def nested_score(

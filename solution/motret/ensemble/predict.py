@@ -72,13 +72,13 @@ def predict_out_of_fold(
         features_data = data_of.get(member.features, data)
         for fold in member.folds:
             needs_bank = in_bank[idx] and fold in by_fold
-            asked = needs_bank and config.query_bank == "auto"
-            captions = _training_captions(data, folds, fold) if asked else None
+            of_training = needs_bank and config.query_bank == "auto"
+            captions = _training_captions(data, folds, fold) if of_training else None
             bank = encoder.predict_held_out(member, fold, features_data, folds, captions)
             if fold not in by_fold:
                 continue
             gallery = member.gallery(fold)
-            if needs_bank and not asked:
+            if needs_bank and not of_training:
                 first_caption = np.unique(galleries.folds[fold].motion_idx, return_index=True)[1]
                 bank = gallery.caption_bank(first_caption)
             by_fold[fold][idx] = replace(gallery, bank=bank)
