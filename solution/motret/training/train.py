@@ -23,8 +23,9 @@ from motret.runs.resolve import resolve_run
 from motret.runs.run import Run, create_run_dir, open_run
 from motret.skeleton import SMPL
 from motret.training import context as context_module
-from motret.training import fit, forecast, objective, resume
+from motret.training import distributed, fit, forecast, objective, resume
 from motret.training.context import FoldContext, TrainContext
+from motret.training.distributed import ONE_PROCESS, Ranks
 from motret.training.forecast import DataSize
 from motret.utils import progress, tracking
 from motret.utils.device import choose_device, count_cards, describe_precision
@@ -45,13 +46,18 @@ LONG_MOTIONS = {
 
 
 def train_run(
-    config: TrainConfig, sources: Mapping[str, str], make_plots: fit.PlotFactory | None = None
+    config: TrainConfig,
+    sources: Mapping[str, str],
+    make_plots: fit.PlotFactory | None = None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> Run:
     """Trains the requested folds that are not finished; logs a line for each and one for the run.
 
-    sources: where each setting comes from, by its name; make_plots: see `fit.fit`.
+    sources: where each setting comes from, by its name; make_plots: see `fit.fit`; ranks: the
+    processes that share each batch.
     """
     tracking.check_tracker(config.log)
+    distributed.check_settings(config, ranks)
     config, sources = apply_weights_settings(config, sources)
     if config.augment.word_dropout and not text_tower.is_trained(config.text):
         raise ConfigError(
@@ -59,7 +65,30 @@ def train_run(
             "needs a text tower that trains",
             "add --unfreeze_text, or leave it out",
         )
-    data, folds = load_data(config, sources)
+    data, folds = ranks.first_alone(lambda: load_data(config, sources))
+    fix = "give all processes one --data_dir and one --folds_dir, in a folder that all share"
+    ranks.check_same(
+        [data.fingerprint, folds.hash], config.data.data_dir, "processes see other data", fix
+    )
+    run, unfinished = ranks.broadcast(lambda: begin_run(config, sources, data, folds))
+    if unfinished:
+        if config.log == "tensorboard":
+            logger.info(f"curves: tensorboard --logdir {config.out_dir}")
+        if ranks.is_first:
+            log_forecast(config, data, len(unfinished))
+        _train_folds(run, unfinished, data, folds, make_plots, ranks)
+    if ranks.is_first and run.finished_folds():
+        if config.checkpoint.selection != "last":
+            logger.info(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
+        logger.info(local_score.out_of_fold_score([run], folds).summary(run.name))
+    return run
+
+
+def begin_run(
+    config: TrainConfig, sources: Mapping[str, str], data: TrainingData, folds: Folds
+) -> tuple[Run, list[int | None]]:
+    """The run of these settings and its folds that are still to train; repairs what a run that goes
+    on has lost."""
     requested = requested_folds(config, folds)
     run = resolve_run(config, sources, data, folds)
     logger.info(f"{run.name}: {config.variant} in {run.folder}")
@@ -72,16 +101,7 @@ def train_run(
     done = [fold for fold in requested if _is_finished(run, fold)]
     if done:
         logger.info(f"finished before: {', '.join(run.fold_dir(fold).name for fold in done)}")
-    if unfinished := [fold for fold in requested if fold not in done]:
-        if config.log == "tensorboard":
-            logger.info(f"curves: tensorboard --logdir {config.out_dir}")
-        log_forecast(config, data, len(unfinished))
-        _train_folds(run, unfinished, data, folds, make_plots)
-    if run.finished_folds():
-        if config.checkpoint.selection != "last":
-            logger.info(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
-        logger.info(local_score.out_of_fold_score([run], folds).summary(run.name))
-    return run
+    return run, [fold for fold in requested if fold not in done]
 
 
 def log_forecast(config: TrainConfig, data: TrainingData, n_models: int) -> None:
@@ -259,13 +279,14 @@ def _train_folds(
     data: TrainingData,
     folds: Folds,
     make_plots: fit.PlotFactory | None,
+    ranks: Ranks,
 ) -> None:
     """Trains folds, one after another or with --fold_jobs processes."""
     jobs = min(len(unfinished), joblib.effective_n_jobs(run.config.fold_jobs))
     if jobs > 1:
         _fit_folds_parallel(run, unfinished, jobs, make_plots)
         return
-    context, tower = _prepare_run(run, data)
+    context, tower = _prepare_run(run, data, ranks)
     for fold in unfinished:
         on_epoch_end = None if progress.on_terminal() else _log_epoch_callback(run, fold)
         score = fit.fit(
@@ -274,11 +295,15 @@ def _train_folds(
         _report_fold(run, fold, score)
 
 
-def _prepare_run(run: Run, data: TrainingData) -> tuple[TrainContext, TextTower]:
+def _prepare_run(
+    run: Run, data: TrainingData, ranks: Ranks = ONE_PROCESS
+) -> tuple[TrainContext, TextTower]:
     """What all folds share, checked; the run's folder is made once all checks have passed."""
     config = run.config
-    context, tower = make_tower_and_context(config, data)
-    logger.info(f"training on {describe_precision(context.device, context.dtype)}")
+    context, tower = ranks.first_alone(lambda: make_tower_and_context(config, data))
+    context = replace(context, ranks=ranks)
+    many = f", in {ranks.world_size} processes that share each batch" * (ranks.world_size > 1)
+    logger.info(f"training on {describe_precision(context.device, context.dtype)}{many}")
     if tower.note:
         logger.info(tower.note)
     if config.loss.negative_threshold:
@@ -286,12 +311,19 @@ def _prepare_run(run: Run, data: TrainingData) -> tuple[TrainContext, TextTower]
         reason = "a caption of that motion says the same"
         pairs = f"{fraction:.2%} of the pairs of a caption and another motion"
         logger.info(f"{pairs} are no negatives: {reason}")
-    if (run.folder / "args.json").is_file():
-        recorded = open_run(run.folder, config.towers)
-        provenance.check_inputs(recorded, tower, resumed=True)
-    else:
-        create_run_dir(replace(run, inputs=provenance.input_digests(config, tower)))
+    ranks.broadcast(lambda: _record_run(run, tower, ranks.world_size))
     return context, tower
+
+
+def _record_run(run: Run, tower: TextTower, world_size: int) -> None:
+    """Makes the run's folder; of a run that goes on, checks what it was made from."""
+    if (run.folder / "args.json").is_file():
+        recorded = open_run(run.folder, run.config.towers)
+        provenance.check_inputs(recorded, tower, resumed=True)
+        resume.record_world_size(run, world_size)
+    else:
+        inputs = provenance.input_digests(run.config, tower)
+        create_run_dir(replace(run, inputs=inputs), world_size)
 
 
 def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:

@@ -1,6 +1,7 @@
 """Worker processes and threads: how many, and how they share the cores."""
 
 import multiprocessing
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,13 @@ def worker_number() -> int | None:
     name = multiprocessing.current_process().name  # LokyProcess-2, ForkPoolWorker-1, ...
     match = re.search(r"-(\d+)$", name)
     return int(match[1]) - 1 if match else None
+
+
+def local_rank() -> int | None:
+    """The number of this process among those that torchrun has started on this machine; None where
+    it has not."""
+    started = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    return int(os.environ["LOCAL_RANK"]) if started else None
 
 
 def worker_pool(
