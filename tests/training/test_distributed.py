@@ -22,8 +22,9 @@ import helpers
 import train
 from motret.config.training import TrainConfig
 from motret.data import batching
-from motret.data.inputs import MotionBatch, Share
+from motret.data.inputs import CaptionBank, MotionBatch, Share
 from motret.errors import ConfigError, RunError
+from motret.models.dual_encoder import DualEncoder
 from motret.models.motion_tower import MotionTransformer
 from motret.runs import checkpoints, history
 from motret.training import context as context_module
@@ -100,10 +101,8 @@ def on_ranks(folder: Path, count: int, work: Callable[[Ranks], Any]) -> list[Any
 
 def fold_of(folder: Path, chosen: TrainConfig, ranks: Ranks) -> FoldContext:
     """A fold that trains on 20 of 40 motions in memory."""
-    captions = tuple(
-        tuple(f"motion {row} told {way}" for way in range(1 + row % 3)) for row in range(40)
-    )
-    data = helpers.training_data(captions)
+    captions = [[f"motion {row} told {way}" for way in range(1 + row % 3)] for row in range(40)]
+    data = helpers.training_data(tuple(map(tuple, captions)))
     parts = part_texts(40) if chosen.parts.use_gar else None
     context = context_module.make_context(chosen, data, helpers.bank(data), parts)
     run = helpers.make_run(folder, chosen, data)
@@ -145,17 +144,17 @@ def gradients(folder: Path, chosen: TrainConfig, ranks: Ranks) -> dict[str, Tens
     return grads | {"loss": loss.total, "next": torch.rand(3, generator=noise)}
 
 
-@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize(
-    "values",
-    [DRAWS, DRAWS | {"grad_accum": 2}, SGAR, SGAR | {"grad_accum": 2}],
-    ids=["holistic", "holistic accumulated", "sgar", "sgar accumulated"],
+    ("count", "values"),
+    [(2, DRAWS), (4, DRAWS | {"grad_accum": 2}), (4, SGAR), (2, SGAR | {"grad_accum": 2})],
+    ids=["2", "4 accumulated", "4 of sgar", "2 of sgar accumulated"],
 )
 def test_gradients_are_those_of_one_process(tmp_path, count, values):
-    """Neither scaled by the number of processes, nor without those of other processes' negatives."""
+    """Not scaled by the number of processes, and with those of other processes' negatives."""
     chosen = helpers.config(**values)
     whole = gradients(tmp_path, chosen, ONE_PROCESS)
-    assert "log_scale" in whole and len(whole) > 20
+    assert max(float(gradient.abs().max()) for gradient in whole.values()) > 1e-2
+    assert float(whole["log_scale"].abs()) > 1e-3
     for shared in on_ranks(tmp_path, count, lambda ranks: gradients(tmp_path, chosen, ranks)):
         assert shared.keys() == whole.keys()
         for name, gradient in whole.items():
@@ -225,11 +224,8 @@ def test_what_is_drawn_for_a_bucket_does_not_depend_on_who_shares_it():
         assert torch.equal(drawn, whole[rank::3])
 
 
-def test_words_are_dropped_alike_and_each_caption_is_encoded_by_its_process(tmp_path):
+def test_words_are_dropped_alike_and_each_caption_is_encoded_by_its_process():
     chosen = helpers.config(**helpers.SCRATCH, word_dropout=0.4)
-    assert distributed.n_buckets(chosen) == 2
-    from motret.data.inputs import CaptionBank
-    from motret.models.dual_encoder import DualEncoder
 
     class CountingTower(nn.Module):
         dim = 4
@@ -275,7 +271,7 @@ def test_a_tower_that_draws_for_its_own_rows_stops_the_training(tmp_path):
     lines = on_ranks(tmp_path, 2, lambda ranks: fit.fit(fold_of(tmp_path, chosen, ranks)))
     said = [line for line in lines if "different random numbers" in line]
     assert len(said) == 1 and "batch.draw" in said[0]
-    assert not list(tmp_path.rglob("*.pt")) or not list(tmp_path.rglob("last.pt"))
+    assert not list(tmp_path.rglob("last.pt"))
 
 
 def test_a_process_that_ends_without_a_word_is_noticed(tmp_path):
