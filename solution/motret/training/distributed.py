@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -332,6 +332,12 @@ def check_share(config: TrainConfig, motions: int, ranks: Ranks) -> None:
     )
     least = -(-buckets * ranks.world_size // config.fit.grad_accum)
     raise ConfigError("--batch_size", problem, f"give {least} or more, or start fewer processes")
+
+
+def config_of_share(config: TrainConfig, ranks: Ranks) -> TrainConfig:
+    """The settings with the batch size of one process, whose memory a forecast is of."""
+    size = -(-config.fit.batch_size // ranks.world_size)
+    return replace(config, fit=replace(config.fit, batch_size=size))
 
 
 def n_buckets(config: TrainConfig) -> int:
