@@ -378,9 +378,10 @@ def test_a_killed_process_ends_all_and_another_number_goes_on(tmp_path, monkeypa
     """Two processes, one of which dies in the third epoch; four go on. The end is that of one that
     was never stopped."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    tower = "dying_tower:DyingTower"
     values = {
         "text_vocabulary": 1024,
-        "motion_tower": "dying_tower:DyingTower",
+        "motion_tower": tower,
         "batch_size": 8,
         "epochs": 4,
         "fold": 0,
@@ -396,7 +397,7 @@ def test_a_killed_process_ends_all_and_another_number_goes_on(tmp_path, monkeypa
     assert len(checkpoints.load_checkpoint(fold_dir / "last.pt", helpers.CPU)["history"]) == 2
     assert json.loads((tmp_path / "many/args.json").read_text())["world_size"] == 2
 
-    resumed = launch(4, "--resume", str(tmp_path / "many"))
+    resumed = launch(4, "--resume", str(tmp_path / "many"), "--allow_towers", tower)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert resumed.stdout.count("fold0 epoch 4") == 1  # the first process alone speaks
     content = json.loads((tmp_path / "many/args.json").read_text())

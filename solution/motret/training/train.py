@@ -1,6 +1,7 @@
 """A run from beginning to end: data, folds, captions, then every requested fold."""
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from motret.config import base
 from motret.config.training import TrainConfig
 from motret.data import caption_mirror, data_report, dataset
 from motret.data.dataset import TrainingData
@@ -30,13 +32,16 @@ from motret.training.forecast import DataSize
 from motret.utils import progress, tracking
 from motret.utils.device import choose_device, count_cards, describe_precision
 from motret.utils.machine import measure_machine, measure_machine_apart
-from motret.utils.parallel import begin_worker, share_threads
+from motret.utils.parallel import begin_worker, context_backend, share_threads
 
 logger = logging.getLogger(__name__)
 
 MAX_EXCLUDED_FRACTION = 1 / 3
 """A larger fraction of excluded negatives stops a run: such a threshold does not tell captions
 apart."""
+LOCAL_BACKENDS = ("loky", "multiprocessing")
+"""Backends of joblib whose workers share the threads of this machine."""
+_is_training = threading.Lock()
 LONG_MOTIONS = {
     "subsample": "evenly thinned",
     "crop": "cut to their middle",
@@ -329,7 +334,7 @@ def _record_run(run: Run, tower: TextTower, world_size: int) -> None:
 def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
     """Processes for folds. ConfigError for a backend that joblib does not have, whose workers share
     one process, or whose workers cannot use a card."""
-    backend, n_cards = config.joblib_backend, count_cards(config.machine.device)
+    backend, n_cards = _backend_of(config), count_cards(config.machine.device)
     if backend == "multiprocessing" and n_cards:
         problem = "multiprocessing forks this process, which CUDA does not survive"
         raise ConfigError("--joblib_backend", problem, "take loky, or --device cpu")
@@ -346,6 +351,13 @@ def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
         raise ConfigError("--joblib_backend", problem, f"take one of {backends}") from error
 
 
+def _backend_of(config: TrainConfig) -> str:
+    """The backend for folds: that of --joblib_backend, or if that is the default, the one that
+    `joblib.parallel_config` sets around the training."""
+    is_default = config.joblib_backend == base.flag_defaults(TrainConfig)["joblib_backend"]
+    return (context_backend() if is_default else None) or config.joblib_backend
+
+
 def _fit_folds_parallel(
     run: Run,
     unfinished: Sequence[int | None],
@@ -359,11 +371,14 @@ def _fit_folds_parallel(
     memory there.
     """
     workers = _make_workers(run.config, jobs)
-    threads_per_fold = share_threads(len(unfinished), jobs, torch.get_num_threads())
+    threads_per_fold: list[int | None] = [None] * len(unfinished)  # on other machines: their own
+    if is_local := _backend_of(run.config) in LOCAL_BACKENDS:
+        threads_per_fold = [*share_threads(len(unfinished), jobs, torch.get_num_threads())]
     n_cards = min(jobs, count_cards(run.config.machine.device))
-    many = "s" if threads_per_fold[0] > 1 else ""
+    many = "s" if threads_per_fold[0] != 1 else ""
+    threads = f", {threads_per_fold[0]} thread{many} each" if is_local else ""
     cards = f", on {n_cards} GPUs" if n_cards > 1 else ""
-    logger.info(f"{jobs} folds side by side, {threads_per_fold[0]} thread{many} each{cards}")
+    logger.info(f"{jobs} folds side by side{threads}{cards}")
     try:
         workers([joblib.delayed(_prepare_run_in_worker)(run)])
         workers(
@@ -384,13 +399,23 @@ def _prepare_run_in_worker(run: Run) -> None:
 
 
 def _fit_fold_worker(
-    run: Run, fold: int | None, threads: int, make_plots: fit.PlotFactory | None
+    run: Run, fold: int | None, threads: int | None, make_plots: fit.PlotFactory | None
 ) -> None:
     """Trains one fold in a process of its own.
 
     It logs a line per epoch, since the bars of several processes would overwrite each other.
     """
     begin_worker(threads)
+    if not _is_training.acquire(blocking=False):
+        problem = "this process trains another fold, whose random state it would share"
+        raise ConfigError("--joblib_backend", problem, "give each worker one thread")
+    try:
+        _fit_fold(run, fold, make_plots)
+    finally:
+        _is_training.release()
+
+
+def _fit_fold(run: Run, fold: int | None, make_plots: fit.PlotFactory | None) -> None:
     data = dataset.load_training(run.config.data, jobs=1, kind=run.config.motion.features)
     folds = read_folds(data, run.config.data.folds_dir)
     context, tower = make_tower_and_context(run.config, data)
