@@ -33,9 +33,9 @@ from motret.rerank import matcher_training, tokens
 from motret.rerank.matcher_training import MatcherData
 from motret.rerank.tokens import CaptionWords
 from motret.runs import checkpoints, oof
-from motret.runs.run import Run
+from motret.runs.run import Run, with_output_dir
 from motret.runs.selection import select_runs
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +104,11 @@ def rerank_run(
     if not run.finished_folds():
         fix = "train one: python solution/train.py with --fold 0, or all folds"
         raise RunError(run.folder, "has no finished fold to train word scores on", fix)
+    run = with_output_dir(run, config.data.work_dir)
     data = dataset.with_features(data, run.features, config.data, config.machine.jobs)
     test = None
     test_dir = config.test_dir or config.data.data_dir / "test"
-    if test_dir.is_dir():
+    if reading.is_folder(test_dir):
         test = dataset.load_test(test_dir, run.features, config.data, config.machine.jobs)
     captions = [caption for of_motion in data.training.captions for caption in of_motion]
     captions += [caption for query in test.queries for caption in query.captions] if test else []
@@ -138,6 +139,7 @@ def fold_matcher(
     checkpoint of an earlier call."""
     run, fold, device = fold_model.run, fold_model.fold, fold_model.encoder.device
     path = run.output_dir / f"fold{fold}" / CHECKPOINT
+    reading.check_output(path.parent, run.output_dir, RunError)
     held_out = oof.load_out_of_fold(run, fold)
     settings = [getattr(config, name) for name in config.MATCHER_SETTINGS]
     # embeddings change with the model, unlike the name and the size of its file
