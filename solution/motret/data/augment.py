@@ -95,7 +95,7 @@ class BatchAugmentation:
     mirrored: Tensor | None = None
     swapped: Tensor | None = None
 
-    def select(self, index: Tensor) -> "BatchAugmentation":
+    def select(self, index: Tensor | slice) -> "BatchAugmentation":
         """The same of some motions of the batch."""
         fields = (self.speed, self.crop, self.mirrored, self.swapped)
         return BatchAugmentation(*(None if field is None else field[index] for field in fields))

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -78,16 +78,17 @@ class Ranks:
         long that takes."""
         if self.store is None:
             return make()
-        key = f"value{next(self._numbers)}"
+        key, store = f"value{next(self._numbers)}", cast(Any, self.store)  # its types lack bytes
         if self.is_first:
             value = make()
             with naming_lost_processes():
-                self.store.set(key, pickle.dumps(value))
+                store.set(key, pickle.dumps(value))
             return value
         with naming_lost_processes():
-            while not self.store.check([key]):
+            while not store.check([key]):
                 time.sleep(POLL_SECONDS)
-            return pickle.loads(self.store.get(key))
+            received: T = pickle.loads(store.get(key))
+        return received
 
     def first_alone(self, make: Callable[[], T]) -> T:
         """What each process makes, the first one before the others, which find its files."""
