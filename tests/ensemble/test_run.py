@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -260,6 +261,27 @@ def similarity_file(path: Path, **changed: np.ndarray) -> Path:
     }
     np.savez(path, **arrays | changed)
     return path
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file: np.save(file, np.zeros(3)), "is no whole .npz file"),
+        (lambda file: np.savez_compressed(file, bomb=np.zeros(200_000_000, np.uint8)), "has 200.0"),
+    ],
+)
+def test_a_member_that_is_another_file_or_a_zip_bomb_is_one_line(
+    trained: Path,
+    tmp_path: Path,
+    write: Callable,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "a.npz"
+    with file.open("wb") as stream:
+        write(stream)
+    assert rank_test(trained, tmp_path / "out", f"--members={file}", "--member_weight=0.5") == 1
+    assert f"error: {file}: " in (err := capsys.readouterr().err) and message in err
 
 
 @pytest.mark.parametrize(
