@@ -16,7 +16,7 @@ from motret.config.training import TrainConfig
 from motret.data import folds
 from motret.errors import ConfigError
 from motret.pipeline.steps import STOPPED, Step
-from motret.utils import claims
+from motret.utils import claims, files
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def run_once(name: str, folder: Path, work: Callable[[], int], stop: Callable[[]
     logger.info(f"{name}: {claims.describe_owner(path)} is at work on it; waiting")
     while path.exists():
         time.sleep(POLL_SECONDS)
-        with claims.claimed(path, stop) as is_claimed:
+        with claims.claimed(path, stop, only_stale=True) as is_claimed:
             if is_claimed:
                 return work()
     return 0
@@ -121,9 +121,15 @@ def run_tasks(
     whose claim another process has taken over. After a task that fails the others are still done.
     """
     pending, failed, waits_for = list(tasks), 0, ""
+    files.make_dir(folder)
+    start = claims.folder_time(folder)
     while pending:
         progressed = False
         for task in list(pending):
+            if _is_done_since(start, task, folder):
+                pending.remove(task)
+                progressed = True
+                continue
             if task.needs and not task.is_ready():
                 continue
             lost: list[bool] = []
@@ -139,6 +145,8 @@ def run_tasks(
             if code in STOPPED:
                 return code
             failed = failed or code
+            if not code:
+                _done_path(task, folder).touch()
             pending.remove(task)
             progressed = True
         if progressed:
@@ -154,6 +162,19 @@ def run_tasks(
             waits_for = names
         time.sleep(POLL_SECONDS)
     return failed
+
+
+def _is_done_since(start: float, task: Task, folder: Path) -> bool:
+    """Whether a worker has finished a task since this one began. Of what was finished before,
+    train.py knows whether it is of these data and settings."""
+    try:
+        return _done_path(task, folder).stat().st_mtime > start
+    except FileNotFoundError:
+        return False
+
+
+def _done_path(task: Task, folder: Path) -> Path:
+    return _claim_path(task.name, folder).with_suffix(".done")
 
 
 def _claim_path(name: str, folder: Path) -> Path:

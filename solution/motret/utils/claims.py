@@ -30,15 +30,17 @@ TURN_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def claimed(path: Path, on_lost: Callable[[], object]) -> Iterator[bool]:
+def claimed(path: Path, on_lost: Callable[[], object], only_stale: bool = False) -> Iterator[bool]:
     """Whether this process has got the claim, which it keeps within the block.
 
     on_lost: called where another process has taken the claim over, since this one was not heard of
-    for too long. WriteError where the folder cannot be written.
+    for too long; only_stale: it is taken from a killed process alone. WriteError where the
+    folder cannot be written.
     """
     with files.named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        has_claim = _make(path) or (_is_stale(path) and _take_over(path))
+        is_made = not only_stale and _make(path)
+        has_claim = is_made or (_is_stale(path) and _take_over(path))
     if not has_claim:
         yield False
         return
@@ -64,6 +66,16 @@ def in_turn(path: Path) -> Iterator[None]:
                 yield
                 return
         time.sleep(TURN_SECONDS)
+
+
+def folder_time(folder: Path) -> float:
+    """The time of now by the clock of a folder's file system."""
+    probe = folder / files.temporary_name("time")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def describe_owner(path: Path) -> str:
@@ -98,14 +110,10 @@ def _owner(path: Path) -> dict[str, Any]:
 def _is_stale(path: Path) -> bool:
     if has_ended(str(_owner(path).get("token"))):
         return True
-    now = path.with_name(files.temporary_name(path.name))
     try:
-        now.touch()
-        return now.stat().st_mtime - path.stat().st_mtime > STALE_SECONDS
+        return folder_time(path.parent) - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:
         return False  # given back in this moment
-    finally:
-        now.unlink(missing_ok=True)
 
 
 def _take_over(path: Path) -> bool:
