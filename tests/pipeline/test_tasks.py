@@ -18,7 +18,7 @@ from motret.errors import ConfigError
 from motret.pipeline import tasks
 from motret.pipeline.plan import make_plan
 from motret.pipeline.steps import Step
-from motret.pipeline.tasks import Share, Task, parse_share, run_once, run_tasks
+from motret.pipeline.tasks import Task, TaskShare, parse_share, run_once, run_tasks
 from motret.utils import claims
 
 SMALL = (
@@ -36,7 +36,7 @@ def flags(tmp_path: Path, *more: str) -> list[str]:
 
 def names(*arguments: str) -> list[str]:
     plan = make_plan(list(arguments))
-    return [task.name for task in (plan.share or Share(None)).select(plan.tasks())]
+    return [task.name for task in (plan.task_share or TaskShare(None)).select(plan.tasks())]
 
 
 def test_a_task_is_a_fold_of_a_variant_and_seed(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_two_workers_of_one_folder_share_the_trainings_and_the_last_call_finds_t
     for fold in range(2):  # each is trained by one of them
         assert (run_dir / f"fold{fold}/oof.npz").is_file()
         assert sum(output.count(f"fold{fold}: score") for output in outputs) == 1
-    assert "the same command without --task ranks" in outputs[0]
+    assert "once all are, the same command without --task ranks" in outputs[0]
     assert not list((tmp_path / "out_dir/claims").glob("*.json"))
     capsys.readouterr()
     (step,) = (step for step in make_plan(given).steps if step.script == "train")

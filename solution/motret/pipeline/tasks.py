@@ -27,7 +27,7 @@ ANY = "any"
 
 
 @dataclass(frozen=True)
-class Share:
+class TaskShare:
     """The tasks of one of `count` workers, counted from 1; of None: whatever no other does."""
 
     number: int | None
@@ -54,13 +54,13 @@ class Task:
         return all(path.is_file() for path in self.needs)
 
 
-def parse_share(text: str) -> Share:
+def parse_share(text: str) -> TaskShare:
     """The share that --task names. ConfigError where it names none."""
     if text == ANY:
-        return Share(None)
+        return TaskShare(None)
     number, slash, count = text.partition("/")
     if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
-        return Share(int(number), int(count))
+        return TaskShare(int(number), int(count))
     raise ConfigError("--task", f"{text!r} is no share", "give 1/4 to 4/4, or any")
 
 
@@ -156,7 +156,7 @@ def run_tasks(
             names = ", ".join(task.name for task in pending)
             logger.info(f"left for the last call, as not all of their folds are finished: {names}")
             break
-        names = ", ".join(f"{task.name} ({_owner(task, folder)})" for task in claimed)
+        names = ", ".join(f"{task.name} ({_describe_worker(task, folder)})" for task in claimed)
         if names != waits_for:
             logger.info(f"others are at work on {names}; waiting, to take over what is left")
             waits_for = names
@@ -181,5 +181,5 @@ def _claim_path(name: str, folder: Path) -> Path:
     return folder / f"{name.replace(' ', '-')}.json"
 
 
-def _owner(task: Task, folder: Path) -> str:
+def _describe_worker(task: Task, folder: Path) -> str:
     return claims.describe_owner(_claim_path(task.name, folder))

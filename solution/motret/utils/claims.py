@@ -52,7 +52,7 @@ def claimed(path: Path, on_lost: Callable[[], object], only_stale: bool = False)
     finally:
         stop.set()
         beat.join()
-        if _owner(path).get("token") == process_token():
+        if _holder(path).get("token") == process_token():
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -80,8 +80,8 @@ def folder_time(folder: Path) -> float:
 
 def describe_owner(path: Path) -> str:
     """Who has a claim, for messages."""
-    owner = _owner(path)
-    return f"{owner['host']}, process {owner['pid']}" if {"host", "pid"} <= owner.keys() else "?"
+    holder = _holder(path)
+    return f"{holder['host']}, process {holder['pid']}" if {"host", "pid"} <= holder.keys() else "?"
 
 
 def _make(path: Path) -> bool:
@@ -101,14 +101,14 @@ def _make(path: Path) -> bool:
     return True
 
 
-def _owner(path: Path) -> dict[str, Any]:
+def _holder(path: Path) -> dict[str, Any]:
     """The content of a claim; nothing where it is gone or not whole."""
     content = reading.quiet_json(path)
     return content if isinstance(content, dict) else {}
 
 
 def _is_stale(path: Path) -> bool:
-    if has_ended(str(_owner(path).get("token"))):
+    if has_ended(str(_holder(path).get("token"))):
         return True
     try:
         return folder_time(path.parent) - path.stat().st_mtime > STALE_SECONDS
@@ -118,13 +118,13 @@ def _is_stale(path: Path) -> bool:
 
 def _take_over(path: Path) -> bool:
     """Takes a stale claim from its owner; False where another process was faster."""
-    owner = _owner(path)
+    holder = _holder(path)
     aside = path.with_name(files.temporary_name(path.name))
     try:
         path.rename(aside)
     except FileNotFoundError:
         return False
-    if _owner(aside) != owner:  # of one that has taken it over in this moment
+    if _holder(aside) != holder:  # of one that has taken it over in this moment
         with contextlib.suppress(OSError):
             os.link(aside, path)
         aside.unlink()
@@ -132,7 +132,7 @@ def _take_over(path: Path) -> bool:
     aside.unlink()
     if not _make(path):
         return False
-    name = f"{owner.get('host', '?')}, process {owner.get('pid', '?')}"
+    name = f"{holder.get('host', '?')}, process {holder.get('pid', '?')}"
     logger.info(f"{path.stem}: taken over from {name}, which is not heard of any longer")
     return True
 
@@ -141,7 +141,7 @@ def _keep(path: Path, stop: threading.Event, on_lost: Callable[[], object]) -> N
     """Touches a claim until the work is done, or another process has it."""
     while not stop.wait(HEARTBEAT_SECONDS):
         try:
-            if _owner(path).get("token") == process_token():
+            if _holder(path).get("token") == process_token():
                 os.utime(path)
                 continue
         except FileNotFoundError:
