@@ -222,9 +222,10 @@ class EnsembleConfig:
     weights: Literal["auto", "equal"] = "auto"
     """auto: weights by the out-of-fold score, but equal weights if the gain is within its standard
     error."""
-    query_bank: Literal["auto", "off"] = "auto"
-    """Query-bank normalisation with the training captions. auto: on if its out-of-fold gain is
-    above its standard error."""
+    query_bank: Literal["auto", "test", "off"] = "auto"
+    """Query-bank normalisation. auto: with the training captions, if its out-of-fold gain is above
+    its standard error. test: with the queries themselves, for a test told in other words than the
+    training set, where the rules allow to use the queries of the test together."""
     views: str = "auto"
     """Test-time augmentation: further views of the motions, separated by commas: mirror (captions
     too), speed, swap (of the persons). none: off. auto: those whose out-of-fold gain is above its
@@ -345,6 +346,9 @@ class CompareConfig:
     """A submission file."""
     second: tyro.conf.Positional[Path]
     """Another submission file, of the same queries."""
+    gt: Path | None = None
+    """Ground truth, a CSV file of query_id,candidate: both are scored, and the difference is paired
+    by query."""
     debug: bool = False
     """Show the traceback of an error."""
 

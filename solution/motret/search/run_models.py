@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -130,4 +131,4 @@ class RunModels:
 
 def _file_digest(path: Path) -> str:
     with reading.open_file(path, reading.MAX_TENSOR_BYTES, RunError) as (stream, _):
-        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
+        return hashlib.file_digest(cast(Any, stream), "blake2b").hexdigest()[:16]
