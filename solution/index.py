@@ -122,7 +122,7 @@ def measure_approximate(config: IndexCheckConfig, index: Any) -> None:
     searcher = approximate.ApproximateSearch(index)
     data = config.data
     training = dataset.read_training(data.data_dir, id_width=data.id_width)
-    captions = sorted({caption for own in training.captions for caption in own})
+    captions = sorted({caption for texts in training.captions for caption in texts})
     if not captions:
         raise DataError(data.data_dir, "holds no caption to search for", "give --data_dir")
     rng = np.random.default_rng(config.machine.seed)
