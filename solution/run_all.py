@@ -7,6 +7,9 @@
     bash run_all.sh --all_data                        # also a model of all data beside the folds'
     bash run_all.sh --rerank                          # also scores word by word, in the ensemble
     bash run_all.sh --dry_run                         # check everything and print the commands
+    bash run_all.sh --dry_run --tasks                 # the trainings alone, one for each fold
+    bash run_all.sh --tuned none --task 2/4           # the second of four shares of them
+    bash run_all.sh --tuned none --task any           # those that no other worker does
 
 run_all.sh calls this script in the environment that it makes. Without a data folder it runs on a
 generated challenge. Any flag of the scripts goes to those that know it: --lr 3e-4,
@@ -34,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not set(DRY_RUN) & set(args):
         return run_plan(plan)
     preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
+    if plan.lists_tasks:
+        tasks = plan.tasks()
+        if plan.task_share is not None:
+            tasks = plan.task_share.select(tasks)
+        print("\n".join(f"{task.name}: {task.step.command()}" for task in tasks))
+        return 0
     print("\n".join(step.command() for step in plan.steps))
     return 0
 

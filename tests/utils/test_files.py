@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,15 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
     kept = {f".a.png.tmp-{alive}.png", f".a.png.tmp-{elsewhere}.png", ".a.tmp-notes", ".hidden"}
     for name in (f".a.png.tmp-{dead}.png", *kept):
         (tmp_path / name).touch()
+    yesterday = time.time() - files.FOREIGN_SECONDS - 60
+    (tmp_path / f".old.tmp-{elsewhere}.x7").mkdir()
+    os.utime(tmp_path / f".old.tmp-{elsewhere}.x7", (yesterday, yesterday))
+    (tmp_path / f".slow.tmp-{elsewhere}.x7").mkdir()  # whose file is still written to
+    (tmp_path / f".slow.tmp-{elsewhere}.x7" / "file").touch()
+    os.utime(tmp_path / f".slow.tmp-{elsewhere}.x7", (yesterday, yesterday))
+    (tmp_path / f".b.tmp-{alive}").touch()
+    os.utime(tmp_path / f".b.tmp-{alive}", (yesterday, yesterday))
+    kept |= {f".slow.tmp-{elsewhere}.x7", f".b.tmp-{alive}"}
     (tmp_path / f".out.tmp-{dead}.x7").mkdir()
     (tmp_path / f".out.tmp-{dead}.x7" / "file").touch()
     files.write_text(tmp_path / "b.txt", "")

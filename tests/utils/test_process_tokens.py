@@ -33,3 +33,20 @@ def test_a_process_that_is_gone_has_ended() -> None:
 @pytest.mark.parametrize("token", ["", "1234", "a-b-c", f"00000000-{NOWHERE}-5"])
 def test_of_another_host_and_of_nonsense_nobody_knows(token: str) -> None:
     assert not has_ended(token)
+
+
+def test_containers_and_machines_of_one_name_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their process numbers mean nothing here: what they write is no leftover of a dead process."""
+    host, _, start = process_token().split("-")
+    for changed in ("pid:[1]", "pid:[2]"):
+        monkeypatch.setattr(process_tokens.os, "readlink", lambda _path, name=changed: name)
+        process_tokens._host.cache_clear()
+        elsewhere = process_tokens._host()
+        assert elsewhere != host
+        assert has_ended(f"{elsewhere}-{NOWHERE}-{start}")
+        assert not has_ended(f"{host}-{NOWHERE}-{start}")
+    monkeypatch.undo()
+    process_tokens._host.cache_clear()
+    assert process_tokens._host() == host

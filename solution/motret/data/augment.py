@@ -95,7 +95,7 @@ class BatchAugmentation:
     mirrored: Tensor | None = None
     swapped: Tensor | None = None
 
-    def select(self, index: Tensor) -> "BatchAugmentation":
+    def select(self, index: Tensor | slice) -> "BatchAugmentation":
         """The same of some motions of the batch."""
         fields = (self.speed, self.crop, self.mirrored, self.swapped)
         return BatchAugmentation(*(None if field is None else field[index] for field in fields))
@@ -226,21 +226,34 @@ def random_crop(whole: Tensor, fraction: float, rand_size: Tensor, rand_offset: 
     return torch.stack([offset, size], dim=1)
 
 
-def mask_frames(frames: Tensor, prob: float, generator: torch.Generator) -> Tensor:
+def mask_frames(batch: MotionBatch, frames: Tensor, prob: float) -> Tensor:
     """Standardised frames (B, T, persons, D), each frame of all persons set to 0, the mean, with a
     probability.
 
     Not to the frame before: at 30 frames a second that is nearly the frame itself, and nothing
     would be hidden.
     """
-    is_visible = torch.rand(frames.shape[:2], generator=generator, device=frames.device) >= prob
+    is_visible = batch.draw(torch.rand, frames.shape[1]) >= prob
     return frames * is_visible[..., None, None]
 
 
-def add_noise(frames: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+def add_noise(batch: MotionBatch, frames: Tensor, deviation: float) -> Tensor:
     """Standardised frames with Gaussian noise; `deviation` is in units of each feature's own
     deviation."""
-    return frames + deviation * torch.randn(frames.shape, generator=generator, device=frames.device)
+    return frames + deviation * batch.draw(torch.randn, *frames.shape[1:])
+
+
+def offset_rotations(
+    batch: MotionBatch, frames: Tensor, rotation: slice, deviation: float
+) -> Tensor:
+    """Standardised frames (B, T, persons, D) with an offset of each person's rotation features, the
+    same in all frames; `deviation` is in units of each feature's own deviation.
+
+    A joint's rotation is told from how it rests, and bodies and captures differ in that.
+    """
+    shape = 1, frames.shape[2], rotation.stop - rotation.start
+    changed = frames[..., rotation] + deviation * batch.draw(torch.randn, *shape)
+    return torch.cat([frames[..., : rotation.start], changed, frames[..., rotation.stop :]], dim=-1)
 
 
 def _change_some(frames: Tensor, mask: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 """Part mixing: new motions from those of a batch, some parts of one on the body of another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,7 +29,14 @@ class PartMix:
 
 def sample_part_mix(batch: MotionBatch, columns: Columns) -> PartMix:
     """Gives each motion 2 or 3 parts of another motion of the batch, drawn from the batch's
-    generator."""
+    generator.
+
+    Where processes share the batch, all of it is mixed, and the rows of this one are returned.
+    """
+    if batch.whole is not None and batch.shard is not None:
+        mix, rows = sample_part_mix(batch.whole, columns), batch.shard.rows(batch.size)
+        motions = replace(mix.motions.take(batch.shard), whole=None)
+        return PartMix(motions, mix.donor_idx[rows], mix.replaced[rows])
     size, device = len(batch.lengths), batch.lengths.device
     shift = torch.randint(1, size, (1,), generator=batch.generator, device=device)
     order = torch.randperm(size, generator=batch.generator, device=device)

@@ -49,7 +49,8 @@ class DualEncoder(nn.Module):
         use_gar = config.parts.use_gar
         self.motion_tower: Any  # a tower of one's own is any module with a dim
         self.motion_tower = registry.make_motion_tower(config.motion, persons, columns, use_gar)
-        self.standardises = config.motion.features == "canonical"
+        self.standardises = config.motion.features != "raw"
+        self.rotation = columns.get("rotation")
         motion_dim, has_heads = self.motion_tower.dim, config.motion.projection != "none"
         self.embed_dim = config.motion.proj_dim if has_heads else motion_dim
         self.motion_head: nn.Module = nn.Identity()
@@ -127,22 +128,32 @@ class DualEncoder(nn.Module):
         frames = (batch.frames - self.mean).mul_(self.scale)
         frames = frames.clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)  # in place: one copy, not three
         if batch.generator is not None and self.augment.noise:
-            frames = augment.add_noise(frames, self.augment.noise, batch.generator)
+            frames = augment.add_noise(batch, frames, self.augment.noise)
+        if batch.generator is not None and self.augment.rotation_offset and self.rotation:
+            deviation = self.augment.rotation_offset
+            frames = augment.offset_rotations(batch, frames, self.rotation, deviation)
         if batch.generator is not None and self.augment.frame_mask:
-            frames = augment.mask_frames(frames, self.augment.frame_mask, batch.generator)
+            frames = augment.mask_frames(batch, frames, self.augment.frame_mask)
         return batch.with_frames(frames)
 
     def encode_captions(
-        self, bank: CaptionBank, indices: Tensor, generator: torch.Generator | None = None
+        self,
+        bank: CaptionBank,
+        indices: Tensor,
+        generator: torch.Generator | None = None,
+        selected: Tensor | None = None,
     ) -> Tensor:
         """(C, embed_dim) unit vectors of the bank's captions at `indices` (C,).
 
         The indices are on the CPU. A caption that is there twice is encoded once. generator: where
-        random choices come from while training (--word_dropout), None otherwise.
+        random choices come from while training (--word_dropout), None otherwise. selected: (c,)
+        which of the C captions are encoded, None: all; what is drawn for a caption is the same.
         """
         device = self.log_scale.device
         if bank.vectors is not None:
-            vectors = bank.vectors[to_device(indices, device)]
+            vectors = bank.vectors[
+                to_device(indices if selected is None else indices[selected], device)
+            ]
             return F.normalize(self.text_head(vectors).float(), dim=-1)
         assert bank.ids is not None and bank.lengths is not None, (
             "a bank without vectors has tokens"
@@ -151,18 +162,26 @@ class DualEncoder(nn.Module):
         ids, lengths = bank.ids[distinct], bank.lengths[distinct]
         order = lengths.argsort(stable=True)
         chunks = order.tensor_split(min(N_TEXT_CHUNKS, len(order)))
+        positions, is_selected = order.argsort(), torch.ones(len(distinct), dtype=torch.bool)
+        if selected is not None:
+            inverse = inverse[selected]
+            is_selected = torch.isin(torch.arange(len(distinct)), inverse)
+            positions = is_selected[order].cumsum(0)[positions] - 1
         embeddings = torch.cat(
-            [self._encode_tokens(ids[chunk], lengths[chunk], generator) for chunk in chunks]
+            [
+                self._encode_tokens(ids[chunk], lengths[chunk], generator, is_selected[chunk])
+                for chunk in chunks
+            ]
         )
         # unlike [...], the gradient of index_select adds up in one order: runs repeat bit for bit
-        return embeddings.index_select(0, to_device(order.argsort()[inverse], device))
+        return embeddings.index_select(0, to_device(positions[inverse], device))
 
     def _encode_tokens(
-        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None
+        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None, is_selected: Tensor
     ) -> Tensor:
-        """(C, embed_dim) unit vectors of token ids (C, L), of which `lengths` (C,) are real.
+        """(c, embed_dim) unit vectors of token ids (C, L), of which `lengths` (C,) are real.
 
-        Both are on the CPU.
+        is_selected: (C,) which of them are encoded. All are on the CPU.
         """
         assert self.text_tower is not None, "a bank of tokens is for a text tower that trains"
         device = self.log_scale.device
@@ -170,6 +189,11 @@ class DualEncoder(nn.Module):
         lengths = to_device(lengths, device)
         if generator is not None and self.augment.word_dropout:
             ids, lengths = drop_words(ids, lengths, self.augment.word_dropout, generator)
+        if not is_selected.all():
+            rows = to_device(is_selected.nonzero()[:, 0], device)
+            ids, lengths = ids[rows], lengths[rows]
+            if not len(rows):  # no tower takes an empty batch
+                return self.log_scale.new_empty(0, self.embed_dim)
         return F.normalize(self.text_head(self.text_tower(ids, lengths)).float(), dim=-1)
 
 

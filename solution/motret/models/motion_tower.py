@@ -105,7 +105,7 @@ class MotionTransformer(nn.Module):
         persons, device = patches.shape[3], patches.device
         positions = torch.arange(count, device=device).expand(size, count)
         if batch.generator is not None and self.token_drop > 0:
-            noise = torch.rand(size, count, generator=batch.generator, device=device)
+            noise = batch.draw(torch.rand, count)
             is_padding = positions >= to_device(n_real, device)[:, None]
             order = noise.masked_fill(is_padding, 2.0).argsort(dim=1)
             positions = order[:, : math.ceil((1 - self.token_drop) * count)]

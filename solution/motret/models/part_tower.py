@@ -54,7 +54,7 @@ class PartTransformer(MotionTransformer):
         tokens, real = self.attend(patches, positions, mask, self._special_tokens())
         part_views = [tokens[:, :, 1 : 1 + len(self.part_tokens)].mean(dim=1)]
         if self.has_encoders:
-            fewer = self._subsample_patches(patches, positions, mask, batch.generator)
+            fewer = self._subsample_patches(batch, patches, positions, mask)
             part_views.append(self._encode_parts(*fewer))
         return self.pool(tokens, real), part_views
 
@@ -62,7 +62,7 @@ class PartTransformer(MotionTransformer):
         return torch.cat([self.cls_token, self.part_tokens])
 
     def _subsample_patches(
-        self, patches: Tensor, positions: Tensor, mask: Tensor, generator: torch.Generator | None
+        self, batch: MotionBatch, patches: Tensor, positions: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The patches that --part_token_drop leaves while training, at random for each motion.
 
@@ -70,11 +70,11 @@ class PartTransformer(MotionTransformer):
         """
         count = positions.shape[1]
         keep = count
-        if generator is not None:
+        if batch.generator is not None:
             keep = max(1, round(count * (1 - self.part_token_drop)))
         # where --token_drop left some out, they are in random order already, real ones first
         if keep < count and not self.token_drop:
-            noise = torch.rand(positions.shape, generator=generator, device=positions.device)
+            noise = batch.draw(torch.rand, count)
             is_padding = to_device(~mask, positions.device)
             order = noise.masked_fill(is_padding, 2.0).argsort(dim=1)[:, :keep]
             patches = patches.take_along_dim(order[:, None, :, None], dim=2)

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,16 @@ from motret.errors import ConfigError, DataError
 from motret.formats import challenge
 from motret.pipeline import preflight, summary
 from motret.pipeline.steps import Step, available_cores, run_steps, visible_gpus
-from motret.utils import files, reading
+from motret.pipeline.tasks import (
+    CLAIMS_DIR,
+    Task,
+    TaskShare,
+    list_tasks,
+    parse_share,
+    run_once,
+    run_tasks,
+)
+from motret.utils import files, reading, stopping
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +44,17 @@ NOT_FOR_TRIALS = {"max_minutes", "jobs", "fold", "tuned", "variants", "log"} | {
     *base.flag_defaults(training.SnapshotConfig)
 }
 """Flags of train.py that do not apply to a trial, or mean something else to tune.py."""
-PLAN_FLAGS = {"data_dir", "preset", "variants", "seeds", "seed", "all_data", "rerank"}
+PLAN_FLAGS = {
+    "data_dir",
+    "preset",
+    "variants",
+    "seeds",
+    "seed",
+    "all_data",
+    "rerank",
+    "task",
+    "tasks",
+}
 """Flags that shape the plan itself."""
 RESERVED_FLAGS = {"variant", "run_name", "resume", "runs", "run"}
 """Flags of the scripts that the plan sets itself."""
@@ -44,6 +64,8 @@ RERANK_FLAGS = {"out_dir", "test_dir"} | {
     *base.flag_defaults(base.MachineConfig),
 }
 """Flags that rerank.py gets too; --epochs, --lr and the like are those of the runs."""
+DATA_SCRIPTS = {"sample", "prepare", "make_folds"}
+"""The scripts that come before the trainings."""
 WORD_SCORES = "word_match.npz"
 """What rerank.py writes into a run folder."""
 
@@ -68,6 +90,10 @@ class Plan:
     """Variants that are trained at a time, each in its own process."""
     gpus: tuple[str, ...] = ()
     """GPUs that variants, folds and trials share."""
+    task_share: TaskShare | None = None
+    """The tasks that this call does, of all trainings; None: it does everything."""
+    lists_tasks: bool = False
+    """Whether the tasks are to be listed."""
 
     def submission(self) -> str | None:
         """The file to upload; None where there is no test."""
@@ -77,6 +103,11 @@ class Plan:
     def run_names(self) -> list[str]:
         """Names of the runs that the plan trains, each once."""
         return _run_names(self.args_of("train"))
+
+    def tasks(self) -> list[Task]:
+        """The trainings, a fold each."""
+        train_steps = [step for step in self.steps if step.script == "train"]
+        return list_tasks(train_steps, self.args_of("make_folds")[0])
 
     def args_of(self, script: str) -> list[tuple[str, ...]]:
         """The arguments of each call of a script."""
@@ -90,7 +121,7 @@ class Request:
     flags: name -> words of every flag; passed: of those that go to scripts as they are; routed:
     script -> the words that it gets of these; gpus: names of the GPUs that may be used. all_data:
     whether each run also trains a model of all data; rerank: whether each run also scores the
-    candidates word by word.
+    candidates word by word; task_share: the tasks that this call does, None: everything.
     """
 
     data_dir: Path
@@ -106,6 +137,7 @@ class Request:
     passed: Mapping[str, Words]
     routed: Mapping[str, Words]
     gpus: tuple[str, ...]
+    task_share: TaskShare | None = None
 
     @property
     def n_parallel(self) -> int:
@@ -166,14 +198,19 @@ def make_plan(args: Sequence[str]) -> Plan:
         request.folders(),
         request.n_parallel,
         request.gpus,
+        request.task_share,
+        _is_switched_on(request.flags, "tasks"),
     )
 
 
 def run_plan(plan: Plan) -> int:
-    """Checks and runs the whole plan and logs its summary; returns the exit code."""
+    """Checks and runs the whole plan, or the tasks of its share, and logs its summary; returns the
+    exit code."""
     start = time.perf_counter()
     train_calls, tune_calls = plan.args_of("train"), plan.args_of("tune")
     preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, train_calls)
+    if plan.task_share is not None:
+        return _run_share(plan, plan.task_share)
 
     def log_forecast(step: Step) -> None:
         if step.script == "make_folds":
@@ -189,6 +226,25 @@ def run_plan(plan: Plan) -> int:
     )
     logger.info("\n".join(lines))
     return 0
+
+
+def _run_share(plan: Plan, task_share: TaskShare) -> int:
+    """Prepares the data, unless another process does, and trains the tasks of a share."""
+    data_steps = [step for step in plan.steps if step.script in DATA_SCRIPTS]
+    selected = task_share.select(plan.tasks())
+    logger.info(f"task {task_share}: {len(selected)} of {len(plan.tasks())} trainings")
+    folder = plan.folders["out_dir"] / CLAIMS_DIR
+
+    def stop() -> None:
+        stopping.end_children(signal.SIGTERM)
+
+    code = run_once("data", folder, lambda: run_steps(data_steps).code, stop)
+    code = code or run_tasks(selected, folder, lambda step: run_steps([step]).code, stop)
+    if not code:
+        logger.info(
+            f"\ntask {task_share} is done; once all are, the same command without --task ranks"
+        )
+    return code
 
 
 # ---- the flags of run_all.sh
@@ -213,6 +269,7 @@ def _read_request(args: Sequence[str]) -> Request:
     routed = _route_flags(passed, SCRIPTS if has_test else SCRIPTS_WITHOUT_TEST)
     _allow_named_towers(flags, routed)
     seeds = _find_seeds(flags)
+    task_share = parse_share(_value(flags, "task") or "") if "task" in flags else None
     if "seed" in flags:
         for script in routed.keys() - {"validate"}:
             routed[script] += ["--seed", str(seeds[0])]
@@ -230,6 +287,7 @@ def _read_request(args: Sequence[str]) -> Request:
         passed=passed,
         routed=routed,
         gpus=() if "device" in flags else tuple(visible_gpus()),
+        task_share=task_share,
     )
 
 
@@ -417,12 +475,26 @@ def _tune_steps(request: Request) -> list[Step]:
     if request.tuned != "auto":
         return []
     variants = request.variants[: request.preset.tuned_variants]
+    if request.task_share is not None:
+        _check_tuned(request, variants)
+        return []
     chain = variants[0] if len(variants) == 1 else None
     preset = ("--preset", request.preset_name)
     args = (*variants, *request.data, *preset, *request.routed["tune"])
     if len(request.gpus) > 1 and (chain is None or len(request.variants) == 1):
         args = (*args, "--jobs", str(len(request.gpus)))
     return [Step("tune", "tune", args, chain=chain)]
+
+
+def _check_tuned(request: Request, variants: Sequence[str]) -> None:
+    """ConfigError where workers that share the trainings would train with other settings than a
+    search finds later."""
+    folder = request.folders()["out_dir"] / "tune"
+    missing = [name for name in variants if not (folder / name / "best.json").is_file()]
+    if missing:
+        problem = f"{', '.join(missing)} would be tuned after the training"
+        fix = "run tune.py before, or give --tuned none here and in the last call"
+        raise ConfigError("--task", problem, fix)
 
 
 def _train_steps(request: Request) -> list[Step]:

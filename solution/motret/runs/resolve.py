@@ -13,6 +13,7 @@ from motret.data.folds import Folds
 from motret.data.parts.part_texts import part_texts_digest
 from motret.errors import RunError
 from motret.runs.run import Run, list_runs, open_run, settings_hash
+from motret.utils import claims
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +105,25 @@ def _set_aside_unless_same(folder: Path, run: Run) -> None:
 
     A new run can then take its name.
     """
+    if _mismatch(folder, run) is None:
+        return
+    with claims.in_turn(folder.with_name(f".{folder.name}.claim")):  # of workers that share folders
+        error = _mismatch(folder, run)
+        if error is not None:
+            aside = folder.with_name(f"{folder.name}_before_{datetime.now():%Y-%m-%d_%H-%M-%S}")
+            folder.rename(aside)
+            new = f"renamed to {aside.name}, a new run takes its name"
+            logger.info(f"{folder}: {error.problem}; {new}")
+
+
+def _mismatch(folder: Path, run: Run) -> RunError | None:
+    """Why the run in a folder is not that one; None where it is, or where there is none."""
     try:
-        _check_match(open_run(folder, run.config.towers), run)
+        if (folder / "args.json").is_file():
+            _check_match(open_run(folder, run.config.towers), run)
     except RunError as error:
-        aside = folder.with_name(f"{folder.name}_before_{datetime.now():%Y-%m-%d_%H-%M-%S}")
-        folder.rename(aside)
-        logger.info(f"{folder}: {error.problem}; renamed to {aside.name}, a new run takes its name")
+        return error
+    return None
 
 
 def _check_match(recorded: Run, new: Run) -> None:

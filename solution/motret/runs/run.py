@@ -98,8 +98,9 @@ def fold_key(run: Run, fold: int | None) -> str:
     return files.content_hash(run.name, started, run.fold_dir(fold).name)
 
 
-def create_run_dir(run: Run) -> None:
-    """Makes the run's folder with its args.json, unless it is there."""
+def create_run_dir(run: Run, world_size: int = 1) -> None:
+    """Makes the run's folder with its args.json, unless it is there. world_size: processes that
+    train one model."""
     if (run.folder / "args.json").is_file():
         return
     content = {
@@ -112,6 +113,7 @@ def create_run_dir(run: Run) -> None:
         "part_texts": run.part_texts,
         "inputs": run.inputs,
         "hash": settings_hash(run.config),
+        "world_size": world_size,
     }
     files.write_json(run.folder / "args.json", content | describe_environment())
 

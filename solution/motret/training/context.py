@@ -25,6 +25,7 @@ from motret.models.text_tower import TextTower
 from motret.runs import checkpoints
 from motret.runs.run import Run
 from motret.skeleton import PARTS
+from motret.training.distributed import ONE_PROCESS, Ranks
 from motret.utils.device import autocast, choose_device, to_device, training_dtype
 
 
@@ -58,6 +59,8 @@ class TrainContext:
     caption_sides: Tensor | None = None
     """(n, 2) code of the sides that each of the bank's captions names, and code of the opposite
     sides (-1 where it names none)."""
+    ranks: Ranks = ONE_PROCESS
+    """The processes that share each batch."""
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Matrix products in the precision of --amp."""

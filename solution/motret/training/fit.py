@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from motret.runs import checkpoints, history, oof
 from motret.runs.history import EpochCallback, EpochStats, PlotCallback
 from motret.runs.oof import OutOfFold
 from motret.runs.run import fold_key
-from motret.training import grad_cache, optim, validate, wise_ft
+from motret.training import distributed, grad_cache, optim, validate, wise_ft
 from motret.training import state as state_module
 from motret.training.context import FoldContext, TrainContext
 from motret.training.objective import BatchLoss, LossMeans
@@ -57,10 +58,12 @@ def fit(
     selected checkpoint.
     """
     check_fold(fold_context)
+    if not fold_context.context.ranks.is_first:
+        return follow(fold_context)
     config, fold_dir = fold_context.config, fold_context.fold_dir
     reading.check_output(fold_dir, fold_context.run.folder, RunError)
     with _open_log(fold_dir / "train_log.txt") as log:
-        state = state_module.set_up(fold_context, log)
+        state = set_up(fold_context, log)
         if state.history:  # its last epoch may have been stopped between checkpoint and table
             history.write_metrics(fold_dir / "metrics.csv", state.history)
         try_validation(fold_context, state)
@@ -78,13 +81,36 @@ def fit(
                 log.info(history.describe_epoch(stats))
                 log_epoch(history.metrics_row(stats))  # first: what is saved is not logged again
                 save_epoch(fold_context, state, is_due)
+                fold_context.context.ranks.broadcast(lambda: state.history[-1])
                 _show_progress(bar, fold_context, state)
                 if on_epoch_end:
                     on_epoch_end(stats)
                 if plot:
                     plot(state.eval_model, stats.epoch, state.is_finished(config))
         _restore_best(fold_context, state)
-        return finish(fold_context, state, log)
+        return fold_context.context.ranks.broadcast(lambda: finish(fold_context, state, log))
+
+
+def follow(fold_context: FoldContext) -> Score | None:
+    """The same in the other processes that share the batches: they embed their share, and learn
+    from the first what it measures."""
+    state = set_up(fold_context, logging.getLogger("motret.follow"))
+    ranks = fold_context.context.ranks
+    while not state.is_finished(fold_context.config):
+        stats = run_epoch(fold_context, state, lambda: None)
+        state.history.append(ranks.broadcast(partial(replace, stats)))
+    return ranks.broadcast(lambda: None)
+
+
+def set_up(fold_context: FoldContext, log: logging.Logger) -> FoldState:
+    """The state that training begins with or resumes from, the same in all processes that share
+    the batches."""
+    ranks = fold_context.context.ranks
+    distributed.check_shard(fold_context.config, len(fold_context.train_idx), ranks)
+    state = state_module.set_up(fold_context, log)
+    distributed.check_model(state.model, ranks)
+    ranks.check_state(fold_context.fold_dir, state.model)
+    return state
 
 
 def check_fold(fold_context: FoldContext) -> None:
@@ -127,12 +153,15 @@ def run_epoch(
     optim.freeze_for_epoch(model, config.text, epoch)
     losses, lr_scale = LossMeans(context.device), 0.0
     skipped = torch.zeros((), dtype=torch.long, device=context.device)
+    generator = None
     for step, batch in enumerate(_epoch_batches(fold_context, epoch)):
+        generator = batch.generator
         lr_scale = optim.lr_scale(epoch * steps + step, planned_epochs * steps, steps, config.optim)
         loss, is_skipped = train_step(state, batch, context, config, lr_scale)
         losses.add(loss)
         skipped += is_skipped
         on_step()
+    context.ranks.check_state(fold_context.fold_dir, model, generator)
     train_loss = losses.mean_total()
     if not math.isfinite(train_loss):
         problem = f"the loss is {train_loss} in epoch {epoch + 1}"
@@ -184,17 +213,18 @@ def _steps_per_epoch(fold_context: FoldContext) -> int:
 
 def _epoch_batches(fold_context: FoldContext, epoch: int) -> Iterator[Batch]:
     """The batches of an epoch; also seeds torch's own generator, which some layers draw from."""
-    config, context = fold_context.config.fit, fold_context.context
+    config, context = fold_context.config, fold_context.context
     seed = fold_context.seed * 10_000 + epoch
-    torch.manual_seed(seed)
+    torch.manual_seed(context.ranks.seed_of(seed))
     return batching.iterate_epoch(
         context.motions,
         context.table,
         fold_context.train_idx,
-        config.effective_batch_size,
+        config.fit.effective_batch_size,
         EpochRandom.seeded(np.random.default_rng([fold_context.seed, epoch]), seed, context.device),
-        batching.N_LENGTH_BUCKETS * config.grad_accum,
+        distributed.n_buckets(config),
         context.augmentation,
+        context.ranks.shard(keeps_buckets=config.parts.lambda_mix > 0),
     )
 
 

@@ -46,9 +46,13 @@ class MotionEmbeddings:
     replaced: Tensor | None = None
 
     @classmethod
-    def concat(cls, chunks: Sequence[Self]) -> Self:
-        """The embeddings of a batch from its chunks; a field that a chunk lacks is None."""
-        starts = accumulate((len(chunk.motion) for chunk in chunks[:-1]), initial=0)
+    def concat(cls, chunks: Sequence[Self], sizes: Sequence[int] | None = None) -> Self:
+        """The embeddings of a batch from its chunks; a field that a chunk lacks is None.
+
+        sizes: motions of each chunk, where a process has embedded its share of them alone.
+        """
+        sizes = sizes or [len(chunk.motion) for chunk in chunks]
+        starts = accumulate(sizes[:-1], initial=0)
         shifted = [chunk._shift_donors(start) for chunk, start in zip(chunks, starts, strict=True)]
         values: dict[str, Any] = {
             item.name: _concat([getattr(chunk, item.name) for chunk in shifted])
@@ -67,6 +71,15 @@ class MotionEmbeddings:
             for name, tensor in tensors.items()
             if tensor is not None and tensor.is_floating_point()
         }
+
+    def replace_each(self, change: Callable[[str, Tensor], Tensor]) -> Self:
+        """The same with each field that is there changed; `change` gets its name and its value."""
+        values: dict[str, Any] = {
+            item.name: change(item.name, value)
+            for item in fields(self)
+            if (value := getattr(self, item.name)) is not None
+        }
+        return replace(self, **values)
 
 
 def _concat(tensors: Sequence[Tensor | None]) -> Tensor | None:
@@ -89,24 +102,27 @@ class BatchEmbeddings(MotionEmbeddings):
 def embed_batch(
     model: DualEncoder, batch: Batch, context: TrainContext, config: TrainConfig
 ) -> BatchEmbeddings:
-    """All embeddings that the losses of a batch need."""
+    """All embeddings that the losses of a batch need; where processes share it, those of this one's
+    motions and captions."""
+    selected = None if batch.shard is None else batch.captions_of(batch.shard)
     with context.autocast():
-        caption = model.encode_captions(context.bank, batch.caption_idx, batch.generator)
+        caption = model.encode_captions(context.bank, batch.caption_idx, batch.generator, selected)
         text_idx = part_text_idx(batch, context)
         if text_idx is None:
             motion = torch.cat([model.encode_motions(bucket) for bucket in batch.buckets])
             return BatchEmbeddings(caption=caption, motion=motion)
+        if batch.shard is not None:
+            text_idx = text_idx[batch.rows_of(batch.shard)]
         part_text = model.encode_captions(context.bank, text_idx.clamp(min=0).flatten()).unflatten(
             0, text_idx.shape
         )
-        mixes = (
-            config.parts.lambda_mix > 0 and min(len(bucket.lengths) for bucket in batch.buckets) > 1
-        )  # a donor is another motion
+        sizes = [bucket.size for bucket in batch.buckets]
+        mixes = config.parts.lambda_mix > 0 and min(sizes) > 1  # a donor is another motion
         buckets = [
             embed_bucket(model, bucket, context.motions.columns, mixes) for bucket in batch.buckets
         ]
     return BatchEmbeddings(
-        caption=caption, part_text=part_text, **vars(MotionEmbeddings.concat(buckets))
+        caption=caption, part_text=part_text, **vars(MotionEmbeddings.concat(buckets, sizes))
     )
 
 

@@ -168,15 +168,29 @@ def _mark_unfinished(run: Run, fold: int | None) -> None:
 
 def _record_length(run: Run, changed: Mapping[str, Any]) -> None:
     """Writes the new length into args.json, and when it was given."""
-    file = run.folder / "args.json"
-    content = reading.read_json_object(file, error=RunError)
+    content = reading.read_json_object(run.folder / "args.json", error=RunError)
     before = {name: content["settings"].get(name) for name in changed}
     content["settings"] |= changed
     content["sources"] |= dict.fromkeys(changed, "flag")
     content["hash"] = settings_hash(run.config)
-    record = {"time": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "before": before, "now": dict(changed)}
+    _record_change(run, content, before, changed)
+
+
+def record_world_size(run: Run, world_size: int) -> None:
+    """Writes into args.json by how many processes a run that goes on is trained, if that is new."""
+    content = reading.read_json_object(run.folder / "args.json", error=RunError)
+    before = content.get("world_size", 1)
+    if before != world_size:
+        content["world_size"] = world_size
+        _record_change(run, content, {"world_size": before}, {"world_size": world_size})
+
+
+def _record_change(
+    run: Run, content: dict[str, Any], before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    record = {"time": f"{datetime.now():%Y-%m-%d %H:%M:%S}", "before": before, "now": dict(now)}
     content.setdefault("went_on", []).append(record)
-    files.write_json(file, content)
+    files.write_json(run.folder / "args.json", content)
 
 
 # ---- what a fold has lost

@@ -1,6 +1,7 @@
 """A run from beginning to end: data, folds, captions, then every requested fold."""
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from motret.config import base
 from motret.config.training import TrainConfig
 from motret.data import caption_mirror, data_report, dataset
 from motret.data.dataset import TrainingData
@@ -23,19 +25,23 @@ from motret.runs.resolve import resolve_run
 from motret.runs.run import Run, create_run_dir, open_run
 from motret.skeleton import SMPL
 from motret.training import context as context_module
-from motret.training import fit, forecast, objective, resume
+from motret.training import distributed, fit, forecast, objective, resume
 from motret.training.context import FoldContext, TrainContext
+from motret.training.distributed import ONE_PROCESS, Ranks
 from motret.training.forecast import DataSize
 from motret.utils import progress, tracking
 from motret.utils.device import choose_device, count_cards, describe_precision
 from motret.utils.machine import measure_machine, measure_machine_apart
-from motret.utils.parallel import begin_worker, share_threads
+from motret.utils.parallel import begin_worker, context_backend, share_threads
 
 logger = logging.getLogger(__name__)
 
 MAX_EXCLUDED_FRACTION = 1 / 3
 """A larger fraction of excluded negatives stops a run: such a threshold does not tell captions
 apart."""
+LOCAL_BACKENDS = ("loky", "multiprocessing")
+"""Backends of joblib whose workers share the threads of this machine."""
+_is_training = threading.Lock()
 LONG_MOTIONS = {
     "subsample": "evenly thinned",
     "crop": "cut to their middle",
@@ -45,13 +51,18 @@ LONG_MOTIONS = {
 
 
 def train_run(
-    config: TrainConfig, sources: Mapping[str, str], make_plots: fit.PlotFactory | None = None
+    config: TrainConfig,
+    sources: Mapping[str, str],
+    make_plots: fit.PlotFactory | None = None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> Run:
     """Trains the requested folds that are not finished; logs a line for each and one for the run.
 
-    sources: where each setting comes from, by its name; make_plots: see `fit.fit`.
+    sources: where each setting comes from, by its name; make_plots: see `fit.fit`; ranks: the
+    processes that share each batch.
     """
     tracking.check_tracker(config.log)
+    distributed.check_settings(config, ranks)
     config, sources = apply_weights_settings(config, sources)
     if config.augment.word_dropout and not text_tower.is_trained(config.text):
         raise ConfigError(
@@ -59,7 +70,30 @@ def train_run(
             "needs a text tower that trains",
             "add --unfreeze_text, or leave it out",
         )
-    data, folds = load_data(config, sources)
+    data, folds = ranks.first_alone(lambda: load_data(config, sources))
+    fix = "give all processes one --data_dir and one --folds_dir, in a folder that all share"
+    ranks.check_same(
+        [data.fingerprint, folds.hash], config.data.data_dir, "processes see other data", fix
+    )
+    run, unfinished = ranks.broadcast(lambda: begin_run(config, sources, data, folds))
+    if unfinished:
+        if config.log == "tensorboard":
+            logger.info(f"curves: tensorboard --logdir {config.out_dir}")
+        if ranks.is_first:
+            log_forecast(distributed.config_of_shard(config, ranks), data, len(unfinished))
+        _train_folds(run, unfinished, data, folds, make_plots, ranks)
+    if ranks.is_first and run.finished_folds():
+        if config.checkpoint.selection != "last":
+            logger.info(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
+        logger.info(local_score.out_of_fold_score([run], folds).summary(run.name))
+    return run
+
+
+def begin_run(
+    config: TrainConfig, sources: Mapping[str, str], data: TrainingData, folds: Folds
+) -> tuple[Run, list[int | None]]:
+    """The run of these settings and its folds that are still to train; repairs what a run that goes
+    on has lost."""
     requested = requested_folds(config, folds)
     run = resolve_run(config, sources, data, folds)
     logger.info(f"{run.name}: {config.variant} in {run.folder}")
@@ -72,16 +106,7 @@ def train_run(
     done = [fold for fold in requested if _is_finished(run, fold)]
     if done:
         logger.info(f"finished before: {', '.join(run.fold_dir(fold).name for fold in done)}")
-    if unfinished := [fold for fold in requested if fold not in done]:
-        if config.log == "tensorboard":
-            logger.info(f"curves: tensorboard --logdir {config.out_dir}")
-        log_forecast(config, data, len(unfinished))
-        _train_folds(run, unfinished, data, folds, make_plots)
-    if run.finished_folds():
-        if config.checkpoint.selection != "last":
-            logger.info(f"{run.name}: the epoch of each fold is {history.BEST_EPOCH_NOTE}")
-        logger.info(local_score.out_of_fold_score([run], folds).summary(run.name))
-    return run
+    return run, [fold for fold in requested if fold not in done]
 
 
 def log_forecast(config: TrainConfig, data: TrainingData, n_models: int) -> None:
@@ -259,13 +284,14 @@ def _train_folds(
     data: TrainingData,
     folds: Folds,
     make_plots: fit.PlotFactory | None,
+    ranks: Ranks,
 ) -> None:
     """Trains folds, one after another or with --fold_jobs processes."""
     jobs = min(len(unfinished), joblib.effective_n_jobs(run.config.fold_jobs))
     if jobs > 1:
         _fit_folds_parallel(run, unfinished, jobs, make_plots)
         return
-    context, tower = _prepare_run(run, data)
+    context, tower = _prepare_run(run, data, ranks)
     for fold in unfinished:
         on_epoch_end = None if progress.on_terminal() else _log_epoch_callback(run, fold)
         score = fit.fit(
@@ -274,11 +300,15 @@ def _train_folds(
         _report_fold(run, fold, score)
 
 
-def _prepare_run(run: Run, data: TrainingData) -> tuple[TrainContext, TextTower]:
+def _prepare_run(
+    run: Run, data: TrainingData, ranks: Ranks = ONE_PROCESS
+) -> tuple[TrainContext, TextTower]:
     """What all folds share, checked; the run's folder is made once all checks have passed."""
     config = run.config
-    context, tower = make_tower_and_context(config, data)
-    logger.info(f"training on {describe_precision(context.device, context.dtype)}")
+    context, tower = ranks.first_alone(lambda: make_tower_and_context(config, data))
+    context = replace(context, ranks=ranks)
+    many = f", in {ranks.world_size} processes that share each batch" * (ranks.world_size > 1)
+    logger.info(f"training on {describe_precision(context.device, context.dtype)}{many}")
     if tower.note:
         logger.info(tower.note)
     if config.loss.negative_threshold:
@@ -286,18 +316,25 @@ def _prepare_run(run: Run, data: TrainingData) -> tuple[TrainContext, TextTower]
         reason = "a caption of that motion says the same"
         pairs = f"{fraction:.2%} of the pairs of a caption and another motion"
         logger.info(f"{pairs} are no negatives: {reason}")
-    if (run.folder / "args.json").is_file():
-        recorded = open_run(run.folder, config.towers)
-        provenance.check_inputs(recorded, tower, resumed=True)
-    else:
-        create_run_dir(replace(run, inputs=provenance.input_digests(config, tower)))
+    ranks.broadcast(lambda: _record_run(run, tower, ranks.world_size))
     return context, tower
+
+
+def _record_run(run: Run, tower: TextTower, world_size: int) -> None:
+    """Makes the run's folder; of a run that goes on, checks what it was made from."""
+    if (run.folder / "args.json").is_file():
+        recorded = open_run(run.folder, run.config.towers)
+        provenance.check_inputs(recorded, tower, resumed=True)
+        resume.record_world_size(run, world_size)
+    else:
+        inputs = provenance.input_digests(run.config, tower)
+        create_run_dir(replace(run, inputs=inputs), world_size)
 
 
 def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
     """Processes for folds. ConfigError for a backend that joblib does not have, whose workers share
     one process, or whose workers cannot use a card."""
-    backend, n_cards = config.joblib_backend, count_cards(config.machine.device)
+    backend, n_cards = _backend_of(config), count_cards(config.machine.device)
     if backend == "multiprocessing" and n_cards:
         problem = "multiprocessing forks this process, which CUDA does not survive"
         raise ConfigError("--joblib_backend", problem, "take loky, or --device cpu")
@@ -314,6 +351,13 @@ def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
         raise ConfigError("--joblib_backend", problem, f"take one of {backends}") from error
 
 
+def _backend_of(config: TrainConfig) -> str:
+    """The backend for folds: that of --joblib_backend, or if that is the default, the one that
+    `joblib.parallel_config` sets around the training."""
+    is_default = config.joblib_backend == base.flag_defaults(TrainConfig)["joblib_backend"]
+    return (context_backend() if is_default else None) or config.joblib_backend
+
+
 def _fit_folds_parallel(
     run: Run,
     unfinished: Sequence[int | None],
@@ -327,11 +371,14 @@ def _fit_folds_parallel(
     memory there.
     """
     workers = _make_workers(run.config, jobs)
-    threads_per_fold = share_threads(len(unfinished), jobs, torch.get_num_threads())
+    threads_per_fold: list[int | None] = [None] * len(unfinished)  # on other machines: their own
+    if is_local := _backend_of(run.config) in LOCAL_BACKENDS:
+        threads_per_fold = [*share_threads(len(unfinished), jobs, torch.get_num_threads())]
     n_cards = min(jobs, count_cards(run.config.machine.device))
-    many = "s" if threads_per_fold[0] > 1 else ""
+    many = "s" if threads_per_fold[0] != 1 else ""
+    threads = f", {threads_per_fold[0]} thread{many} each" if is_local else ""
     cards = f", on {n_cards} GPUs" if n_cards > 1 else ""
-    logger.info(f"{jobs} folds side by side, {threads_per_fold[0]} thread{many} each{cards}")
+    logger.info(f"{jobs} folds side by side{threads}{cards}")
     try:
         workers([joblib.delayed(_prepare_run_in_worker)(run)])
         workers(
@@ -352,13 +399,23 @@ def _prepare_run_in_worker(run: Run) -> None:
 
 
 def _fit_fold_worker(
-    run: Run, fold: int | None, threads: int, make_plots: fit.PlotFactory | None
+    run: Run, fold: int | None, threads: int | None, make_plots: fit.PlotFactory | None
 ) -> None:
     """Trains one fold in a process of its own.
 
     It logs a line per epoch, since the bars of several processes would overwrite each other.
     """
     begin_worker(threads)
+    if not _is_training.acquire(blocking=False):
+        problem = "this process trains another fold, whose random state it would share"
+        raise ConfigError("--joblib_backend", problem, "give each worker one thread")
+    try:
+        _fit_fold(run, fold, make_plots)
+    finally:
+        _is_training.release()
+
+
+def _fit_fold(run: Run, fold: int | None, make_plots: fit.PlotFactory | None) -> None:
     data = dataset.load_training(run.config.data, jobs=1, kind=run.config.motion.features)
     folds = read_folds(data, run.config.data.folds_dir)
     context, tower = make_tower_and_context(run.config, data)

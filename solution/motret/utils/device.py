@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from motret.errors import ConfigError
-from motret.utils.parallel import worker_number
+from motret.utils.parallel import local_rank, worker_number
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ def choose_device(name: str) -> torch.device:
     """The device that --device names: cpu, cuda, cuda:<k>, or auto for a card that works, if any.
 
     A card is tried with one small operation before it is believed. With auto a card that fails is
-    passed over with a warning. Of several cards the worker processes of a pool take one each, in
-    turn. ConfigError where a card is required and cannot be used.
+    passed over with a warning. Of several cards the worker processes of a pool, or those that
+    torchrun starts, take one each, in turn. ConfigError where a card is required and cannot be
+    used.
     """
     if name == "cpu":
         return torch.device("cpu")
@@ -48,9 +49,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def _card_of_worker() -> str:
-    """The card of this process: that of its number in the pool, or the first where it is no worker
-    of a pool."""
+    """The card of this process: that of its number in the pool or under torchrun, or the first
+    where it is in neither."""
     number, n_cards = worker_number(), torch.cuda.device_count()
+    number = local_rank() if number is None else number
     return "cuda" if number is None or n_cards < 2 else f"cuda:{number % n_cards}"
 
 

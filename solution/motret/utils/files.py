@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,11 +19,13 @@ import numpy as np
 from motret.errors import DataError, WriteError
 from motret.utils import reading
 from motret.utils.on_error import OnError
-from motret.utils.process_tokens import TOKEN, has_ended, process_token
+from motret.utils.process_tokens import TOKEN, has_ended, is_of_this_host, process_token
 from motret.utils.system_errors import WRITE_ERRNOS, raise_hidden_write_error, write_error
 
 TMP_MARK = ".tmp-"
 """Stands before the token of the process in the name of a temporary file."""
+FOREIGN_SECONDS = 24 * 3600
+"""After so long without a change, what a process of another host left is that of a killed one."""
 _looked_through: set[tuple[int, Path]] = set()
 """Process and folder in which leftovers have been looked for."""
 
@@ -94,7 +97,7 @@ def atomic_write(path: Path, write: Callable[[Path], object], flush: bool = True
     with named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
-        tmp_path = path.with_name(f"{_tmp_name(path.name)}{path.suffix}")
+        tmp_path = path.with_name(f"{temporary_name(path.name)}{path.suffix}")
         try:
             write(tmp_path)
             if flush:
@@ -209,7 +212,7 @@ def new_dir(parent: Path, name: str, path: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(parent)
-        tmp_dir = Path(tempfile.mkdtemp(prefix=f"{_tmp_name(name)}.", dir=parent))
+        tmp_dir = Path(tempfile.mkdtemp(prefix=f"{temporary_name(name)}.", dir=parent))
         with OnError(partial(raise_hidden_write_error, tmp_dir)):
             yield tmp_dir
     except WriteError as error:
@@ -237,25 +240,39 @@ def _final_path(name: str | None, tmp_dir: Path | None, path: Path) -> str | Pat
     return path.joinpath(*file.relative_to(tmp_dir).parts[1:])
 
 
-def _tmp_name(name: str) -> str:
+def temporary_name(name: str) -> str:
+    """The name of a temporary file or folder of this process, which is removed if it is killed."""
     return f".{name}{TMP_MARK}{process_token()}"
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files and folders in a folder that processes of this host left when
-    they were killed; looks once in a process."""
+    """Removes the temporary files and folders in a folder that processes left when they were
+    killed: of this host those that have ended, of others what has not changed for a day. Looks once
+    in a process."""
     if (os.getpid(), folder) in _looked_through:
         return
     _looked_through.add((os.getpid(), folder))
     for path in folder.glob(f".*{TMP_MARK}*"):
         token = TOKEN.match(path.name.rpartition(TMP_MARK)[2])
-        if token is None or not has_ended(token[0]):
+        if token is None:
+            continue
+        is_ours = is_of_this_host(token[0])
+        if not (has_ended(token[0]) if is_ours else _is_forgotten(path)):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             with suppress(OSError):  # another user's
                 path.unlink()
+
+
+def _is_forgotten(path: Path) -> bool:
+    """Whether nothing in a temporary file or folder has changed for a day."""
+    try:
+        changed = [each.lstat().st_mtime for each in (path, *path.rglob("*"))]
+    except OSError:  # it is being made or removed
+        return False
+    return max(changed) < time.time() - FOREIGN_SECONDS
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ configures logging itself.
 import io
 import logging
 import sys
+import warnings
 
 from motret.errors import printable
 
@@ -36,3 +37,10 @@ def show_logs() -> None:
         logger.addHandler(_CurrentStdout())
         logger.setLevel(logging.INFO)
         logger.propagate = False
+
+
+def show_errors_alone() -> None:
+    """Shows errors only, where another process reports the same work."""
+    show_logs()
+    logging.getLogger("motret").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")

@@ -1,6 +1,7 @@
 """Worker processes and threads: how many, and how they share the cores."""
 
 import multiprocessing
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,12 +29,32 @@ def worker_number() -> int | None:
     return int(match[1]) - 1 if match else None
 
 
+def local_rank() -> int | None:
+    """The number of this process among those that torchrun has started on this machine; None where
+    it has not."""
+    started = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    return int(os.environ["LOCAL_RANK"]) if started else None
+
+
+def context_backend() -> str | None:
+    """The name of the backend that `joblib.parallel_config` sets around this call, such as dask;
+    None where it sets none."""
+    backend, _ = joblib.parallel.get_active_backend()
+    names = [
+        name
+        for name, kind in joblib.parallel.BACKENDS.items()
+        if isinstance(backend, kind) and name != joblib.parallel.DEFAULT_BACKEND
+    ]
+    return names[0] if names else None
+
+
 def worker_pool(
     jobs: int, n_tasks: int, prefer: Literal["threads", "processes"] = "processes"
 ) -> joblib.Parallel:
     """A joblib pool that yields the results of its tasks in order, as they are done.
 
-    jobs: number of workers, -1 for one per core; never more than tasks.
+    Within `joblib.parallel_config` it is of the backend that is set there. jobs: number of workers,
+    -1 for one per core; never more than tasks.
     """
     workers = min(joblib.cpu_count() if jobs < 0 else jobs, n_tasks)
     return joblib.Parallel(n_jobs=workers, prefer=prefer, return_as="generator")

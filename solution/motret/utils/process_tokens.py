@@ -1,9 +1,10 @@
 """Which process something belongs to, written into the name of a file or a record of a search.
 
-A token is `host-pid-start`: a hash of the host's name, the number of the process, and when it
-began, since a number is given again, in a container often at once.
+A token is `host-pid-start`: a hash of where its number means a process, the number, and when the
+process began, since a number is given again, in a container often at once.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -28,6 +29,11 @@ def has_ended(token: str) -> bool:
     return host == _host() and not (is_alive(int(pid)) and _start_time(int(pid)) == int(start))
 
 
+def is_of_this_host(token: str) -> bool:
+    """Whether a token is of a process of this host, alive or not."""
+    return token.partition("-")[0] == _host()
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process of this number runs on this host, whoever's it is."""
     try:
@@ -41,7 +47,14 @@ def is_alive(pid: int) -> bool:
 
 @functools.cache
 def _host() -> str:
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    """A hash of the host's name, of its boot and of the name space of its processes, as far as the
+    system tells them. Machines and containers that share a folder may bear one name."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115 # no path: pid:[4026531836]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
 
 
 def _start_time(pid: int) -> int:
