@@ -9,6 +9,7 @@ clock; the others learn it from the store of torchrun.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import pickle
@@ -32,6 +33,7 @@ from motret.data.inputs import Shard
 from motret.errors import ConfigError, RunError, first_line
 from motret.utils import files, logs, stopping
 from motret.utils.device import count_cards, to_device
+from motret.utils.on_error import OnError
 from motret.utils.parallel import local_rank
 
 T = TypeVar("T")
@@ -245,22 +247,24 @@ def _reported_once(ranks: Ranks) -> Iterator[None]:
     """Lets one process say why all of them end: the first that has an error, or gets a signal."""
     stop_watching = _end_when_stuck(ranks)
     try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        if "--debug" in sys.argv:
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            os.environ[cli.STOPS_QUIETLY] = "1"
-            _report_stop(ranks, stopping.signal_of(error))
-            raise
-        if not _reports(ranks):
-            raise SystemExit(1) from None
-        if "NCCL" in str(error):
-            with naming_lost_processes():
-                raise
-        raise
+        with OnError(functools.partial(_report_first, ranks)):
+            yield
     finally:
         stop_watching()
+
+
+def _report_first(ranks: Ranks, error: BaseException) -> None:
+    """Leaves the word to the process that is the first to have an error, or to get a signal."""
+    if "--debug" in sys.argv or not isinstance(error, KeyboardInterrupt | Exception):
+        return
+    if isinstance(error, KeyboardInterrupt):
+        os.environ[cli.STOPS_QUIETLY] = "1"
+        _report_stop(ranks, stopping.signal_of(error))
+    elif not _reports(ranks):
+        raise SystemExit(1) from None
+    elif "NCCL" in str(error):
+        with naming_lost_processes():
+            raise error
 
 
 def _reports(ranks: Ranks) -> bool:
