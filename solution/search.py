@@ -5,7 +5,7 @@
 
 Prints the best motions and writes a web page that shows them moving. The gallery is the training
 motions, each scored by a model that was not trained on it. --gallery test searches all candidates
-of the test, --gallery DIR the .npy motions of a folder.
+of the test, --gallery DIR the .npy motions of a folder, or an index that index.py made.
 """
 
 import sys
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if is_demo:
         demo.make_missing(config, needs_runs=True)
     # torch imports slowly, and --help needs none of it
-    from motret.report import browser, page, search
+    from motret.report import browser, page
+    from motret.search import search
 
     run, result = search.search(config)
     report = browser.page_of_search(config.text, result, config.top)

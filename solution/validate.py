@@ -128,6 +128,19 @@ def record_score(config: RecordConfig) -> None:
 
 def compare(config: CompareConfig) -> None:
     print(submission_comparison.compare_submissions(config.first, config.second).summary())
+    if config.gt is None:
+        return
+    truth = submission.read_ground_truth(config.gt)
+    scores = [
+        metrics.submission_scores(
+            submission.read_submission(file, top_k=submission.submission_columns(file)), truth
+        )
+        for file in (config.first, config.second)
+    ]
+    first, second = map(submission_score.mean_over_queries, scores)
+    gain = submission_score.mean_over_queries(scores[0] - scores[1])
+    print(f"true score {first}, {second} ({len(truth)} queries)")
+    print(f"first minus second {gain.mean:+.4f} +- {gain.error:.4f}, paired by query")
 
 
 def make_batches(config: ValidationQueriesConfig) -> None:

@@ -41,6 +41,7 @@ import ensemble
 import make_folds
 import prepare
 import report
+import rerank
 import sample
 import train
 import tune
@@ -132,13 +133,15 @@ def whole_way(root: Path) -> list[Step]:
     model = [f"--{name}={value}" for name, value in SMALL.items()]
     trained = ["holistic", *data, *model, jobs, cpu, runs]
     submissions = f"--submissions_dir={root / 'submissions'}"
+    members = ("--members", str(root / "runs" / "a" / "word_match.npz"))
     file = str(root / "submissions" / "submission.csv")
     return [
         Step("prepare", prepare.main, (*data, jobs)),
         Step("make_folds", make_folds.main, (*data, jobs, "--folds=2")),
         Step("tune", tune.main, (*trained, "--trials=2")),
         Step("train", train.main, (*trained, "--run_name=a", "--resume=same")),
-        Step("ensemble", ensemble.main, (*data, jobs, cpu, runs, submissions)),
+        Step("rerank", rerank.main, (*data, jobs, cpu, runs, "--runs=a", "--epochs=1", "--dim=8")),
+        Step("ensemble", ensemble.main, (*data, jobs, cpu, runs, submissions, *members)),
         Step("validate", validate.main, ("submission", file, data[0])),
         Step("report", report.main, (*data, jobs, cpu, runs, submissions)),
     ]
@@ -328,9 +331,10 @@ class Way:
         made = Step("sample", sample.main, ("--out", str(self.root / "data"), *sizes))
         _require(run_step(made, self.root), made)
 
-    def walk(self) -> None:
-        """Goes the whole way twice, unbroken, and keeps each state of the first."""
-        for attempt in range(2):
+    def walk(self, times: int = 2) -> None:
+        """Goes the whole way, unbroken, and keeps each state of the first time; what differs the
+        second time varies."""
+        for attempt in range(times):
             for folder in WRITTEN:
                 shutil.rmtree(self.root / folder, ignore_errors=True)
             for number, step in enumerate(self.steps):
@@ -358,7 +362,7 @@ class Way:
 
     def break_at(self, fault: Fault) -> list[str]:
         """Lets a step break, runs it again, and says what is wrong afterwards."""
-        self._restore(fault.step)
+        self.restore(fault.step)
         step = self.steps[fault.step]
         broken = run_step(step, self.root, fault)
         problems = []
@@ -380,7 +384,7 @@ class Way:
             if (self.root / folder).is_dir():
                 shutil.copytree(self.root / folder, self.states / str(number) / folder)
 
-    def _restore(self, number: int) -> None:
+    def restore(self, number: int) -> None:
         for folder in WRITTEN:
             shutil.rmtree(self.root / folder, ignore_errors=True)
             if (self.states / str(number) / folder).is_dir():

@@ -2,6 +2,7 @@
 and masks only while training."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -374,6 +375,24 @@ def test_noise_has_the_deviation_asked_for_and_only_while_training() -> None:
     assert torch.equal(still, plain)
 
 
+def test_rotations_of_each_person_get_an_offset_that_stays_over_time() -> None:
+    rotation = slice(4, 10)
+    columns = {"position": slice(0, 4), "rotation": rotation}
+    config = helpers.config(rotation_offset=1.5)
+    encoder = DualEncoder(config, 2, columns, helpers.TEXT_DIM)
+    batch = helpers.motion_batch([20] * 60, generator=torch.Generator().manual_seed(0))
+    change = encoder._standardised(batch).frames - batch.frames.clamp(-8, 8)
+    torch.testing.assert_close(change, change[:, :1].expand_as(change))
+    inside = change[:, 0, :, rotation]
+    assert float(inside.std()) == pytest.approx(1.5, rel=0.1)
+    assert not torch.equal(inside[:, 0], inside[:, 1]) and not torch.equal(inside[0], inside[1])
+    outside = torch.ones(change.shape[-1], dtype=torch.bool)
+    outside[rotation] = False
+    assert not change[..., outside].any()
+    still = replace(batch, generator=None)
+    assert torch.equal(encoder._standardised(still).frames, batch.frames.clamp(-8, 8))
+
+
 def test_masked_frames_are_zero_for_both_persons_and_the_others_stay() -> None:
     _, encoder = model(frame_mask=0.3)
     plain, masked = standardised(encoder, torch.Generator().manual_seed(0))
@@ -458,6 +477,7 @@ def test_a_caption_that_loses_words_is_read_without_them() -> None:
         ("speed", 0.8),
         ("crop", 1.0),
         ("noise", -1.0),
+        ("rotation_offset", -1.0),
         ("frame_mask", -0.1),
         ("caption_mix", 2.0),
     ],
@@ -485,6 +505,7 @@ def test_a_run_with_everything_on_repeats_by_seed(tmp_path, capsys) -> None:
         "crop": 0.2,
         "frame_mask": 0.1,
         "noise": 0.1,
+        "rotation_offset": 0.5,
     }
     on |= {"caption_mix": 0.3, "word_dropout": 0.1, "fold": 0, "epochs": 1}
     for name in ("a", "b"):

@@ -42,6 +42,11 @@ VALIDATE = {
     "compare": scripts.CompareConfig,
     "make_batches": scripts.ValidationQueriesConfig,
 }
+INDEX = {
+    "build": scripts.IndexBuildConfig,
+    "add": scripts.IndexAddConfig,
+    "check": scripts.IndexCheckConfig,
+}
 
 
 def page_name(page: Path) -> str:
@@ -130,6 +135,8 @@ def test_a_command_of_the_pages_is_understood(
         assert cli.parse_train(args, None)[0].variant in presets.VARIANTS
     elif script.stem == "validate":
         assert type(cli.parse_one_of(VALIDATE, args, None)) is VALIDATE[args[0]]
+    elif script.stem == "index":
+        assert type(cli.parse_one_of(INDEX, args, None)) is INDEX[args[0]]
     elif script.parts[0] == "tests" and script.suffix == ".py":
         importlib.import_module(script.stem).parse_arguments(args)
     elif script.suffix == ".py":
@@ -171,7 +178,13 @@ def test_a_command_of_kaggles_program_exists_there(page: Path, words: list[str])
 
 
 def known_flags() -> set[str]:
-    kinds = [*CONFIGS.values(), *VALIDATE.values(), scripts.TuneConfig, training.TrainConfig]
+    kinds = [
+        *CONFIGS.values(),
+        *VALIDATE.values(),
+        *INDEX.values(),
+        scripts.TuneConfig,
+        training.TrainConfig,
+    ]
     names = set().union(*(base.flag_defaults(kind) for kind in kinds))
     names |= {f"no_{name}" for name in names}
     return names | PLAN_FLAGS | {"dry_run", "help", "install_browser"} | {"cases", "points"}

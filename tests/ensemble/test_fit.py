@@ -296,6 +296,20 @@ def test_a_query_bank_is_asked_of_the_models_with_a_weight() -> None:
     assert fit.bank_fold_sets(oof, weights, config(query_bank="auto")) == []
 
 
+def test_a_bank_of_queries_is_taken_whatever_it_gains_out_of_fold() -> None:
+    oof = galleries({"a": 1.0})
+    for fold, gallery in oof.folds.items():
+        (member,) = gallery.members
+        assert isinstance(member, MemberGallery)
+        first = np.unique(gallery.motion_idx, return_index=True)[1]
+        oof = with_gallery(oof, fold, 0, replace(member, bank=member.caption_bank(first)))
+    ensemble = fit_all(oof, query_bank="test")
+    assert ensemble.bank_of_queries and ensemble.beta == query_bank.TEST_BETA
+    plain = fit_all(galleries({"a": 1.0}))
+    assert plain.beta is None and not plain.bank_of_queries
+    assert ensemble.local.score.mean != plain.local.score.mean
+
+
 # ---- purity
 
 FIT_WITHOUT_MODELS = """

@@ -118,6 +118,16 @@ def test_a_query_bank_is_the_captions_of_the_other_folds_embedded_once(tmp_path:
         assert len(gallery.bank.plain) == len(expected)
 
 
+def test_for_a_bank_of_queries_each_held_out_motion_lends_its_first_caption(tmp_path: Path) -> None:
+    encoder, predicted = ask([make_member(tmp_path, "a")], query_bank="test")
+    assert {captions for _, _, captions in encoder.calls} == {None}
+    for gallery in predicted.folds.values():
+        (member,) = gallery.members
+        assert isinstance(member, MemberGallery) and member.bank is not None
+        first = [gallery.motion_idx.tolist().index(motion) for motion in range(len(gallery.group))]
+        np.testing.assert_array_equal(member.bank.plain, member.text[first])
+
+
 def test_a_member_without_a_weight_is_not_asked(tmp_path: Path) -> None:
     members = [
         make_member(tmp_path, "good", sharp=5.0),

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from motret.ensemble import external, fit
 from motret.ensemble.assigned_test import assign_test
 from motret.ensemble.galleries import FoldGallery, MemberGallery, OofGalleries
 from motret.ensemble.predict import held_out_captions
-from motret.evaluation import submission_score
+from motret.evaluation import metrics, submission_score
 from motret.formats import submission
 from motret.formats.queries import read_queries
 from motret.formats.text_files import query_key
@@ -263,6 +264,25 @@ def similarity_file(path: Path, **changed: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file: np.save(file, np.zeros(3)), "is no whole .npz file"),
+        (lambda file: np.savez_compressed(file, bomb=np.zeros(200_000_000, np.uint8)), "has 200.0"),
+    ],
+)
+def test_a_member_that_is_another_file_or_a_zip_bomb_is_one_line(
+    tmp_path: Path, write: Callable, message: str, expect_error: Callable
+) -> None:
+    file, settings = tmp_path / "a.npz", data_settings()
+    with file.open("wb") as stream:
+        write(stream)
+    data = load_training(settings, 1)
+    split, _ = folds.read_or_make_folds(data, tmp_path, 2, 0)
+    queries = read_queries(settings.data_dir / "test")
+    expect_error(lambda: external.read_external(file, queries, data, split), file, message)
+
+
+@pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
         (
@@ -374,6 +394,18 @@ def test_one_run_with_views_shows_their_gain_and_why_it_may_be_negative(
     assert ("the gain is below 0: views and query bank" in output) == (
         settings["gains"][0]["mean"] < 0
     )
+
+
+def test_a_bank_of_queries_ranks_the_test_by_the_formula(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--runs", "one", "--views=none")
+    assert rank_test(trained, tmp_path / "plain", *flags, "--query_bank=off") == 0
+    assert rank_test(trained, tmp_path / "bank", *flags, "--query_bank=test") == 0
+    assert "normalisation with beta 2 and the test's queries" in capsys.readouterr().out
+    plain, bank = (written(tmp_path / name)[0] for name in ("plain", "bank"))
+    assert plain["query_bank"] is None and bank["query_bank"] == 2.0
+    assert plain["local_score"] != bank["local_score"]
 
 
 def test_a_member_with_a_given_weight_leaves_the_ensemble_without_score(
@@ -526,6 +558,26 @@ def test_two_submissions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     other = answers(tmp_path / "d.csv", [1, 2, 3, 4])
     assert validate.main(["compare", str(first), str(other)]) == 1
     assert "d.csv: answers other queries than a.csv: 2" in capsys.readouterr().err
+
+
+def test_with_the_answers_two_submissions_are_scored_in_pairs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    top, moved = [7, *range(1, 7), 8, 9, 10], [*range(1, 7), 7, 8, 9, 10]
+    first = answers(tmp_path / "a.csv", top, top, top)
+    second = answers(tmp_path / "b.csv", top, moved, moved)
+    truth = tmp_path / "gt.csv"
+    truth.write_text("query_id,candidate\n1,7\n2,7\n3,32\n")
+    assert validate.main(["compare", str(first), str(second), "--gt", str(truth)]) == 0
+    seventh = float(metrics.rank_value(np.array([6]))[0])
+    scores = np.array([1, 1, 0]), np.array([1, seventh, 0])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"true score {scores[0].mean():.4f} +- ")
+    assert f", {scores[1].mean():.4f} +- " in lines[1] and "(3 queries)" in lines[1]
+    difference = scores[0] - scores[1]
+    error = difference.std(ddof=1) / np.sqrt(3)
+    expected = f"first minus second {difference.mean():+.4f} +- {error:.4f}, paired by query"
+    assert lines[2] == expected
 
 
 def test_a_run_may_hold_its_folds_and_the_model_of_all_data(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ def test_features_are_standardised_and_glitches_cut():
     )
 
 
+@pytest.mark.parametrize(("features", "changed"), [("canonical+extra", True), ("raw", False)])
+def test_all_features_but_raw_ones_are_standardised(features, changed):
+    raw, model = helpers.motion_batch([30]), encoder(features=features, mirror=0.0)
+    model.set_statistics(torch.full((10,), 0.5), torch.full((10,), 2.0))
+    standardised = model._standardised(raw).frames
+    assert torch.equal(standardised, (raw.frames - 0.5) / 2) == changed
+    assert torch.equal(standardised, raw.frames) != changed
+
+
 def test_a_feature_that_never_changes_keeps_its_size():
     model = encoder()
     model.set_statistics(torch.zeros(10), torch.tensor([0.0, 1e-6, *[2.0] * 8]))

@@ -18,6 +18,6 @@ def test_wherever_the_way_is_broken_the_same_command_goes_on_to_the_same_end() -
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    totals = re.search(r"^20 faults at (\d+) points of 7 steps", done.stdout, re.M)
+    totals = re.search(r"^20 faults at (\d+) points of 8 steps", done.stdout, re.M)
     assert totals is not None and int(totals[1]) > 1000
     assert "20 ended where an unbroken way does, 0 did not" in done.stdout

@@ -96,6 +96,25 @@ def test_a_query_without_a_usable_candidate_has_scores_all_the_same(trained):
     assert some[1] == -1 and min(some[0], some[2]) > -1
 
 
+def test_folds_share_the_words_of_a_frozen_tower_alone(monkeypatch):
+    read = []
+    monkeypatch.setattr(word_scores.tokens, "word_states", lambda *args: read.append(args) or "new")
+
+    def words(trained_tower, frozen):
+        model = SimpleNamespace(text_tower=trained_tower)
+        encoder = SimpleNamespace(
+            device="cpu",
+            load_model=lambda *_: model,
+            text_tower=lambda _: "shared",
+            autocast=lambda _: None,
+        )
+        return word_scores.FoldModel.open("run", 0, encoder, ["a"], frozen).captions
+
+    assert words(None, None) == "new" and words(None, "first") == "first"
+    assert words("its own", "first") == "new"
+    assert [tower for _, tower, *_ in read] == ["shared", "its own"]
+
+
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

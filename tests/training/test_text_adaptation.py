@@ -1,6 +1,7 @@
 """A text tower is adapted to captions: those of one motion come closer than they were."""
 
 import json
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,27 @@ def test_the_same_seed_gives_the_same_encoder(config, tmp_path):
         text_adaptation.adapt_text_tower(replace(config, out=tmp_path / name), sets)
         weights.append(make_hf_tower(str(tmp_path / name)).state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_former_encoder(config, tmp_path, capsys):
+    """The libraries that write it hide the error of the system in errors of their own."""
+    captions = captions_json(tmp_path / "captions.json")
+    args = ["--text_tower", config.text_tower, "--captions", str(captions), "--device", "cpu"]
+    args += ["--out", str(config.out), "--steps", "1"]
+    assert adapt.main(args) == 0
+    before = {path: path.read_bytes() for path in config.out.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (len(before[config.out / "model.safetensors"]), 1000):
+        capsys.readouterr()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, limits[1]))
+        try:
+            assert adapt.main([*args, "--lr", "1e-2"]) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {config.out}") and "would be larger than files" in error
+        assert {path: path.read_bytes() for path in config.out.iterdir()} == before
+        assert [path.name for path in tmp_path.glob(".*")] == []
 
 
 def test_a_folder_of_something_else_is_not_replaced(config, tmp_path):

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from motret.errors import RunError, WriteError
 from motret.tuning import journal
 from motret.tuning.journal import Journal, repair_journal
+from motret.utils import locks
 
 SPACE = {"lr": optuna.distributions.FloatDistribution(0.5, 3)}
 HALF = b'{"op_code":8,"worker_id":"a","user_attr":{"sco'
@@ -152,7 +153,7 @@ def test_without_locks_of_the_system_a_link_stands_for_one(
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     if how == "no module":
-        monkeypatch.setattr(journal, "fcntl", None)
+        monkeypatch.setattr(locks, "fcntl", None)
     else:
         monkeypatch.setattr(fcntl, "flock", refuse)
     monkeypatch.setattr(journal, "NOTE_SECONDS", 0)

@@ -222,9 +222,10 @@ class EnsembleConfig:
     weights: Literal["auto", "equal"] = "auto"
     """auto: weights by the out-of-fold score, but equal weights if the gain is within its standard
     error."""
-    query_bank: Literal["auto", "off"] = "auto"
-    """Query-bank normalisation with the training captions. auto: on if its out-of-fold gain is
-    above its standard error."""
+    query_bank: Literal["auto", "test", "off"] = "auto"
+    """Query-bank normalisation. auto: with the training captions, if its out-of-fold gain is above
+    its standard error. test: with the queries themselves, for a test told in other words than the
+    training set, where the rules allow to use the queries of the test together."""
     views: str = "auto"
     """Test-time augmentation: further views of the motions, separated by commas: mirror (captions
     too), speed, swap (of the persons). none: off. auto: those whose out-of-fold gain is above its
@@ -345,6 +346,9 @@ class CompareConfig:
     """A submission file."""
     second: tyro.conf.Positional[Path]
     """Another submission file, of the same queries."""
+    gt: Path | None = None
+    """Ground truth, a CSV file of query_id,candidate: both are scored, and the difference is paired
+    by query."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -391,7 +395,12 @@ class SearchConfig:
     """Description of the motion to find."""
     gallery: str = "train"
     """Motions to search. train: training motions, each scored by a model that was not trained on
-    it. test: all candidates. Otherwise a folder of .npy motions."""
+    it. test: all candidates. Otherwise a folder of .npy motions, or an index that index.py made."""
+    exact: bool = False
+    """Compare every motion of an index, also where it has an approximate part."""
+    probes: int = 64
+    """Lists of an approximate index that are looked into: more find more of the best, and take
+    longer."""
     top: int = 12
     """Number of motions to show."""
     run: str | None = None
@@ -407,10 +416,70 @@ class SearchConfig:
     machine: tyro.conf.OmitArgPrefixes[MachineConfig] = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "top")
+        check_at_least(self, 1, "top", "probes")
         if not self.text.strip():
             fix = 'describe a motion: python solution/search.py "two people shake hands"'
             raise ConfigError("search.py", "the text is empty", fix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexAddConfig:
+    """Adds the motions of a folder to an index, with the models that it was built with."""
+
+    index: tyro.conf.Positional[Path]
+    """Folder of the index."""
+    motions: Path | None = None
+    """Folder of .npy motions. By default motions/ in the data folder."""
+    run: str | None = None
+    """Run folder (a path, or a name inside --out_dir). By default the one that the index names, or
+    for a new index the run that finished last."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
+    """Folder of run folders."""
+    data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    machine: tyro.conf.OmitArgPrefixes[MachineConfig] = field(default_factory=MachineConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexBuildConfig(IndexAddConfig):
+    """Builds an index of motions to search in, or goes on with one."""
+
+    models: tuple[str, ...] = ()
+    """Models of the run that embed: numbers of folds, or full. By default all that are finished, as
+    search.py ranks a folder. One alone takes a fraction of time and space."""
+    numbers: Literal["int8", "float16"] = "int8"
+    """How vectors are stored. int8: half the size, and faster. float16: more exact."""
+    ann: bool = False
+    """Also build an approximate index of all motions (IVF-PQ), for millions of them. It needs
+    faiss: pip install faiss-cpu."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexCheckConfig:
+    """Reads all files of an index, and measures its approximate part against exact search."""
+
+    index: tyro.conf.Positional[Path]
+    """Folder of the index."""
+    queries: int = 200
+    """Captions of the data folder that are searched for, exactly and approximately."""
+    run: str | None = None
+    """Run folder (a path, or a name inside --out_dir). By default the one that the index names."""
+    probes: tuple[int, ...] = (16, 64, 256)
+    """Numbers of lists that are looked into, one after the other."""
+    allow_towers: tuple[str, ...] = ()
+    """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
+    always may; nothing else that a run names is imported."""
+    out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
+    """Folder of run folders."""
+    data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    machine: tyro.conf.OmitArgPrefixes[MachineConfig] = field(default_factory=MachineConfig)
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "queries")
+        if not self.probes or min(self.probes) < 1:
+            raise ConfigError("--probes", "a number is below 1", "give 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

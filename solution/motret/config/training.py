@@ -247,6 +247,10 @@ class AugmentConfig:
     """Fraction of frames that are masked: all their features are set to the mean."""
     noise: float = 0.0
     """Standard deviation of the noise added to each feature, in units of the feature's own."""
+    rotation_offset: float = 0.0
+    """Standard deviation of an offset added to each rotation feature of a person, the same in all
+    frames, in units of the feature's own. For a test of other bodies or another capture, whose
+    joints rest in other rotations: try 1.5 with --epochs 12 or more."""
     caption_mix: float = 0.0
     """Fraction of captions replaced by the mean of all captions of their motion."""
     word_dropout: float = 0.0
@@ -254,7 +258,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "speed")
-        check_at_least(self, 0, "noise")
+        check_at_least(self, 0, "noise", "rotation_offset")
         check_fraction(self, "mirror", "person_swap", "caption_mix")
         check_fraction(self, "crop", "frame_mask", "word_dropout", below_one=True)
 

@@ -95,7 +95,7 @@ class BatchAugmentation:
     mirrored: Tensor | None = None
     swapped: Tensor | None = None
 
-    def select(self, index: Tensor) -> "BatchAugmentation":
+    def select(self, index: Tensor | slice) -> "BatchAugmentation":
         """The same of some motions of the batch."""
         fields = (self.speed, self.crop, self.mirrored, self.swapped)
         return BatchAugmentation(*(None if field is None else field[index] for field in fields))
@@ -241,6 +241,19 @@ def add_noise(batch: MotionBatch, frames: Tensor, deviation: float) -> Tensor:
     """Standardised frames with Gaussian noise; `deviation` is in units of each feature's own
     deviation."""
     return frames + deviation * batch.draw(torch.randn, *frames.shape[1:])
+
+
+def offset_rotations(
+    batch: MotionBatch, frames: Tensor, rotation: slice, deviation: float
+) -> Tensor:
+    """Standardised frames (B, T, persons, D) with an offset of each person's rotation features, the
+    same in all frames; `deviation` is in units of each feature's own deviation.
+
+    A joint's rotation is told from how it rests, and bodies and captures differ in that.
+    """
+    shape = 1, frames.shape[2], rotation.stop - rotation.start
+    changed = frames[..., rotation] + deviation * batch.draw(torch.randn, *shape)
+    return torch.cat([frames[..., : rotation.start], changed, frames[..., rotation.stop :]], dim=-1)
 
 
 def _change_some(frames: Tensor, mask: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -19,23 +19,18 @@ DuplicatePair = tuple[int, int, float]
 """Indices of two motions, and their distance in metres."""
 
 
-def key_poses(store: FeatureStore) -> np.ndarray:
-    """Key poses of each motion (N, persons, K): joint positions in the person's heading frame, and
+def key_poses(store: FeatureStore, motion_idx: np.ndarray) -> np.ndarray:
+    """Key poses of some motions (n, persons, K): joint positions in the person's heading frame, and
     the other's pelvis there."""
-    positions = np.linspace(0, store.lengths - 1, KEY_FRAMES, axis=1).round().astype(int)
-    frame_idx = store.offsets[:, None] + positions
+    offsets, lengths = store.offsets[motion_idx], store.lengths[motion_idx]
+    positions = np.linspace(0, lengths - 1, KEY_FRAMES, axis=1).round().astype(int)
     columns = [store.columns["position"]]
     if "relation" in store.columns:
         columns.append(store.columns.field("relation", "offset"))
-    width = sum(block.stop - block.start for block in columns)
-    poses = np.empty((len(frame_idx), store.persons, KEY_FRAMES, width), np.float32)
-    for start in range(
-        0, len(frame_idx), CHUNK_SIZE
-    ):  # other columns are never in memory for all motions
-        frames = store.features[frame_idx[start : start + CHUNK_SIZE]]  # (n, keys, persons, D)
-        points = np.concatenate([frames[..., block] for block in columns], axis=-1)
-        poses[start : start + CHUNK_SIZE] = points.transpose(0, 2, 1, 3)
-    return poses.reshape(len(frame_idx), store.persons, -1)
+    frames = store.features[offsets[:, None] + positions]  # (n, keys, persons, D)
+    points = np.concatenate([frames[..., block] for block in columns], axis=-1)
+    poses = points.transpose(0, 2, 1, 3).astype(np.float32)
+    return poses.reshape(len(motion_idx), store.persons, -1)
 
 
 def mirror_key_poses(poses: np.ndarray, body: Skeleton) -> np.ndarray:
@@ -54,24 +49,48 @@ def near_duplicates(
 
     With `other`: pairs of a motion of `store` and a motion of `other`. mirrored: one motion is
     nearly the mirror image of the other. The distance is the root mean square over joints and key
-    frames.
+    frames. Motions are compared in order of length, a chunk of each side in memory at a time: those
+    of other lengths never meet.
     """
-    right = key_poses(store if other is None else other)
-    left = right if other is None else key_poses(store)
-    if mirrored:
-        left = mirror_key_poses(left, store.config.body)
-    right_lengths = store.lengths if other is None else other.lengths
-    right = right.reshape(len(right), -1)
+    right_store = store if other is None else other
+    right_order = right_store.lengths.argsort(kind="stable")
+    right_lengths = right_store.lengths[right_order]
+    left_order = store.lengths.argsort(kind="stable")
     distances: dict[tuple[int, int], float] = {}
-    for order in permutations(range(store.persons)):
-        for start in range(0, len(left), CHUNK_SIZE):
-            chunk = left[start : start + CHUNK_SIZE, order].reshape(-1, right.shape[1])
-            lengths = store.lengths[start : start + CHUNK_SIZE]
-            for a, b, distance in _close_pairs(chunk, right, lengths, right_lengths):
-                pair = (a + start, b)
+    for left_idx in _chunks(left_order):
+        left = key_poses(store, left_idx)
+        if mirrored:
+            left = mirror_key_poses(left, store.config.body)
+        shortest, longest = store.lengths[left_idx[[0, -1]]]
+        first = np.searchsorted(right_lengths, shortest / MAX_LENGTH_RATIO)
+        end = np.searchsorted(right_lengths, longest * MAX_LENGTH_RATIO, side="right")
+        for right_idx in _chunks(right_order[first:end]):
+            right = key_poses(right_store, right_idx)
+            lengths = store.lengths[left_idx], right_store.lengths[right_idx]
+            for a, b, distance in _close_motions(left, right, *lengths):
+                pair = int(left_idx[a]), int(right_idx[b])
                 if other is not None or pair[0] < pair[1]:
                     distances[pair] = min(distance, distances.get(pair, distance))
     return [(a, b, distance) for (a, b), distance in sorted(distances.items())]
+
+
+def _chunks(motion_idx: np.ndarray) -> list[np.ndarray]:
+    return [
+        motion_idx[start : start + CHUNK_SIZE] for start in range(0, len(motion_idx), CHUNK_SIZE)
+    ]
+
+
+def _close_motions(
+    left: np.ndarray, right: np.ndarray, left_lengths: np.ndarray, right_lengths: np.ndarray
+) -> list[DuplicatePair]:
+    """Pairs of nearly equal key poses (n, persons, K) and (m, persons, K), in either order of the
+    persons."""
+    right = right.reshape(len(right), -1)
+    pairs = []
+    for order in permutations(range(left.shape[1])):
+        ordered = left[:, order].reshape(-1, right.shape[1])
+        pairs += _close_pairs(ordered, right, left_lengths, right_lengths)
+    return pairs
 
 
 def _close_pairs(

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from motret.config.scripts import VIEW_KINDS, EnsembleConfig
+from motret.ensemble import query_bank
 from motret.ensemble.galleries import MemberGallery, Mixture, OofGalleries, Views
 from motret.ensemble.weights import ContestedPairs, WeightSearch
 from motret.errors import ConfigError
@@ -106,11 +107,13 @@ class FittedViews:
 class FittedQueryBank:
     """Step 3: query-bank normalisation.
 
-    by_folds: folds fitted on -> beta, None without; ranks: as in `FittedViews`.
+    by_folds: folds fitted on -> beta, None without; ranks: as in `FittedViews`; of_queries: whether
+    the bank holds the test's queries, not the training captions.
     """
 
     by_folds: dict[FoldSet, float | None]
     ranks: dict[tuple[FoldSet, int], GalleryRanks]
+    of_queries: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +124,7 @@ class FittedEnsemble:
     normalisation. folds: those scored. member_ranks: of each member alone without views, one
     gallery a fold; ensemble_ranks: of the ensembles fitted on the other folds;
     best_member_tta_ranks: of the best member in the ensemble's views, None where there are no views
-    or it has no weight.
+    or it has no weight. bank_of_queries: as in `FittedQueryBank`.
     """
 
     names: tuple[str, ...]
@@ -132,6 +135,7 @@ class FittedEnsemble:
     member_ranks: tuple[tuple[GalleryRanks, ...], ...]
     ensemble_ranks: tuple[GalleryRanks, ...]
     best_member_tta_ranks: tuple[GalleryRanks, ...] | None
+    bank_of_queries: bool = False
 
     @property
     def local(self) -> LocalScore:
@@ -215,7 +219,8 @@ def fit_views(
 def fit_query_bank(
     galleries: OofGalleries, weights: FittedWeights, views: FittedViews, config: EnsembleConfig
 ) -> FittedQueryBank:
-    """Step 3: beta of query-bank normalisation, None where it does not help."""
+    """Step 3: beta of query-bank normalisation, None where it does not help. That of a bank of the
+    test's queries is given."""
     ranks: dict[tuple[FoldSet, int], dict[float | None, GalleryRanks]] = {
         key: {None: without_bank} for key, without_bank in views.ranks.items()
     }
@@ -232,11 +237,14 @@ def fit_query_bank(
         for fold_set, mixture in mixtures.items():
             for beta, with_bank in by_mixture[mixture].items():
                 ranks[fold_set, fold][beta] = with_bank
-    betas = {
-        fold_set: select_if_significant([ranks[fold_set, fold] for fold in fold_set], None)
+    betas: dict[FoldSet, float | None] = {
+        fold_set: (query_bank.TEST_BETA if fold_set in fold_sets else None)
+        if config.query_bank == "test"
+        else select_if_significant([ranks[fold_set, fold] for fold in fold_set], None)
         for fold_set in weights.by_folds
     }
-    return FittedQueryBank(betas, {key: by_beta[betas[key[0]]] for key, by_beta in ranks.items()})
+    fitted_ranks = {key: by_beta[betas[key[0]]] for key, by_beta in ranks.items()}
+    return FittedQueryBank(betas, fitted_ranks, config.query_bank == "test")
 
 
 def nested_score(
@@ -268,6 +276,7 @@ def nested_score(
         member_ranks,
         tuple(bank.ranks[fold_set, fold] for fold, fold_set in fitted_on.items()),
         tta_ranks,
+        bank.of_queries,
     )
     return (
         replace(ensemble, ensemble_ranks=member_ranks[0]) if ensemble.is_plain_member else ensemble
@@ -304,7 +313,8 @@ def bank_fold_sets(
     return [
         fold_set
         for fold_set, mixture in weights.by_folds.items()
-        if config.query_bank == "auto" and fold_set and (mixture[is_model] > 0).any()
+        if (config.query_bank == "test" or (config.query_bank == "auto" and fold_set))
+        and (mixture[is_model] > 0).any()
     ]
 
 

@@ -55,7 +55,7 @@ class MemberGallery:
     """A held-out gallery as one member embeds it.
 
     text: (C, d) and motion: (M, d), whose products are similarities; views: kind -> its views;
-    bank: of the captions the model was trained on, None where nothing needs it.
+    bank: of a query bank's captions, None where nothing needs it.
     """
 
     text: np.ndarray
@@ -74,6 +74,14 @@ class MemberGallery:
         return scale_views(
             self.bank.in_views(kinds), [view.deviation for view in self._views_of(kinds)]
         )
+
+    def caption_bank(self, caption_idx: np.ndarray) -> BankEmbeddings:
+        """Some of its own captions (B,) as a query bank."""
+        views = {
+            kind: tuple(view.text[caption_idx] for view in views)
+            for kind, views in self.views.items()
+        }
+        return BankEmbeddings(self.text[caption_idx], views)
 
     def similarity(self, kinds: Views = ()) -> np.ndarray:
         """(C, M) similarities on the member's own scale."""

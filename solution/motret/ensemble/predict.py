@@ -60,7 +60,8 @@ def predict_out_of_fold(
     """The members and the galleries with those views and query banks that the fit may take.
 
     galleries: plain, of these members. Members without a weight are not asked. The query bank of a
-    fold holds what its model was trained on: the captions of the other folds.
+    fold holds what its model was trained on: the captions of the other folds. One of the test's
+    queries is stood in for by the first caption of each motion that the fold holds out.
     """
     members, data_of = _ask_for_views(members, weights, data, config)
     in_bank = fit.bank_members(galleries, weights, config)
@@ -71,10 +72,16 @@ def predict_out_of_fold(
         features_data = data_of.get(member.features, data)
         for fold in member.folds:
             needs_bank = in_bank[idx] and fold in by_fold
-            captions = _training_captions(data, folds, fold) if needs_bank else None
+            of_training = needs_bank and config.query_bank == "auto"
+            captions = _training_captions(data, folds, fold) if of_training else None
             bank = encoder.predict_held_out(member, fold, features_data, folds, captions)
-            if fold in by_fold:
-                by_fold[fold][idx] = replace(member.gallery(fold), bank=bank)
+            if fold not in by_fold:
+                continue
+            gallery = member.gallery(fold)
+            if needs_bank and not of_training:
+                first_caption = np.unique(galleries.folds[fold].motion_idx, return_index=True)[1]
+                bank = gallery.caption_bank(first_caption)
+            by_fold[fold][idx] = replace(gallery, bank=bank)
     predicted = {
         fold: replace(gallery, members=tuple(by_fold[fold]))
         for fold, gallery in galleries.folds.items()
@@ -130,7 +137,11 @@ def predict_test(
             continue
         in_views = member.with_views(ensemble.views if weight else ())
         with_bank = bool(weight) and ensemble.beta is not None
-        predictions.append(encoder.predict_test(in_views, tests[member.features], with_bank))
+        of_training = with_bank and not ensemble.bank_of_queries
+        embeddings = encoder.predict_test(in_views, tests[member.features], of_training)
+        if with_bank and ensemble.bank_of_queries:
+            embeddings = [replace(model, bank=model.query) for model in embeddings]
+        predictions.append(embeddings)
     return predictions
 
 

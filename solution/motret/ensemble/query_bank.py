@@ -14,6 +14,9 @@ import numpy as np
 
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """The values tried, for similarities with standard deviation 1 over the gallery."""
+TEST_BETA = 2.0
+"""The value for a bank of the test's queries. Held-out captions are no guide to it: they are like
+the training captions, and gain nothing from it."""
 CHUNK_SIZE = 1024
 """Motions of a gallery that are compared with the whole bank at a time."""
 

@@ -39,7 +39,13 @@ from motret.ensemble.members import Member
 from motret.ensemble.predict import AnyMember
 from motret.ensemble.submission_files import ScoredEnsemble, WrittenSubmission
 from motret.ensemble.summary import TestScores
-from motret.evaluation import caption_shift, run_table, slices, submission_score
+from motret.evaluation import (
+    caption_shift,
+    motion_shift,
+    run_table,
+    slices,
+    submission_score,
+)
 from motret.evaluation.slices import HeldOutCaptions
 from motret.formats import submission
 from motret.formats.queries import Query
@@ -50,13 +56,13 @@ from motret.utils import reading
 class EnsembleResult:
     """What an ensemble came to, and the files it wrote.
 
-    shift: a line on whether the test's captions are like the held-out ones.
+    shift: lines on whether the test's captions and motions are like the held-out ones.
     """
 
     n_queries: int
     scored: ScoredEnsemble
     written: WrittenSubmission
-    shift: str
+    shift: tuple[str, ...]
 
     def lines(self) -> list[str]:
         """For a terminal: the submission, the table, the scores."""
@@ -77,7 +83,7 @@ class EnsembleResult:
             if isinstance(member, Member)
             for run in member.folds.values()
         }
-        lines.append(self.shift)
+        lines += self.shift
         if note := run_table.best_epoch_note(list(models.values())):
             lines.append(note)
         if self.scored.assigned:
@@ -102,6 +108,7 @@ class EnsembleResult:
         bank = "no query-bank normalisation"
         if ensemble.beta is not None:
             bank = f"query-bank normalisation with beta {ensemble.beta:g}"
+            bank += " and the test's queries" if ensemble.bank_of_queries else ""
         copy = f" (kept as {dated_copy.name})" if dated_copy != file else ""
         if self.written.is_repeat:
             copy = f" (the same as {dated_copy.name}, logged before)"
@@ -139,8 +146,10 @@ def run_ensemble(
     written = submission_files.write_submission_files(
         config, scored_ensemble, test.queries, similarities, test_dir
     )
-    shift = shift_line(test.queries, ensemble, galleries, data, folds, config.fold)
-    return EnsembleResult(len(test.queries), scored_ensemble, written, shift)
+    of_captions = shift_line(test.queries, ensemble, galleries, data, folds, config.fold)
+    training = dataset.with_features(data, next(iter(tests)), config.data, jobs).store
+    of_motions = motion_shift.measure_shift(training, test.store, folds).line()
+    return EnsembleResult(len(test.queries), scored_ensemble, written, (of_captions, of_motions))
 
 
 def fit_members(

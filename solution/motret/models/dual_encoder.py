@@ -49,7 +49,8 @@ class DualEncoder(nn.Module):
         use_gar = config.parts.use_gar
         self.motion_tower: Any  # a tower of one's own is any module with a dim
         self.motion_tower = registry.make_motion_tower(config.motion, persons, columns, use_gar)
-        self.standardises = config.motion.features == "canonical"
+        self.standardises = config.motion.features != "raw"
+        self.rotation = columns.get("rotation")
         motion_dim, has_heads = self.motion_tower.dim, config.motion.projection != "none"
         self.embed_dim = config.motion.proj_dim if has_heads else motion_dim
         self.motion_head: nn.Module = nn.Identity()
@@ -128,6 +129,9 @@ class DualEncoder(nn.Module):
         frames = frames.clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)  # in place: one copy, not three
         if batch.generator is not None and self.augment.noise:
             frames = augment.add_noise(batch, frames, self.augment.noise)
+        if batch.generator is not None and self.augment.rotation_offset and self.rotation:
+            deviation = self.augment.rotation_offset
+            frames = augment.offset_rotations(batch, frames, self.rotation, deviation)
         if batch.generator is not None and self.augment.frame_mask:
             frames = augment.mask_frames(batch, frames, self.augment.frame_mask)
         return batch.with_frames(frames)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from motret.config.training import MotionConfig, TextConfig
 from motret.data.inputs import MotionBatch
-from motret.errors import ConfigError, MotretError
+from motret.errors import ConfigError
 from motret.models.class_path import load_class
 from motret.models.clip_tower import make_clip_tower
 from motret.models.frame_tower import FrameTransformer
@@ -17,6 +17,7 @@ from motret.models.hf_tower import make_hf_tower
 from motret.models.motion_tower import MotionTransformer
 from motret.models.part_tower import PartTransformer
 from motret.models.text_tower import TextTower, is_custom, is_hugging_face
+from motret.utils import reading
 
 MOTION_TOWERS: dict[str, type[nn.Module]] = {
     "transformer": MotionTransformer,
@@ -209,12 +210,12 @@ def _encode(name: str, tower: TextTower, ids: Tensor, lengths: Tensor, source: s
 
 def _call(name: str, failure: str, function: Callable[..., Any], *args: object) -> Any:
     """What a function of the class `name` returns. ConfigError where it raises an error."""
-    try:
+    fix = "correct the class; --debug shows where"
+    problem = f"{name}: {failure}"
+    with reading.boundary("--text_tower", problem, fix, ConfigError, describe=_named_reason):
         return function(*args)
-    except MotretError:
-        raise
-    except Exception as error:  # the code is the user's: it may raise anything
-        lines = str(error).strip().splitlines()
-        cause = ": ".join([type(error).__name__, *lines[:1]])
-        fix = "correct the class; --debug shows where"
-        raise ConfigError("--text_tower", f"{name}: {failure} ({cause})", fix) from error
+
+
+def _named_reason(error: Exception) -> str:
+    """Class and message of an error, in one line."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])

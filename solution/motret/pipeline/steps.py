@@ -20,6 +20,7 @@ import joblib
 
 from motret.config import base, cli
 from motret.utils import files, stopping
+from motret.utils.on_error import OnError
 
 logger = logging.getLogger(__name__)
 
@@ -182,13 +183,12 @@ def _run_chains(entries: Sequence[NumberedStep], n_parallel: int, gpus: Sequence
             stop.set()
         return code
 
-    with ThreadPoolExecutor(n_workers) as pool:
-        try:
-            codes = list(pool.map(run_chain, chains))
-        except BaseException as error:
-            stop.set()
-            stopping.end_children(stopping.signal_of(error))
-            raise
+    def end_all(error: BaseException) -> None:
+        stop.set()
+        stopping.end_children(stopping.signal_of(error))
+
+    with ThreadPoolExecutor(n_workers) as pool, OnError(end_all):
+        codes = list(pool.map(run_chain, chains))
     return next((code for code in codes if code and code not in STOPPED), max(codes))
 
 

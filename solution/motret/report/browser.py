@@ -19,9 +19,9 @@ from motret.formats.challenge import POOL_SIZE, TOP_K
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
 from motret.report.page import CandidateView, MemberRow, Overview, PageContent, QueryView
-from motret.report.search import SearchResult
 from motret.runs.run import Run
 from motret.runs.selection import folds_of_runs
+from motret.search.search import SearchResult
 from motret.utils import reading
 
 RECORD_FIX = "move it away, or run ensemble.py again"
@@ -310,7 +310,7 @@ def page_of_search(text: str, result: SearchResult, n_top: int) -> PageContent:
     )
     facts = (("Model", result.model), ("Gallery", result.gallery))
     overview = Overview(facts, note=result.note, large=0)
-    query = QueryView("search", (text,), candidates, len(result.ids))
+    query = QueryView("search", (text,), candidates, result.searched)
     return PageContent("Search", overview, (query,), result.config)
 
 

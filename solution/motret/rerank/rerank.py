@@ -28,14 +28,14 @@ from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.metrics import Score
 from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
-from motret.models.text_tower import TextTower
 from motret.models.token_matcher import Sequences, TokenMatcher
 from motret.rerank import matcher_training, tokens
 from motret.rerank.matcher_training import MatcherData
+from motret.rerank.tokens import CaptionWords
 from motret.runs import checkpoints, oof
-from motret.runs.run import Run
+from motret.runs.run import Run, with_output_dir
 from motret.runs.selection import select_runs
-from motret.utils import files
+from motret.utils import files, reading
 
 logger = logging.getLogger(__name__)
 
@@ -51,23 +51,34 @@ EQUAL_WEIGHT = 0.5
 
 @dataclass(frozen=True)
 class FoldModel:
-    """The finished model of one fold, and what captions are read with."""
+    """The finished model of one fold, and the words of all captions as it reads them."""
 
     run: Run
     fold: int
     model: DualEncoder
-    tower: TextTower
+    captions: CaptionWords
     encoder: Encoder
 
     @classmethod
-    def open(cls, run: Run, fold: int, encoder: Encoder) -> "FoldModel":
-        model = encoder.load_model(run, fold)
-        return cls(run, fold, model, model.text_tower or encoder.text_tower(run), encoder)
+    def open(
+        cls,
+        run: Run,
+        fold: int,
+        encoder: Encoder,
+        captions: Sequence[str],
+        frozen: CaptionWords | None = None,
+    ) -> "FoldModel":
+        """captions: all that are read later; frozen: their words, where the text tower is the same
+        in all folds and another fold has read them."""
+        model, device = encoder.load_model(run, fold), encoder.device
+        tower, precision = model.text_tower or encoder.text_tower(run), encoder.autocast(run)
+        if model.text_tower is not None or frozen is None:
+            frozen = tokens.word_states(run, tower, captions, device, precision)
+        return cls(run, fold, model, frozen, encoder)
 
     def words(self, captions: Sequence[str]) -> Sequences:
-        """Words of captions."""
-        precision = self.encoder.autocast(self.run)
-        return tokens.word_states(self.run, self.tower, captions, self.encoder.device, precision)
+        """Words of some of the captions, one after the other."""
+        return self.captions.of(captions)
 
     def tokens(self, store: FeatureStore, motion_idx: np.ndarray) -> Sequences:
         """Tokens of motions of a store."""
@@ -93,15 +104,20 @@ def rerank_run(
     if not run.finished_folds():
         fix = "train one: python solution/train.py with --fold 0, or all folds"
         raise RunError(run.folder, "has no finished fold to train word scores on", fix)
+    run = with_output_dir(run, config.data.work_dir)
     data = dataset.with_features(data, run.features, config.data, config.machine.jobs)
     test = None
     test_dir = config.test_dir or config.data.data_dir / "test"
-    if test_dir.is_dir():
+    if reading.is_folder(test_dir):
         test = dataset.load_test(test_dir, run.features, config.data, config.machine.jobs)
+    captions = [caption for of_motion in data.training.captions for caption in of_motion]
+    captions += [caption for query in test.queries for caption in query.captions] if test else []
+    words: CaptionWords | None = None
     out_of_fold: dict[int, np.ndarray] = {}
     of_test: list[list[np.ndarray]] = []
     for fold in run.finished_folds():
-        fold_model = FoldModel.open(run, fold, encoder)
+        fold_model = FoldModel.open(run, fold, encoder, captions, words)
+        words = fold_model.captions
         matcher = fold_matcher(fold_model, data, split, config)
         held_out = held_out_scores(fold_model, matcher, data, split)
         scale = ZScore.of(held_out)
@@ -123,6 +139,7 @@ def fold_matcher(
     checkpoint of an earlier call."""
     run, fold, device = fold_model.run, fold_model.fold, fold_model.encoder.device
     path = run.output_dir / f"fold{fold}" / CHECKPOINT
+    reading.check_output(path.parent, run.output_dir, RunError)
     held_out = oof.load_out_of_fold(run, fold)
     settings = [getattr(config, name) for name in config.MATCHER_SETTINGS]
     # embeddings change with the model, unlike the name and the size of its file

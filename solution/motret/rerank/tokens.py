@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,18 @@ from motret.runs.run import Run
 from motret.utils import progress
 
 
+@dataclass(frozen=True, eq=False)
+class CaptionWords:
+    """The words of captions, each caption once. row: of each caption in `words`."""
+
+    words: Sequences
+    row: dict[str, int]
+
+    def of(self, captions: Sequence[str]) -> Sequences:
+        """Words of some of the captions, one after the other."""
+        return self.words.select(torch.tensor([self.row[caption] for caption in captions]))
+
+
 @torch.inference_mode()
 def word_states(
     run: Run,
@@ -24,10 +37,10 @@ def word_states(
     captions: Sequence[str],
     device: torch.device,
     precision: AbstractContextManager[object],
-) -> Sequences:
-    """The states of the words of each caption. RunError for a tower that has none."""
+) -> CaptionWords:
+    """The states of the words of some captions. RunError for a tower that has none."""
     distinct = sorted(set(captions))
-    index = {caption: position for position, caption in enumerate(distinct)}
+    row = {caption: position for position, caption in enumerate(distinct)}
     tower = tower.to(device).eval()
     ids, lengths = tower.tokenize(distinct)
     states: list[torch.Tensor] = [torch.empty(0)] * len(distinct)
@@ -45,7 +58,7 @@ def word_states(
                 raise RunError(run.folder, problem, "leave this run out") from error
             for position, of_caption in zip(batch.tolist(), hidden.cpu(), strict=True):
                 states[position] = of_caption[: int(lengths[position])].half()
-    return Sequences.of([states[index[caption]] for caption in captions])
+    return CaptionWords(Sequences.of(states), row)
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ clock; the others learn it from the store of torchrun.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import pickle
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -32,6 +33,7 @@ from motret.data.inputs import Shard
 from motret.errors import ConfigError, RunError, first_line
 from motret.utils import files, logs, stopping
 from motret.utils.device import count_cards, to_device
+from motret.utils.on_error import OnError
 from motret.utils.parallel import local_rank
 
 T = TypeVar("T")
@@ -78,16 +80,17 @@ class Ranks:
         long that takes."""
         if self.store is None:
             return make()
-        key = f"value{next(self._numbers)}"
+        key, store = f"value{next(self._numbers)}", cast(Any, self.store)  # its types lack bytes
         if self.is_first:
             value = make()
             with naming_lost_processes():
-                self.store.set(key, pickle.dumps(value))
+                store.set(key, pickle.dumps(value))
             return value
         with naming_lost_processes():
-            while not self.store.check([key]):
+            while not store.check([key]):
                 time.sleep(POLL_SECONDS)
-            return pickle.loads(self.store.get(key))
+            received: T = pickle.loads(store.get(key))
+        return received
 
     def first_alone(self, make: Callable[[], T]) -> T:
         """What each process makes, the first one before the others, which find its files."""
@@ -244,22 +247,24 @@ def _reported_once(ranks: Ranks) -> Iterator[None]:
     """Lets one process say why all of them end: the first that has an error, or gets a signal."""
     stop_watching = _end_when_stuck(ranks)
     try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        if "--debug" in sys.argv:
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            os.environ[cli.STOPS_QUIETLY] = "1"
-            _report_stop(ranks, stopping.signal_of(error))
-            raise
-        if not _reports(ranks):
-            raise SystemExit(1) from None
-        if "NCCL" in str(error):
-            with naming_lost_processes():
-                raise
-        raise
+        with OnError(functools.partial(_report_first, ranks)):
+            yield
     finally:
         stop_watching()
+
+
+def _report_first(ranks: Ranks, error: BaseException) -> None:
+    """Leaves the word to the process that is the first to have an error, or to get a signal."""
+    if "--debug" in sys.argv or not isinstance(error, KeyboardInterrupt | Exception):
+        return
+    if isinstance(error, KeyboardInterrupt):
+        os.environ[cli.STOPS_QUIETLY] = "1"
+        _report_stop(ranks, stopping.signal_of(error))
+    elif not _reports(ranks):
+        raise SystemExit(1) from None
+    elif "NCCL" in str(error):
+        with naming_lost_processes():
+            raise error
 
 
 def _reports(ranks: Ranks) -> bool:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def follow(fold_context: FoldContext) -> Score | None:
     ranks = fold_context.context.ranks
     while not state.is_finished(fold_context.config):
         stats = run_epoch(fold_context, state, lambda: None)
-        state.history.append(ranks.broadcast(lambda stats=stats: stats))
+        state.history.append(ranks.broadcast(partial(replace, stats)))
     return ranks.broadcast(lambda: None)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from motret.config.training import TrainConfig
 from motret.data.batching import Batch
+from motret.data.inputs import Shard
 from motret.models.dual_encoder import DualEncoder
 from motret.training import objective
 from motret.training.context import TrainContext
@@ -59,10 +60,10 @@ def backward(
         if len(chunks) > 1:
             _restore_rng_states(chunk, states)
             embeddings[number] = objective.embed_batch(model, chunk, context, config)
-        vectors = embeddings[number].vectors()
-        names = [name for name in embedding_grads if vectors[name].requires_grad]
+        of_chunk = embeddings[number].vectors()
+        names = [name for name in embedding_grads if of_chunk[name].requires_grad]
         grads = [embedding_grads[name][number] for name in names]
-        torch.autograd.backward([vectors[name] for name in names], grads)
+        torch.autograd.backward([of_chunk[name] for name in names], grads)
     context.ranks.sum_gradients(model.parameters())
     return loss.detach()
 
@@ -71,7 +72,7 @@ def gather_embeddings(local: BatchEmbeddings, batch: Batch, ranks: Ranks) -> Bat
     """The embeddings of a batch without a graph, from those of each process's share of it."""
     if batch.shard is None:
         return local.replace_each(lambda _, values: values.detach())
-    shards = [ranks.shard(rank) for rank in range(ranks.world_size)]
+    shards = [Shard(rank, ranks.world_size) for rank in range(ranks.world_size)]
     motions = [batch.rows_of(shard) for shard in shards]
     captions = [batch.captions_of(shard) for shard in shards]
     return local.replace_each(

@@ -5,7 +5,6 @@ full disk or a crash left of a line is set aside before the next one is added.
 """
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -17,12 +16,7 @@ from typing import IO, Any
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from motret.errors import RunError, warn
-from motret.utils import files
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from motret.utils import files, locks
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +25,6 @@ GRACE_SECONDS = 8
 process."""
 NOTE_SECONDS = 1
 """It is said what is waited for once that takes longer."""
-_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 class Journal(JournalFileBackend):
@@ -139,7 +132,7 @@ def _locked(path: Path) -> Iterator[Any]:
     start, noted = time.monotonic(), False
     while True:
         with path.open("r+b", buffering=0) as file:
-            locked = _try_lock(file)
+            locked = locks.try_lock(file)
             if locked is None:
                 with _locked_by_file(path):
                     yield file
@@ -152,22 +145,6 @@ def _locked(path: Path) -> Iterator[Any]:
             noted = True
             logger.info(f"{path}: waiting for another process, which is writing to it")
         time.sleep(0.01)
-
-
-def _try_lock(file: IO[bytes]) -> bool | None:
-    """Locks a file until it is closed, unless another process has; None where there are no
-    locks."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return True
 
 
 @contextlib.contextmanager

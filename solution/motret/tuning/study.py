@@ -33,7 +33,7 @@ from motret.errors import ConfigError, RunError, first_line
 from motret.runs.run import settings_hash
 from motret.tuning import tuned_values
 from motret.tuning.journal import Journal, repair_journal
-from motret.utils import files
+from motret.utils import files, reading
 from motret.utils.packages import argument_name
 from motret.utils.process_tokens import has_ended, is_alive, process_token
 
@@ -141,13 +141,10 @@ def open_study(plan: StudyPlan) -> Study:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     if plan.tune_config.storage is None:
         return _open_journal(plan)
-    try:
+    problem = f"{plan.tune_config.storage} cannot be opened"
+    fix = "give an Optuna URL whose driver is installed"
+    with reading.boundary("--storage", problem, fix, ConfigError):
         return _create_study(plan, _open_database(plan, plan.tune_config.storage))
-    except Exception as error:  # drivers of databases raise errors of their own
-        problem = f"{plan.tune_config.storage} cannot be opened ({first_line(error)})"
-        raise ConfigError(
-            "--storage", problem, "give an Optuna URL whose driver is installed"
-        ) from error
 
 
 def _create_study(plan: StudyPlan, storage: BaseStorage) -> Study:

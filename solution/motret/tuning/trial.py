@@ -19,7 +19,7 @@ from motret.config.training import TrainConfig
 from motret.data import dataset
 from motret.data.dataset import TrainingData
 from motret.data.folds import Folds, read_folds
-from motret.errors import WriteError
+from motret.errors import MachineError, MotretError, WriteError, first_line
 from motret.evaluation import metrics
 from motret.models.text_tower import TextTower
 from motret.runs import oof
@@ -41,10 +41,22 @@ from motret.tuning.study import (
     trial_dir_name,
     worker_name,
 )
+from motret.utils import reading
+from motret.utils.on_error import OnError
 from motret.utils.parallel import begin_worker
 
 SCORE_DIGITS = 5
 """Decimals of the per-motion scores kept in the study."""
+
+
+class ValuesError(MotretError):
+    """A training failed, and another one with other values may not."""
+
+    @property
+    def fault(self) -> str:
+        """What went wrong, in one line."""
+        return first_line(self.__cause__ or self)
+
 
 FoldEpochCallback = Callable[[int, EpochStats], None]
 """Gets the position of a fold among the trial's folds, and the stats of each of its epochs; an
@@ -66,7 +78,7 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     """Runs one trial of the study; returns a line about it, None where the search is used up.
 
     A trial that fails is recorded. An error of the default configuration is raised: there would be
-    nothing to compare with. So is a WriteError, which other values would not avoid.
+    nothing to compare with. So is what the system refuses, which other values would not avoid.
     """
     begin_worker(threads)
     study = open_study(plan)
@@ -79,23 +91,25 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
         trials.append(trial)
         return _score_trial(plan, trial)
 
-    try:
-        study.optimize(objective, n_trials=1)
-    except BaseException as error:
-        if not trials:
-            raise
-        trial = study.trials[trials[0].number]
-        refused = _write_error_behind(error)
-        of_the_values = isinstance(error, Exception) and refused is None
-        if not of_the_values or trial.params == plan.default:
-            with contextlib.suppress(WriteError):  # the next call queues it (requeue_stale_trials)
-                if trial.state == TrialState.RUNNING:
-                    study.tell(trial.number, state=TrialState.FAIL)
-                requeue_trial(plan, study, trial)
-            if refused is not None:
-                raise refused from None
-            raise
+    def put_back(error: BaseException) -> None:
+        if trials:
+            _put_back(plan, study, trials[0].number, error)
+
+    with OnError(put_back):
+        study.optimize(objective, n_trials=1, catch=(ValuesError,))
     return _describe_trial(plan, study, trials[0].number)
+
+
+def _put_back(plan: StudyPlan, study: Study, number: int, error: BaseException) -> None:
+    """Queues a trial again that an error ended for which its values cannot be blamed. WriteError
+    where that is what ended it."""
+    trial = study.trials[number]
+    with contextlib.suppress(WriteError):  # the next call queues it (requeue_stale_trials)
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        requeue_trial(plan, study, trial)
+    if refused := _write_error_behind(error):
+        raise refused from None
 
 
 def _write_error_behind(error: BaseException | None) -> WriteError | None:
@@ -114,11 +128,9 @@ def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
     }
     on_epoch_end = functools.partial(_report_epoch, plan, trial)
     try:
-        scores = train_folds(plan, trial_dir_name(trial.number), values, plan.folds, on_epoch_end)
-    except (optuna.TrialPruned, WriteError):
-        raise
-    except Exception as error:
-        trial.set_user_attr(FAULT, _first_line(error))
+        scores = _try_values(plan, trial_dir_name(trial.number), values, plan.folds, on_epoch_end)
+    except ValuesError as error:
+        trial.set_user_attr(FAULT, error.fault)
         raise
     score = metrics.cluster_robust_mean(
         scores, val_groups(load_shared_data(plan.base)[1], plan.folds)
@@ -149,7 +161,7 @@ def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
     if trial.state == TrialState.PRUNED:
         return f"trial {number}: ended early"
     if trial.state == TrialState.FAIL:
-        return f"trial {number}: failed ({trial.user_attrs['fault']})"
+        return f"trial {number}: failed ({trial.user_attrs.get(FAULT, 'no score')})"
     score = f"{score_of(trial):.4f} +- {trial.user_attrs['error']:.4f}"
     return f"trial {number}: score {score}{_default_note(plan, trial.params)}"
 
@@ -169,20 +181,38 @@ def confirm_trial(
     begin_worker(threads)
     study, task = open_study(plan), f"confirm trial {number} on fold {fold}"
     try:
-        scores = train_folds(plan, f"confirm{number}-{fold}", values, (fold,))
-    except WriteError:
-        raise
-    except Exception as error:
-        if values == plan.default:
-            raise
-        study.set_user_attr(confirmation_key(number, fold), {"fault": _first_line(error)})
-        return f"{task}: failed ({_first_line(error)})"
+        scores = _try_values(plan, f"confirm{number}-{fold}", values, (fold,))
+    except ValuesError as error:
+        study.set_user_attr(confirmation_key(number, fold), {"fault": error.fault})
+        return f"{task}: failed ({error.fault})"
     study.set_user_attr(confirmation_key(number, fold), {"scores": _rounded(scores)})
     score = metrics.cluster_robust_mean(scores, val_groups(load_shared_data(plan.base)[1], (fold,)))
     return f"{task}: score {score}{_default_note(plan, values)}"
 
 
 # ---- what both do
+
+
+def _try_values(
+    plan: StudyPlan,
+    name: str,
+    values: Mapping[str, Any],
+    folds: Sequence[int],
+    on_epoch_end: FoldEpochCallback | None = None,
+) -> np.ndarray:
+    """What `train_folds` gives. ValuesError where it fails, whatever the reason; errors of the
+    default configuration, and what the system refuses, stay as they are."""
+    if values == plan.default:
+        return train_folds(plan, name, values, folds, on_epoch_end)
+    fix = "the search passes over it"
+    pruned = (optuna.TrialPruned,)
+    try:
+        with reading.boundary(name, "cannot be trained", fix, ValuesError, pruned, first_line):
+            return train_folds(plan, name, values, folds, on_epoch_end)
+    except (ValuesError, WriteError, MachineError):
+        raise
+    except MotretError as error:
+        raise ValuesError(error.path, error.problem, error.fix) from error
 
 
 def train_folds(
@@ -225,10 +255,6 @@ def val_groups(all_folds: Folds, folds: Sequence[int]) -> np.ndarray:
 
 def _rounded(scores: np.ndarray) -> list[float]:
     return [round(float(score), SCORE_DIGITS) for score in scores]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _default_note(plan: StudyPlan, values: Mapping[str, Any]) -> str:

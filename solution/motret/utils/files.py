@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,8 +18,9 @@ import numpy as np
 
 from motret.errors import DataError, WriteError
 from motret.utils import reading
+from motret.utils.on_error import OnError
 from motret.utils.process_tokens import TOKEN, has_ended, is_of_this_host, process_token
-from motret.utils.system_errors import WRITE_ERRNOS, write_error
+from motret.utils.system_errors import WRITE_ERRNOS, raise_hidden_write_error, write_error
 
 TMP_MARK = ".tmp-"
 """Stands before the token of the process in the name of a temporary file."""
@@ -211,7 +213,8 @@ def new_dir(parent: Path, name: str, path: Path) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(parent)
         tmp_dir = Path(tempfile.mkdtemp(prefix=f"{temporary_name(name)}.", dir=parent))
-        yield tmp_dir
+        with OnError(partial(raise_hidden_write_error, tmp_dir)):
+            yield tmp_dir
     except WriteError as error:
         raise WriteError(
             _final_path(error.path, tmp_dir, path), error.problem, error.fix

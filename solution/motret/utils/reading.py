@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -53,12 +53,18 @@ _KINDS = {
 
 @contextmanager
 def boundary(
-    path: Path | str, problem: str, fix: str, error: type[MotretError] = DataError
+    path: Path | str,
+    problem: str,
+    fix: str,
+    error: type[MotretError] = DataError,
+    passing: tuple[type[Exception], ...] = (),
+    describe: Callable[[Exception], str] | None = None,
 ) -> Iterator[None]:
-    """Turns whatever goes wrong inside into one error that names the file.
+    """Turns whatever goes wrong inside into one error that names the file or the flag.
 
-    Inside stand only readers of foreign bytes, which may raise anything. problem: what the file is
-    then said to be; the reason follows in brackets.
+    Inside stands only what may raise anything: readers of foreign bytes, a class of one's own, the
+    driver of a database. problem: what the file is then said to be; the reason follows in brackets.
+    passing: errors that stay as they are, as those of the project do; describe: gives the reason.
     """
     try:
         yield
@@ -67,9 +73,11 @@ def boundary(
     except MemoryError as cause:
         raise error(path, f"{problem} (it asks for more memory than there is)", fix) from cause
     except Exception as cause:
+        if isinstance(cause, passing):
+            raise
         if _is_of_the_machine(cause):
             raise unreadable_error(Path(path), cause) from cause
-        raise error(path, f"{problem} ({_reason(cause)})", fix) from cause
+        raise error(path, f"{problem} ({(describe or _reason)(cause)})", fix) from cause
 
 
 def _is_of_the_machine(cause: Exception) -> bool:

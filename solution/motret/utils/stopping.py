@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
+from motret.utils.on_error import OnError
+
 PARENT = "MOTRET_PARENT"
 """Environment variable: the process with which a script ends, where a script started it."""
 BROKEN_PIPE = 141
@@ -154,14 +156,16 @@ def running_child(command: Sequence[str], **options: Any) -> Iterator[subprocess
     it is `Stopped`.
     """
     environment = {**(options.pop("env", None) or os.environ), PARENT: str(os.getpid())}
+
+    def end(error: BaseException) -> None:
+        _signal_child(process, signal_of(error))
+        _await_end(process)
+
     with subprocess.Popen(command, env=environment, **options) as process:
         _children.add(process)
         try:
-            yield process
-        except BaseException as error:
-            _signal_child(process, signal_of(error))
-            _await_end(process)
-            raise
+            with OnError(end):
+                yield process
         finally:
             _children.discard(process)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ _ELSEWHERE = "or give another folder with --work_dir, --folds_dir, --out_dir or 
 WRITE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """Errors that only writing meets."""
 _OPEN_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_OF_RUST = re.compile(r"\(os error (\d+)\)$")
+"""How an error of the system ends in the words of a library that is written in Rust."""
 _MEMORY_PHRASES = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -45,6 +48,17 @@ def write_error(path: str | Path, error: OSError) -> WriteError:
         problem = f"cannot be written ({reason})"
         fix = f"check the disk, {_ELSEWHERE}; {KEPT}"
     return WriteError(path, problem, fix)
+
+
+def raise_hidden_write_error(path: Path, error: BaseException) -> None:
+    """Raises the OSError of a write that was refused, where a library hides it in an error of its
+    own.
+
+    path: of what it wrote, for the OSError.
+    """
+    match = _OF_RUST.search(str(error))
+    if match and not isinstance(error, OSError | MotretError) and int(match[1]) in WRITE_ERRNOS:
+        raise OSError(int(match[1]), os.strerror(int(match[1])), str(path)) from error
 
 
 def describe_system_error(error: BaseException) -> MotretError | None:

@@ -1,4 +1,4 @@
-"""Free-text search: ranks the training motions, all test candidates or a folder of motions."""
+"""Free-text search: ranks training motions, test candidates, a folder of motions, or an index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motret.config.scripts import SearchConfig
+from motret.config.scripts import IndexCheckConfig, SearchConfig
 from motret.data import dataset, feature_store, folds
 from motret.data.feature_store import FeatureStore
 from motret.data.features import FeatureConfig
@@ -15,8 +15,19 @@ from motret.errors import DataError, RunError
 from motret.evaluation.z_score import ZScore
 from motret.models.dual_encoder import DualEncoder
 from motret.runs import oof
-from motret.runs.run import Run, list_runs, open_named_run, training_command, with_output_dir
+from motret.runs.run import Run, with_output_dir
 from motret.runs.selection import check_run_matches
+from motret.search import index_files, motion_folder
+from motret.search.approximate import ApproximateSearch
+from motret.search.exact import search_exactly
+from motret.search.index_files import Index
+from motret.search.run_models import (
+    RunModels,
+    choose_search_run,
+    finished_models,
+    model_scales,
+    parse_fold,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class SearchResult:
     """How well each of N motions fits a text.
 
     similarity: (N,) z-scored; captions: of each motion, empty where they are not known; model,
-    gallery, note: in words; config: of the features.
+    gallery, note: in words; config: of the features; searched: motions that were ranked, of an
+    index more than the N.
     """
 
     ids: tuple[str, ...]
@@ -45,6 +57,7 @@ class SearchResult:
     gallery: str
     note: str
     config: FeatureConfig
+    searched: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,11 @@ class SearchModel:
 
 def search(config: SearchConfig) -> tuple[Run, SearchResult]:
     """Ranks the motions of `config.gallery` by `config.text`; returns the run that did it, too."""
-    run = with_output_dir(choose_search_run(config), config.data.work_dir)
+    folder = Path(config.gallery)
+    if config.gallery not in ("train", "test") and index_files.is_index(folder):
+        return _search_index(index_files.open_index(folder), config)
+    run = choose_search_run(config.run, config.out_dir, config.allow_towers)
+    run = with_output_dir(run, config.data.work_dir)
     encoder = Encoder(config.machine, config.data.work_dir, [[config.text]])
     model = SearchModel(run, encoder, config.text)
     if config.gallery == "train":
@@ -81,30 +98,6 @@ def search(config: SearchConfig) -> tuple[Run, SearchResult]:
         _test_gallery(run, config) if config.gallery == "test" else _folder_gallery(run, config)
     )
     return run, _mean_over_models(model, gallery)
-
-
-def choose_search_run(config: SearchConfig) -> Run:
-    """The run of --run, or the one with the fold that finished last.
-
-    RunError where it has no finished fold.
-    """
-    if config.run is not None:
-        run = open_named_run(config.run, config.out_dir, config.allow_towers)
-        if not run.finished_folds():
-            fix = f"finish it: {training_command(run.fold_dir(0))}"
-            raise RunError(run.folder, "has no finished fold", fix)
-        return run
-    runs = list_runs(config.out_dir, config.allow_towers)
-    finished = [run for run in runs if run.finished_folds()]
-    if not finished:
-        fix = "train one: `python solution/train.py holistic`; or name one with --run"
-        raise RunError(config.out_dir, "holds no run with a finished fold", fix)
-
-    def finish_time(run: Run) -> int:
-        files = [run.fold_dir(fold) / "oof.npz" for fold in run.finished_folds()]
-        return max(path.stat().st_mtime_ns for path in files)
-
-    return max(finished, key=finish_time)
 
 
 def _search_training(model: SearchModel, config: SearchConfig) -> SearchResult:
@@ -135,6 +128,7 @@ def _search_training(model: SearchModel, config: SearchConfig) -> SearchResult:
         f"{len(data_idx)} training motions",
         note,
         data.store.config,
+        len(data_idx),
     )
 
 
@@ -155,14 +149,10 @@ def _folder_gallery(run: Run, config: SearchConfig) -> Gallery:
     """The .npy files of a folder. DataError where there is none."""
     folder = Path(config.gallery)
     if not folder.is_dir():
-        fix = "--gallery takes train, test or a folder of .npy motions"
+        fix = "--gallery takes train, test, a folder of .npy motions or an index"
         raise DataError(folder, "no such folder", fix)
-    files = sorted(
-        path for path in folder.iterdir() if path.suffix == ".npy" and path.name[0] != "."
-    )
-    if not files:
-        raise DataError(folder, "holds no .npy file", "give the folder that the motions lie in")
-    names = [path.stem for path in files]
+    names = motion_folder.motion_names(folder)
+    files = [folder / f"{name}.npy" for name in names]
     store, _ = feature_store.build_feature_cache(
         names, files, run.features, config.data, jobs=config.machine.jobs
     )
@@ -183,17 +173,11 @@ def _mean_over_models(model: SearchModel, gallery: Gallery) -> SearchResult:
     """
     run, store = model.run, gallery.store
     dataset.check_persons(store, run.persons, gallery.paths[0].parent)
-    scales = {
-        fold: ZScore.of(oof.load_out_of_fold(run, fold).similarity())
-        for fold in run.finished_folds()
-    }
-    mean_scale = ZScore.mean_of(list(scales.values()))
-    models: list[int | None] = [*run.finished_folds(), *([None] if run.has_full_model() else [])]
+    models = finished_models(run)
     similarities = []
-    for fold in models:
+    for fold, scale in zip(models, model_scales(run, models), strict=True):
         fold_model = model.load_model(fold)
         cosines = model.embed_motions(fold_model, store) @ model.embed_text(fold_model)
-        scale = mean_scale if fold is None else scales[fold]
         similarities.append(scale(cosines))
     return SearchResult(
         store.ids,
@@ -204,7 +188,61 @@ def _mean_over_models(model: SearchModel, gallery: Gallery) -> SearchResult:
         gallery.description,
         gallery.note,
         store.config,
+        len(store.ids),
     )
+
+
+def _search_index(index: Index, config: SearchConfig) -> tuple[Run, SearchResult]:
+    """Ranks the motions of an index by the models that embedded them; only the best are returned.
+
+    RunError where the run's models are not those of the index.
+    """
+    made_by = index.manifest.model
+    run = choose_search_run(config.run or made_by.run, config.out_dir, config.allow_towers)
+    run = with_output_dir(run, config.data.work_dir)
+    if not index.rows:
+        fix = f"go on with it: `python solution/index.py build {index.folder}`"
+        raise DataError(index.folder, "an index without motions", fix)
+    models = open_index_models(index, run, config, [config.text])
+    queries = models.embed_texts()
+    jobs, note = config.machine.jobs, ""
+    if index.manifest.approximate is None or config.exact:
+        ranking = search_exactly(index, queries, config.top, jobs)
+    else:
+        ranking = ApproximateSearch(index).search(queries, config.top, config.probes, jobs)
+        note = "Most of the best are among them, not surely all: --exact compares every motion."
+    is_motion = np.isfinite(ranking.scores[0])
+    rows, scores = ranking.rows[0][is_motion], ranking.scores[0][is_motion]
+    ids, paths = index.names(rows)
+    return run, SearchResult(
+        tuple(ids),
+        tuple(paths),
+        ((),) * len(ids),
+        scores + models.offset,
+        _describe_models(run, models.folds),
+        f"{index.rows} motions of the index {index.folder}",
+        note,
+        run.features,
+        index.rows,
+    )
+
+
+def open_index_models(
+    index: Index, run: Run, config: SearchConfig | IndexCheckConfig, captions: Sequence[str]
+) -> RunModels:
+    """The models of a run that embedded an index. RunError where they are not the same.
+
+    captions: that will be embedded.
+    """
+    made_by = index.manifest.model
+    fix = f"give --run {made_by.run} as it was then, or build an index with this one"
+    if run.name != made_by.run:
+        raise RunError(index.folder, f"its motions were embedded by {made_by}", fix)
+    folds = [parse_fold(run, name) for name in made_by.folds]
+    models = RunModels(run, folds, config.machine, config.data, captions)
+    if reason := made_by.difference(models.identity()):
+        raise RunError(index.folder, f"its motions were embedded by {reason}", fix)
+    return models
 
 
 def _describe_models(run: Run, models: Sequence[int | None]) -> str:

@@ -13,10 +13,11 @@ from motret.config.base import DataConfig, MachineConfig
 from motret.config.scripts import SearchConfig
 from motret.data import dataset
 from motret.evaluation.z_score import ZScore
-from motret.report import search as search_module
-from motret.report.search import SearchResult, choose_search_run
 from motret.runs import oof
 from motret.runs.run import open_run
+from motret.search import search as search_module
+from motret.search.run_models import choose_search_run
+from motret.search.search import SearchResult
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +117,9 @@ def test_a_folder_of_motions_and_the_test_are_ranked_by_all_models_of_the_run(
 
 
 def test_by_default_the_run_that_finished_last_is_searched(out_dir: Path) -> None:
-    assert choose_search_run(config(out_dir, "x")).name == "whole"
-    assert choose_search_run(config(out_dir, "x", run="part")).name == "part"
-    assert choose_search_run(config(out_dir, "x", run=str(out_dir / "part"))).name == "part"
+    assert choose_search_run(None, out_dir, ()).name == "whole"
+    assert choose_search_run("part", out_dir, ()).name == "part"
+    assert choose_search_run(str(out_dir / "part"), out_dir, ()).name == "part"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_by_default_the_run_that_finished_last_is_searched(out_dir: Path) -> Non
         (
             "x",
             {"gallery": "nowhere"},
-            "error: nowhere: no such folder (--gallery takes train, test or a folder of ",
+            "error: nowhere: no such folder (--gallery takes train, test, a folder of ",
         ),
         ("x", {"run": "nobody"}, "nobody: is no run"),
         ("x", {"top": 0}, "error: --top: is 0"),
