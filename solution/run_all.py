@@ -38,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_plan(plan)
     preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, plan.args_of("train"))
     if plan.lists_tasks:
-        chosen = plan.tasks() if plan.share is None else plan.share.select(plan.tasks())
-        print("\n".join(f"{task.name}: {task.step.command()}" for task in chosen))
+        tasks = plan.tasks()
+        if plan.task_share is not None:
+            tasks = plan.task_share.select(tasks)
+        print("\n".join(f"{task.name}: {task.step.command()}" for task in tasks))
         return 0
     print("\n".join(step.command() for step in plan.steps))
     return 0

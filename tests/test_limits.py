@@ -194,6 +194,25 @@ def test_pipes_and_devices_among_the_files_are_named(tmp_path: Path) -> None:
     assert problems["3.npy"] == "is a device, not a file"
 
 
+@pytest.mark.parametrize("name", ["train.txt", "groups.csv", "texts/2.txt"])
+def test_a_device_in_place_of_a_text_or_a_list_is_one_line(tmp_path: Path, name: str) -> None:
+    root = helpers.write_data(tmp_path / "data", ["1", "2"], groups={"1": "a", "2": "b"})
+    (root / name).unlink()
+    (root / name).symlink_to("/dev/zero")
+    for follows in (False, True):
+        with pytest.raises(DataError, match=f"{name}: is a device, not a file"):
+            challenge.read_training(root, strict=True, follow_links=follows)
+
+
+def test_a_text_with_a_nul_is_left_out_and_named(tmp_path: Path) -> None:
+    root = helpers.write_data(tmp_path / "data", ["1", "2"])
+    (root / "texts/2.txt").write_bytes(b"they bow\0\n")
+    training = challenge.read_training(root)
+    (skipped,) = training.skipped
+    assert training.ids == ("1",) and skipped.file == str(root / "texts/2.txt")
+    assert skipped.problem == "a NUL at byte 8, so it is no text"
+
+
 def test_a_candidate_that_is_a_pipe_is_one_line(tmp_path: Path) -> None:
     folder = write_query(tmp_path / "test/1")
     (folder / "motion_3.npy").unlink()

@@ -127,7 +127,7 @@ print(*(page.relative_to(working) for page in pages[1:]), sep="\n")
 # %% [markdown]
 # ## What the next notebook needs
 #
-# Runs, folds, code and text towers in one folder. Attach this notebook's output to `infer.ipynb`, or make a dataset of it.
+# Runs, folds, code and text towers in one folder. Attach this notebook's output to `infer.ipynb`, or make a dataset of it. A notebook that trains a share of the models (`--task`) leaves them in `runs/` for the one that ranks.
 
 # %%
 flags = [f"--out={working / 'package'}", *here.folder_flags("out_dir", "folds_dir")]
@@ -139,7 +139,8 @@ else:
 # towers of your own, module:Class, are opened only where they are named
 classes = [word for word in shlex.split(FLAGS) if ":" in word and not word.startswith("hf:")]
 flags += ["--allow_towers", *classes] if classes else []
-here.run_script("package.py", *flags)
+if "--task" not in FLAGS:
+    here.run_script("package.py", *flags)
 shutil.rmtree(here.cache_dir)
 shutil.rmtree(working / "work")
 print(f"done in {here.elapsed()}")

@@ -190,9 +190,12 @@ def known_flags() -> set[str]:
     return names | PLAN_FLAGS | {"dry_run", "help", "install_browser"} | {"cases", "points"}
 
 
+OTHER_PROGRAMS = ("pip ", "kaggle ", "git ", "torchrun ", "PYTHONPATH=")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_flag_that_a_page_names_exists(page: Path) -> None:
-    ours = [code for code in inline_code(page) if not code.startswith(("pip ", "kaggle ", "git "))]
+    ours = [code for code in inline_code(page) if not code.startswith(OTHER_PROGRAMS)]
     flags = {flag for code in ours for flag in re.findall(r"(?<![\w-])--(\w+)", code)}
     assert flags <= known_flags() | flags_added_by(page)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -260,6 +261,25 @@ def similarity_file(path: Path, **changed: np.ndarray) -> Path:
     }
     np.savez(path, **arrays | changed)
     return path
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file: np.save(file, np.zeros(3)), "is no whole .npz file"),
+        (lambda file: np.savez_compressed(file, bomb=np.zeros(200_000_000, np.uint8)), "has 200.0"),
+    ],
+)
+def test_a_member_that_is_another_file_or_a_zip_bomb_is_one_line(
+    tmp_path: Path, write: Callable, message: str, expect_error: Callable
+) -> None:
+    file, settings = tmp_path / "a.npz", data_settings()
+    with file.open("wb") as stream:
+        write(stream)
+    data = load_training(settings, 1)
+    split, _ = folds.read_or_make_folds(data, tmp_path, 2, 0)
+    queries = read_queries(settings.data_dir / "test")
+    expect_error(lambda: external.read_external(file, queries, data, split), file, message)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_broken_motion_is_named_by_data_and_by_header(expect_error, tmp_path, 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e39, "1e+39 is no coordinate")],
+    [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e30, "1e+30 is no coordinate")],
 )
 def test_the_first_value_that_is_no_number_is_named(expect_error, value, text):
     raw = motion().astype(np.float64)

@@ -56,6 +56,12 @@ def test_a_score_or_a_file_that_cannot_be_recorded_is_an_error(log: Path) -> Non
         submission_log.record_public_score(log, Path("c.csv"), 0.5)
 
 
+def test_a_log_that_is_not_utf8_is_one_line(log: Path) -> None:
+    log.write_bytes(log.read_bytes() + b"\xff\n")
+    with pytest.raises(DataError, match=r"log\.csv: not UTF-8 at byte \d+ \(save it as UTF-8\)"):
+        submission_log.read_log(log)
+
+
 @pytest.mark.parametrize(
     "text", ["", "time,file\n", ",".join(submission_log.COLUMNS) + "\nnow,a.csv\n"]
 )

@@ -12,12 +12,13 @@ import pytest
 
 import helpers
 import run_all
+import train
 from motret.config import cli
 from motret.errors import ConfigError
 from motret.pipeline import tasks
 from motret.pipeline.plan import make_plan
 from motret.pipeline.steps import Step
-from motret.pipeline.tasks import Share, Task, parse_share, run_once, run_tasks
+from motret.pipeline.tasks import Task, TaskShare, parse_share, run_once, run_tasks
 from motret.utils import claims
 
 SMALL = (
@@ -35,7 +36,7 @@ def flags(tmp_path: Path, *more: str) -> list[str]:
 
 def names(*arguments: str) -> list[str]:
     plan = make_plan(list(arguments))
-    return [task.name for task in (plan.share or Share(None)).select(plan.tasks())]
+    return [task.name for task in (plan.task_share or TaskShare(None)).select(plan.tasks())]
 
 
 def test_a_task_is_a_fold_of_a_variant_and_seed(tmp_path: Path) -> None:
@@ -142,6 +143,24 @@ def test_a_task_of_another_worker_is_waited_for_and_seen_to(
     assert capsys.readouterr().out.count("others are at work on a (node7, process 7)") == 1
 
 
+def test_a_task_that_another_worker_has_finished_is_not_looked_at_again(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def call(step: Step) -> int:
+        done.append(step.title)
+        if step.title == "a":
+            (tmp_path / "b.done").touch()
+            later = (tmp_path / "b.done").stat().st_mtime + 1
+            os.utime(tmp_path / "b.done", (later, later))
+        return 0
+
+    assert run_tasks([task("a"), task("b")], tmp_path, call, never) == 0
+    assert done == ["a"]
+    os.utime(tmp_path / "b.done", (1, 1))  # by a call of before, perhaps with other data
+    assert run_tasks([task("b")], tmp_path, call, never) == 0
+    assert done == ["a", "b"]
+
+
 def test_a_task_whose_worker_is_silent_is_taken_over(tmp_path: Path) -> None:
     claim = tmp_path / "a.json"
     claim.write_text(json.dumps({"token": "00000000-7-5", "host": "node7", "pid": 7}))
@@ -204,31 +223,29 @@ def test_what_all_need_is_done_by_one(tmp_path: Path) -> None:
     assert calls == [1]
 
 
-def test_two_workers_of_one_folder_share_the_trainings_and_the_last_call_ranks(
-    tmp_path: Path,
+def test_two_workers_of_one_folder_share_the_trainings_and_the_last_call_finds_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = flags(tmp_path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "solution/run_all.py"), *given]
+    given = flags(tmp_path, "--folds", "2", f"--folds_dir={tmp_path / 'folds'}")
     workers = [
         subprocess.Popen(
-            [*command, "--task", share],
+            [sys.executable, str(ROOT / "solution/run_all.py"), *given, "--task", share],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        for share in ("any", "2/3")
+        for share in ("1/2", "any")
     ]
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    outputs = [worker.communicate(timeout=900)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
     (run_dir,) = (tmp_path / "out_dir").glob("holistic-*")
-    assert len(list(run_dir.glob("fold*/oof.npz"))) == 3
-    trained = [output.count("fold2: score") + output.count("fold0: score") for output in outputs]
-    assert trained == [2, 0]
-    assert sum(output.count("fold1: score") for output in outputs) == 1
-    assert not list((tmp_path / "out_dir/claims").iterdir())
-    last = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert last.returncode == 0, last.stdout + last.stderr
-    assert "finished before: fold0, fold1, fold2" in last.stdout
-    assert (tmp_path / "submissions_dir/submission.csv").is_file()
+    for fold in range(2):  # each is trained by one of them
+        assert (run_dir / f"fold{fold}/oof.npz").is_file()
+        assert sum(output.count(f"fold{fold}: score") for output in outputs) == 1
+    assert "once all are, the same command without --task ranks" in outputs[0]
+    assert not list((tmp_path / "out_dir/claims").glob("*.json"))
+    capsys.readouterr()
+    (step,) = (step for step in make_plan(given).steps if step.script == "train")
+    assert train.main(step.args) == 0
+    assert "finished before: fold0, fold1" in capsys.readouterr().out

@@ -55,6 +55,16 @@ def test_broken_embeddings_are_an_error(tmp_path, content):
         oof.load_out_of_fold(run, 0)
 
 
+def test_embeddings_of_bytes_are_an_error(tmp_path):
+    run = a_run(tmp_path)
+    path = run.fold_dir(0) / "oof.npz"
+    oof.save_out_of_fold(path, OutOfFold(*map(np.zeros, (1, 1, (1, 3), (1, 3), 1))))
+    arrays = {name: array.astype("S4") for name, array in np.load(path).items()}
+    np.savez(path, **arrays)
+    with pytest.raises(RunError, match=r"oof\.npz: .*\|S4"):
+        oof.load_out_of_fold(run, 0)
+
+
 def test_embeddings_with_objects_in_them_are_not_unpickled(tmp_path):
     run = a_run(tmp_path)
     run.fold_dir(0).mkdir()

@@ -163,13 +163,15 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
         open_run(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"settings": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b'{"settings": 3}', b'{"settings": "\xff"}', b"9" * 10_000],
+)
 def test_a_broken_args_json_is_an_error(tmp_path, content):
     create(tmp_path, run_name="one")
-    (tmp_path / "one" / "args.json").write_text(content)
-    with pytest.raises(
-        RunError, match=r"args\.json: (cannot be read|not JSON|holds no JSON object)"
-    ):
+    (tmp_path / "one" / "args.json").write_bytes(content)
+    problems = "cannot be read|not JSON|not UTF-8 at byte 14|holds no JSON object"
+    with pytest.raises(RunError, match=rf"args\.json: ({problems})"):
         open_run(tmp_path / "one")
 
 

@@ -22,7 +22,7 @@ import helpers
 import train
 from motret.config.training import TrainConfig
 from motret.data import batching
-from motret.data.inputs import CaptionBank, MotionBatch, Share
+from motret.data.inputs import CaptionBank, MotionBatch, Shard
 from motret.errors import ConfigError, RunError
 from motret.models.dual_encoder import DualEncoder
 from motret.models.motion_tower import MotionTransformer
@@ -124,7 +124,7 @@ def gradients(folder: Path, chosen: TrainConfig, ranks: Ranks) -> dict[str, Tens
         chosen, fold.run, fold.data.store.columns, helpers.NoTower(), 0
     ).train()
     noise = torch.Generator().manual_seed(3)
-    share = ranks.share(keeps_buckets=chosen.parts.lambda_mix > 0)
+    shard = ranks.shard(keeps_buckets=chosen.parts.lambda_mix > 0)
     batch = next(
         batching.iterate_epoch(
             fold.context.motions,
@@ -134,7 +134,7 @@ def gradients(folder: Path, chosen: TrainConfig, ranks: Ranks) -> dict[str, Tens
             batching.EpochRandom(np.random.default_rng(1), noise, noise),
             distributed.n_buckets(chosen),
             fold.context.augmentation,
-            share,
+            shard,
         )
     )
     loss = grad_cache.backward(model, batch, fold.context, chosen, fold.context.make_scaler())
@@ -220,7 +220,7 @@ def test_what_is_drawn_for_a_bucket_does_not_depend_on_who_shares_it():
     whole = bucket.draw(torch.randn, 3)
     for rank in range(3):
         generator.manual_seed(5)
-        drawn = bucket.take(Share(rank, 3)).draw(torch.randn, 3)
+        drawn = bucket.take(Shard(rank, 3)).draw(torch.randn, 3)
         assert torch.equal(drawn, whole[rank::3])
 
 
@@ -315,11 +315,11 @@ def test_folds_side_by_side_are_refused():
 def test_a_batch_with_too_few_motions_says_how_many_it_takes(size, accumulated):
     chosen = helpers.config(batch_size=size, grad_accum=accumulated)
     with pytest.raises(ConfigError, match="--batch_size") as caught:
-        distributed.check_share(chosen, 100, MANY)
+        distributed.check_shard(chosen, 100, MANY)
     least = int(caught.value.fix.split()[1])
-    distributed.check_share(replace(chosen, fit=replace(chosen.fit, batch_size=least)), 100, MANY)
+    distributed.check_shard(replace(chosen, fit=replace(chosen.fit, batch_size=least)), 100, MANY)
     with pytest.raises(ConfigError):
-        distributed.check_share(
+        distributed.check_shard(
             replace(chosen, fit=replace(chosen.fit, batch_size=least - 1)), 100, MANY
         )
 

@@ -41,7 +41,7 @@ def test_only_one_has_a_claim_and_gives_it_back(tmp_path: Path) -> None:
 
 
 def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
-    """Ten processes for three stale claims, one after the other: each has one new owner."""
+    """Six processes for three stale claims, at the same time: each gets one new owner."""
     code = (
         "import sys; from pathlib import Path; from motret.utils import claims\n"
         "import contextlib\n"
@@ -63,9 +63,8 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
         )
         for _ in range(6)
     ]
-    got = [
-        [int(word) for word in (each.stdout or sys.stdin).readline().split()] for each in workers
-    ]
+    lines = [each.stdout.readline() for each in workers if each.stdout]
+    got = [[int(word) for word in line.split()] for line in lines]
     for each in workers:
         each.communicate("")
     assert [sum(column) for column in zip(*got, strict=True)] == [1, 1, 1]

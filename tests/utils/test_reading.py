@@ -116,6 +116,7 @@ def test_whatever_goes_wrong_inside_the_boundary_names_the_file() -> None:
         (ValueError("two\nlines of it"), "two"),
         (MemoryError(), "asks for more memory than there is"),
         (RecursionError(), "nested too deeply"),
+        (OSError(22, "Invalid argument"), "is broken (Invalid argument)"),
         (ValueError("many " * 1000), "many many"),
     ):
         with pytest.raises(DataError) as caught, reading.boundary("a.bin", "is broken", "mend it"):

@@ -1,6 +1,7 @@
 """Scripts that a signal, a dead parent or a closed pipe ends: exit code, last words, no orphans."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -238,6 +239,21 @@ def test_an_import_without_memory_is_one_line(tmp_path: Path) -> None:
     assert err.startswith("error: memory: there is not enough of it (libtorch_cpu.so: failed")
     _, err = (process := started(tmp_path, REFUSED, ["--debug"])).communicate()
     assert process.returncode == 1 and "Traceback" in err
+
+
+@pytest.mark.parametrize("gigabytes", [0.6, 2.5])
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by address space")
+def test_a_script_that_may_have_little_memory_is_one_line(gigabytes: float, tmp_path: Path) -> None:
+    size = int(gigabytes * 1e9)
+    done = subprocess.run(
+        [sys.executable, str(SOLUTION / "train.py"), f"--data_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        check=False,
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: memory: there is not enough of it (")
 
 
 def test_other_errors_of_an_import_are_shown_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from motret.config.training import MotionConfig
 from motret.data import augment, caption_mirror, features
 from motret.data.augment import Augmentation, BatchAugmentation
 from motret.data.feature_store import FeatureStore
-from motret.data.inputs import CaptionBank, MotionBatch, Share
+from motret.data.inputs import CaptionBank, MotionBatch, Shard
 from motret.utils.device import to_device
 
 N_LENGTH_BUCKETS = 2
@@ -33,7 +33,7 @@ class Batch:
     train_idx: (B,) training motions; buckets: the same motions as inputs of the tower; caption_idx:
     (C,) captions in the bank; motion_idx: (C,) motion of each caption, counted in the batch;
     mirrored: (B,) which motions, and their captions, are mirrored; generator: source of all further
-    random choices, on the device. Indices and `mirrored` are on the CPU. share: where processes
+    random choices, on the device. Indices and `mirrored` are on the CPU. shard: where processes
     share the batch, the part of this one: the buckets hold its motions alone, all else is of all.
     """
 
@@ -43,16 +43,16 @@ class Batch:
     motion_idx: Tensor
     mirrored: Tensor | None = None
     generator: torch.Generator | None = None
-    share: Share | None = None
+    shard: Shard | None = None
 
-    def rows_of(self, share: Share) -> Tensor:
+    def rows_of(self, shard: Shard) -> Tensor:
         """(b,) rows of the batch that a process embeds, in order."""
         rows = torch.arange(len(self.train_idx)).split([bucket.size for bucket in self.buckets])
-        return torch.cat([bucket_rows[share.rows(len(bucket_rows))] for bucket_rows in rows])
+        return torch.cat([bucket_rows[shard.rows(len(bucket_rows))] for bucket_rows in rows])
 
-    def captions_of(self, share: Share) -> Tensor:
+    def captions_of(self, shard: Shard) -> Tensor:
         """(c,) which captions of the batch a process embeds, in order: those of its motions."""
-        return torch.isin(self.motion_idx, self.rows_of(share)).nonzero()[:, 0]
+        return torch.isin(self.motion_idx, self.rows_of(shard)).nonzero()[:, 0]
 
     def split(self, count: int) -> list["Batch"]:
         """The batch as at most `count` batches, in order, each of whole buckets."""
@@ -95,14 +95,14 @@ class MotionTensors:
         generator: torch.Generator | None = None,
         speed: Tensor | None = None,
         crop: Tensor | None = None,
-        share: Share | None = None,
+        shard: Shard | None = None,
     ) -> MotionBatch:
         """Motions (B,) as a batch of float32 frames; long ones are shortened as `long_motions`
         says.
 
         motion_idx: on the CPU, as are: speed: (B,) how many times as fast each runs, by its nearest
         frames and with its rates scaled alike; crop: (B, 2) first frame and number of frames of the
-        only piece that is used. share: whose rows of them are gathered, None: all.
+        only piece that is used. shard: whose rows of them are gathered, None: all.
         """
         first, whole = (0, self.lengths[motion_idx]) if crop is None else crop.unbind(dim=1)
         resampled = augment.resampled_length(whole, speed)
@@ -116,8 +116,8 @@ class MotionTensors:
         elif self.config.long_motions == "crop":
             skipped = (resampled - lengths) // 2
         longest = int(lengths.max())
-        if share is not None:
-            rows = share.rows(len(lengths))
+        if shard is not None:
+            rows = shard.rows(len(lengths))
             lengths, start, skipped, step = (each[rows] for each in (lengths, start, skipped, step))
             speed = None if speed is None else speed[rows]
         device_lengths = to_device(lengths, self.device)
@@ -128,7 +128,7 @@ class MotionTensors:
             for rates in features.rate_columns(self.columns):
                 frames[..., rates] *= factor
         return MotionBatch(
-            frames, device_lengths, generator, lengths, share, None if share is None else len(whole)
+            frames, device_lengths, generator, lengths, shard, None if shard is None else len(whole)
         )
 
     def _frame_idx(
@@ -248,12 +248,12 @@ def iterate_epoch(
     random: EpochRandom,
     buckets: int = N_LENGTH_BUCKETS,
     augmentation: Augmentation | None = None,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Batch]:
     """The training motions in random batches, each in so many buckets; the rest of an uneven split
     is left out.
 
-    share: where processes share each batch, the part of this one. What is drawn does not depend on
+    shard: where processes share each batch, the part of this one. What is drawn does not depend on
     it.
     """
     shuffled = torch.from_numpy(random.order.permutation(train_idx))
@@ -274,13 +274,13 @@ def iterate_epoch(
                 changes.select(inside),
                 random.noise,
                 augmentation,
-                share,
+                shard,
             )
             for inside in positions
         )
         caption_idx, motion_idx = table.sample_positives(batch_idx, random.plan, changes.mirrored)
         yield Batch(
-            batch_idx, inputs, caption_idx, motion_idx, changes.mirrored, random.noise, share
+            batch_idx, inputs, caption_idx, motion_idx, changes.mirrored, random.noise, shard
         )
 
 
@@ -290,16 +290,16 @@ def _make_bucket(
     changes: BatchAugmentation,
     generator: torch.Generator,
     augmentation: Augmentation | None,
-    share: Share | None,
+    shard: Shard | None,
 ) -> MotionBatch:
-    kept_whole = share is not None and share.keeps_buckets
-    gathered = None if kept_whole else share
+    kept_whole = shard is not None and shard.keeps_buckets
+    gathered = None if kept_whole else shard
     bucket = motions.gather(motion_idx, generator, changes.speed, changes.crop, gathered)
     if gathered is not None:
         changes = changes.select(gathered.rows(len(motion_idx)))
     if augmentation is not None:
         bucket = augmentation.apply(bucket, changes)
-    return bucket.take(share) if share is not None and kept_whole else bucket
+    return bucket.take(shard) if shard is not None and kept_whole else bucket
 
 
 def steps_per_epoch(motions: int, batch_size: int) -> int:

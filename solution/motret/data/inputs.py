@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """The part of each batch that one of several processes embeds.
 
     rank: of the process, counted from 0; world_size: number of processes; keeps_buckets: the
@@ -57,7 +57,7 @@ class MotionBatch:
     frames: (B, T, persons, D) standardised features, beyond a motion's length its last frame again;
     lengths: (B,) frames of each, >= 1, on the device of the frames; generator: source of random
     choices while training, None otherwise; lengths_on_cpu: the same lengths on the CPU, where they
-    are known there. Where processes share a bucket, these are the rows of one of them, `share`, of
+    are known there. Where processes share a bucket, these are the rows of one of them, `shard`, of
     the `bucket_size` in the bucket, as long as its longest; whole: the bucket, if it is kept.
     """
 
@@ -65,7 +65,7 @@ class MotionBatch:
     lengths: Tensor
     generator: torch.Generator | None = None
     lengths_on_cpu: Tensor | None = None
-    share: Share | None = None
+    shard: Shard | None = None
     bucket_size: int | None = None
     whole: "MotionBatch | None" = None
 
@@ -82,17 +82,17 @@ class MotionBatch:
         """
         device = self.frames.device
         noise = sample(self.size, *shape, generator=self.generator, device=device)
-        return noise if self.share is None else noise[self.share.rows(self.size)]
+        return noise if self.shard is None else noise[self.shard.rows(self.size)]
 
-    def take(self, share: Share) -> "MotionBatch":
+    def take(self, shard: Shard) -> "MotionBatch":
         """The rows of one process, with the whole bucket."""
-        rows, lengths = share.rows(len(self.lengths)), self.lengths_on_cpu
+        rows, lengths = shard.rows(len(self.lengths)), self.lengths_on_cpu
         return replace(
             self,
             frames=self.frames[rows],
             lengths=self.lengths[rows],
             lengths_on_cpu=None if lengths is None else lengths[rows],
-            share=share,
+            shard=shard,
             bucket_size=len(self.lengths),
             whole=self,
         )

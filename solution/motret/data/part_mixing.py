@@ -33,9 +33,9 @@ def sample_part_mix(batch: MotionBatch, columns: Columns) -> PartMix:
 
     Where processes share the batch, all of it is mixed, and the rows of this one are returned.
     """
-    if batch.whole is not None and batch.share is not None:
-        mix, rows = sample_part_mix(batch.whole, columns), batch.share.rows(batch.size)
-        motions = replace(mix.motions.take(batch.share), whole=None)
+    if batch.whole is not None and batch.shard is not None:
+        mix, rows = sample_part_mix(batch.whole, columns), batch.shard.rows(batch.size)
+        motions = replace(mix.motions.take(batch.shard), whole=None)
         return PartMix(motions, mix.donor_idx[rows], mix.replaced[rows])
     size, device = len(batch.lengths), batch.lengths.device
     shift = torch.randint(1, size, (1,), generator=batch.generator, device=device)

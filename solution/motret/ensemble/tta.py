@@ -21,7 +21,7 @@ from motret.data.augment import Mirror
 from motret.data.batching import MotionTensors
 from motret.data.dataset import TrainingData
 from motret.data.feature_store import FeatureStore
-from motret.data.inputs import MotionBatch, Share
+from motret.data.inputs import MotionBatch, Shard
 from motret.ensemble.galleries import ViewEmbeddings
 from motret.errors import ConfigError, DataError, RunError
 from motret.models import registry
@@ -67,12 +67,12 @@ class ViewedMotions(MotionTensors):
         generator: torch.Generator | None = None,
         speed: Tensor | None = None,
         crop: Tensor | None = None,
-        share: Share | None = None,
+        shard: Shard | None = None,
     ) -> MotionBatch:
         """As `MotionTensors.gather`, at the view's speed unless another is given."""
         if speed is None and self.view.speed is not None:
             speed = torch.full((len(motion_idx),), self.view.speed)
-        batch = super().gather(motion_idx, generator, speed, crop, share)
+        batch = super().gather(motion_idx, generator, speed, crop, shard)
         frames = batch.frames if self.mirror is None else self.mirror(batch.frames)
         if self.view.swapped:
             frames = augment.swap_persons(frames)

@@ -141,17 +141,19 @@ class DualEncoder(nn.Module):
         bank: CaptionBank,
         indices: Tensor,
         generator: torch.Generator | None = None,
-        own: Tensor | None = None,
+        selected: Tensor | None = None,
     ) -> Tensor:
         """(C, embed_dim) unit vectors of the bank's captions at `indices` (C,).
 
         The indices are on the CPU. A caption that is there twice is encoded once. generator: where
-        random choices come from while training (--word_dropout), None otherwise. own: (c,) which of
-        the C captions are encoded, None: all; what is drawn for a caption does not depend on it.
+        random choices come from while training (--word_dropout), None otherwise. selected: (c,)
+        which of the C captions are encoded, None: all; what is drawn for a caption is the same.
         """
         device = self.log_scale.device
         if bank.vectors is not None:
-            vectors = bank.vectors[to_device(indices if own is None else indices[own], device)]
+            vectors = bank.vectors[
+                to_device(indices if selected is None else indices[selected], device)
+            ]
             return F.normalize(self.text_head(vectors).float(), dim=-1)
         assert bank.ids is not None and bank.lengths is not None, (
             "a bank without vectors has tokens"
@@ -160,26 +162,26 @@ class DualEncoder(nn.Module):
         ids, lengths = bank.ids[distinct], bank.lengths[distinct]
         order = lengths.argsort(stable=True)
         chunks = order.tensor_split(min(N_TEXT_CHUNKS, len(order)))
-        places, is_own = order.argsort(), torch.ones(len(distinct), dtype=torch.bool)
-        if own is not None:
-            inverse = inverse[own]
-            is_own = torch.isin(torch.arange(len(distinct)), inverse)
-            places = is_own[order].cumsum(0)[places] - 1
+        positions, is_selected = order.argsort(), torch.ones(len(distinct), dtype=torch.bool)
+        if selected is not None:
+            inverse = inverse[selected]
+            is_selected = torch.isin(torch.arange(len(distinct)), inverse)
+            positions = is_selected[order].cumsum(0)[positions] - 1
         embeddings = torch.cat(
             [
-                self._encode_tokens(ids[chunk], lengths[chunk], generator, is_own[chunk])
+                self._encode_tokens(ids[chunk], lengths[chunk], generator, is_selected[chunk])
                 for chunk in chunks
             ]
         )
         # unlike [...], the gradient of index_select adds up in one order: runs repeat bit for bit
-        return embeddings.index_select(0, to_device(places[inverse], device))
+        return embeddings.index_select(0, to_device(positions[inverse], device))
 
     def _encode_tokens(
-        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None, is_own: Tensor
+        self, ids: Tensor, lengths: Tensor, generator: torch.Generator | None, is_selected: Tensor
     ) -> Tensor:
         """(c, embed_dim) unit vectors of token ids (C, L), of which `lengths` (C,) are real.
 
-        is_own: (C,) which of them are encoded. All are on the CPU.
+        is_selected: (C,) which of them are encoded. All are on the CPU.
         """
         assert self.text_tower is not None, "a bank of tokens is for a text tower that trains"
         device = self.log_scale.device
@@ -187,8 +189,8 @@ class DualEncoder(nn.Module):
         lengths = to_device(lengths, device)
         if generator is not None and self.augment.word_dropout:
             ids, lengths = drop_words(ids, lengths, self.augment.word_dropout, generator)
-        if not is_own.all():
-            rows = to_device(is_own.nonzero()[:, 0], device)
+        if not is_selected.all():
+            rows = to_device(is_selected.nonzero()[:, 0], device)
             ids, lengths = ids[rows], lengths[rows]
             if not len(rows):  # no tower takes an empty batch
                 return self.log_scale.new_empty(0, self.embed_dim)

@@ -17,8 +17,8 @@ from motret.pipeline import preflight, summary
 from motret.pipeline.steps import Step, available_cores, run_steps, visible_gpus
 from motret.pipeline.tasks import (
     CLAIMS_DIR,
-    Share,
     Task,
+    TaskShare,
     list_tasks,
     parse_share,
     run_once,
@@ -90,7 +90,7 @@ class Plan:
     """Variants that are trained at a time, each in its own process."""
     gpus: tuple[str, ...] = ()
     """GPUs that variants, folds and trials share."""
-    share: Share | None = None
+    task_share: TaskShare | None = None
     """The tasks that this call does, of all trainings; None: it does everything."""
     lists_tasks: bool = False
     """Whether the tasks are to be listed."""
@@ -121,7 +121,7 @@ class Request:
     flags: name -> words of every flag; passed: of those that go to scripts as they are; routed:
     script -> the words that it gets of these; gpus: names of the GPUs that may be used. all_data:
     whether each run also trains a model of all data; rerank: whether each run also scores the
-    candidates word by word; share: the tasks that this call does, None: everything.
+    candidates word by word; task_share: the tasks that this call does, None: everything.
     """
 
     data_dir: Path
@@ -137,7 +137,7 @@ class Request:
     passed: Mapping[str, Words]
     routed: Mapping[str, Words]
     gpus: tuple[str, ...]
-    share: Share | None = None
+    task_share: TaskShare | None = None
 
     @property
     def n_parallel(self) -> int:
@@ -198,7 +198,7 @@ def make_plan(args: Sequence[str]) -> Plan:
         request.folders(),
         request.n_parallel,
         request.gpus,
-        request.share,
+        request.task_share,
         _is_switched_on(request.flags, "tasks"),
     )
 
@@ -209,8 +209,8 @@ def run_plan(plan: Plan) -> int:
     start = time.perf_counter()
     train_calls, tune_calls = plan.args_of("train"), plan.args_of("tune")
     preflight.check_before_run(plan.data_dir, plan.test_dir, plan.folders, train_calls)
-    if plan.share is not None:
-        return _run_share(plan, plan.share)
+    if plan.task_share is not None:
+        return _run_share(plan, plan.task_share)
 
     def log_forecast(step: Step) -> None:
         if step.script == "make_folds":
@@ -228,20 +228,22 @@ def run_plan(plan: Plan) -> int:
     return 0
 
 
-def _run_share(plan: Plan, share: Share) -> int:
+def _run_share(plan: Plan, task_share: TaskShare) -> int:
     """Prepares the data, unless another process does, and trains the tasks of a share."""
     data_steps = [step for step in plan.steps if step.script in DATA_SCRIPTS]
-    chosen = share.select(plan.tasks())
-    logger.info(f"task {share}: {len(chosen)} of {len(plan.tasks())} trainings")
+    selected = task_share.select(plan.tasks())
+    logger.info(f"task {task_share}: {len(selected)} of {len(plan.tasks())} trainings")
     folder = plan.folders["out_dir"] / CLAIMS_DIR
 
     def stop() -> None:
         stopping.end_children(signal.SIGTERM)
 
     code = run_once("data", folder, lambda: run_steps(data_steps).code, stop)
-    code = code or run_tasks(chosen, folder, lambda step: run_steps([step]).code, stop)
+    code = code or run_tasks(selected, folder, lambda step: run_steps([step]).code, stop)
     if not code:
-        logger.info(f"\ntask {share} is done; once all are, the same command without --task ranks")
+        logger.info(
+            f"\ntask {task_share} is done; once all are, the same command without --task ranks"
+        )
     return code
 
 
@@ -267,7 +269,7 @@ def _read_request(args: Sequence[str]) -> Request:
     routed = _route_flags(passed, SCRIPTS if has_test else SCRIPTS_WITHOUT_TEST)
     _allow_named_towers(flags, routed)
     seeds = _find_seeds(flags)
-    share = parse_share(_value(flags, "task") or "") if "task" in flags else None
+    task_share = parse_share(_value(flags, "task") or "") if "task" in flags else None
     if "seed" in flags:
         for script in routed.keys() - {"validate"}:
             routed[script] += ["--seed", str(seeds[0])]
@@ -285,7 +287,7 @@ def _read_request(args: Sequence[str]) -> Request:
         passed=passed,
         routed=routed,
         gpus=() if "device" in flags else tuple(visible_gpus()),
-        share=share,
+        task_share=task_share,
     )
 
 
@@ -473,7 +475,7 @@ def _tune_steps(request: Request) -> list[Step]:
     if request.tuned != "auto":
         return []
     variants = request.variants[: request.preset.tuned_variants]
-    if request.share is not None:
+    if request.task_share is not None:
         _check_tuned(request, variants)
         return []
     chain = variants[0] if len(variants) == 1 else None

@@ -16,7 +16,7 @@ from motret.config.training import TrainConfig
 from motret.data import folds
 from motret.errors import ConfigError
 from motret.pipeline.steps import STOPPED, Step
-from motret.utils import claims
+from motret.utils import claims, files
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ ANY = "any"
 
 
 @dataclass(frozen=True)
-class Share:
+class TaskShare:
     """The tasks of one of `count` workers, counted from 1; of None: whatever no other does."""
 
     number: int | None
@@ -54,13 +54,13 @@ class Task:
         return all(path.is_file() for path in self.needs)
 
 
-def parse_share(text: str) -> Share:
+def parse_share(text: str) -> TaskShare:
     """The share that --task names. ConfigError where it names none."""
     if text == ANY:
-        return Share(None)
+        return TaskShare(None)
     number, slash, count = text.partition("/")
     if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
-        return Share(int(number), int(count))
+        return TaskShare(int(number), int(count))
     raise ConfigError("--task", f"{text!r} is no share", "give 1/4 to 4/4, or any")
 
 
@@ -105,7 +105,7 @@ def run_once(name: str, folder: Path, work: Callable[[], int], stop: Callable[[]
     logger.info(f"{name}: {claims.describe_owner(path)} is at work on it; waiting")
     while path.exists():
         time.sleep(POLL_SECONDS)
-        with claims.claimed(path, stop) as is_claimed:
+        with claims.claimed(path, stop, only_stale=True) as is_claimed:
             if is_claimed:
                 return work()
     return 0
@@ -121,9 +121,15 @@ def run_tasks(
     whose claim another process has taken over. After a task that fails the others are still done.
     """
     pending, failed, waits_for = list(tasks), 0, ""
+    files.make_dir(folder)
+    start = claims.folder_time(folder)
     while pending:
         progressed = False
         for task in list(pending):
+            if _is_done_since(start, task, folder):
+                pending.remove(task)
+                progressed = True
+                continue
             if task.needs and not task.is_ready():
                 continue
             lost: list[bool] = []
@@ -139,6 +145,8 @@ def run_tasks(
             if code in STOPPED:
                 return code
             failed = failed or code
+            if not code:
+                _done_path(task, folder).touch()
             pending.remove(task)
             progressed = True
         if progressed:
@@ -148,7 +156,7 @@ def run_tasks(
             names = ", ".join(task.name for task in pending)
             logger.info(f"left for the last call, as not all of their folds are finished: {names}")
             break
-        names = ", ".join(f"{task.name} ({_owner(task, folder)})" for task in claimed)
+        names = ", ".join(f"{task.name} ({_describe_worker(task, folder)})" for task in claimed)
         if names != waits_for:
             logger.info(f"others are at work on {names}; waiting, to take over what is left")
             waits_for = names
@@ -156,9 +164,22 @@ def run_tasks(
     return failed
 
 
+def _is_done_since(start: float, task: Task, folder: Path) -> bool:
+    """Whether a worker has finished a task since this one began. Of what was finished before,
+    train.py knows whether it is of these data and settings."""
+    try:
+        return _done_path(task, folder).stat().st_mtime > start
+    except FileNotFoundError:
+        return False
+
+
+def _done_path(task: Task, folder: Path) -> Path:
+    return _claim_path(task.name, folder).with_suffix(".done")
+
+
 def _claim_path(name: str, folder: Path) -> Path:
     return folder / f"{name.replace(' ', '-')}.json"
 
 
-def _owner(task: Task, folder: Path) -> str:
+def _describe_worker(task: Task, folder: Path) -> str:
     return claims.describe_owner(_claim_path(task.name, folder))

@@ -2,13 +2,14 @@
 
     torchrun --nproc_per_node 2 solution/train.py holistic
 
-Each process embeds its share of every batch (`data.inputs.Share`), gathers the embeddings of all,
+Each process embeds its share of every batch (`data.inputs.Shard`), gathers the embeddings of all,
 and computes the loss of the whole batch; gradients are summed (`grad_cache`). So a step is that of
 one process. The first process alone writes files, validates, and decides what is decided by a
 clock; the others learn it from the store of torchrun.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import pickle
@@ -28,10 +29,11 @@ from torch import Tensor, nn
 from motret.config import cli
 from motret.config.training import TrainConfig
 from motret.data import batching
-from motret.data.inputs import Share
+from motret.data.inputs import Shard
 from motret.errors import ConfigError, RunError, first_line
 from motret.utils import files, logs, stopping
 from motret.utils.device import count_cards, to_device
+from motret.utils.on_error import OnError
 from motret.utils.parallel import local_rank
 
 T = TypeVar("T")
@@ -64,12 +66,12 @@ class Ranks:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def share(self, rank: int | None = None, keeps_buckets: bool = False) -> Share | None:
+    def shard(self, rank: int | None = None, keeps_buckets: bool = False) -> Shard | None:
         """The share of each batch that a process embeds, by default this one; None where one
         process embeds all."""
         if self.world_size == 1:
             return None
-        return Share(self.rank if rank is None else rank, self.world_size, keeps_buckets)
+        return Shard(self.rank if rank is None else rank, self.world_size, keeps_buckets)
 
     # ---- values
 
@@ -112,23 +114,23 @@ class Ranks:
 
     # ---- tensors
 
-    def gather(self, own: Tensor, rows: Sequence[Tensor]) -> Tensor:
+    def gather(self, local: Tensor, rows: Sequence[Tensor]) -> Tensor:
         """(n, ...) what all processes have of a batch, without a graph.
 
-        own: (b, ...) of this process; rows: of each process the places (b,) of its values in the
+        local: (b, ...) of this process; rows: of each process the places (b,) of its values in the
         result, which need not be equally many.
         """
-        sent = own.detach().to(torch.uint8) if own.dtype is torch.bool else own.detach()
-        padded = sent.new_zeros(max(map(len, rows)), *own.shape[1:])
-        padded[: len(own)] = sent
+        sent = local.detach().to(torch.uint8) if local.dtype is torch.bool else local.detach()
+        padded = sent.new_zeros(max(map(len, rows)), *local.shape[1:])
+        padded[: len(local)] = sent
         received = [torch.empty_like(padded) for _ in rows]
         with naming_lost_processes():
             dist.all_gather(received, padded)
         present = torch.cat(
-            [values[: len(places)] for values, places in zip(received, rows, strict=True)]
+            [values[: len(each)] for values, each in zip(received, rows, strict=True)]
         )
         order = torch.cat(list(rows)).argsort()
-        return present[to_device(order, own.device)].to(own.dtype)
+        return present[to_device(order, local.device)].to(local.dtype)
 
     def sum_gradients(self, weights: Iterable[Tensor]) -> None:
         """Replaces the gradients of weights by their sums over the processes. A weight has one in
@@ -168,10 +170,10 @@ class Ranks:
         ]
         fix = "start them on machines of one kind with the same packages and one folder of runs"
         self.check_same(sums, path, "the weights differ between the processes", fix)
-        drawn = b"" if generator is None else generator.get_state().numpy().tobytes()
+        state = b"" if generator is None else generator.get_state().numpy().tobytes()
         problem = "the processes have drawn different random numbers"
         fix = "let your tower draw with batch.draw(torch.rand, ...)"
-        self.check_same(drawn.hex(), path, problem, fix)
+        self.check_same(state.hex(), path, problem, fix)
 
 
 ONE_PROCESS = Ranks()
@@ -245,22 +247,24 @@ def _reported_once(ranks: Ranks) -> Iterator[None]:
     """Lets one process say why all of them end: the first that has an error, or gets a signal."""
     stop_watching = _end_when_stuck(ranks)
     try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        if "--debug" in sys.argv:
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            os.environ[cli.STOPS_QUIETLY] = "1"
-            _report_stop(ranks, stopping.signal_of(error))
-            raise
-        if not _reports(ranks):
-            raise SystemExit(1) from None
-        if "NCCL" in str(error):
-            with naming_lost_processes():
-                raise
-        raise
+        with OnError(functools.partial(_report_first, ranks)):
+            yield
     finally:
         stop_watching()
+
+
+def _report_first(ranks: Ranks, error: BaseException) -> None:
+    """Leaves the word to the process that is the first to have an error, or to get a signal."""
+    if "--debug" in sys.argv or not isinstance(error, KeyboardInterrupt | Exception):
+        return
+    if isinstance(error, KeyboardInterrupt):
+        os.environ[cli.STOPS_QUIETLY] = "1"
+        _report_stop(ranks, stopping.signal_of(error))
+    elif not _reports(ranks):
+        raise SystemExit(1) from None
+    elif "NCCL" in str(error):
+        with naming_lost_processes():
+            raise error
 
 
 def _reports(ranks: Ranks) -> bool:
@@ -278,9 +282,9 @@ def _report_stop(ranks: Ranks, number: int) -> None:
         return
     name = signal.Signals(number).name
     cause = ": torchrun was stopped, or another process has ended" * (number != signal.SIGINT)
-    kept = "finished work is kept, and --resume goes on"
+    note = "finished work is kept, and --resume goes on"
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"stopped by {name}{cause}; {kept}\n")
+        sys.stderr.write(f"stopped by {name}{cause}; {note}\n")
         sys.stderr.flush()
 
 
@@ -320,7 +324,7 @@ def check_settings(config: TrainConfig, ranks: Ranks) -> None:
         raise ConfigError(f"--fold_jobs {config.fold_jobs}", problem, "leave it out")
 
 
-def check_share(config: TrainConfig, motions: int, ranks: Ranks) -> None:
+def check_shard(config: TrainConfig, motions: int, ranks: Ranks) -> None:
     """ConfigError where a process would have nothing to embed. motions: to train on."""
     if ranks.world_size == 1:
         return
@@ -335,7 +339,7 @@ def check_share(config: TrainConfig, motions: int, ranks: Ranks) -> None:
     raise ConfigError("--batch_size", problem, f"give {least} or more, or start fewer processes")
 
 
-def config_of_share(config: TrainConfig, ranks: Ranks) -> TrainConfig:
+def config_of_shard(config: TrainConfig, ranks: Ranks) -> TrainConfig:
     """The settings with the batch size of one process, whose memory a forecast is of."""
     size = -(-config.fit.batch_size // ranks.world_size)
     return replace(config, fit=replace(config.fit, batch_size=size))

@@ -106,7 +106,7 @@ def set_up(fold_context: FoldContext, log: logging.Logger) -> FoldState:
     """The state that training begins with or resumes from, the same in all processes that share
     the batches."""
     ranks = fold_context.context.ranks
-    distributed.check_share(fold_context.config, len(fold_context.train_idx), ranks)
+    distributed.check_shard(fold_context.config, len(fold_context.train_idx), ranks)
     state = state_module.set_up(fold_context, log)
     distributed.check_model(state.model, ranks)
     ranks.check_state(fold_context.fold_dir, state.model)
@@ -224,7 +224,7 @@ def _epoch_batches(fold_context: FoldContext, epoch: int) -> Iterator[Batch]:
         EpochRandom.seeded(np.random.default_rng([fold_context.seed, epoch]), seed, context.device),
         distributed.n_buckets(config),
         context.augmentation,
-        context.ranks.share(keeps_buckets=config.parts.lambda_mix > 0),
+        context.ranks.shard(keeps_buckets=config.parts.lambda_mix > 0),
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from motret.config.training import TrainConfig
 from motret.data.batching import Batch
-from motret.data.inputs import Share
+from motret.data.inputs import Shard
 from motret.models.dual_encoder import DualEncoder
 from motret.training import objective
 from motret.training.context import TrainContext
@@ -48,8 +48,8 @@ def backward(
         for chunk in chunks:
             rng_states.append(_rng_states(chunk))
             embeddings.append(objective.embed_batch(model, chunk, context, config))
-    own = BatchEmbeddings.concat(embeddings, [len(chunk.train_idx) for chunk in chunks])
-    cached = gather_embeddings(own, batch, context.ranks)
+    local = BatchEmbeddings.concat(embeddings, [len(chunk.train_idx) for chunk in chunks])
+    cached = gather_embeddings(local, batch, context.ranks)
     for vectors in cached.vectors().values():
         vectors.requires_grad_()
     logit_scale = _counted_once(model.logit_scale(), context.ranks)
@@ -68,14 +68,14 @@ def backward(
     return loss.detach()
 
 
-def gather_embeddings(own: BatchEmbeddings, batch: Batch, ranks: Ranks) -> BatchEmbeddings:
+def gather_embeddings(local: BatchEmbeddings, batch: Batch, ranks: Ranks) -> BatchEmbeddings:
     """The embeddings of a batch without a graph, from those of each process's share of it."""
-    if batch.share is None:
-        return own.replace_each(lambda _, values: values.detach())
-    shares = [Share(rank, ranks.world_size) for rank in range(ranks.world_size)]
-    motions = [batch.rows_of(share) for share in shares]
-    captions = [batch.captions_of(share) for share in shares]
-    return own.replace_each(
+    if batch.shard is None:
+        return local.replace_each(lambda _, values: values.detach())
+    shards = [Shard(rank, ranks.world_size) for rank in range(ranks.world_size)]
+    motions = [batch.rows_of(shard) for shard in shards]
+    captions = [batch.captions_of(shard) for shard in shards]
+    return local.replace_each(
         lambda name, values: ranks.gather(values, captions if name == "caption" else motions)
     )
 
@@ -90,9 +90,9 @@ def _own_grads(cached: BatchEmbeddings, batch: Batch) -> dict[str, Tensor]:
     depend on are left out."""
     grads = {name: vectors.grad for name, vectors in cached.vectors().items()}
     present = {name: grad for name, grad in grads.items() if grad is not None}
-    if batch.share is None:
+    if batch.shard is None:
         return present
-    motions, captions = batch.rows_of(batch.share), batch.captions_of(batch.share)
+    motions, captions = batch.rows_of(batch.shard), batch.captions_of(batch.shard)
     return {
         name: grad[to_device(captions if name == "caption" else motions, grad.device)]
         for name, grad in present.items()

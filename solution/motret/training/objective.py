@@ -46,11 +46,12 @@ class MotionEmbeddings:
     replaced: Tensor | None = None
 
     @classmethod
-    def concat(cls, chunks: Sequence[Self], sizes: Sequence[int]) -> Self:
+    def concat(cls, chunks: Sequence[Self], sizes: Sequence[int] | None = None) -> Self:
         """The embeddings of a batch from its chunks; a field that a chunk lacks is None.
 
-        sizes: motions of each chunk, of which a process may have embedded its share alone.
+        sizes: motions of each chunk, where a process has embedded its share of them alone.
         """
+        sizes = sizes or [len(chunk.motion) for chunk in chunks]
         starts = accumulate(sizes[:-1], initial=0)
         shifted = [chunk._shift_donors(start) for chunk, start in zip(chunks, starts, strict=True)]
         values: dict[str, Any] = {
@@ -103,15 +104,15 @@ def embed_batch(
 ) -> BatchEmbeddings:
     """All embeddings that the losses of a batch need; where processes share it, those of this one's
     motions and captions."""
-    own = None if batch.share is None else batch.captions_of(batch.share)
+    selected = None if batch.shard is None else batch.captions_of(batch.shard)
     with context.autocast():
-        caption = model.encode_captions(context.bank, batch.caption_idx, batch.generator, own)
+        caption = model.encode_captions(context.bank, batch.caption_idx, batch.generator, selected)
         text_idx = part_text_idx(batch, context)
         if text_idx is None:
             motion = torch.cat([model.encode_motions(bucket) for bucket in batch.buckets])
             return BatchEmbeddings(caption=caption, motion=motion)
-        if batch.share is not None:
-            text_idx = text_idx[batch.rows_of(batch.share)]
+        if batch.shard is not None:
+            text_idx = text_idx[batch.rows_of(batch.shard)]
         part_text = model.encode_captions(context.bank, text_idx.clamp(min=0).flatten()).unflatten(
             0, text_idx.shape
         )

@@ -80,7 +80,7 @@ def train_run(
         if config.log == "tensorboard":
             logger.info(f"curves: tensorboard --logdir {config.out_dir}")
         if ranks.is_first:
-            log_forecast(distributed.config_of_share(config, ranks), data, len(unfinished))
+            log_forecast(distributed.config_of_shard(config, ranks), data, len(unfinished))
         _train_folds(run, unfinished, data, folds, make_plots, ranks)
     if ranks.is_first and run.finished_folds():
         if config.checkpoint.selection != "last":

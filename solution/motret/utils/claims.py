@@ -30,15 +30,17 @@ TURN_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def claimed(path: Path, on_lost: Callable[[], object]) -> Iterator[bool]:
+def claimed(path: Path, on_lost: Callable[[], object], only_stale: bool = False) -> Iterator[bool]:
     """Whether this process has got the claim, which it keeps within the block.
 
     on_lost: called where another process has taken the claim over, since this one was not heard of
-    for too long. WriteError where the folder cannot be written.
+    for too long; only_stale: it is taken from a killed process alone. WriteError where the
+    folder cannot be written.
     """
     with files.named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        has_claim = _make(path) or (_is_stale(path) and _take_over(path))
+        is_made = not only_stale and _make(path)
+        has_claim = is_made or (_is_stale(path) and _take_over(path))
     if not has_claim:
         yield False
         return
@@ -50,7 +52,7 @@ def claimed(path: Path, on_lost: Callable[[], object]) -> Iterator[bool]:
     finally:
         stop.set()
         beat.join()
-        if _owner(path).get("token") == process_token():
+        if _holder(path).get("token") == process_token():
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -66,10 +68,20 @@ def in_turn(path: Path) -> Iterator[None]:
         time.sleep(TURN_SECONDS)
 
 
+def folder_time(folder: Path) -> float:
+    """The time of now by the clock of a folder's file system."""
+    probe = folder / files.temporary_name("time")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def describe_owner(path: Path) -> str:
     """Who has a claim, for messages."""
-    owner = _owner(path)
-    return f"{owner['host']}, process {owner['pid']}" if {"host", "pid"} <= owner.keys() else "?"
+    holder = _holder(path)
+    return f"{holder['host']}, process {holder['pid']}" if {"host", "pid"} <= holder.keys() else "?"
 
 
 def _make(path: Path) -> bool:
@@ -89,34 +101,30 @@ def _make(path: Path) -> bool:
     return True
 
 
-def _owner(path: Path) -> dict[str, Any]:
+def _holder(path: Path) -> dict[str, Any]:
     """The content of a claim; nothing where it is gone or not whole."""
     content = reading.quiet_json(path)
     return content if isinstance(content, dict) else {}
 
 
 def _is_stale(path: Path) -> bool:
-    if has_ended(str(_owner(path).get("token"))):
+    if has_ended(str(_holder(path).get("token"))):
         return True
-    now = path.with_name(files.temporary_name(path.name))
     try:
-        now.touch()
-        return now.stat().st_mtime - path.stat().st_mtime > STALE_SECONDS
+        return folder_time(path.parent) - path.stat().st_mtime > STALE_SECONDS
     except FileNotFoundError:
         return False  # given back in this moment
-    finally:
-        now.unlink(missing_ok=True)
 
 
 def _take_over(path: Path) -> bool:
     """Takes a stale claim from its owner; False where another process was faster."""
-    owner = _owner(path)
+    holder = _holder(path)
     aside = path.with_name(files.temporary_name(path.name))
     try:
         path.rename(aside)
     except FileNotFoundError:
         return False
-    if _owner(aside) != owner:  # of one that has taken it over in this moment
+    if _holder(aside) != holder:  # of one that has taken it over in this moment
         with contextlib.suppress(OSError):
             os.link(aside, path)
         aside.unlink()
@@ -124,7 +132,7 @@ def _take_over(path: Path) -> bool:
     aside.unlink()
     if not _make(path):
         return False
-    name = f"{owner.get('host', '?')}, process {owner.get('pid', '?')}"
+    name = f"{holder.get('host', '?')}, process {holder.get('pid', '?')}"
     logger.info(f"{path.stem}: taken over from {name}, which is not heard of any longer")
     return True
 
@@ -133,7 +141,7 @@ def _keep(path: Path, stop: threading.Event, on_lost: Callable[[], object]) -> N
     """Touches a claim until the work is done, or another process has it."""
     while not stop.wait(HEARTBEAT_SECONDS):
         try:
-            if _owner(path).get("token") == process_token():
+            if _holder(path).get("token") == process_token():
                 os.utime(path)
                 continue
         except FileNotFoundError:
