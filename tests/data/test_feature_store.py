@@ -539,3 +539,118 @@ def test_a_spoilt_store_is_packed_again_with_a_warning(
     message = capsys.readouterr().out
     assert not cache_hit and "packed again" in message and str(store.folder.parent) in message
     assert pack(data)[1]
+
+
+# ---- a packing that is killed goes on
+
+
+class KilledError(BaseException):
+    """Stands for a signal."""
+
+
+def packed_bytes(store: FeatureStore) -> bytes:
+    return (store.folder / "features.npy").read_bytes()
+
+
+@pytest.fixture
+def small_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_store, "CHUNK", 1)
+    monkeypatch.setattr(feature_store, "RECORDED", 2)
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, root: Path, name: str) -> None:
+    """Packs until the motion of this name is read."""
+    pack_chunk = feature_store._pack_chunk
+
+    def pack_or_die(target: Path, sources: list, *rest: object) -> list:
+        if any(source.name == name for source in sources):
+            raise KilledError
+        return pack_chunk(target, sources, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(feature_store, "_pack_chunk", pack_or_die)
+        pack(root, strict=False)
+
+
+def read_names(monkeypatch: pytest.MonkeyPatch, root: Path) -> tuple[FeatureStore, list[str]]:
+    """The store of a call, and the motions that it packed."""
+    pack_chunk, names = feature_store._pack_chunk, []
+
+    def pack_and_list(target: Path, sources: list, *rest: object) -> list:
+        names.extend(source.name for source in sources)
+        return pack_chunk(target, sources, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_store, "_pack_chunk", pack_and_list)
+        store, was_there = pack(root, strict=False)
+    assert not was_there
+    return store, names
+
+
+def test_a_killed_packing_goes_on_and_ends_as_an_unbroken_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch, small_records: None
+) -> None:
+    raw = np.load(paths_of(root)[1])
+    raw[3] = np.nan
+    np.save(paths_of(root)[1], raw)  # what was left out is recorded too
+    whole, _ = pack(root, strict=False)
+    key, expected = whole.folder.name, packed_bytes(whole)
+    shutil.rmtree(root.parent / "work")
+    kill_at(monkeypatch, root, "00005")
+    assert not stores(root)
+    store, names = read_names(monkeypatch, root)
+    assert names == ["00005"]
+    assert store.folder.name == key and packed_bytes(store) == expected
+    problems = [file.problem for file in store.skipped]
+    assert problems == [file.problem for file in whole.skipped] and len(problems) == 1
+    assert not list((root.parent / "work").glob("packing-*"))
+
+
+def write_copy(root: Path, parent: Path) -> Path:
+    return Path(shutil.copytree(root, parent / root.name))
+
+
+def test_a_killed_packing_of_files_that_changed_begins_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, small_records: None
+) -> None:
+    kill_at(monkeypatch, root, "00005")
+    np.save(paths_of(root)[0], motion(30, seed=99))
+    store, names = read_names(monkeypatch, root)
+    assert names == list(IDS)
+    assert not list((root.parent / "work").glob("packing-*"))
+    assert store.lengths[0] == 30
+
+
+def test_features_that_were_lost_are_packed_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, small_records: None
+) -> None:
+    kill_at(monkeypatch, root, "00005")
+    (packing,) = (root.parent / "work").glob("packing-*")
+    (packing / "store" / "features.npy").unlink()
+    assert read_names(monkeypatch, root)[1] == list(IDS)
+
+
+def test_who_packs_the_same_meanwhile_has_a_folder_of_its_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, during = feature_store._build_store, []
+
+    def build_twice(*args: object) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(feature_store, "_build_store", build)
+            during.append(pack(root)[0])
+        return build(*args)
+
+    monkeypatch.setattr(feature_store, "_build_store", build_twice)
+    store, _ = pack(root)
+    assert store.folder == during[0].folder and packed_bytes(store) == packed_bytes(during[0])
+    assert len(stores(root)) == 1 and not list((root.parent / "work").glob("*packing*"))
+
+
+def test_processes_pack_what_threads_pack(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_records: None
+) -> None:
+    whole, _ = pack(write_copy(root, tmp_path / "copy"))
+    monkeypatch.setattr(feature_store, "PROCESSES_FROM", 1)
+    store, _ = pack(root, jobs=2)
+    assert store.folder.name == whole.folder.name and packed_bytes(store) == packed_bytes(whole)

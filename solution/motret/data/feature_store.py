@@ -3,7 +3,8 @@ content of the raw files.
 
 A store is `work/<key>/` with `features.npy` (all frames end to end, float16), `index.npz` and
 `store.json`. It is built under another name and renamed when whole, so a store that can be opened
-is complete. The key covers the bytes of every raw file and the feature settings; files whose size
+is complete. A call that was killed left `work/packing-<sources>/`, where the next one goes on. The
+key covers the bytes of every raw file and the feature settings; files whose size
 and times have not changed since are not read again.
 """
 
@@ -11,11 +12,12 @@ import hashlib
 import logging
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -32,12 +34,12 @@ from motret.data.features import (
     find_up,
     make_features,
 )
-from motret.errors import DataError, MotretError
+from motret.errors import DataError, MotretError, WriteError
 from motret.formats import motion_files
 from motret.formats.challenge import SkippedFile
-from motret.utils import files, progress, reading
+from motret.utils import files, locks, progress, reading
 from motret.utils.files import file_signature
-from motret.utils.parallel import single_thread, worker_pool
+from motret.utils.parallel import begin_worker, single_thread, worker_pool
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,12 @@ KEY_FORM = re.compile("[0-9a-f]{16}")
 REPACK_FIX = "remove it: features are packed again"
 CHUNK = 32
 """Motions that a worker takes at a time; with more, memory is allocated again and again."""
+RECORDED = 4096
+"""Motions that are packed before it is recorded: so many are packed again after a kill."""
+PROCESSES_FROM = 20_000
+"""Motions from which on processes pack them instead of threads."""
+PACKING, DONE, LOCK = "packing-", "done-", "lock"
+"""Names in a work folder while features are packed."""
 PROBE = 200
 """Motions whose poses vote on the up axis."""
 
@@ -158,10 +166,10 @@ def build_feature_cache(
     key_path = work_dir / "seen" / sources
     if stored := _stored_before(key_path, work_dir):
         return stored, True
-    with files.new_dir(work_dir, "packing", work_dir) as tmp_dir:
+    with _packing_folder(work_dir, sources) as packing:
         rules = _Rules(data.min_frames, data.strict, repair)
-        packed = tmp_dir / "store"
-        packed.mkdir()
+        packed = packing / "store"
+        packed.mkdir(exist_ok=True)
         key = _build_store(packed, ids, paths, config, rules, jobs, what)
         folder = work_dir / key
         if _open_whole(folder) is None:
@@ -250,6 +258,46 @@ def _open_whole(folder: Path) -> FeatureStore | None:
 # ---- making a store
 
 
+@contextmanager
+def _packing_folder(work_dir: Path, sources: str) -> Iterator[Path]:
+    """A folder to pack in. Where a call for the same sources was killed it is what that one left.
+
+    One process has it, by a lock; another that packs the same meanwhile gets a temporary folder, as
+    on a disk without locks. It is removed at the end, and after an error.
+    """
+    folder = work_dir / f"{PACKING}{sources}"
+    with files.named_write_errors(work_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / LOCK).open("ab")
+    files.remove_leftovers(work_dir)
+    with stream:
+        # unless the process that had it has just removed it
+        if locks.try_lock(stream) and reading.exists(folder / LOCK):
+            _remove_abandoned(work_dir)
+            try:
+                yield folder
+            except WriteError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                path = work_dir / Path(error.path).name
+                raise WriteError(path, error.problem, error.fix) from error
+            except BaseException as error:
+                if isinstance(error, MotretError | OSError) or not any(folder.glob(f"{DONE}*")):
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+    with files.new_dir(work_dir, "packing", work_dir) as tmp_dir:
+        yield tmp_dir
+
+
+def _remove_abandoned(work_dir: Path) -> None:
+    """Removes what killed processes left of the packing of other sources."""
+    for path in work_dir.glob(f"{PACKING}*/{LOCK}"):
+        with suppress(OSError), path.open("ab") as stream:
+            if locks.try_lock(stream):
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+
 def _build_store(
     folder: Path,
     ids: Sequence[str],
@@ -269,8 +317,10 @@ def _build_store(
     offsets = np.cumsum(lengths) - lengths
     results: list[_Packed | None] = []
     bar = progress.progress_bar(total=len(sources), desc=f"packing {what}", unit="motion")
+    width = feature_layout(persons, config).width
+    target = _Target(folder / "features.npy", (int(lengths.sum()), persons, width))
     with single_thread(), bar:
-        for result in _pack_sources(folder / "features.npy", sources, persons, config, rules, jobs):
+        for result in _pack_sources(target, sources, config, rules, jobs):
             if isinstance(result, DataError):
                 _skip_or_raise(result, rules.strict, skipped)
             results.append(None if isinstance(result, DataError) else result)
@@ -345,32 +395,90 @@ def _count_persons(width: int, config: FeatureConfig, folder: Path) -> int:
     return persons
 
 
+@dataclass(frozen=True)
+class _Target:
+    """The file of packed features: its path and shape (F, persons, D)."""
+
+    path: Path
+    shape: tuple[int, int, int]
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame of all persons."""
+        return int(np.dtype(np.float16).itemsize) * self.shape[1] * self.shape[2]
+
+    def allocate(self) -> int:
+        """Makes the file where there is none of this shape; returns where its numbers begin."""
+        fix = "remove it"
+        with suppress(MotretError), reading.open_file(self.path, sys.maxsize) as (stream, size):
+            header = reading.read_npy_header(stream, self.path, fix)
+            if (header.shape, header.dtype, header.size) == (self.shape, np.float16, size):
+                return header.offset
+        for record in self.path.parent.parent.glob(f"{DONE}*"):
+            record.unlink()
+        with files.named_write_errors(self.path):
+            array = np.lib.format.open_memmap(self.path, "w+", np.float16, self.shape)
+        return int(array.offset)
+
+
 def _pack_sources(
-    target: Path,
-    sources: Sequence[_Source],
-    persons: int,
-    config: FeatureConfig,
-    rules: _Rules,
-    jobs: int,
+    target: _Target, sources: Sequence[_Source], config: FeatureConfig, rules: _Rules, jobs: int
 ) -> Iterator[_Packed | DataError]:
     """Writes the features of all files to `target`, end to end; yields the result of each file, in
-    order."""
+    order.
+
+    After each `RECORDED` files their results are recorded beside the folder of `target`, and are
+    taken from there by the next call.
+    """
     lengths = np.array([source.shape[0] for source in sources], dtype=np.int64)
-    shape = (int(lengths.sum()), persons, feature_layout(persons, config).width)
-    dtype = np.dtype(np.float16)
-    with files.named_write_errors(target):
-        header_bytes = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape).offset
-    frame_bytes = dtype.itemsize * persons * shape[2]
-    byte_offsets = header_bytes + (np.cumsum(lengths) - lengths) * frame_bytes
-    chunks = [slice(start, start + CHUNK) for start in range(0, len(sources), CHUNK)]
-    # threads: nearly all of it is NumPy's and the disk's work, and processes take a second to start
-    parallel = worker_pool(jobs, len(chunks), "threads")
-    tasks = (
-        joblib.delayed(_pack_chunk)(target, sources[chunk], byte_offsets[chunk], config, rules)
-        for chunk in chunks
-    )
-    for results in parallel(tasks):
-        yield from results
+    byte_offsets = target.allocate() + (np.cumsum(lengths) - lengths) * target.frame_bytes
+    # threads do for few: nearly all is NumPy's and the disk's work, and processes start slowly
+    apart = len(sources) >= PROCESSES_FROM
+    pack = joblib.delayed(_pack_chunk_apart if apart else _pack_chunk)
+    for start in range(0, len(sources), RECORDED):
+        record = target.path.parent.parent / f"{DONE}{start}.json"
+        several = sources[start : start + RECORDED]
+        results = _recorded(record, len(several))
+        if results is None:
+            offsets = byte_offsets[start : start + RECORDED]
+            chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(several), CHUNK)]
+            tasks = (
+                pack(target.path, several[chunk], offsets[chunk], config, rules) for chunk in chunks
+            )
+            pool = worker_pool(jobs, len(chunks), "processes" if apart else "threads")
+            results = []
+            for packed in pool(tasks):
+                results += packed
+                yield from packed
+            if len(sources) > RECORDED:
+                files.flush_to_disk(target.path)
+                _record(record, results)
+        else:
+            yield from results
+
+
+def _record(path: Path, results: Sequence[_Packed | DataError]) -> None:
+    """Records the results of some files whose features are on the disk."""
+    fields = [result.args if isinstance(result, DataError) else result for result in results]
+    files.write_json(path, fields)
+
+
+def _recorded(path: Path, count: int) -> list[_Packed | DataError] | None:
+    """The results of so many files that a call before this one recorded; None where there are
+    none."""
+    content = files.read_json(path)
+    if not isinstance(content, list) or len(content) != count:
+        return None
+    kinds: dict[int, type[_Packed] | type[DataError]] = {2: _Packed, 3: DataError}
+    if not all(isinstance(fields, list) and len(fields) in kinds for fields in content):
+        return None
+    return [kinds[len(fields)](*fields) for fields in content]
+
+
+def _pack_chunk_apart(*args: Any) -> list[_Packed | DataError]:
+    """`_pack_chunk` in a process of its own, with one thread."""
+    begin_worker(threads=1)
+    return _pack_chunk(*args)
 
 
 def _pack_chunk(

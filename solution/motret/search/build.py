@@ -66,9 +66,9 @@ def _embed(
     """Ids and vectors (n, d) of the usable ones of some motions, and what the others lack."""
     paths = [folder / f"{name}.npy" for name in names]
     with files.new_dir(data.work_dir, "index", data.work_dir) as tmp_dir:
-        there = replace(data, work_dir=tmp_dir)
+        temporary = replace(data, work_dir=tmp_dir)
         features = models.run.features
-        store, _ = feature_store.build_feature_cache(names, paths, features, there, jobs=jobs)
+        store, _ = feature_store.build_feature_cache(names, paths, features, temporary, jobs=jobs)
         dataset.check_persons(store, models.run.persons, folder)
         vectors = models.embed_motions(store)
         return store.ids, vectors, [f"{file.file}: {file.problem}" for file in store.skipped]

@@ -96,7 +96,7 @@ def atomic_write(path: Path, write: Callable[[Path], object], flush: bool = True
     """
     with named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path.parent)
+        remove_leftovers(path.parent)
         tmp_path = path.with_name(f"{temporary_name(path.name)}{path.suffix}")
         try:
             write(tmp_path)
@@ -211,7 +211,7 @@ def new_dir(parent: Path, name: str, path: Path) -> Iterator[Path]:
     tmp_dir: Path | None = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(parent)
+        remove_leftovers(parent)
         tmp_dir = Path(tempfile.mkdtemp(prefix=f"{temporary_name(name)}.", dir=parent))
         with OnError(partial(raise_hidden_write_error, tmp_dir)):
             yield tmp_dir
@@ -245,7 +245,7 @@ def temporary_name(name: str) -> str:
     return f".{name}{TMP_MARK}{process_token()}"
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files and folders in a folder that processes left when they were
     killed: of this host those that have ended, of others what has not changed for a day. Looks once
     in a process."""
