@@ -41,7 +41,7 @@ from motret.tuning.trial import _report_epoch, load_shared_data
 from motret.utils.system_errors import write_error
 
 ROOT = Path(__file__).parents[2]
-RESULTS = {"best.json", "history.png", "journal.log", "parallel.png", "trials.csv"}
+RESULTS = {"best.json", "history.png", "journal.log", "parallel.png", "trials", "trials.csv"}
 """Of few trials, which say nothing about the importance of a setting."""
 
 

@@ -3,9 +3,9 @@ worker died.
 
 The study is all that workers share: each trial belongs to the worker that asked for it. Trial 0 is
 the default configuration; the values of a later trial follow from the seed and its number, so one
-worker repeats the same search, interrupted or not. The study also keeps the per-motion scores of
-each completed trial and of each confirmation, so any worker can compare them and an interrupted
-search resumes.
+worker repeats the same search, interrupted or not. The study also names the files with the
+per-motion scores of each completed trial and of each confirmation (`scores`), so any worker can
+compare them and an interrupted search resumes.
 """
 
 import functools

@@ -1,5 +1,5 @@
 """One trial of a search, and one confirmation: train some folds with given values and keep the
-per-motion scores in the study."""
+per-motion scores."""
 
 import contextlib
 import functools
@@ -29,6 +29,7 @@ from motret.training import fit as fit_module
 from motret.training import train
 from motret.training.context import FoldContext, TrainContext
 from motret.tuning.budget import is_used_up
+from motret.tuning.scores import SCORES, check_shared_folder, save_scores
 from motret.tuning.study import (
     FAULT,
     LAST_REPORT,
@@ -44,9 +45,6 @@ from motret.tuning.study import (
 from motret.utils import reading
 from motret.utils.on_error import OnError
 from motret.utils.parallel import begin_worker
-
-SCORE_DIGITS = 5
-"""Decimals of the per-motion scores kept in the study."""
 
 
 class ValuesError(MotretError):
@@ -84,6 +82,7 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     study = open_study(plan)
     if is_used_up(plan, study):
         return None
+    check_shared_folder(plan, study)
     load_shared_data(plan.base)  # an error in the data or the text tower is no trial's failure
     trials: list[optuna.Trial] = []
 
@@ -120,7 +119,7 @@ def _write_error_behind(error: BaseException | None) -> WriteError | None:
 
 
 def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
-    """Trains a trial's folds; keeps the per-motion scores in its attributes and returns the trial's
+    """Trains a trial's folds; keeps the per-motion scores in a file and returns the trial's
     score."""
     trial.set_user_attr(WORKER, worker_name())
     values = {
@@ -136,7 +135,7 @@ def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
         scores, val_groups(load_shared_data(plan.base)[1], plan.folds)
     )
     trial.set_user_attr("error", score.error)
-    trial.set_user_attr("scores", _rounded(scores))
+    trial.set_user_attr(SCORES, save_scores(plan, str(trial.number), scores))
     return score.mean
 
 
@@ -172,20 +171,22 @@ def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
 def confirm_trial(
     plan: StudyPlan, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None
 ) -> str:
-    """Trains a trial's values on a confirming fold, keeps the per-motion scores in the study and
-    returns a line about it.
+    """Trains a trial's values on a confirming fold, keeps the per-motion scores and returns a line
+    about it.
 
     A finalist that fails there is recorded as such and cannot be adopted; an error of the default
     configuration is raised.
     """
     begin_worker(threads)
-    study, task = open_study(plan), f"confirm trial {number} on fold {fold}"
+    study, name = open_study(plan), f"confirm{number}-{fold}"
+    task = f"confirm trial {number} on fold {fold}"
     try:
-        scores = _try_values(plan, f"confirm{number}-{fold}", values, (fold,))
+        scores = _try_values(plan, name, values, (fold,))
     except ValuesError as error:
         study.set_user_attr(confirmation_key(number, fold), {"fault": error.fault})
         return f"{task}: failed ({error.fault})"
-    study.set_user_attr(confirmation_key(number, fold), {"scores": _rounded(scores)})
+    entry = {SCORES: save_scores(plan, name, scores)}
+    study.set_user_attr(confirmation_key(number, fold), entry)
     score = metrics.cluster_robust_mean(scores, val_groups(load_shared_data(plan.base)[1], (fold,)))
     return f"{task}: score {score}{_default_note(plan, values)}"
 
@@ -251,10 +252,6 @@ def _ignore_epoch(_position: int, _stats: EpochStats) -> None:
 def val_groups(all_folds: Folds, folds: Sequence[int]) -> np.ndarray:
     """Groups (M,) of the motions that these folds hold out, in the order of `train_folds`."""
     return np.concatenate([all_folds.group[all_folds.val_idx(fold)] for fold in folds])
-
-
-def _rounded(scores: np.ndarray) -> list[float]:
-    return [round(float(score), SCORE_DIGITS) for score in scores]
 
 
 def _default_note(plan: StudyPlan, values: Mapping[str, Any]) -> str:
