@@ -31,7 +31,7 @@ from motret.runs import oof
 from motret.runs.history import EpochStats
 from motret.runs.run import list_runs
 from motret.training import fit
-from motret.tuning import budget, confirmation, plots, search_space, tuned_values
+from motret.tuning import budget, confirmation, plots, search_space, storage, tuned_values
 from motret.tuning import study as study_module
 from motret.tuning import trial as trial_module
 from motret.tuning import tune as tune_module
@@ -771,8 +771,8 @@ def test_a_study_may_be_kept_in_a_data_base(tmp_path, monkeypatch):
 def test_a_database_knows_a_dead_worker_by_its_heartbeat_and_its_trial_runs_again(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(study_module, "HEARTBEAT_SECONDS", 1)
-    monkeypatch.setattr(study_module, "GRACE_SECONDS", 1)
+    monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(storage, "GRACE_SECONDS", 1)
     space = {"lr": optuna.distributions.FloatDistribution(0.5, 3)}
     config = scripts.TuneConfig(storage=f"sqlite:///{tmp_path}/study.db", out_dir=tmp_path)
     plan = StudyPlan(helpers.config(), config, space, {"lr": 1.0}, None, {}, (0,))

@@ -9,6 +9,7 @@ compare them and an interrupted search resumes.
 """
 
 import functools
+import os
 import shutil
 import socket
 import warnings
@@ -23,18 +24,18 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from motret.config.scripts import TuneConfig
 from motret.config.training import TrainConfig
-from motret.errors import ConfigError, RunError, first_line
+from motret.errors import RunError, first_line
 from motret.runs.run import settings_hash
 from motret.tuning import tuned_values
 from motret.tuning.journal import Journal, repair_journal
-from motret.utils import files, reading
-from motret.utils.packages import argument_name
+from motret.tuning.storage import open_storage
+from motret.utils import files
 from motret.utils.process_tokens import (
     has_ended,
     host_start,
@@ -56,9 +57,8 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 STALE_AFTER = timedelta(hours=12)
 """A worker on another machine is dead if it has ended no epoch for so long; for storages without a
 heartbeat."""
-HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 600
-"""In a database each running trial records a heartbeat; without one for the grace period its worker
-is dead."""
+SURPLUS = "one too many: workers began more trials at the same time than were left"
+"""The fault of a trial that does not count."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,30 @@ class TrialSeededSampler(BaseSampler):
 # ---- storage
 
 
+_open_studies: dict[tuple[Any, ...], Study] = {}
+"""The study that this process has open, by what `worker_study` knows it by."""
+
+
+def worker_study(plan: StudyPlan, reopen: bool = False) -> Study:
+    """The study of this search, which each worker opens once. Errors as in `open_study`.
+
+    reopen: opens it again. So does a journal that was replaced since.
+    """
+    key = _study_key(plan)
+    if reopen or key not in _open_studies:
+        _open_studies.clear()
+        study = open_study(plan)
+        _open_studies[_study_key(plan)] = study
+        return study
+    return _open_studies[key]
+
+
+def _study_key(plan: StudyPlan) -> tuple[Any, ...]:
+    journal, url = _journal_file(plan), plan.tune_config.storage
+    inode = journal.stat().st_ino if url is None and journal.exists() else None
+    return os.getpid(), url, journal, inode, plan.name
+
+
 def open_study(plan: StudyPlan) -> Study:
     """The study of this search, created where there is none. ConfigError where its storage cannot
     be opened."""
@@ -145,12 +169,10 @@ def open_study(plan: StudyPlan) -> Study:
         optuna.logging.ERROR
     )  # trials that fail are reported by `run_trial`
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    if plan.tune_config.storage is None:
+    url = plan.tune_config.storage
+    if url is None:
         return _open_journal(plan)
-    problem = f"{plan.tune_config.storage} cannot be opened"
-    fix = "give an Optuna URL whose driver is installed"
-    with reading.boundary("--storage", problem, fix, ConfigError):
-        return _create_study(plan, _open_database(plan, plan.tune_config.storage))
+    return _create_study(plan, open_storage(url, functools.partial(requeue_trial, plan)))
 
 
 def _create_study(plan: StudyPlan, storage: BaseStorage) -> Study:
@@ -176,17 +198,6 @@ def _open_journal(plan: StudyPlan) -> Study:
     except UNREADABLE as error:
         problem = f"cannot be read ({first_line(error)})"
         raise RunError(path, problem, "move it away: a new search begins") from error
-
-
-def _open_database(plan: StudyPlan, url: str) -> BaseStorage:
-    """A database with Optuna's heartbeat; a journal file has none (`is_stale` replaces it)."""
-    on_stale = argument_name(  # since Optuna 4.9
-        RDBStorage, "heartbeat_stale_trial_callback", "failed_trial_callback"
-    )
-    options: dict[str, Any] = {on_stale: functools.partial(requeue_trial, plan)}
-    return RDBStorage(
-        url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS, **options
-    )
 
 
 def _journal_file(plan: StudyPlan) -> Path:
@@ -251,7 +262,15 @@ def is_stale(trial: FrozenTrial) -> bool:
 
 
 def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
-    """Queues the values of a failed trial again and removes its folder."""
+    """Queues the values of a failed trial again and removes its folder, unless that was done.
+
+    Of two workers that queue it at the same time both do; `is_surplus` finds the second.
+    """
+    if any(
+        RETRY_OF in other.user_attrs and other.user_attrs[RETRY_OF] == trial.number
+        for other in study.get_trials(deepcopy=False)
+    ):
+        return
     shutil.rmtree(plan.folder / trial_dir_name(trial.number), ignore_errors=True)
     values = (
         plan.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
@@ -265,12 +284,36 @@ def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
 
 
 def ended_trials(study: Study) -> list[FrozenTrial]:
-    """The trials that have ended, without those that are run again."""
+    """The trials that have ended, without those that are run again or one too many."""
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     return [
-        trial for trial in trials if trial.state in ENDED_STATES and trial.number not in retried
+        trial
+        for trial in trials
+        if trial.state in ENDED_STATES
+        and trial.number not in retried
+        and trial.user_attrs.get(FAULT) != SURPLUS
     ]
+
+
+def is_surplus(plan: StudyPlan, study: Study, number: int) -> bool:
+    """Whether a trial that has begun is one too many.
+
+    Workers that look at the same time all see that a trial is left, or that one is to be run again.
+    The order of numbers, which the storage gives, decides for all of them alike.
+    """
+    trials = study.get_trials(deepcopy=False)
+    first, retried = number, trials[number].user_attrs.get(RETRY_OF)
+    for earlier in trials[:number]:
+        if retried is not None and earlier.user_attrs.get(RETRY_OF) == retried:
+            return True
+    while (before := trials[first].user_attrs.get(RETRY_OF)) is not None:
+        first = before
+    counted = sum(
+        RETRY_OF not in earlier.user_attrs and earlier.user_attrs.get(FAULT) != SURPLUS
+        for earlier in trials[:first]
+    )
+    return counted >= plan.tune_config.trials
 
 
 def completed_trials(study: Study) -> list[FrozenTrial]:

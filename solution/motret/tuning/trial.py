@@ -4,13 +4,14 @@ per-motion scores."""
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import OptunaError
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -30,17 +31,20 @@ from motret.training import train
 from motret.training.context import FoldContext, TrainContext
 from motret.tuning.budget import is_used_up
 from motret.tuning.scores import SCORES, check_shared_folder, save_scores
+from motret.tuning.storage import connection_error, connection_errors
 from motret.tuning.study import (
     FAULT,
     LAST_REPORT,
+    SURPLUS,
     WORKER,
     StudyPlan,
     confirmation_key,
-    open_study,
+    is_surplus,
     requeue_trial,
     score_of,
     trial_dir_name,
     worker_name,
+    worker_study,
 )
 from motret.utils import reading
 from motret.utils.on_error import OnError
@@ -79,10 +83,27 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     nothing to compare with. So is what the system refuses, which other values would not avoid.
     """
     begin_worker(threads)
-    study = open_study(plan)
-    if is_used_up(plan, study):
-        return None
-    check_shared_folder(plan, study)
+    with _named_storage(plan):
+        study = worker_study(plan)
+        while not is_used_up(plan, study):
+            check_shared_folder(plan, study)
+            number = _next_trial(plan, study)
+            if study.trials[number].user_attrs.get(FAULT) != SURPLUS:
+                return _describe_trial(plan, study, number)
+    return None
+
+
+@contextlib.contextmanager
+def _named_storage(plan: StudyPlan) -> Iterator[None]:
+    """Within it, a database that no longer answers is a MachineError that names it."""
+    try:
+        yield
+    except connection_errors() as error:
+        raise connection_error(str(plan.tune_config.storage), error) from error
+
+
+def _next_trial(plan: StudyPlan, study: Study) -> int:
+    """Runs the next trial; returns its number."""
     load_shared_data(plan.base)  # an error in the data or the text tower is no trial's failure
     trials: list[optuna.Trial] = []
 
@@ -96,7 +117,7 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
 
     with OnError(put_back):
         study.optimize(objective, n_trials=1, catch=(ValuesError,))
-    return _describe_trial(plan, study, trials[0].number)
+    return trials[0].number
 
 
 def _put_back(plan: StudyPlan, study: Study, number: int, error: BaseException) -> None:
@@ -122,6 +143,9 @@ def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
     """Trains a trial's folds; keeps the per-motion scores in a file and returns the trial's
     score."""
     trial.set_user_attr(WORKER, worker_name())
+    if is_surplus(plan, trial.study, trial.number):
+        trial.set_user_attr(FAULT, SURPLUS)
+        raise ValuesError(trial_dir_name(trial.number), SURPLUS, "it does not count")
     values = {
         name: _suggest(trial, name, distribution) for name, distribution in plan.space.items()
     }
@@ -178,7 +202,7 @@ def confirm_trial(
     configuration is raised.
     """
     begin_worker(threads)
-    study, name = open_study(plan), f"confirm{number}-{fold}"
+    study, name = worker_study(plan), f"confirm{number}-{fold}"
     task = f"confirm trial {number} on fold {fold}"
     try:
         scores = _try_values(plan, name, values, (fold,))
@@ -202,13 +226,13 @@ def _try_values(
     on_epoch_end: FoldEpochCallback | None = None,
 ) -> np.ndarray:
     """What `train_folds` gives. ValuesError where it fails, whatever the reason; errors of the
-    default configuration, and what the system refuses, stay as they are."""
+    default configuration, of the study, and what the system refuses, stay as they are."""
     if values == plan.default:
         return train_folds(plan, name, values, folds, on_epoch_end)
     fix = "the search passes over it"
-    pruned = (optuna.TrialPruned,)
+    passing = (OptunaError, *connection_errors())
     try:
-        with reading.boundary(name, "cannot be trained", fix, ValuesError, pruned, first_line):
+        with reading.boundary(name, "cannot be trained", fix, ValuesError, passing, first_line):
             return train_folds(plan, name, values, folds, on_epoch_end)
     except (ValuesError, WriteError, MachineError):
         raise

@@ -33,9 +33,9 @@ from motret.tuning.study import (
     default_trial,
     ended_trials,
     format_folds,
-    open_study,
     requeue_stale_trials,
     score_of,
+    worker_study,
 )
 from motret.tuning.trial import confirm_trial, run_trial
 from motret.utils import files, progress
@@ -68,7 +68,7 @@ def tune(
     data, folds = train.load_data(config, sources)
     plan = plan_study(config, sources, tune_config, data, folds, time_fraction)
     files.make_dir(plan.folder)
-    study = open_study(plan)
+    study = worker_study(plan, reopen=True)
     requeue_stale_trials(plan, study)
     n_before = len(ended_trials(study))
     logger.info(_describe_folds(plan))
