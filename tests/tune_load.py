@@ -18,8 +18,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from motret.config.scripts import TuneConfig
 from motret.config.training import TrainConfig
 from motret.data.folds import Folds
 from motret.runs.history import EpochStats
+from motret.tuning import study as study_module
 from motret.tuning import trial as trial_module
 from motret.tuning.scores import SCORES_DIR, trial_scores
 from motret.tuning.study import (
@@ -85,7 +87,8 @@ def run_load(load: Load, url: str | None, out_dir: Path) -> LoadResult:
     plan.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     kills = _run_workers(plan, load)
-    _work(plan, load.trial_seconds)  # as the same command again: takes up what the killed left
+    with mock.patch.object(study_module, "NAMELESS_AFTER", timedelta(0)):
+        work(plan, load.trial_seconds)  # as the same command later: takes up what the killed left
     seconds = time.monotonic() - start
     study = worker_study(plan, reopen=True)
     trials = study.get_trials(deepcopy=False)
@@ -138,7 +141,7 @@ def _run_workers(plan: StudyPlan, load: Load) -> int:
     context = multiprocessing.get_context("fork")  # to import torch once
 
     def start_worker() -> BaseProcess:
-        process = context.Process(target=_work, args=(plan, load.trial_seconds))
+        process = context.Process(target=work, args=(plan, load.trial_seconds))
         process.start()
         return process
 
@@ -158,7 +161,9 @@ def _run_workers(plan: StudyPlan, load: Load) -> int:
     return kills
 
 
-def _work(plan: StudyPlan, trial_seconds: float) -> None:
+def work(
+    plan: StudyPlan, trial_seconds: float = 0.0, wait: Callable[[float], object] = time.sleep
+) -> None:
     """A worker of tune.py: takes up what the dead left, and runs trials until none is left."""
 
     def draw_scores(
@@ -166,7 +171,7 @@ def _work(plan: StudyPlan, trial_seconds: float) -> None:
     ) -> np.ndarray:
         rng = np.random.default_rng()
         for epoch in range(1, EPOCHS + 1):
-            time.sleep(rng.uniform(0, 2 * trial_seconds / EPOCHS))
+            wait(rng.uniform(0, 2 * trial_seconds / EPOCHS))
             on_epoch_end(0, EpochStats(epoch, 1.0, 1e-3, 0.07, 1.0, score=rng.uniform()))
         return rng.uniform(size=len(FOLDS.val_idx(0)))
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 
@@ -17,9 +18,10 @@ import helpers
 import postgresql
 import tune_load
 from motret.config import scripts
-from motret.errors import ConfigError
+from motret.errors import ConfigError, MachineError
 from motret.tuning import storage
 from motret.tuning import study as study_module
+from motret.tuning import trial as trial_module
 from motret.tuning.study import FAULT, RETRY_OF, SURPLUS, StudyPlan, is_surplus, open_study
 
 PROXY = (
@@ -152,9 +154,32 @@ def test_missing_grpc_is_one_line(tmp_path, monkeypatch):
     )
 
 
-def test_a_database_that_no_longer_answers_is_named_without_the_password():
-    error = storage.connection_error("mysql://me:secret@host/study", RuntimeError())
-    assert "mysql://me:***@host/study no longer answers" in str(error)
+def test_a_database_that_no_longer_answers_is_one_line_and_no_fault_of_a_trial(tmp_path):
+    file = tmp_path / "study.db"
+    plan = tune_load.make_plan(tune_load.Load(1, 3, 0), f"sqlite:///{file}", tmp_path)
+    trained = []
+
+    def lose_database(*_args):
+        trained.append(True)
+        with create_engine(f"sqlite:///{file}").begin() as connection:
+            connection.execute(text("drop table trial_intermediate_values"))
+
+    with pytest.raises(MachineError, match=r"study\.db no longer answers \(OperationalError\)"):
+        tune_load.work(plan, wait=lose_database)
+    assert trained == [True]
+    with create_engine(f"sqlite:///{file}").connect() as connection:
+        faults = connection.execute(text("select value_json from trial_user_attributes")).all()
+    assert not [fault for (fault,) in faults if "answers" in fault or "Error" in fault]
+
+
+def test_an_error_of_a_database_does_not_show_its_password():
+    shown = storage.hide_password("mysql://me:secret@host/study")
+    assert shown == "mysql://me:***@host/study"
+    with (
+        pytest.raises(MachineError, match="no longer answers"),
+        storage.named_connection_errors("mysql://me:secret@host/study"),
+    ):
+        raise StorageInternalError("gone")
 
 
 # ---- one study for all trials of a worker
@@ -170,12 +195,80 @@ def test_a_worker_opens_its_study_once(tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "open_study", open_counted)
     plan = tune_load.make_plan(tune_load.Load(1, 3, 0), None, tmp_path)
     plan.folder.mkdir(parents=True)
-    tune_load._work(plan, 0)
+    tune_load.work(plan)
     assert len(opened) == 1 and len(open_study(plan).trials) == 3
     journal = plan.folder / "journal.log"
     journal.rename(tmp_path / "away")
     journal.write_bytes((tmp_path / "away").read_bytes())
     assert len(study_module.worker_study(plan).trials) == 3 and len(opened) == 2
+
+
+# ---- confirmations
+
+
+def test_workers_share_out_the_confirmations_and_wait_for_each_other(tmp_path, monkeypatch):
+    plan = tune_load.make_plan(tune_load.Load(1, 3, 0), None, tmp_path)
+    plan.folder.mkdir(parents=True)
+    trained = []
+
+    def train_once(plan, name, values, folds, on_epoch_end=None):
+        trained.append(name)
+        nested = trial_module.confirm_trial(plan, 0, plan.default, 1)  # another worker, meanwhile
+        assert nested is None
+        return np.full(4, 0.5)
+
+    monkeypatch.setattr(trial_module, "train_folds", train_once)
+    monkeypatch.setattr(
+        trial_module, "load_shared_data", lambda base: (None, tune_load.FOLDS, None, None)
+    )
+    line = trial_module.confirm_trial(plan, 0, plan.default, 1)
+    assert line.startswith("confirm trial 0 on fold 1: score 0.5")
+    for wait in (False, True):
+        assert trial_module.confirm_trial(plan, 0, plan.default, 1, wait=wait) is None
+    assert trained == ["confirm0-1"]
+    assert not list((plan.folder / "trials").glob("*.claim"))
+
+
+# ---- trials that another worker runs again
+
+
+def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tmp_path):
+    plan = tune_load.make_plan(tune_load.Load(1, 3, 0), None, tmp_path)
+    plan.folder.mkdir(parents=True)
+    taken = []
+
+    def take_over(_seconds):
+        if not taken:
+            study = open_study(plan)
+            (trial,) = [one for one in study.trials if one.state == TrialState.RUNNING]
+            study.tell(trial.number, state=TrialState.FAIL)
+            study_module.requeue_trial(plan, study, trial)
+            taken.append(trial.number)
+
+    tune_load.work(plan, wait=take_over)
+    study = open_study(plan)
+    assert taken == [0] and tune_load.find_faults(plan, study) == []
+    assert [trial.user_attrs.get(RETRY_OF) for trial in study.trials] == [None, 0, None, None]
+
+
+def test_seeds_are_those_of_the_first_tries_whenever_trials_are_queued_again(tmp_path):
+    plan = make_plan(tmp_path)
+    sampler = study_module.TrialSeededSampler(0, plan.default)
+
+    def drawn(retries):
+        """Values of trials 1 and 2, and of those that run them again."""
+        study = optuna.create_study(sampler=sampler)
+        begun = [study.ask() for _ in range(3)]
+        for trial in begun[1:]:
+            study.tell(trial, state=TrialState.FAIL)
+        for number in retries:
+            study.enqueue_trial({}, user_attrs={RETRY_OF: number})
+        again = [study.ask(plan.space).params["lr"] for _ in retries]
+        return again, study.ask(plan.space).params["lr"]
+
+    (first, second), third = drawn((1, 2))
+    assert len({first, second, third}) == 3
+    assert drawn((2, 1)) == ([second, first], third) and drawn(())[1] == third
 
 
 # ---- trials that are one too many

@@ -1,7 +1,8 @@
 """Where a study is kept that several hosts share: a database, or Optuna's proxy before one."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,11 +70,16 @@ def connection_errors() -> tuple[type[Exception], ...]:
     return (StorageInternalError,) if grpc is None else (StorageInternalError, grpc.RpcError)
 
 
-def connection_error(url: str, error: Exception) -> MachineError:
-    """The error of a storage that no longer answers."""
-    reason = type(error.__cause__ or error).__name__
-    problem = f"{hide_password(url)} no longer answers ({reason})"
-    return MachineError("--storage", problem, "once it does, the same command goes on")
+@contextmanager
+def named_connection_errors(url: str | None) -> Iterator[None]:
+    """Within it, a storage that no longer answers is a MachineError that names it."""
+    try:
+        yield
+    except connection_errors() as error:
+        reason = type(error.__cause__ or error).__name__
+        problem = f"{hide_password(url or 'the journal')} no longer answers ({reason})"
+        fix = "once it does, the same command goes on"
+        raise MachineError("--storage", problem, fix) from error
 
 
 def _open_database(url: str, on_stale: StaleTrialCallback) -> BaseStorage:

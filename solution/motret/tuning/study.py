@@ -57,6 +57,8 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 STALE_AFTER = timedelta(hours=12)
 """A worker on another machine is dead if it has ended no epoch for so long; for storages without a
 heartbeat."""
+NAMELESS_AFTER = timedelta(minutes=10)
+"""A worker is dead that has not put its name to its trial for so long, which it does at once."""
 SURPLUS = "one too many: workers began more trials at the same time than were left"
 """The fault of a trial that does not count."""
 
@@ -96,18 +98,16 @@ class StudyPlan:
 
 class TrialSeededSampler(BaseSampler):
     """The default configuration for trial 0; for others TPE, seeded with the search's seed and the
-    trial's number, in which trials that ran again count once."""
+    trial's number. Trials that run again are not counted, and have the seed of the first try."""
 
     def __init__(self, seed: int, default: Mapping[str, Any]):
         self.seed, self.default = seed, default
         self.tpe = TPESampler(seed=seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        repeats = sum(
-            RETRY_OF in earlier.user_attrs for earlier in study.get_trials(deepcopy=False)
-        )
-        number = trial.number - repeats
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        draw = sum(RETRY_OF not in one.user_attrs for one in earlier[: first_try(earlier, trial)])
+        seed = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])
         self.tpe = TPESampler(
             seed=seed, multivariate=True, group=True, n_startup_trials=N_STARTUP_TRIALS
         )
@@ -244,13 +244,15 @@ def worker_name() -> str:
 
 def is_stale(trial: FrozenTrial) -> bool:
     """Whether the worker of a running trial is dead: its process on this machine is gone, the
-    machine was started again, or a worker elsewhere was silent for too long.
+    machine was started again, a worker elsewhere was silent for too long, or it has no name.
 
     While this machine runs, the time says nothing: clocks are set.
     """
     host, _, process = trial.user_attrs.get(WORKER, "").rpartition(":")
     start = trial.datetime_start or datetime.now()
     last_report = datetime.fromisoformat(trial.user_attrs.get(LAST_REPORT, start.isoformat()))
+    if not process:
+        return datetime.now() - start > NAMELESS_AFTER
     if host == socket.gethostname():
         if process.isdecimal():  # of a version that recorded the number alone
             return not is_alive(int(process))
@@ -266,10 +268,8 @@ def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
 
     Of two workers that queue it at the same time both do; `is_surplus` finds the second.
     """
-    if any(
-        RETRY_OF in other.user_attrs and other.user_attrs[RETRY_OF] == trial.number
-        for other in study.get_trials(deepcopy=False)
-    ):
+    trials = study.get_trials(deepcopy=False)
+    if any(other.user_attrs.get(RETRY_OF) == trial.number for other in trials):
         return
     shutil.rmtree(plan.folder / trial_dir_name(trial.number), ignore_errors=True)
     values = (
@@ -303,17 +303,23 @@ def is_surplus(plan: StudyPlan, study: Study, number: int) -> bool:
     The order of numbers, which the storage gives, decides for all of them alike.
     """
     trials = study.get_trials(deepcopy=False)
-    first, retried = number, trials[number].user_attrs.get(RETRY_OF)
-    for earlier in trials[:number]:
-        if retried is not None and earlier.user_attrs.get(RETRY_OF) == retried:
-            return True
-    while (before := trials[first].user_attrs.get(RETRY_OF)) is not None:
-        first = before
-    counted = sum(
-        RETRY_OF not in earlier.user_attrs and earlier.user_attrs.get(FAULT) != SURPLUS
-        for earlier in trials[:first]
-    )
-    return counted >= plan.tune_config.trials
+    trial, earlier = trials[number], trials[:number]
+    retried = trial.user_attrs.get(RETRY_OF)
+    if retried is not None and any(one.user_attrs.get(RETRY_OF) == retried for one in earlier):
+        return True
+    counted = [
+        RETRY_OF not in one.user_attrs and one.user_attrs.get(FAULT) != SURPLUS
+        for one in earlier[: first_try(earlier, trial)]
+    ]
+    return sum(counted) >= plan.tune_config.trials
+
+
+def first_try(earlier: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
+    """The number of the trial that a trial runs again, through all its tries; its own where it is
+    the first. earlier: all trials before it."""
+    while RETRY_OF in trial.user_attrs:
+        trial = earlier[trial.user_attrs[RETRY_OF]]
+    return trial.number
 
 
 def completed_trials(study: Study) -> list[FrozenTrial]:

@@ -4,14 +4,15 @@ per-motion scores."""
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.exceptions import OptunaError
+from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -30,8 +31,8 @@ from motret.training import fit as fit_module
 from motret.training import train
 from motret.training.context import FoldContext, TrainContext
 from motret.tuning.budget import is_used_up
-from motret.tuning.scores import SCORES, check_shared_folder, save_scores
-from motret.tuning.storage import connection_error, connection_errors
+from motret.tuning.scores import SCORES, SCORES_DIR, check_shared_folder, save_scores
+from motret.tuning.storage import connection_errors, named_connection_errors
 from motret.tuning.study import (
     FAULT,
     LAST_REPORT,
@@ -46,7 +47,7 @@ from motret.tuning.study import (
     worker_name,
     worker_study,
 )
-from motret.utils import reading
+from motret.utils import claims, reading
 from motret.utils.on_error import OnError
 from motret.utils.parallel import begin_worker
 
@@ -83,7 +84,7 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     nothing to compare with. So is what the system refuses, which other values would not avoid.
     """
     begin_worker(threads)
-    with _named_storage(plan):
+    with named_connection_errors(plan.tune_config.storage):
         study = worker_study(plan)
         while not is_used_up(plan, study):
             check_shared_folder(plan, study)
@@ -93,30 +94,31 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def _named_storage(plan: StudyPlan) -> Iterator[None]:
-    """Within it, a database that no longer answers is a MachineError that names it."""
-    try:
-        yield
-    except connection_errors() as error:
-        raise connection_error(str(plan.tune_config.storage), error) from error
-
-
 def _next_trial(plan: StudyPlan, study: Study) -> int:
-    """Runs the next trial; returns its number."""
+    """Runs the next trial; returns its number. It may end as failed, since another worker took this
+    one for dead and runs it again."""
     load_shared_data(plan.base)  # an error in the data or the text tower is no trial's failure
     trials: list[optuna.Trial] = []
+    taken_over: list[UpdateFinishedTrialError] = []
 
     def objective(trial: optuna.Trial) -> float:
         trials.append(trial)
-        return _score_trial(plan, trial)
+        try:
+            return _score_trial(plan, trial)
+        except UpdateFinishedTrialError as error:
+            taken_over.append(error)
+            raise
 
     def put_back(error: BaseException) -> None:
         if trials:
             _put_back(plan, study, trials[0].number, error)
 
-    with OnError(put_back):
-        study.optimize(objective, n_trials=1, catch=(ValuesError,))
+    try:
+        with OnError(put_back):
+            study.optimize(objective, n_trials=1, catch=(ValuesError,))
+    except (UpdateFinishedTrialError, ValueError):  # the second comes from Optuna after the first
+        if not taken_over:
+            raise
     return trials[0].number
 
 
@@ -184,7 +186,8 @@ def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
     if trial.state == TrialState.PRUNED:
         return f"trial {number}: ended early"
     if trial.state == TrialState.FAIL:
-        return f"trial {number}: failed ({trial.user_attrs.get(FAULT, 'no score')})"
+        fault = trial.user_attrs.get(FAULT, "another worker runs it again")
+        return f"trial {number}: failed ({fault})"
     score = f"{score_of(trial):.4f} +- {trial.user_attrs['error']:.4f}"
     return f"trial {number}: score {score}{_default_note(plan, trial.params)}"
 
@@ -193,17 +196,36 @@ def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
 
 
 def confirm_trial(
-    plan: StudyPlan, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None
-) -> str:
+    plan: StudyPlan,
+    number: int,
+    values: Mapping[str, Any],
+    fold: int,
+    threads: int | None = None,
+    wait: bool = False,
+) -> str | None:
     """Trains a trial's values on a confirming fold, keeps the per-motion scores and returns a line
-    about it.
+    about it; None where another worker does it, or did.
 
-    A finalist that fails there is recorded as such and cannot be adopted; an error of the default
-    configuration is raised.
+    wait: until that one has, or was killed. A finalist that fails there is recorded as such and
+    cannot be adopted; an error of the default configuration is raised.
     """
     begin_worker(threads)
-    study, name = worker_study(plan), f"confirm{number}-{fold}"
-    task = f"confirm trial {number} on fold {fold}"
+    claim = plan.folder / SCORES_DIR / f"{plan.name}-confirm{number}-{fold}.claim"
+    with named_connection_errors(plan.tune_config.storage):
+        study = worker_study(plan)
+        turn: AbstractContextManager[bool | None]
+        turn = claims.in_turn(claim) if wait else claims.claimed(claim, lambda: None)
+        with turn as is_ours:
+            is_missing = confirmation_key(number, fold) not in study.user_attrs
+            if is_ours is False or not is_missing:
+                return None
+            return _score_confirmation(plan, study, number, values, fold)
+
+
+def _score_confirmation(
+    plan: StudyPlan, study: Study, number: int, values: Mapping[str, Any], fold: int
+) -> str:
+    name, task = f"confirm{number}-{fold}", f"confirm trial {number} on fold {fold}"
     try:
         scores = _try_values(plan, name, values, (fold,))
     except ValuesError as error:
