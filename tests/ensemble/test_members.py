@@ -10,7 +10,7 @@ import helpers
 from helpers import made_run
 from motret.config import base
 from motret.config.scripts import EnsembleConfig
-from motret.ensemble import members
+from motret.ensemble import external, members
 from motret.ensemble.members import Member
 from motret.errors import RunError
 from motret.runs.run import Run, open_run
@@ -101,3 +101,10 @@ def test_one_fold_means_its_models_alone_and_a_member_without_it_is_refused(tmp_
     assert [[fold for _, fold in member.models] for member in both] == [[1], [1]]
     with pytest.raises(RunError, match="part: has not finished fold 2"):
         gather(tmp_path, "whole", "part", fold=2)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    words, other = "word_match.npz", tmp_path / "mine.npz"
+    paths = [tmp_path / "a" / words, other, tmp_path / "b" / words]
+    assert external.member_names(paths) == [f"a/{words}", "mine.npz", f"b/{words}"]
+    assert external.member_names(paths[:2]) == [words, "mine.npz"]

@@ -682,6 +682,19 @@ def test_a_trial_is_lost_with_its_process_and_elsewhere_when_nothing_is_heard_of
     assert lost("elsewhere:1", began=13) and lost("", began=13) and not lost("", began=1)
 
 
+def test_a_trial_is_lost_with_its_machine_that_was_started_again(monkeypatch):
+    """The token of its process is then that of another host under the same name."""
+    began = datetime.now() - timedelta(minutes=5)
+    monkeypatch.setattr(study_module, "host_start", lambda: began)
+    worker = {"worker": f"{socket.gethostname()}:{'0' * 8}-1-1"}
+    for minutes, is_lost in ((6, True), (4, False)):
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING, user_attrs=worker, params={}, distributions={}
+        )
+        trial.datetime_start = datetime.now() - timedelta(minutes=minutes)
+        assert is_stale(trial) is is_lost
+
+
 def test_a_search_that_is_killed_and_started_under_the_same_process_number_goes_on(
     searched, tmp_path, monkeypatch
 ):

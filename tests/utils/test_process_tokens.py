@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,9 @@ def test_containers_and_machines_of_one_name_are_told_apart(
     monkeypatch.undo()
     process_tokens._host.cache_clear()
     assert process_tokens._host() == host
+
+
+def test_this_host_began_before_this_process() -> None:
+    assert process_tokens.host_start() < datetime.now()
+    if Path("/proc/uptime").is_file():
+        assert process_tokens.host_start() > datetime(2000, 1, 1)

@@ -12,7 +12,7 @@ folds.json.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,10 @@ def read_external_members(
     ConfigError where there is not one weight for each of the others; DataError as in
     `read_external`.
     """
-    predictions = [read_external(path, queries, data, folds) for path in paths]
+    predictions = [
+        replace(read_external(path, queries, data, folds), name=name)
+        for path, name in zip(paths, member_names(paths), strict=True)
+    ]
     scored = [ExternalMember(file) for file in predictions if file.out_of_fold]
     unscored = [file for file in predictions if not file.out_of_fold]
     if len(unscored) != len(weights):
@@ -117,6 +120,15 @@ def read_external_members(
         )
     return scored, [
         FixedWeightMember(file, weight) for file, weight in zip(unscored, weights, strict=True)
+    ]
+
+
+def member_names(paths: Sequence[Path]) -> list[str]:
+    """The name of each file, with that of its folder where several are called the same."""
+    names = [path.name for path in paths]
+    return [
+        f"{path.resolve().parent.name}/{path.name}" if names.count(path.name) > 1 else path.name
+        for path in paths
     ]
 
 

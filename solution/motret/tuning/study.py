@@ -35,7 +35,13 @@ from motret.tuning import tuned_values
 from motret.tuning.journal import Journal, repair_journal
 from motret.utils import files, reading
 from motret.utils.packages import argument_name
-from motret.utils.process_tokens import has_ended, is_alive, process_token
+from motret.utils.process_tokens import (
+    has_ended,
+    host_start,
+    is_alive,
+    is_of_this_host,
+    process_token,
+)
 
 N_STARTUP_TRIALS = 5
 """Random trials before the sampler learns from earlier ones, and before the pruner ends any."""
@@ -226,18 +232,21 @@ def worker_name() -> str:
 
 
 def is_stale(trial: FrozenTrial) -> bool:
-    """Whether the worker of a running trial is dead: its process on this machine is gone, or one
-    elsewhere was silent for too long.
+    """Whether the worker of a running trial is dead: its process on this machine is gone, the
+    machine was started again, or a worker elsewhere was silent for too long.
 
-    On this machine the time says nothing: clocks are set.
+    While this machine runs, the time says nothing: clocks are set.
     """
     host, _, process = trial.user_attrs.get(WORKER, "").rpartition(":")
+    start = trial.datetime_start or datetime.now()
+    last_report = datetime.fromisoformat(trial.user_attrs.get(LAST_REPORT, start.isoformat()))
     if host == socket.gethostname():
         if process.isdecimal():  # of a version that recorded the number alone
             return not is_alive(int(process))
-        return has_ended(process)
-    start = trial.datetime_start or datetime.now()
-    last_report = datetime.fromisoformat(trial.user_attrs.get(LAST_REPORT, start.isoformat()))
+        if is_of_this_host(process):
+            return has_ended(process)
+        if last_report < host_start():
+            return True
     return datetime.now() - last_report > STALE_AFTER
 
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import socket
+from datetime import datetime, timedelta
 from pathlib import Path
 
 TOKEN = re.compile(r"[0-9a-f]{8}-\d+-\d+")
@@ -32,6 +33,16 @@ def has_ended(token: str) -> bool:
 def is_of_this_host(token: str) -> bool:
     """Whether a token is of a process of this host, alive or not."""
     return token.partition("-")[0] == _host()
+
+
+def host_start() -> datetime:
+    """When this host began, or this container; the earliest of times where nobody tells."""
+    try:
+        uptime = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+        first_process = _start_time(1) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return datetime.min
+    return datetime.now() - timedelta(seconds=uptime - first_process)
 
 
 def is_alive(pid: int) -> bool:
