@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from motret.config import cli
 from motret.config.scripts import IndexAddConfig, IndexBuildConfig, IndexCheckConfig
 from motret.errors import DataError, printable
@@ -114,6 +112,8 @@ def check(config: IndexCheckConfig) -> None:
 
 def measure_approximate(config: IndexCheckConfig, index: Any) -> None:
     """Prints how many of the ten best motions the approximate index finds, and how fast."""
+    import numpy as np
+
     from motret.data import dataset
     from motret.search import approximate, run_models
     from motret.search.exact import search_exactly

@@ -16,6 +16,7 @@ from motret.utils import stopping
 SOLUTION = Path(__file__).parents[2] / "solution"
 SCRIPT = """
 import os, sys, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from motret.config import cli
 from motret.utils import stopping
 

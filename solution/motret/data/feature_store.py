@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ from motret.formats import motion_files
 from motret.formats.challenge import SkippedFile
 from motret.utils import files, locks, progress, reading
 from motret.utils.files import file_signature
+from motret.utils.on_error import OnError
 from motret.utils.parallel import begin_worker, single_thread, worker_pool
 
 logger = logging.getLogger(__name__)
@@ -258,6 +260,12 @@ def _open_whole(folder: Path) -> FeatureStore | None:
 # ---- making a store
 
 
+def _remove_failed(folder: Path, error: BaseException) -> None:
+    """Removes a packing that ended with an error, or by a signal before anything was done."""
+    if isinstance(error, MotretError | OSError) or not any(folder.glob(f"{DONE}*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _packing_folder(work_dir: Path, sources: str) -> Iterator[Path]:
     """A folder to pack in. Where a call for the same sources was killed it is what that one left.
@@ -274,16 +282,12 @@ def _packing_folder(work_dir: Path, sources: str) -> Iterator[Path]:
         # unless the process that had it has just removed it
         if locks.try_lock(stream) and reading.exists(folder / LOCK):
             _remove_abandoned(work_dir)
-            try:
-                yield folder
-            except WriteError as error:
-                shutil.rmtree(folder, ignore_errors=True)
-                path = work_dir / Path(error.path).name
-                raise WriteError(path, error.problem, error.fix) from error
-            except BaseException as error:
-                if isinstance(error, MotretError | OSError) or not any(folder.glob(f"{DONE}*")):
-                    shutil.rmtree(folder, ignore_errors=True)
-                raise
+            with OnError(partial(_remove_failed, folder)):
+                try:
+                    yield folder
+                except WriteError as error:
+                    path = work_dir / Path(error.path).name
+                    raise WriteError(path, error.problem, error.fix) from error
             shutil.rmtree(folder, ignore_errors=True)
             return
     with files.new_dir(work_dir, "packing", work_dir) as tmp_dir:
