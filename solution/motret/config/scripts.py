@@ -63,8 +63,8 @@ class TuneConfig:
     pruner: Literal["median", "hyperband", "none"] = "median"
     """Optuna pruner, which ends trials early by their score after each epoch."""
     storage: str | None = None
-    """Optuna storage URL of the study, such as postgresql://... By default a journal file in the
-    folder of the results."""
+    """Optuna storage URL of the study, such as postgresql://..., or grpc://host:port of Optuna's
+    proxy. By default a journal file in the folder of the results."""
     jobs: int = 1
     """Trials run in parallel, each in its own process; they share the threads. -1: one per core."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))

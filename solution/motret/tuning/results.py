@@ -16,6 +16,7 @@ from motret.evaluation import metrics
 from motret.evaluation.metrics import Score
 from motret.tuning import confirmation, plots
 from motret.tuning.confirmation import Confirmation, score_json
+from motret.tuning.scores import SCORES, load_scores, trial_scores
 from motret.tuning.study import (
     StudyPlan,
     completed_trials,
@@ -66,16 +67,14 @@ class TuningResult:
 
 def collect_results(plan: StudyPlan, study: Study, folds: Folds) -> TuningResult:
     """Compares the best trial with the default, and what was confirmed. RunError where the default
-    has no score yet."""
+    has no score yet, or a file with scores is missing."""
     default = default_trial(plan, study)
     if default is None:
         problem = "the default configuration has no score yet"
         raise RunError(plan.folder, problem, "run the same command again, with more --trials")
     best = max(completed_trials(study), key=lambda trial: (score_of(trial), -trial.number))
     groups = val_groups(folds, plan.folds)
-    best_scores, default_scores = (
-        np.array(trial.user_attrs["scores"]) for trial in (best, default)
-    )
+    best_scores, default_scores = (trial_scores(plan, trial) for trial in (best, default))
     return TuningResult(
         default=default,
         best=best,
@@ -112,8 +111,9 @@ def _confirmed_scores(plan: StudyPlan, study: Study, trial: FrozenTrial) -> np.n
         study.user_attrs.get(confirmation_key(trial.number, fold), {})
         for fold in plan.confirm_folds
     ]
-    scores = [entry.get("scores") for entry in entries]
-    return np.concatenate(scores) if scores and all(scores) else None
+    if not entries or not all(SCORES in entry for entry in entries):
+        return None
+    return np.concatenate([load_scores(plan, entry[SCORES]) for entry in entries])
 
 
 # ---- files

@@ -3,12 +3,13 @@ worker died.
 
 The study is all that workers share: each trial belongs to the worker that asked for it. Trial 0 is
 the default configuration; the values of a later trial follow from the seed and its number, so one
-worker repeats the same search, interrupted or not. The study also keeps the per-motion scores of
-each completed trial and of each confirmation, so any worker can compare them and an interrupted
-search resumes.
+worker repeats the same search, interrupted or not. The study also names the files with the
+per-motion scores of each completed trial and of each confirmation (`scores`), so any worker can
+compare them and an interrupted search resumes.
 """
 
 import functools
+import os
 import shutil
 import socket
 import warnings
@@ -23,18 +24,18 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from motret.config.scripts import TuneConfig
 from motret.config.training import TrainConfig
-from motret.errors import ConfigError, RunError, first_line
+from motret.errors import RunError, first_line
 from motret.runs.run import settings_hash
 from motret.tuning import tuned_values
 from motret.tuning.journal import Journal, repair_journal
-from motret.utils import files, reading
-from motret.utils.packages import argument_name
+from motret.tuning.storage import open_storage
+from motret.utils import files
 from motret.utils.process_tokens import (
     has_ended,
     host_start,
@@ -56,9 +57,10 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 STALE_AFTER = timedelta(hours=12)
 """A worker on another machine is dead if it has ended no epoch for so long; for storages without a
 heartbeat."""
-HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 600
-"""In a database each running trial records a heartbeat; without one for the grace period its worker
-is dead."""
+NAMELESS_AFTER = timedelta(minutes=10)
+"""A worker is dead that has not put its name to its trial for so long, which it does at once."""
+SURPLUS = "one too many: workers began more trials at the same time than were left"
+"""The fault of a trial that does not count."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,16 @@ class StudyPlan:
 
 class TrialSeededSampler(BaseSampler):
     """The default configuration for trial 0; for others TPE, seeded with the search's seed and the
-    trial's number, in which trials that ran again count once."""
+    trial's number. Trials that run again are not counted, and have the seed of the first try."""
 
     def __init__(self, seed: int, default: Mapping[str, Any]):
         self.seed, self.default = seed, default
         self.tpe = TPESampler(seed=seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        repeats = sum(
-            RETRY_OF in earlier.user_attrs for earlier in study.get_trials(deepcopy=False)
-        )
-        number = trial.number - repeats
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        draw = sum(RETRY_OF not in one.user_attrs for one in earlier[: first_try(earlier, trial)])
+        seed = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])
         self.tpe = TPESampler(
             seed=seed, multivariate=True, group=True, n_startup_trials=N_STARTUP_TRIALS
         )
@@ -138,6 +138,30 @@ class TrialSeededSampler(BaseSampler):
 # ---- storage
 
 
+_open_studies: dict[tuple[Any, ...], Study] = {}
+"""The study that this process has open, by what `worker_study` knows it by."""
+
+
+def worker_study(plan: StudyPlan, reopen: bool = False) -> Study:
+    """The study of this search, which each worker opens once. Errors as in `open_study`.
+
+    reopen: opens it again. So does a journal that was replaced since.
+    """
+    key = _study_key(plan)
+    if reopen or key not in _open_studies:
+        _open_studies.clear()
+        study = open_study(plan)
+        _open_studies[_study_key(plan)] = study
+        return study
+    return _open_studies[key]
+
+
+def _study_key(plan: StudyPlan) -> tuple[Any, ...]:
+    journal, url = _journal_file(plan), plan.tune_config.storage
+    inode = journal.stat().st_ino if url is None and journal.exists() else None
+    return os.getpid(), url, journal, inode, plan.name
+
+
 def open_study(plan: StudyPlan) -> Study:
     """The study of this search, created where there is none. ConfigError where its storage cannot
     be opened."""
@@ -145,12 +169,10 @@ def open_study(plan: StudyPlan) -> Study:
         optuna.logging.ERROR
     )  # trials that fail are reported by `run_trial`
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    if plan.tune_config.storage is None:
+    url = plan.tune_config.storage
+    if url is None:
         return _open_journal(plan)
-    problem = f"{plan.tune_config.storage} cannot be opened"
-    fix = "give an Optuna URL whose driver is installed"
-    with reading.boundary("--storage", problem, fix, ConfigError):
-        return _create_study(plan, _open_database(plan, plan.tune_config.storage))
+    return _create_study(plan, open_storage(url, functools.partial(requeue_trial, plan)))
 
 
 def _create_study(plan: StudyPlan, storage: BaseStorage) -> Study:
@@ -176,17 +198,6 @@ def _open_journal(plan: StudyPlan) -> Study:
     except UNREADABLE as error:
         problem = f"cannot be read ({first_line(error)})"
         raise RunError(path, problem, "move it away: a new search begins") from error
-
-
-def _open_database(plan: StudyPlan, url: str) -> BaseStorage:
-    """A database with Optuna's heartbeat; a journal file has none (`is_stale` replaces it)."""
-    on_stale = argument_name(  # since Optuna 4.9
-        RDBStorage, "heartbeat_stale_trial_callback", "failed_trial_callback"
-    )
-    options: dict[str, Any] = {on_stale: functools.partial(requeue_trial, plan)}
-    return RDBStorage(
-        url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS, **options
-    )
 
 
 def _journal_file(plan: StudyPlan) -> Path:
@@ -233,13 +244,15 @@ def worker_name() -> str:
 
 def is_stale(trial: FrozenTrial) -> bool:
     """Whether the worker of a running trial is dead: its process on this machine is gone, the
-    machine was started again, or a worker elsewhere was silent for too long.
+    machine was started again, a worker elsewhere was silent for too long, or it has no name.
 
     While this machine runs, the time says nothing: clocks are set.
     """
     host, _, process = trial.user_attrs.get(WORKER, "").rpartition(":")
     start = trial.datetime_start or datetime.now()
     last_report = datetime.fromisoformat(trial.user_attrs.get(LAST_REPORT, start.isoformat()))
+    if not process:
+        return datetime.now() - start > NAMELESS_AFTER
     if host == socket.gethostname():
         if process.isdecimal():  # of a version that recorded the number alone
             return not is_alive(int(process))
@@ -251,7 +264,13 @@ def is_stale(trial: FrozenTrial) -> bool:
 
 
 def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
-    """Queues the values of a failed trial again and removes its folder."""
+    """Queues the values of a failed trial again and removes its folder, unless that was done.
+
+    Of two workers that queue it at the same time both do; `is_surplus` finds the second.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if any(other.user_attrs.get(RETRY_OF) == trial.number for other in trials):
+        return
     shutil.rmtree(plan.folder / trial_dir_name(trial.number), ignore_errors=True)
     values = (
         plan.default if trial.number == 0 else trial.system_attrs.get("fixed_params", trial.params)
@@ -265,12 +284,42 @@ def requeue_trial(plan: StudyPlan, study: Study, trial: FrozenTrial) -> None:
 
 
 def ended_trials(study: Study) -> list[FrozenTrial]:
-    """The trials that have ended, without those that are run again."""
+    """The trials that have ended, without those that are run again or one too many."""
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     return [
-        trial for trial in trials if trial.state in ENDED_STATES and trial.number not in retried
+        trial
+        for trial in trials
+        if trial.state in ENDED_STATES
+        and trial.number not in retried
+        and trial.user_attrs.get(FAULT) != SURPLUS
     ]
+
+
+def is_surplus(plan: StudyPlan, study: Study, number: int) -> bool:
+    """Whether a trial that has begun is one too many.
+
+    Workers that look at the same time all see that a trial is left, or that one is to be run again.
+    The order of numbers, which the storage gives, decides for all of them alike.
+    """
+    trials = study.get_trials(deepcopy=False)
+    trial, earlier = trials[number], trials[:number]
+    retried = trial.user_attrs.get(RETRY_OF)
+    if retried is not None and any(one.user_attrs.get(RETRY_OF) == retried for one in earlier):
+        return True
+    counted = [
+        RETRY_OF not in one.user_attrs and one.user_attrs.get(FAULT) != SURPLUS
+        for one in earlier[: first_try(earlier, trial)]
+    ]
+    return sum(counted) >= plan.tune_config.trials
+
+
+def first_try(earlier: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
+    """The number of the trial that a trial runs again, through all its tries; its own where it is
+    the first. earlier: all trials before it."""
+    while RETRY_OF in trial.user_attrs:
+        trial = earlier[trial.user_attrs[RETRY_OF]]
+    return trial.number
 
 
 def completed_trials(study: Study) -> list[FrozenTrial]:

@@ -1,16 +1,18 @@
 """One trial of a search, and one confirmation: train some folds with given values and keep the
-per-motion scores in the study."""
+per-motion scores."""
 
 import contextlib
 import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -29,24 +31,25 @@ from motret.training import fit as fit_module
 from motret.training import train
 from motret.training.context import FoldContext, TrainContext
 from motret.tuning.budget import is_used_up
+from motret.tuning.scores import SCORES, SCORES_DIR, check_shared_folder, save_scores
+from motret.tuning.storage import connection_errors, named_connection_errors
 from motret.tuning.study import (
     FAULT,
     LAST_REPORT,
+    SURPLUS,
     WORKER,
     StudyPlan,
     confirmation_key,
-    open_study,
+    is_surplus,
     requeue_trial,
     score_of,
     trial_dir_name,
     worker_name,
+    worker_study,
 )
-from motret.utils import reading
+from motret.utils import claims, reading
 from motret.utils.on_error import OnError
 from motret.utils.parallel import begin_worker
-
-SCORE_DIGITS = 5
-"""Decimals of the per-motion scores kept in the study."""
 
 
 class ValuesError(MotretError):
@@ -81,23 +84,42 @@ def run_trial(plan: StudyPlan, threads: int | None = None) -> str | None:
     nothing to compare with. So is what the system refuses, which other values would not avoid.
     """
     begin_worker(threads)
-    study = open_study(plan)
-    if is_used_up(plan, study):
-        return None
+    with named_connection_errors(plan.tune_config.storage):
+        study = worker_study(plan)
+        while not is_used_up(plan, study):
+            check_shared_folder(plan, study)
+            number = _next_trial(plan, study)
+            if study.trials[number].user_attrs.get(FAULT) != SURPLUS:
+                return _describe_trial(plan, study, number)
+    return None
+
+
+def _next_trial(plan: StudyPlan, study: Study) -> int:
+    """Runs the next trial; returns its number. It may end as failed, since another worker took this
+    one for dead and runs it again."""
     load_shared_data(plan.base)  # an error in the data or the text tower is no trial's failure
     trials: list[optuna.Trial] = []
+    taken_over: list[UpdateFinishedTrialError] = []
 
     def objective(trial: optuna.Trial) -> float:
         trials.append(trial)
-        return _score_trial(plan, trial)
+        try:
+            return _score_trial(plan, trial)
+        except UpdateFinishedTrialError as error:
+            taken_over.append(error)
+            raise
 
     def put_back(error: BaseException) -> None:
         if trials:
             _put_back(plan, study, trials[0].number, error)
 
-    with OnError(put_back):
-        study.optimize(objective, n_trials=1, catch=(ValuesError,))
-    return _describe_trial(plan, study, trials[0].number)
+    try:
+        with OnError(put_back):
+            study.optimize(objective, n_trials=1, catch=(ValuesError,))
+    except (UpdateFinishedTrialError, ValueError):  # the second comes from Optuna after the first
+        if not taken_over:
+            raise
+    return trials[0].number
 
 
 def _put_back(plan: StudyPlan, study: Study, number: int, error: BaseException) -> None:
@@ -120,9 +142,12 @@ def _write_error_behind(error: BaseException | None) -> WriteError | None:
 
 
 def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
-    """Trains a trial's folds; keeps the per-motion scores in its attributes and returns the trial's
+    """Trains a trial's folds; keeps the per-motion scores in a file and returns the trial's
     score."""
     trial.set_user_attr(WORKER, worker_name())
+    if is_surplus(plan, trial.study, trial.number):
+        trial.set_user_attr(FAULT, SURPLUS)
+        raise ValuesError(trial_dir_name(trial.number), SURPLUS, "it does not count")
     values = {
         name: _suggest(trial, name, distribution) for name, distribution in plan.space.items()
     }
@@ -136,7 +161,7 @@ def _score_trial(plan: StudyPlan, trial: optuna.Trial) -> float:
         scores, val_groups(load_shared_data(plan.base)[1], plan.folds)
     )
     trial.set_user_attr("error", score.error)
-    trial.set_user_attr("scores", _rounded(scores))
+    trial.set_user_attr(SCORES, save_scores(plan, str(trial.number), scores))
     return score.mean
 
 
@@ -161,7 +186,8 @@ def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
     if trial.state == TrialState.PRUNED:
         return f"trial {number}: ended early"
     if trial.state == TrialState.FAIL:
-        return f"trial {number}: failed ({trial.user_attrs.get(FAULT, 'no score')})"
+        fault = trial.user_attrs.get(FAULT, "another worker runs it again")
+        return f"trial {number}: failed ({fault})"
     score = f"{score_of(trial):.4f} +- {trial.user_attrs['error']:.4f}"
     return f"trial {number}: score {score}{_default_note(plan, trial.params)}"
 
@@ -170,22 +196,43 @@ def _describe_trial(plan: StudyPlan, study: Study, number: int) -> str:
 
 
 def confirm_trial(
-    plan: StudyPlan, number: int, values: Mapping[str, Any], fold: int, threads: int | None = None
-) -> str:
-    """Trains a trial's values on a confirming fold, keeps the per-motion scores in the study and
-    returns a line about it.
+    plan: StudyPlan,
+    number: int,
+    values: Mapping[str, Any],
+    fold: int,
+    threads: int | None = None,
+    wait: bool = False,
+) -> str | None:
+    """Trains a trial's values on a confirming fold, keeps the per-motion scores and returns a line
+    about it; None where another worker does it, or did.
 
-    A finalist that fails there is recorded as such and cannot be adopted; an error of the default
-    configuration is raised.
+    wait: until that one has, or was killed. A finalist that fails there is recorded as such and
+    cannot be adopted; an error of the default configuration is raised.
     """
     begin_worker(threads)
-    study, task = open_study(plan), f"confirm trial {number} on fold {fold}"
+    claim = plan.folder / SCORES_DIR / f"{plan.name}-confirm{number}-{fold}.claim"
+    with named_connection_errors(plan.tune_config.storage):
+        study = worker_study(plan)
+        turn: AbstractContextManager[bool | None]
+        turn = claims.in_turn(claim) if wait else claims.claimed(claim, lambda: None)
+        with turn as is_ours:
+            is_missing = confirmation_key(number, fold) not in study.user_attrs
+            if is_ours is False or not is_missing:
+                return None
+            return _score_confirmation(plan, study, number, values, fold)
+
+
+def _score_confirmation(
+    plan: StudyPlan, study: Study, number: int, values: Mapping[str, Any], fold: int
+) -> str:
+    name, task = f"confirm{number}-{fold}", f"confirm trial {number} on fold {fold}"
     try:
-        scores = _try_values(plan, f"confirm{number}-{fold}", values, (fold,))
+        scores = _try_values(plan, name, values, (fold,))
     except ValuesError as error:
         study.set_user_attr(confirmation_key(number, fold), {"fault": error.fault})
         return f"{task}: failed ({error.fault})"
-    study.set_user_attr(confirmation_key(number, fold), {"scores": _rounded(scores)})
+    entry = {SCORES: save_scores(plan, name, scores)}
+    study.set_user_attr(confirmation_key(number, fold), entry)
     score = metrics.cluster_robust_mean(scores, val_groups(load_shared_data(plan.base)[1], (fold,)))
     return f"{task}: score {score}{_default_note(plan, values)}"
 
@@ -201,13 +248,13 @@ def _try_values(
     on_epoch_end: FoldEpochCallback | None = None,
 ) -> np.ndarray:
     """What `train_folds` gives. ValuesError where it fails, whatever the reason; errors of the
-    default configuration, and what the system refuses, stay as they are."""
+    default configuration, of the study, and what the system refuses, stay as they are."""
     if values == plan.default:
         return train_folds(plan, name, values, folds, on_epoch_end)
     fix = "the search passes over it"
-    pruned = (optuna.TrialPruned,)
+    passing = (OptunaError, *connection_errors())
     try:
-        with reading.boundary(name, "cannot be trained", fix, ValuesError, pruned, first_line):
+        with reading.boundary(name, "cannot be trained", fix, ValuesError, passing, first_line):
             return train_folds(plan, name, values, folds, on_epoch_end)
     except (ValuesError, WriteError, MachineError):
         raise
@@ -251,10 +298,6 @@ def _ignore_epoch(_position: int, _stats: EpochStats) -> None:
 def val_groups(all_folds: Folds, folds: Sequence[int]) -> np.ndarray:
     """Groups (M,) of the motions that these folds hold out, in the order of `train_folds`."""
     return np.concatenate([all_folds.group[all_folds.val_idx(fold)] for fold in folds])
-
-
-def _rounded(scores: np.ndarray) -> list[float]:
-    return [round(float(score), SCORE_DIGITS) for score in scores]
 
 
 def _default_note(plan: StudyPlan, values: Mapping[str, Any]) -> str:

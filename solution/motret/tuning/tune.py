@@ -6,13 +6,14 @@ study did not use, and only what is confirmed there is adopted (`confirmation`).
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import joblib
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 from motret.config.base import build_config, flatten
@@ -26,6 +27,7 @@ from motret.tuning import tuned_values
 from motret.tuning.budget import choose_finalists, n_jobs
 from motret.tuning.results import collect_results, describe_result, write_results
 from motret.tuning.search_space import space_of
+from motret.tuning.storage import named_connection_errors
 from motret.tuning.study import (
     StudyPlan,
     completed_trials,
@@ -33,9 +35,9 @@ from motret.tuning.study import (
     default_trial,
     ended_trials,
     format_folds,
-    open_study,
     requeue_stale_trials,
     score_of,
+    worker_study,
 )
 from motret.tuning.trial import confirm_trial, run_trial
 from motret.utils import files, progress
@@ -68,15 +70,16 @@ def tune(
     data, folds = train.load_data(config, sources)
     plan = plan_study(config, sources, tune_config, data, folds, time_fraction)
     files.make_dir(plan.folder)
-    study = open_study(plan)
-    requeue_stale_trials(plan, study)
-    n_before = len(ended_trials(study))
-    logger.info(_describe_folds(plan))
-    _run_trials(plan, study)
-    _run_confirmations(plan, study)
-    result = collect_results(plan, study, folds)
-    write_results(plan, study, result, redraw=len(ended_trials(study)) > n_before)
-    return describe_result(plan, study, result)
+    with named_connection_errors(tune_config.storage):
+        study = worker_study(plan, reopen=True)
+        requeue_stale_trials(plan, study)
+        n_before = len(ended_trials(study))
+        logger.info(_describe_folds(plan))
+        _run_trials(plan, study)
+        _run_confirmations(plan, study)
+        result = collect_results(plan, study, folds)
+        write_results(plan, study, result, redraw=len(ended_trials(study)) > n_before)
+        return describe_result(plan, study, result)
 
 
 # ---- the plan
@@ -150,25 +153,37 @@ def _run_trials(plan: StudyPlan, study: Study) -> None:
 
 def _run_confirmations(plan: StudyPlan, study: Study) -> None:
     """Trains the default and the finalists on the confirming folds, except what the study has
-    already."""
+    already; waits for what other workers train."""
     finalists, default = choose_finalists(plan, study), default_trial(plan, study)
     trials = [default, *finalists] if finalists and default is not None else []
+    tasks = [(trial, fold) for fold in plan.confirm_folds for trial in trials]
+    _run_missing_confirmations(plan, study, tasks, wait=False)
+    _run_missing_confirmations(plan, study, tasks, wait=True)
+
+
+def _run_missing_confirmations(
+    plan: StudyPlan, study: Study, tasks: Sequence[tuple[FrozenTrial, int]], wait: bool
+) -> None:
+    """Runs what the study has not. wait: also for what another worker has claimed, and does it
+    where that one was killed."""
+    confirmed = study.user_attrs
     missing = [
         (trial, fold)
-        for fold in plan.confirm_folds
-        for trial in trials
-        if confirmation_key(trial.number, fold) not in study.user_attrs
+        for trial, fold in tasks
+        if confirmation_key(trial.number, fold) not in confirmed
     ]
+    if wait and missing:
+        logger.info("waiting for other workers, which train confirmations")
     threads = _threads_per_job(n_jobs(plan, len(missing)))
-    tasks = (
-        joblib.delayed(confirm_trial)(plan, trial.number, dict(trial.params), fold, threads)
+    calls = (
+        joblib.delayed(confirm_trial)(plan, trial.number, dict(trial.params), fold, threads, wait)
         for trial, fold in missing
     )
     title = f"confirm {plan.base.variant}"
     with progress.progress_bar(
         total=len(missing), desc=title, unit="fold", hidden=not missing
     ) as bar:
-        for _ in _run_parallel(plan, len(missing), tasks, bar):
+        for _ in _run_parallel(plan, len(missing), calls, bar):
             pass
 
 
