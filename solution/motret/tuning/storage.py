@@ -94,7 +94,7 @@ def _open_database(url: str, on_stale: StaleTrialCallback) -> BaseStorage:
     options: dict[str, Any] = {callback: on_stale}
     if not url.startswith("sqlite"):
         options["engine_kwargs"] = {"poolclass": NullPool}
-    times = {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": GRACE_SECONDS}
+    times: dict[str, Any] = {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": GRACE_SECONDS}
     for _ in range(TABLE_ATTEMPTS - 1):
         try:
             return RDBStorage(url, **times, **options)

@@ -252,7 +252,7 @@ def _try_values(
     if values == plan.default:
         return train_folds(plan, name, values, folds, on_epoch_end)
     fix = "the search passes over it"
-    passing = (OptunaError, *connection_errors())
+    passing: tuple[type[Exception], ...] = (OptunaError, *connection_errors())
     try:
         with reading.boundary(name, "cannot be trained", fix, ValuesError, passing, first_line):
             return train_folds(plan, name, values, folds, on_epoch_end)
