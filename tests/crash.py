@@ -256,8 +256,11 @@ def contents(root: Path) -> dict[str, Any]:
     found = {}
     for folder in WRITTEN:
         for path in sorted((root / folder).rglob("*")):
-            # what a crash left of a change in the journal is kept for people to see
-            if (path.is_file() or path.is_symlink()) and path.suffix != ".broken":
+            # what a crash left of a change in the journal is kept for people to see; the scores
+            # of a trial that runs again are in a file of another number
+            if path.suffix == ".broken" or path.parent.name == "trials":
+                continue
+            if path.is_file() or path.is_symlink():
                 name = DATE.sub("DATE", str(path.relative_to(root)))
                 found[name] = _content(path)
     return found

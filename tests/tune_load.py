@@ -188,7 +188,7 @@ def work(
 # ---- the command line
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--trials", type=int, default=500)
@@ -196,14 +196,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trial_seconds", type=float, default=0.0, help="that a trial waits")
     parser.add_argument("--storage", help="Optuna URL or journal; default: PostgreSQL")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_arguments(argv)
     load = Load(args.workers, args.trials, args.kills, args.trial_seconds, args.seed)
     with contextlib.ExitStack() as stack:
         out_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = None if args.storage == "journal" else args.storage
         if args.storage is None:
             if reason := postgresql.missing():
-                parser.error(f"{reason}, or give --storage")
+                sys.exit(f"{reason}, or give --storage")
             url = stack.enter_context(postgresql.running_server())
         result = run_load(load, url, out_dir)
     for worker, count in result.trials_by_worker.most_common():

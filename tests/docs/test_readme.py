@@ -187,7 +187,12 @@ def known_flags() -> set[str]:
     ]
     names = set().union(*(base.flag_defaults(kind) for kind in kinds))
     names |= {f"no_{name}" for name in names}
-    return names | PLAN_FLAGS | {"dry_run", "help", "install_browser"} | {"cases", "points"}
+    return (
+        names
+        | PLAN_FLAGS
+        | {"dry_run", "help", "install_browser"}
+        | {"cases", "points", "workers", "kills"}
+    )
 
 
 OTHER_PROGRAMS = ("pip ", "kaggle ", "git ", "torchrun ", "PYTHONPATH=")

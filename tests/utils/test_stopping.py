@@ -16,7 +16,6 @@ from motret.utils import stopping
 SOLUTION = Path(__file__).parents[2] / "solution"
 SCRIPT = """
 import os, sys, signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from motret.config import cli
 from motret.utils import stopping
 
@@ -31,6 +30,11 @@ WAITS = "print('ready', flush=True); time.sleep(600)"
 """Until it is stopped, long before the time is over."""
 
 
+def heed_interrupts() -> None:
+    """A shell's background jobs, and so the tests that run in one, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(code: str, **options: Any) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(SOLUTION)}
     return subprocess.Popen(
@@ -39,6 +43,7 @@ def start(code: str, **options: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment | options.pop("env", {}),
+        preexec_fn=heed_interrupts,
         **options,
     )
 
@@ -219,6 +224,7 @@ def started(tmp_path: Path, code: str, flags: Sequence[str] = ()) -> subprocess.
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(SOLUTION)},
+        preexec_fn=heed_interrupts,
     )
 
 
