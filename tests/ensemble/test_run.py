@@ -21,7 +21,7 @@ from motret.config import base
 from motret.config.scripts import EnsembleConfig
 from motret.data import dataset, folds
 from motret.data.dataset import load_test, load_training
-from motret.ensemble import external, fit
+from motret.ensemble import external, fit, query_bank
 from motret.ensemble.assigned_test import assign_test
 from motret.ensemble.galleries import FoldGallery, MemberGallery, OofGalleries
 from motret.ensemble.predict import held_out_captions
@@ -397,9 +397,15 @@ def test_one_run_with_views_shows_their_gain_and_why_it_may_be_negative(
 
 
 def test_a_bank_of_queries_ranks_the_test_by_the_formula(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     flags = ("--runs", "one", "--views=none")
+    assert rank_test(trained, tmp_path / "few", *flags, "--query_bank=test") == 1
+    assert "--query_bank test: 3 queries are too few for a bank" in capsys.readouterr().err
+    monkeypatch.setattr(query_bank, "MIN_TEST_QUERIES", 3)
     assert rank_test(trained, tmp_path / "plain", *flags, "--query_bank=off") == 0
     assert rank_test(trained, tmp_path / "bank", *flags, "--query_bank=test") == 0
     assert "normalisation with beta 2 and the test's queries" in capsys.readouterr().out

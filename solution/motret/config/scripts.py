@@ -225,7 +225,7 @@ class EnsembleConfig:
     query_bank: Literal["auto", "test", "off"] = "auto"
     """Query-bank normalisation. auto: with the training captions, if its out-of-fold gain is above
     its standard error. test: with the queries themselves, for a test told in other words than the
-    training set, where the rules allow to use the queries of the test together."""
+    training set, where the rules allow to use the queries of the test together; 60 at least."""
     views: str = "auto"
     """Test-time augmentation: further views of the motions, separated by commas: mirror (captions
     too), speed, swap (of the persons). none: off. auto: those whose out-of-fold gain is above its

@@ -12,13 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motret.errors import ConfigError
+
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """The values tried, for similarities with standard deviation 1 over the gallery."""
 TEST_BETA = 2.0
 """The value for a bank of the test's queries. Held-out captions are no guide to it: they are like
 the training captions, and gain nothing from it."""
+MIN_TEST_QUERIES = 60
+"""Fewer queries are no bank: each is a large part of it, and takes its own similarities away."""
 CHUNK_SIZE = 1024
 """Motions of a gallery that are compared with the whole bank at a time."""
+
+
+def check_test_queries(count: int) -> None:
+    """ConfigError where a test has too few queries to be a bank."""
+    if count < MIN_TEST_QUERIES:
+        problem = f"{count} queries are too few for a bank, which would cost more than it gains"
+        raise ConfigError("--query_bank test", problem, "leave it out, or give --query_bank off")
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from motret.ensemble import (
     fit,
     members,
     predict,
+    query_bank,
     submission_files,
     summary,
 )
@@ -120,12 +121,14 @@ def run_ensemble(
 ) -> EnsembleResult:
     """Predicts, fits the ensemble, ranks the test folder's candidates, writes the submission."""
     models = members.gather_members(config, data, folds)
-    jobs, features = config.machine.jobs, {model.features for model in models}
+    jobs, features = config.machine.jobs, dict.fromkeys(model.features for model in models)
     tests = {
         kind: dataset.load_test(test_dir, kind, config.data, jobs, not i)
         for i, kind in enumerate(features)
     }
     test = next(iter(tests.values()))
+    if config.query_bank == "test":
+        query_bank.check_test_queries(len(test.queries))
     for model in models:
         dataset.check_persons(test.store, model.persons, test.queries[0].paths[0].parent)
     scored, fixed = external.read_external_members(
