@@ -4,7 +4,6 @@ What is in the index already is left as it is, so the same call goes on where an
 Features are packed for one shard only, in a folder that is removed after it.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,6 @@ from motret.search import motion_folder
 from motret.search.index_files import SHARD_ROWS, IndexWriter
 from motret.search.run_models import RunModels
 from motret.utils import files, progress
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

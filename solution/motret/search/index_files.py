@@ -375,7 +375,7 @@ def _check_manifest(manifest: Manifest) -> None:
         names.append(approximate.file)
         if not 0 < approximate.rows <= manifest.rows:
             raise ValueError("the approximate index is of other motions")
-    if not all(name and Path(name).name == name for name in names):
+    if not all(name not in ("", "..") and Path(name).name == name for name in names):
         raise ValueError("a name is a path")
     if manifest.dim < 1 or any(entry.rows < 1 for entry in manifest.shards):
         raise ValueError("a size is below 1")

@@ -4,6 +4,7 @@ The study keeps only the name of a file, since a database refuses long attribute
 earlier versions hold the scores themselves, and are read as well.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def load_scores(plan: StudyPlan, entry: Any) -> np.ndarray:
     """
     if isinstance(entry, list):
         return np.array(entry)
-    path = plan.folder / str(entry)
+    path = plan.folder / SCORES_DIR / Path(str(entry)).name  # never outside the folder
     if not reading.is_file(path, RunError):
         problem = "is missing, the per-motion scores that another worker wrote"
         fix = "workers on several hosts need one --out_dir that all share; copy the file to here"
