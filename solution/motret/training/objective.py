@@ -265,7 +265,7 @@ class LossSpec:
     compute: Callable[[LossInputs], Tensor | None]
 
 
-LOSS_TERMS = (
+LOSS_TERMS: tuple[LossSpec, ...] = (
     LossSpec("global", lambda _: 1.0, global_loss),
     LossSpec("part", lambda config: config.parts.lambda_part, part_loss),
     LossSpec("direction", lambda config: config.parts.lambda_direction or None, direction_loss),
