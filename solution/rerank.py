@@ -1,11 +1,13 @@
-"""Scores candidates once more, word by word, with what finished runs have learned.
+"""Scores candidates once more, with what finished runs have learned.
 
     python solution/rerank.py --runs NAME
-    python solution/ensemble.py --runs NAME --members runs/NAME/word_match.npz
+    python solution/ensemble.py --runs NAME --members runs/NAME/likelihood.npz
+    python solution/rerank.py --runs NAME --method words
 
-A run compares one vector of a caption with one of a motion. Here every word of the caption looks
-for the token of the motion that fits it best. What is trained is small, the run itself stays as it
-is. Each fold is scored by what was trained on the others, and the ensemble weighs the file like a
+A run compares one vector of a caption with one of a motion. Here a small language model says how
+likely the caption is, word after word, given the tokens of the motion (--method likelihood), or
+every word looks for the token that fits it best (--method words). The run itself stays as it is.
+Each fold is scored by what was trained on the others, and the ensemble weighs the file like a
 model.
 """
 

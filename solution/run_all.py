@@ -5,7 +5,7 @@
     bash run_all.sh --variants holistic sgar          # only these models
     bash run_all.sh --seeds 0 1 2                     # each model with three seeds, all ensembled
     bash run_all.sh --all_data                        # also a model of all data beside the folds'
-    bash run_all.sh --rerank                          # also scores word by word, in the ensemble
+    bash run_all.sh --rerank                          # also scores by likelihood, in the ensemble
     bash run_all.sh --dry_run                         # check everything and print the commands
     bash run_all.sh --dry_run --tasks                 # the trainings alone, one for each fold
     bash run_all.sh --tuned none --task 2/4           # the second of four shares of them

@@ -38,7 +38,8 @@ from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.z_score import ZScore
 from motret.formats import submission
 from motret.models.token_matcher import Sequences
-from motret.rerank.rerank import FoldModel
+from motret.rerank.fold_model import FoldModel
+from motret.rerank.tokens import CaptionWords
 from motret.runs import oof
 from motret.runs.run import Run, open_run
 from motret.training import losses, optim
@@ -144,19 +145,20 @@ class Gallery:
     def of(
         cls,
         model: FoldModel,
+        words: CaptionWords,
         captions: Sequence[Sequence[str]],
         store: FeatureStore,
         motion_idx: np.ndarray,
         similarity: np.ndarray,
     ) -> "Gallery":
-        """captions: of each of these motions of a store."""
+        """words: of all captions; captions: of each of these motions of a store."""
         flat = [caption for of_motion in captions for caption in of_motion]
         number: dict[str, int] = {}
         texts = [caption_text.normalize(caption) for caption in flat]
         text_idx = torch.tensor([number.setdefault(text, len(number)) for text in texts])
         counts = torch.tensor([len(of_motion) for of_motion in captions])
         return cls(
-            model.words(flat),
+            words.of(flat),
             model.tokens(store, motion_idx),
             torch.arange(len(counts)).repeat_interleave(counts),
             text_idx,
@@ -307,7 +309,12 @@ def print_gain(model: CrossAttention, gallery: Gallery, scale: float, group: np.
 
 
 def write_test(
-    model: CrossAttention, fold_model: FoldModel, test: TestData, scale: float, spread: ZScore
+    model: CrossAttention,
+    fold_model: FoldModel,
+    words: CaptionWords,
+    test: TestData,
+    scale: float,
+    spread: ZScore,
 ) -> None:
     """Two submissions, by the fold's model alone and corrected. spread: of its similarities."""
     captions = [caption for query in test.queries for caption in query.captions]
@@ -315,9 +322,8 @@ def write_test(
     bank = encoder.caption_bank(run)
     text = encoder.embed_captions(fold_model.model, run, captions, bank)
     motion = encoder.embed_motions(fold_model.model, run, test.store)
-    gallery = Gallery.of(
-        fold_model, [captions], test.store, np.arange(len(motion)), spread(text @ motion.T)
-    )
+    motion_idx, similarity = np.arange(len(motion)), spread(text @ motion.T)
+    gallery = Gallery.of(fold_model, words, [captions], test.store, motion_idx, similarity)
     ends = np.cumsum([len(query.captions) for query in test.queries])
     alone: list[np.ndarray] = []
     corrected: list[np.ndarray] = []
@@ -335,7 +341,11 @@ def write_test(
 
 
 def inner_galleries(
-    inner: Run, fold_model: FoldModel, data: TrainingData, train_idx: np.ndarray
+    inner: Run,
+    fold_model: FoldModel,
+    words: CaptionWords,
+    data: TrainingData,
+    train_idx: np.ndarray,
 ) -> list[Gallery]:
     """The held-out motions of each fold of the inner run, as the outer model reads them."""
     data_idx = {data.store.ids[index]: index for index in train_idx}
@@ -346,7 +356,7 @@ def inner_galleries(
         captions = [data.training.captions[index] for index in motion_idx]
         similarity = held_out.similarity()
         standard = ZScore.of(similarity)(similarity)
-        galleries.append(Gallery.of(fold_model, captions, data.store, motion_idx, standard))
+        galleries.append(Gallery.of(fold_model, words, captions, data.store, motion_idx, standard))
     return galleries
 
 
@@ -363,18 +373,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         captions += [query.captions for query in test.queries]
     run, inner = open_run(args.run), open_run(args.inner)
     encoder = Encoder(MachineConfig(), config.work_dir, captions)
-    flat = [caption for of_motion in captions for caption in of_motion]
-    fold_model = FoldModel.open(run, args.fold, encoder, flat)
-    galleries = inner_galleries(inner, fold_model, data, split.train_idx(args.fold))
+    fold_model = FoldModel.open(run, args.fold, encoder)
+    words = fold_model.words([caption for of_motion in captions for caption in of_motion])
+    galleries = inner_galleries(inner, fold_model, words, data, split.train_idx(args.fold))
     model, scale = train_reranker(galleries, args)
     held_out = oof.load_out_of_fold(run, args.fold)
     similarity, val_idx = held_out.similarity(), held_out.data_idx
     spread = ZScore.of(similarity)
     of_motions = [data.training.captions[index] for index in val_idx]
-    gallery = Gallery.of(fold_model, of_motions, data.store, val_idx, spread(similarity))
+    gallery = Gallery.of(fold_model, words, of_motions, data.store, val_idx, spread(similarity))
     print_gain(model, gallery, scale, split.group[val_idx])
     if test is not None:
-        write_test(model, fold_model, test, scale, spread)
+        write_test(model, fold_model, words, test, scale, spread)
     return 0
 
 

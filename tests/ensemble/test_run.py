@@ -21,7 +21,7 @@ from motret.config import base
 from motret.config.scripts import EnsembleConfig
 from motret.data import dataset, folds
 from motret.data.dataset import load_test, load_training
-from motret.ensemble import external, fit, query_bank
+from motret.ensemble import external, fit, predict, query_bank
 from motret.ensemble.assigned_test import assign_test
 from motret.ensemble.galleries import FoldGallery, MemberGallery, OofGalleries
 from motret.ensemble.predict import held_out_captions
@@ -244,6 +244,47 @@ def test_an_external_member_with_out_of_fold_predictions_is_weighed_by_score(
     assert rank_test(trained, tmp_path / "no", "--members", str(tmp_path / "other.npz")) == 1
     np.savez(tmp_path / "short.npz", **arrays | {"oof1": arrays["oof1"][1:]})
     assert rank_test(trained, tmp_path / "no", "--members", str(tmp_path / "short.npz")) == 1
+
+
+def partial_member(path: Path, seed: int) -> Path:
+    """A member that knows all motions, and scores each caption with 8 of the 12 of its fold."""
+    data = load_training(data_settings(), 1)
+    fold_table = folds.read_folds(data, data_settings().folds_dir)
+    arrays, rng = {"folds": np.array(fold_table.hash)}, np.random.default_rng(seed)
+    for fold in range(2):
+        motion_idx, group = held_out_captions(data, fold_table, fold)
+        own = np.arange(len(motion_idx)), motion_idx
+        order = rng.random((len(motion_idx), len(group)))
+        order[own] = 0
+        scores = np.where(order.argsort(axis=1).argsort(axis=1) < 8, 0.0, np.nan)
+        scores[own] = 9
+        arrays[f"oof{fold}"] = scores
+    return similarity_file(path, **arrays)
+
+
+def test_captions_are_ranked_among_the_motions_that_a_partial_member_scores(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = partial_member(tmp_path / "part.npz", seed=0)
+    flags = ("--views=none", "--query_bank=off")
+    assert rank_test(trained, tmp_path / "few", *flags, "--members", str(file)) == 1
+    error = capsys.readouterr().err
+    assert "(NaN for pairs that are not scored; 32 of each caption at least" in error
+    for module in (external, predict):
+        monkeypatch.setattr(module, "POOL_SIZE", 6)
+    assert rank_test(trained, tmp_path / "out", *flags, "--members", str(file)) == 0
+    assert "out of fold each caption is ranked among 8 motions" in capsys.readouterr().out
+    settings, _, _ = written(tmp_path / "out")
+    weights = {member["run"]: member["weight"] for member in settings["members"]}
+    assert weights["part.npz"] == 1 and settings["local_score"]["mean"] == 1
+    for flag in ("--assign", "--members"):
+        others = [str(partial_member(tmp_path / f"{seed}.npz", seed)) for seed in range(1, 5)]
+        more = (flag, *others) if flag == "--members" else ("--members", str(file), flag)
+        assert rank_test(trained, tmp_path / "no", *flags, *more) == 1
+        assert f"error: {flag}: " in capsys.readouterr().err
 
 
 def data_settings() -> base.DataConfig:

@@ -13,6 +13,7 @@ from motret.ensemble.weights import (
     select_greedily,
 )
 from motret.evaluation import metrics
+from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.z_score import ZScore
 
 MOTIONS, CAPTIONS = 120, 300
@@ -74,6 +75,24 @@ def test_ranks_by_contested_pairs_are_those_of_the_whole_matrix() -> None:
     np.testing.assert_array_equal(
         two.ranks(np.array([0.4, 0.6])).better, gallery_pairs.ranks(np.array([0.4, 0, 0.6])).better
     )
+
+
+def test_pairs_that_are_not_compared_count_for_no_weights() -> None:
+    rng = np.random.default_rng(0)
+    motion_idx, group = draw_motion_idx(rng), np.arange(MOTIONS)
+    members = [informative(rng, motion_idx) for _ in range(3)]
+    compared = rng.random((CAPTIONS, MOTIONS)) < 0.5
+    compared[np.arange(CAPTIONS), motion_idx] = True
+    pairs = ContestedPairs.of(members, motion_idx, group, compared)
+    for weights in ([0.2, 0.5, 0.3], [0.0, 1.0, 0.0]):
+        whole = np.tensordot(weights, members, axes=1)
+        expected = GalleryRanks.of(whole, motion_idx, group, compared)
+        for found in (
+            pairs.ranks(np.array(weights)),
+            pairs.only([0, 1, 2]).ranks(np.array(weights)),
+        ):
+            np.testing.assert_array_equal(found.better, expected.better)
+            np.testing.assert_array_equal(found.values(), expected.values())
 
 
 def test_a_member_with_nan_similarities_does_not_win() -> None:

@@ -109,6 +109,23 @@ def test_the_score_of_weighted_pools_is_that_of_drawn_ones():
     np.testing.assert_allclose(exact, simulated(sim, motion_idx, weight, 12), atol=0.006)
 
 
+def test_motions_that_are_not_drawn_count_nothing():
+    rng = np.random.default_rng(4)
+    sim = rng.integers(0, 6, size=(5, 20)).astype(np.float32)
+    motion_idx, weight = np.array([0, 3, 9, 12, 19]), rng.random(20)
+    drawn = rng.random((5, 20)) < 0.6
+    drawn[np.arange(5), motion_idx] = True
+    masked = np.where(drawn, sim, -np.inf)
+    scores = caption_shift.weighted_pool_score(masked, motion_idx, weight, pool=8)
+    for row, motion in enumerate(motion_idx):
+        columns = np.flatnonzero(drawn[row])
+        right = np.array([np.searchsorted(columns, motion)])
+        one = caption_shift.weighted_pool_score(
+            sim[[row]][:, columns], right, weight[columns], pool=8
+        )
+        assert scores[row] == pytest.approx(one[0])
+
+
 def test_weighted_pools_of_a_constant_model_score_chance_and_of_a_perfect_one_1():
     weight = np.random.default_rng(0).random(40)
     for sim, expected in ((np.zeros((40, 40)), metrics.chance_score()), (np.eye(40), 1.0)):

@@ -28,6 +28,45 @@ def test_a_score_is_the_mean_over_the_motions_of_all_galleries() -> None:
     )
 
 
+def test_a_caption_is_ranked_among_the_motions_it_is_compared_with() -> None:
+    rng = np.random.default_rng(0)
+    motion_idx, group = np.repeat(np.arange(60), 2), np.arange(60) // 3
+    sim = rng.integers(0, 20, (120, 60)).astype(float)
+    compared = rng.random((120, 60)) < 0.7
+    compared[np.arange(120), motion_idx] = True
+    ranks = GalleryRanks.of(sim, motion_idx, group, compared)
+    expected = []
+    for caption, motion in enumerate(motion_idx):
+        columns = np.flatnonzero(compared[caption])
+        right = np.array([np.searchsorted(columns, motion)])
+        counts = metrics.count_better(sim[[caption]][:, columns], right)
+        expected.append(metrics.expected_score(*counts, len(columns))[0])
+    np.testing.assert_allclose(ranks.caption_values(), expected)
+    np.testing.assert_allclose(ranks.values(), np.reshape(expected, (60, 2)).mean(axis=1))
+    everything = GalleryRanks.of(sim, motion_idx, group, np.ones_like(compared))
+    np.testing.assert_array_equal(
+        everything.values(), GalleryRanks.of(sim, motion_idx, group).values()
+    )
+    nan = GalleryRanks.of(np.full((120, 60), np.nan), motion_idx, group, compared)
+    assert nan.values().max() == 0
+
+
+def test_the_interval_of_a_leaderboard_counts_the_compared_motions_alone() -> None:
+    motion_idx, group = np.arange(200), np.arange(200)
+    rng = np.random.default_rng(0)
+    sim = rng.normal(size=(200, 200))
+    sim[motion_idx, motion_idx] += 1.5
+    compared = rng.random((200, 200)) < 0.5
+    compared[motion_idx, motion_idx] = True
+    some = GalleryRanks.of(sim, motion_idx, group, compared)
+    low, high = gallery_ranks.leaderboard_interval([some], 0.0, np.random.default_rng(1))
+    assert low < gallery_ranks.mean_score([some]).mean < high
+    whole = gallery_ranks.leaderboard_interval(
+        [GalleryRanks.of(sim, motion_idx, group)], 0.0, np.random.default_rng(1)
+    )
+    assert (low, high) == pytest.approx(whole, abs=0.05)
+
+
 def test_the_bootstrap_error_of_independent_motions_is_the_plain_one() -> None:
     differences = np.random.default_rng(0).normal(0.1, 1, 800)
     difference = gallery_ranks.bootstrap_difference(

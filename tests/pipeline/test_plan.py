@@ -241,7 +241,7 @@ def test_rerank_scores_the_runs_that_have_tokens_and_the_ensemble_gets_their_fil
     assert config.runs == tuple(reranked) and str(config.out_dir) == "elsewhere"
     assert config.epochs == scripts.RerankConfig.epochs and config.machine.device == "cpu"
     config = cli.parse(scripts.EnsembleConfig, args_of(plan, "ensemble"), None)
-    files = [str(Path("elsewhere") / name / "word_match.npz") for name in reranked]
+    files = [str(Path("elsewhere") / name / "likelihood.npz") for name in reranked]
     assert list(map(str, config.members)) == files
     order = [step.script for step in plan.steps]
     assert order.index("rerank") == order.index("ensemble") - 1

@@ -10,8 +10,11 @@ import torch
 import ensemble
 import helpers
 import rerank
-from motret.models.token_matcher import Sequences, TokenMatcher
-from motret.rerank import rerank as word_scores
+from motret.config.scripts import RerankConfig
+from motret.models.token_matcher import Sequences
+from motret.rerank import likelihood, tokens
+from motret.rerank import rerank as flow
+from motret.rerank import words as word_scores
 from motret.runs.run import open_run
 
 
@@ -23,17 +26,23 @@ def trained(tmp_path_factory):
     return out_dir
 
 
+FILES = {"likelihood": "likelihood", "words": "word_match"}
+
+
 def rerank_flags(out_dir, **values):
     small = {"epochs": 2, "hidden": 8, "dim": 8, "batch_size": 4, "device": "cpu"}
     return [*helpers.places(), *helpers.flags(out_dir=out_dir, **(small | values))]
 
 
-def test_the_script_writes_a_member_that_the_ensemble_weighs(trained, capsys, tmp_path):
-    assert rerank.main(rerank_flags(trained)) == 0
+@pytest.mark.parametrize(("method", "title"), [("likelihood", "likelihood"), ("words", "word by")])
+def test_the_script_writes_a_member_that_the_ensemble_weighs(
+    trained, capsys, tmp_path, method, title
+):
+    assert rerank.main(rerank_flags(trained, method=method)) == 0
     printed = capsys.readouterr()
-    path = trained / "whole" / "word_match.npz"
+    path = trained / "whole" / f"{FILES[method]}.npz"
     assert f"--members {path}" in printed.out
-    assert "word by word" in printed.out + printed.err
+    assert f"{title}" in printed.out + printed.err
     arrays = np.load(path)
     assert {"query", "candidate", "similarity", "oof0", "oof1", "folds"} <= set(arrays.files)
     assert np.isfinite(arrays["similarity"]).all()
@@ -43,76 +52,81 @@ def test_the_script_writes_a_member_that_the_ensemble_weighs(trained, capsys, tm
     places = {"out_dir": trained, "submissions_dir": tmp_path, "device": "cpu"}
     args = [*helpers.places(), *helpers.flags(**places), "--members", str(path)]
     assert ensemble.main(args) == 0
-    assert "word_match.npz" in capsys.readouterr().out
+    assert path.name in capsys.readouterr().out
 
 
-def test_a_second_call_trains_nothing_again(trained, monkeypatch):
-    rerank.main(rerank_flags(trained))
-    first = dict(np.load(trained / "whole" / "word_match.npz"))
-    from motret.rerank import matcher_training
+@pytest.mark.parametrize(
+    ("method", "module", "function"),
+    [
+        ("likelihood", likelihood, "train_caption_model"),
+        ("words", word_scores, "train_matcher"),
+    ],
+)
+def test_a_second_call_trains_nothing_again(trained, monkeypatch, method, module, function):
+    rerank.main(rerank_flags(trained, method=method))
+    first = dict(np.load(trained / "whole" / f"{FILES[method]}.npz"))
 
     def fail(*_):
         raise AssertionError("it was trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(matcher_training, "train_matcher", fail)
-        rerank.main(rerank_flags(trained))
-        second = dict(np.load(trained / "whole" / "word_match.npz"))
+        patch.setattr(module, function, fail)
+        rerank.main(rerank_flags(trained, method=method))
+        second = dict(np.load(trained / "whole" / f"{FILES[method]}.npz"))
         assert all(np.array_equal(first[name], second[name]) for name in first)
         with pytest.raises(AssertionError, match="trained again"):
-            rerank.main([*rerank_flags(trained, dim=16), "--debug"])
+            rerank.main([*rerank_flags(trained, dim=16, method=method), "--debug"])
 
 
-def test_a_matcher_of_another_model_or_a_broken_one_is_trained_again(trained, tmp_path, capsys):
+@pytest.mark.parametrize("method", ["likelihood", "words"])
+def test_a_scorer_of_another_model_or_a_broken_one_is_trained_again(
+    trained, tmp_path, capsys, method
+):
     out_dir = tmp_path / "runs"
     shutil.copytree(trained, out_dir)
-    rerank.main(rerank_flags(out_dir))
-    checkpoint = out_dir / "whole" / "fold0" / "word_match.pt"
+    rerank.main(rerank_flags(out_dir, method=method))
+    checkpoint = out_dir / "whole" / "fold0" / f"{FILES[method]}.pt"
     before = checkpoint.read_bytes()
     path = out_dir / "whole" / "fold0" / "oof.npz"
     arrays = dict(np.load(path))
     np.savez(path, **(arrays | {"motion": arrays["motion"][:, ::-1].copy()}))
-    rerank.main(rerank_flags(out_dir))
+    rerank.main(rerank_flags(out_dir, method=method))
     assert checkpoint.read_bytes() != before
     checkpoint.write_bytes(b"this is no checkpoint")
-    rerank.main(rerank_flags(out_dir))
-    assert "word_match.pt: is no readable checkpoint" in "".join(capsys.readouterr())
+    rerank.main(rerank_flags(out_dir, method=method))
+    assert f"{checkpoint.name}: is no readable checkpoint" in "".join(capsys.readouterr())
     assert len(checkpoint.read_bytes()) == len(before)
 
 
 def test_a_query_without_a_usable_candidate_has_scores_all_the_same(trained):
-    model = SimpleNamespace(
-        tokens=lambda *_: Sequences.of([torch.ones(2, 5), torch.ones(1, 5)]),
-        words=lambda captions: Sequences.of([torch.ones(1, 6) for _ in captions]),
+    model = SimpleNamespace(tokens=lambda *_: Sequences.of([torch.ones(2, 5), torch.ones(1, 5)]))
+    scorer = SimpleNamespace(
+        score=lambda captions, tokens: np.arange(len(tokens.lengths)) - 7.0 * np.ones((1, 1))
     )
-    matcher = TokenMatcher((6, 5), 4, 8, 0.0)
     queries = [SimpleNamespace(captions=("a",)), SimpleNamespace(captions=("b", "c"))]
     candidate_idx = [np.array([-1, -1]), np.array([1, -1, 0])]
     test = SimpleNamespace(
         queries=queries, candidate_idx=candidate_idx, store=SimpleNamespace(ids=("x", "y"))
     )
-    unusable, some = word_scores.test_scores(model, matcher, test)
-    assert unusable.tolist() == [-1, -1]
-    assert some[1] == -1 and min(some[0], some[2]) > -1
+    unusable, some = flow.test_scores(model, scorer, test)
+    assert unusable.tolist() == [0, 0]
+    assert some.tolist() == [-7, -7, -6]
 
 
-def test_folds_share_the_words_of_a_frozen_tower_alone(monkeypatch):
+@pytest.mark.parametrize(("unfreeze", "times"), [(False, 1), (True, 2)])
+def test_folds_share_the_words_of_a_frozen_tower_alone(
+    trained, tmp_path, monkeypatch, unfreeze, times
+):
+    out_dir = trained
+    if not unfreeze:
+        out_dir = tmp_path
+        folder = helpers.saved_bert(tmp_path / "bert")
+        helpers.run_training(out_dir, "frozen", text_tower=f"hf:{folder}")
     read = []
-    monkeypatch.setattr(word_scores.tokens, "word_states", lambda *args: read.append(args) or "new")
-
-    def words(trained_tower, frozen):
-        model = SimpleNamespace(text_tower=trained_tower)
-        encoder = SimpleNamespace(
-            device="cpu",
-            load_model=lambda *_: model,
-            text_tower=lambda _: "shared",
-            autocast=lambda _: None,
-        )
-        return word_scores.FoldModel.open("run", 0, encoder, ["a"], frozen).captions
-
-    assert words(None, None) == "new" and words(None, "first") == "first"
-    assert words("its own", "first") == "new"
-    assert [tower for _, tower, *_ in read] == ["shared", "its own"]
+    states = tokens.word_states
+    monkeypatch.setattr(tokens, "word_states", lambda *args: read.append(args) or states(*args))
+    assert rerank.main(rerank_flags(out_dir, method="words", hidden=9)) == 0
+    assert len(read) == times
 
 
 def contents(folder):
@@ -122,9 +136,10 @@ def contents(folder):
 def test_the_run_itself_stays_as_it_is(trained):
     before = contents(trained / "whole")
     rerank.main(rerank_flags(trained))
+    rerank.main(rerank_flags(trained, method="words"))
     after = contents(trained / "whole")
     changed = {path.name for path in after if after[path] != before.get(path)}
-    assert changed <= {"word_match.npz", "word_match.pt"}
+    assert changed <= {f"{name}.{kind}" for name in FILES.values() for kind in ("npz", "pt")}
     assert open_run(trained / "whole").finished_folds() == [0, 1]
 
 
@@ -133,3 +148,32 @@ def test_a_tower_without_tokens_is_named(tmp_path, capsys):
     assert rerank.main(rerank_flags(tmp_path, runs="frame")) == 1
     *_, error = capsys.readouterr().err.strip().splitlines()
     assert "frame, gives no tokens (leave this run out)" in error
+
+
+def test_every_held_out_motion_is_asked_for_once_among_as_many_others():
+    galleries = flow.draw_galleries(300, 128, np.random.default_rng(0))
+    asked = np.concatenate([of_gallery for of_gallery, _ in galleries])
+    assert sorted(asked) == list(range(300))
+    for of_gallery, among in galleries:
+        assert len(set(among)) == 128 and set(of_gallery) <= set(among) <= set(range(300))
+
+
+def test_pairs_outside_of_the_galleries_are_not_scored():
+    data = SimpleNamespace(
+        training=SimpleNamespace(captions=[["a", "b"] if row % 2 else ["c"] for row in range(200)]),
+        store=None,
+    )
+    split = SimpleNamespace(val_idx=lambda _: np.arange(1, 181))
+    model = SimpleNamespace(
+        fold=0, tokens=lambda _, rows: Sequences.of([torch.full((1, 4), float(r)) for r in rows])
+    )
+    scorer = SimpleNamespace(
+        score=lambda captions, tokens: np.tile(tokens.vectors[:, 0].numpy(), (len(captions), 1))
+    )
+    config = RerankConfig(gallery=40)
+    scores = flow.held_out_scores(model, scorer, data, split, config)
+    assert scores.shape == (270, 180) and (np.isfinite(scores).sum(axis=1) == 40).all()
+    motion_idx = np.repeat(np.arange(180), [2, 1] * 90)
+    assert np.array_equal(scores[np.arange(270), motion_idx], motion_idx + 1)
+    whole = flow.held_out_scores(model, scorer, data, split, RerankConfig(gallery=0))
+    assert np.array_equal(whole, np.tile(np.arange(1, 181), (270, 1)))

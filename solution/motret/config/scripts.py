@@ -5,7 +5,7 @@ tuned value, the preset, the variant, the default written here. Default paths ar
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -32,6 +32,7 @@ from motret.config.training import (
     TextConfig,
 )
 from motret.errors import ConfigError
+from motret.formats.challenge import POOL_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,51 +119,79 @@ class AdaptConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RerankConfig:
-    """Scores candidates once more, word by word, with what finished runs have learned."""
+class ScorerSettings:
+    """What a scorer of captions and motions is trained with. The fields are flags of rerank.py, and
+    a trained scorer depends on all but the last."""
 
-    MATCHER_SETTINGS: ClassVar = (
-        "epochs",
-        "batch_size",
-        "dim",
-        "hidden",
-        "lr",
-        "dropout",
-        "token_drop",
-    )
-    """Settings that a trained matcher depends on."""
+    epochs: int
+    batch_size: int
+    dim: int
+    hidden: int
+    lr: float
+    dropout: float
+    token_drop: float
+    gallery: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankConfig:
+    """Scores candidates once more, with what finished runs have learned."""
+
+    DEFAULTS: ClassVar = {
+        "likelihood": {"epochs": 12, "batch_size": 64, "lr": 3e-3, "dropout": 0.2, "gallery": 128},
+        "words": {"epochs": 6, "batch_size": 64, "lr": 1e-3, "dropout": 0.1, "gallery": 0},
+    }
+    """Settings that each method has a default of its own for."""
     runs: tuple[str, ...] = ()
     """Runs to score with (a path, or a name inside --out_dir). By default every finished run of
     this data."""
-    epochs: int = 6
-    """Passes over the training folds."""
-    batch_size: int = 64
-    """Motions in a batch, each with all its captions."""
+    method: Literal["likelihood", "words"] = "likelihood"
+    """likelihood: how likely a caption is, word after word, given the motion. words: every word of
+    the caption looks for the motion token that fits it best."""
+    epochs: int | None = None
+    """Passes over the training folds. By default 12, for words 6."""
+    batch_size: int | None = None
+    """Captions in a batch; for words motions, each with all its captions. By default 64."""
     dim: int = 128
-    """Size of the space in which words and motion tokens meet."""
+    """Width of the caption model; for words size of the space in which words and tokens meet."""
     hidden: int = 256
-    """Hidden width of the projections into it."""
-    lr: float = 1e-3
-    """Peak learning rate."""
-    dropout: float = 0.1
-    """Dropout of the projections."""
+    """Hidden width of the projections into that space. For words alone."""
+    lr: float | None = None
+    """Peak learning rate. By default 3e-3, for words 1e-3."""
+    dropout: float | None = None
+    """Dropout. By default 0.2, for words 0.1."""
     token_drop: float = 0.5
     """Fraction of motion tokens that are left out in each training step."""
+    gallery: int | None = None
+    """Held-out motions that a held-out caption is scored with: its own and others drawn at random.
+    0: all, which takes long. By default 128, for words 0."""
     test_dir: Path | None = None
     """Folder of queries. By default test/ in the data folder."""
     allow_towers: tuple[str, ...] = ()
     """Classes of your own, as module:Class, that runs may name as towers. Those of the variants
     always may; nothing else that a run names is imported."""
     out_dir: Path = field(default_factory=partial(default_path, "out_dir"))
-    """Folder of run folders. The scores go to <run>/word_match.npz in it."""
+    """Folder of run folders. The scores go to <run>/likelihood.npz in it, or word_match.npz."""
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
     machine: tyro.conf.OmitArgPrefixes[MachineConfig] = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "epochs", "dim", "hidden")
-        check_at_least(self, 2, "batch_size")
-        check_fraction(self, "dropout", "token_drop", below_one=True)
-        check_positive(self, "lr")
+        settings = self.scorer
+        check_at_least(settings, 1, "epochs", "dim", "hidden")
+        check_at_least(settings, 2, "batch_size")
+        check_fraction(settings, "dropout", "token_drop", below_one=True)
+        check_positive(settings, "lr")
+        if settings.gallery:
+            check_at_least(settings, POOL_SIZE, "gallery")
+        if self.method == "likelihood" and self.dim % 4:
+            raise ConfigError("--dim", f"is {self.dim}", "give a multiple of 4, for 4 heads")
+
+    @property
+    def scorer(self) -> ScorerSettings:
+        """The settings of the scorers, with the method's defaults."""
+        given = {field.name: getattr(self, field.name) for field in fields(ScorerSettings)}
+        given = {name: value for name, value in given.items() if value is not None}
+        return ScorerSettings(**(self.DEFAULTS[self.method] | given))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ FILE.npz    query (N,) text, candidate (N,) and similarity (N,) numbers,
 For a weight by score an .npz also holds, for each fold k, `oof<k>`: (captions, motions)
 similarities of the motions that fold k holds out, by a model that was not trained on them, motions
 in the order of folds.csv and their captions in the order of their files; and `folds`, the hash in
-folds.json.
+folds.json. A pair that is not scored is NaN: each caption is then ranked among the motions that it
+is scored with, which must be drawn at random.
 """
 
 import re
@@ -23,6 +24,7 @@ from motret.ensemble.galleries import ExternalGallery
 from motret.errors import ConfigError, DataError
 from motret.evaluation.z_score import ZScore
 from motret.formats import submission
+from motret.formats.challenge import POOL_SIZE
 from motret.formats.queries import Query
 from motret.formats.text_files import query_key
 from motret.utils import files, reading
@@ -61,13 +63,18 @@ class ExternalMember:
     def folds(self) -> Mapping[int, np.ndarray]:
         return self.predictions.out_of_fold
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether some held-out pairs are not scored."""
+        return any(np.isnan(scores).any() for scores in self.folds.values())
+
     def gallery(self, fold: int) -> ExternalGallery:
         """What a fold holds out, as the file scores it."""
         return ExternalGallery(self.predictions.out_of_fold[fold].astype(np.float32))
 
     def standardized_similarities(self) -> list[np.ndarray]:
         """Of each query to its candidates, on the mean scale of the held-out galleries."""
-        scale = ZScore.mean_of([ZScore.of(self.gallery(fold).scores) for fold in self.folds])
+        scale = ZScore.mean_of([self.gallery(fold).scale for fold in self.folds])
         return [scale(similarity) for similarity in self.predictions.similarities]
 
 
@@ -307,12 +314,25 @@ def _read_out_of_fold(
         if (
             similarity.shape != shape
             or similarity.dtype.kind not in "fiu"
-            or not np.isfinite(similarity).all()
+            or np.isinf(similarity).any()
+            or not _scores_enough(similarity, val_idx, data)
         ):
-            expected = f"{shape} finite numbers, captions x held-out motions"
+            expected = (
+                f"{shape} finite numbers, captions x held-out motions (NaN for pairs that are not "
+                f"scored; {POOL_SIZE} of each caption at least, its own motion among them)"
+            )
             actual = f"{similarity.dtype} {similarity.shape}"
             problem = f"oof{fold} must be {expected}; it is {actual}"
             raise DataError(
                 path, problem, "order motions as folds.csv does, captions as their files do"
             )
     return out_of_fold
+
+
+def _scores_enough(similarity: np.ndarray, val_idx: np.ndarray, data: TrainingData) -> bool:
+    """Whether each caption (C,) is scored with its own motion, and with enough others."""
+    scored = ~np.isnan(similarity)
+    counts = [len(data.training.captions[motion_idx]) for motion_idx in val_idx]
+    own = np.repeat(np.arange(len(val_idx)), counts)
+    enough = scored.sum(axis=1) >= min(POOL_SIZE, len(val_idx))
+    return bool(scored[np.arange(len(own)), own].all() and enough.all())

@@ -168,7 +168,9 @@ def fit_weights(galleries: OofGalleries, config: EnsembleConfig) -> FittedWeight
     pairs, equal = {}, np.ones((len(members), len(members)), dtype=bool)
     for fold, gallery in galleries.folds.items():
         similarities = [gallery.standardized_similarity(idx) for idx in members]
-        pairs[fold] = ContestedPairs.of(similarities, gallery.motion_idx, gallery.group)
+        pairs[fold] = ContestedPairs.of(
+            similarities, gallery.motion_idx, gallery.group, gallery.compared
+        )
         equal &= equal_similarities(similarities)
     distinct = tuple(idx for idx in members if not equal[idx, :idx].any())
     pairs = {fold: gallery_pairs.only(distinct) for fold, gallery_pairs in pairs.items()}

@@ -8,7 +8,7 @@ Similarities are formed one fold at a time.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 
 import numpy as np
 
@@ -96,10 +96,21 @@ class MemberGallery:
 class ExternalGallery:
     """A held-out gallery as a member made elsewhere scores it.
 
-    scores: (C, M) similarities. It has no views and no query bank.
+    scores: (C, M) similarities, NaN for pairs that it has not scored. It has no views and no query
+    bank.
     """
 
     scores: np.ndarray
+
+    @property
+    def scored(self) -> np.ndarray:
+        """(C, M) pairs that it has scored."""
+        return np.asarray(~np.isnan(self.scores))
+
+    @property
+    def scale(self) -> ZScore:
+        """That of the pairs it has scored."""
+        return ZScore.of(self.scores[self.scored])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,23 +118,37 @@ class FoldGallery:
     """What one fold holds out, as every member sees it.
 
     motion_idx: (C,) motion of each caption; group: (M,) groups of the motions, for standard errors;
-    members: one gallery each.
+    members: one gallery each. Pairs that a member has not scored count for none (`compared`).
     """
 
     motion_idx: np.ndarray
     group: np.ndarray
     members: tuple[MemberGallery | ExternalGallery, ...]
 
+    @cached_property
+    def compared(self) -> np.ndarray | None:
+        """(C, M) pairs that all members have scored; None: all."""
+        scored = [each.scored for each in self.members if isinstance(each, ExternalGallery)]
+        return None if all(each.all() for each in scored) else np.all(scored, axis=0)
+
     def standardized_similarity(self, member_idx: int, kinds: Views = ()) -> np.ndarray:
-        """(C, M) similarities of a member, with mean 0 and deviation 1 over the gallery."""
+        """(C, M) similarities of a member, with mean 0 and deviation 1 over the gallery; 0 for
+        pairs that it has not scored."""
         member = self.members[member_idx]
-        scores = member.scores if isinstance(member, ExternalGallery) else member.similarity(kinds)
+        if isinstance(member, ExternalGallery):
+            return np.asarray(np.nan_to_num(member.scale(member.scores), nan=0.0))
+        scores = member.similarity(kinds)
         return ZScore.of(scores)(scores)
 
     def mixture_similarity(self, mixture: Mixture, kinds: Views = ()) -> np.ndarray:
-        """(C, M) similarities under a mixture of the members in these views."""
+        """(C, M) similarities under a mixture of the members in these views, for all pairs."""
         used = self._used([mixture])
         return mix(mixture, {idx: self.standardized_similarity(idx, kinds) for idx in used})
+
+    def compared_similarity(self, mixture: Mixture, kinds: Views = ()) -> np.ndarray:
+        """The same, -inf for pairs that some member has not scored."""
+        similarity = self.mixture_similarity(mixture, kinds)
+        return similarity if self.compared is None else np.where(self.compared, similarity, -np.inf)
 
     def mixture_ranks(
         self, mixtures: Collection[Mixture], kinds: Views = ()
@@ -203,7 +228,7 @@ class FoldGallery:
         ]
 
     def _ranks(self, similarity: np.ndarray) -> GalleryRanks:
-        return GalleryRanks.of(similarity, self.motion_idx, self.group)
+        return GalleryRanks.of(similarity, self.motion_idx, self.group, self.compared)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ Before the fit: the held-out galleries, plain as training kept them, then in vie
 bank. After it: the test, in the views that the ensemble takes, with a query bank if it takes one.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,9 @@ from motret.ensemble.galleries import FoldGallery, GalleryEmbeddings, OofGalleri
 from motret.ensemble.inference import Encoder, distinct_captions
 from motret.ensemble.members import Member, common_folds
 from motret.errors import ConfigError
+from motret.formats.challenge import POOL_SIZE
+
+logger = logging.getLogger(__name__)
 
 AnyMember = Member | ExternalMember
 TestPrediction = list[GalleryEmbeddings] | ExternalMember
@@ -30,7 +34,8 @@ TestPrediction = list[GalleryEmbeddings] | ExternalMember
 def load_galleries(members: Sequence[AnyMember], data: TrainingData, folds: Folds) -> OofGalleries:
     """The held-out galleries of the folds that all members have, as training embedded them.
 
-    No model is asked.
+    No model is asked. ConfigError where members have scored other pairs than each other, and too
+    few the same.
     """
     galleries = {
         fold: FoldGallery(
@@ -38,7 +43,24 @@ def load_galleries(members: Sequence[AnyMember], data: TrainingData, folds: Fold
         )
         for fold in common_folds(members, folds.count)
     }
+    n_compared = {
+        int(count)
+        for gallery in galleries.values()
+        if gallery.compared is not None
+        for count in gallery.compared.sum(axis=1)
+    }
+    if n_compared and min(n_compared) < POOL_SIZE:
+        problem = f"some captions are scored with {min(n_compared)} motions by all of them"
+        fix = "make them with the same --seed and --gallery of rerank.py"
+        raise ConfigError("--members", problem, fix)
+    if n_compared:
+        logger.info(f"out of fold each caption is ranked among {_range(n_compared)} motions")
     return OofGalleries(tuple(member.name for member in members), galleries)
+
+
+def _range(numbers: Collection[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def held_out_captions(data: TrainingData, folds: Folds, fold: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,7 @@ from motret.ensemble.members import Member
 from motret.ensemble.predict import AnyMember
 from motret.ensemble.submission_files import ScoredEnsemble, WrittenSubmission
 from motret.ensemble.summary import TestScores
+from motret.errors import ConfigError
 from motret.evaluation import (
     caption_shift,
     motion_shift,
@@ -134,6 +135,9 @@ def run_ensemble(
     scored, fixed = external.read_external_members(
         config.members, config.member_weight, test.queries, data, folds
     )
+    if config.assign and (partial_names := [each.name for each in scored if each.is_partial]):
+        problem = f"{partial_names[0]} does not score all held-out pairs, which --assign draws from"
+        raise ConfigError("--assign", problem, "make it with `rerank.py --gallery 0`")
     encoder = Encoder(config.machine, config.data.work_dir, data.training.captions)
     distinct, galleries, ensemble = fit_members([*models, *scored], data, folds, config, encoder)
     predictions = predict.predict_test(distinct, ensemble, tests, encoder)
@@ -201,7 +205,7 @@ def shift_line(
 
     def similarity(scored: int) -> np.ndarray:
         mixture = tuple(ensemble.weights)
-        return galleries.folds[scored].mixture_similarity(mixture, ensemble.views)
+        return galleries.folds[scored].compared_similarity(mixture, ensemble.views)
 
     return caption_shift.shift_line(test, trained, held_out, distance, similarity)
 

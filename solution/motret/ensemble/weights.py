@@ -6,7 +6,7 @@ weights stay where the search gains no more than that.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class ContestedPairs:
     other pairs, P in all, are kept, by caption. n_above: (C,) wrong motions above the right one in
     all members; offsets: (C + 1,) where each caption's pairs begin; margin: (members, P) by how
     much the wrong motion scores above the right one; motion_idx: (C,) right motion of each caption;
-    group: (M,) groups of the motions, for standard errors.
+    group: (M,) groups of the motions, for standard errors; size: as in `GalleryRanks`.
     """
 
     n_above: np.ndarray
@@ -40,12 +40,18 @@ class ContestedPairs:
     margin: np.ndarray
     motion_idx: np.ndarray
     group: np.ndarray
+    size: np.ndarray | None = None
 
     @classmethod
     def of(
-        cls, similarities: Sequence[np.ndarray], motion_idx: np.ndarray, group: np.ndarray
+        cls,
+        similarities: Sequence[np.ndarray],
+        motion_idx: np.ndarray,
+        group: np.ndarray,
+        compared: np.ndarray | None = None,
     ) -> "ContestedPairs":
-        """From each member's similarities (C, M), which are on one scale."""
+        """From each member's similarities (C, M), which are on one scale. compared: (C, M) pairs
+        that count; None: all."""
         n_above, counts, margins = [], [], []
         for start in range(0, len(motion_idx), CHUNK_SIZE):
             right = motion_idx[start : start + CHUNK_SIZE]
@@ -59,6 +65,8 @@ class ContestedPairs:
             margin = margin.astype(np.float32)
             margin[~np.isfinite(margin)] = NAN_MARGIN
             margin[:, index, right] = -1  # the right motion does not compete with itself
+            if compared is not None:
+                margin[:, ~compared[captions]] = -1
             above, contested = _split_pairs(margin)
             n_above.append(above.sum(axis=1))
             counts.append(contested.sum(axis=1))
@@ -69,6 +77,7 @@ class ContestedPairs:
             np.concatenate(margins, axis=1),
             motion_idx,
             group,
+            None if compared is None else compared.sum(axis=1),
         )
 
     def ranks(self, weights: np.ndarray) -> GalleryRanks:
@@ -79,6 +88,7 @@ class ContestedPairs:
             self._count_by_caption(margin == 0),
             self.motion_idx,
             self.group,
+            self.size,
         )
 
     def only(self, member_idx: Sequence[int] | np.ndarray) -> "ContestedPairs":
@@ -87,7 +97,7 @@ class ContestedPairs:
         above, contested = _split_pairs(margin)
         offsets = _offsets(self._count_by_caption(contested))
         n_above = self.n_above + self._count_by_caption(above)
-        return ContestedPairs(n_above, offsets, margin[:, contested], self.motion_idx, self.group)
+        return replace(self, n_above=n_above, offsets=offsets, margin=margin[:, contested])
 
     def _count_by_caption(self, mask: np.ndarray) -> np.ndarray:
         """(C,) how many of each caption's pairs are set in a mask (P,)."""

@@ -153,16 +153,20 @@ def weighted_pool_score(
 ) -> np.ndarray:
     """Score (C,) expected of captions whose wrong candidates are drawn by weight.
 
-    sim_cm: (C, M) similarities; motion_idx: (C,) right motion; motion_weight: (M,). The pool - 1
-    wrong candidates are drawn with replacement, so those that beat the right one are binomial.
+    sim_cm: (C, M) similarities, -inf for motions that are not drawn; motion_idx: (C,) right motion;
+    motion_weight: (M,). The pool - 1 wrong candidates are drawn with replacement, so those that
+    beat the right one are binomial.
     Ties are ranked in random order: the mean over a uniform place among them, by Gauss-Legendre
     nodes, which is exact for this polynomial.
     """
     right_sim = np.take_along_axis(sim_cm, motion_idx[:, None], axis=1)
     right_weight = motion_weight[motion_idx]
-    total = np.maximum(motion_weight.sum() - right_weight, np.finfo(float).tiny)
-    better = 1 - (sim_cm <= right_sim) @ motion_weight / motion_weight.sum()
-    better = np.clip(better * motion_weight.sum() / total, 0, 1)
+    drawn_weight = (
+        motion_weight.sum() if np.isfinite(sim_cm).all() else (sim_cm != -np.inf) @ motion_weight
+    )
+    total = np.maximum(drawn_weight - right_weight, np.finfo(float).tiny)
+    not_better = ((sim_cm <= right_sim) & (sim_cm != -np.inf)) @ motion_weight
+    better = np.clip((1 - not_better / drawn_weight) * drawn_weight / total, 0, 1)
     tied = np.clip(((sim_cm == right_sim) @ motion_weight - right_weight) / total, 0, 1 - better)
     nodes, node_weights = np.polynomial.legendre.leggauss(pool // 2 + 1)
     probability = better[:, None] + tied[:, None] * (nodes + 1) / 2  # (C, nodes)

@@ -23,27 +23,48 @@ class GalleryRanks:
     """Ranks in a gallery of C captions and M motions.
 
     better, tied: (C,) motions that score above each caption's right motion, and the same as it;
-    motion_idx: (C,) the right motion; group: (M,) groups of motions, for standard errors.
+    motion_idx: (C,) the right motion; group: (M,) groups of motions, for standard errors; size:
+    (C,) motions that each caption was compared with, its own among them; None: all.
     """
 
     better: np.ndarray
     tied: np.ndarray
     motion_idx: np.ndarray
     group: np.ndarray
+    size: np.ndarray | None = None
 
     @classmethod
-    def of(cls, sim_cm: np.ndarray, motion_idx: np.ndarray, group: np.ndarray) -> "GalleryRanks":
-        """From the similarities (C, M) of captions and motions."""
-        return cls(*metrics.count_better(sim_cm, motion_idx), motion_idx, group)
+    def of(
+        cls,
+        sim_cm: np.ndarray,
+        motion_idx: np.ndarray,
+        group: np.ndarray,
+        compared: np.ndarray | None = None,
+    ) -> "GalleryRanks":
+        """From the similarities (C, M) of captions and motions. compared: (C, M) pairs that count,
+        each caption's right motion among them; None: all."""
+        if compared is None or compared.all():
+            return cls(*metrics.count_better(sim_cm, motion_idx), motion_idx, group)
+        similarity = np.where(compared, sim_cm, -np.inf)
+        size = compared.sum(axis=1)
+        better, tied = metrics.count_better(similarity, motion_idx)
+        return cls(np.minimum(better, size - 1), tied, motion_idx, group, size)
 
     def caption_values(self) -> np.ndarray:
         """Expected score (C,) of each caption."""
-        size = len(self.group)
-        return metrics.expected_score(self.better, self.tied, size, min(challenge.POOL_SIZE, size))
+        sizes = np.full(len(self.better), len(self.group)) if self.size is None else self.size
+        values = np.empty(len(self.better))
+        for size in np.unique(sizes).tolist():
+            of_size, pool = sizes == size, min(challenge.POOL_SIZE, size)
+            better, tied = self.better[of_size], self.tied[of_size]
+            values[of_size] = metrics.expected_score(better, tied, size, pool)
+        return values
 
     def values(self) -> np.ndarray:
         """Expected score (M,) of each motion, the mean over its captions."""
-        return metrics.motion_scores(self.better, self.tied, self.motion_idx, len(self.group))
+        count = len(self.group)
+        sums = np.bincount(self.motion_idx, weights=self.caption_values(), minlength=count)
+        return np.asarray(sums / np.bincount(self.motion_idx, minlength=count))
 
 
 @dataclass(frozen=True)
@@ -136,9 +157,9 @@ def leaderboard_interval(
         motion = rng.integers(size, size=len(draw_idx))
         caption = by_motion[(counts.cumsum() - counts)[motion] + rng.integers(counts[motion])]
         beaters = gallery.better[caption] + rng.integers(gallery.tied[caption] + 1)
-        in_pool = rng.hypergeometric(
-            beaters, size - 1 - beaters, min(challenge.POOL_SIZE, size) - 1
-        )
+        compared = size if gallery.size is None else gallery.size[caption]
+        pool = np.minimum(challenge.POOL_SIZE, compared)
+        in_pool = rng.hypergeometric(beaters, compared - 1 - beaters, pool - 1)
         np.add.at(means, draw_idx, metrics.rank_value(in_pool) / LEADERBOARD_QUERIES)
     low, high = np.quantile(means + rng.normal(0, error, N_BOOTSTRAP), (0.05, 0.95))
     return max(0.0, float(low)), min(1.0, float(high))

@@ -86,7 +86,7 @@ class TokenMatcher(nn.Module):
 
     def __init__(self, sizes: tuple[int, int], dim: int, hidden: int, dropout: float):
         super().__init__()
-        word_dim, token_dim = sizes
+        self.sizes = word_dim, token_dim = sizes
         self.word_head = _projection(word_dim, hidden, dim, dropout)
         self.token_head = _projection(token_dim, hidden, dim, dropout)
         self.word_weight = nn.Sequential(nn.LayerNorm(word_dim), nn.Linear(word_dim, 1))

@@ -66,7 +66,7 @@ RERANK_FLAGS = {"out_dir", "test_dir"} | {
 """Flags that rerank.py gets too; --epochs, --lr and the like are those of the runs."""
 DATA_SCRIPTS = {"sample", "prepare", "make_folds"}
 """The scripts that come before the trainings."""
-WORD_SCORES = "word_match.npz"
+RERANK_SCORES = "likelihood.npz"
 """What rerank.py writes into a run folder."""
 
 Words = Sequence[str]
@@ -121,7 +121,7 @@ class Request:
     flags: name -> words of every flag; passed: of those that go to scripts as they are; routed:
     script -> the words that it gets of these; gpus: names of the GPUs that may be used. all_data:
     whether each run also trains a model of all data; rerank: whether each run also scores the
-    candidates word by word; task_share: the tasks that this call does, None: everything.
+    candidates by likelihood; task_share: the tasks that this call does, None: everything.
     """
 
     data_dir: Path
@@ -549,7 +549,7 @@ def _runs_with_tokens(train_calls: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _rerank_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
-    """The word scores of some runs."""
+    """The likelihoods of captions by some runs."""
     if not run_names:
         return []
     words = [
@@ -559,7 +559,7 @@ def _rerank_steps(request: Request, run_names: Sequence[str]) -> list[Step]:
         for word in words
     ]
     words += _allowed_towers(request)
-    return [Step("score word by word", "rerank", (*request.data, "--runs", *run_names, *words))]
+    return [Step("score by likelihood", "rerank", (*request.data, "--runs", *run_names, *words))]
 
 
 def _allowed_towers(request: Request) -> list[str]:
@@ -575,7 +575,7 @@ def _allowed_towers(request: Request) -> list[str]:
 def _score_steps(request: Request, run_names: Sequence[str], reranked: Sequence[str]) -> list[Step]:
     """Ranking and checking the submission, or without a test the local scores; then the report.
 
-    reranked: runs whose word scores are members too.
+    reranked: runs whose likelihoods are members too.
     """
     routed, data = request.routed, request.data
     report_args = (*data, "--run", *run_names, *routed["report"])
@@ -591,8 +591,8 @@ def _score_steps(request: Request, run_names: Sequence[str], reranked: Sequence[
         if name not in request.flags
         for word in (f"--{name}", value)
     ]
-    word_scores = [request.folders()["out_dir"] / name / WORD_SCORES for name in reranked]
-    members = ["--members", *map(str, word_scores)] if reranked else []
+    files = [request.folders()["out_dir"] / name / RERANK_SCORES for name in reranked]
+    members = ["--members", *map(str, files)] if reranked else []
     args = (*data, "--runs", *run_names, *members, *from_preset, *routed["ensemble"])
     checks = ("submission", submission, *data, *routed["validate"])
     return [

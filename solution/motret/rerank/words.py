@@ -1,15 +1,19 @@
-"""Training of a token matcher on the frozen words and tokens of one fold's model."""
+"""Captions scored word by word: training of a token matcher on the frozen words and tokens of one
+fold's model, and scoring with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from motret.config.scripts import RerankConfig
+from motret.config.scripts import ScorerSettings
 from motret.data import captions as caption_text
 from motret.models.token_matcher import Sequences, TokenMatcher
+from motret.rerank.fold_model import TrainingTokens
+from motret.rerank.tokens import CaptionWords
 from motret.training import losses, optim
 from motret.utils import progress
 from motret.utils.device import to_device
@@ -43,7 +47,7 @@ class MatcherData:
 
 
 def train_matcher(
-    data: MatcherData, config: RerankConfig, seed: int, device: torch.device, name: str
+    data: MatcherData, config: ScorerSettings, seed: int, device: torch.device, name: str
 ) -> TokenMatcher:
     """A matcher trained by the contrast of captions and motions in random batches.
 
@@ -114,3 +118,43 @@ def score_pairs(matcher: TokenMatcher, words: Sequences, tokens: Sequences) -> n
         for batch, vectors in padded:
             scores[np.ix_(chunk.numpy(), batch.numpy())] = matcher(of_words, vectors).cpu().numpy()
     return scores
+
+
+@dataclass(frozen=True, eq=False)
+class WordScorer:
+    """Scores captions by a trained matcher. words: of all captions that are scored."""
+
+    matcher: TokenMatcher
+    words: CaptionWords
+
+    @classmethod
+    def train(cls, training: TrainingTokens, config: ScorerSettings, seed: int) -> Self:
+        """From the training motions of a fold."""
+        assert training.words is not None
+        words = training.words.of(training.flat)
+        data = MatcherData.of(words, training.tokens, training.captions)
+        matcher = train_matcher(data, config, seed, training.device, training.name)
+        return cls(matcher, training.words)
+
+    @classmethod
+    def from_content(
+        cls,
+        content: dict[str, Any],
+        config: ScorerSettings,
+        device: torch.device,
+        words: CaptionWords,
+    ) -> Self:
+        """As `content` gave it. KeyError, TypeError, ValueError or RuntimeError where it is
+        broken."""
+        sizes = tuple(content["sizes"])
+        matcher = TokenMatcher(sizes, config.dim, config.hidden, config.dropout)
+        matcher.load_state_dict(content["matcher"])
+        return cls(matcher.to(device), words)
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"sizes": self.matcher.sizes, "matcher": self.matcher.state_dict()}
+
+    def score(self, captions: Sequence[str], tokens: Sequences) -> np.ndarray:
+        """(C, M) scores from -1 to 1."""
+        return score_pairs(self.matcher, self.words.of(captions), tokens)

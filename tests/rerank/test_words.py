@@ -6,8 +6,8 @@ import torch
 
 from motret.config.scripts import RerankConfig
 from motret.models.token_matcher import Sequences, TokenMatcher
-from motret.rerank import matcher_training
-from motret.rerank.matcher_training import MatcherData
+from motret.rerank import words as word_scores
+from motret.rerank.words import MatcherData
 from motret.training import losses
 
 CPU = torch.device("cpu")
@@ -30,9 +30,8 @@ def made_data(motions=60, seed=0):
 
 
 def config(**values):
-    return RerankConfig(
-        **({"batch_size": 20, "epochs": 80, "hidden": 16, "dim": 8, "lr": 5e-3} | values)
-    )
+    small = {"batch_size": 20, "epochs": 80, "hidden": 16, "dim": 8, "lr": 5e-3}
+    return RerankConfig(method="words", **(small | values)).scorer
 
 
 def test_the_motion_of_each_caption_and_equal_texts_are_known():
@@ -48,7 +47,7 @@ def test_the_loss_is_info_nce_where_equal_captions_are_no_negatives():
     torch.manual_seed(1)
     matcher = TokenMatcher((8, 9), 8, 16, 0.0)
     generator = torch.Generator().manual_seed(0)
-    loss = matcher_training.matching_loss(matcher, data, batch, 0.0, generator)
+    loss = word_scores.matching_loss(matcher, data, batch, 0.0, generator)
     caption_idx = [c for c in range(120) if c // 2 in batch]
     scores = matcher(data.words.flat(torch.tensor(caption_idx)), data.tokens.padded(batch))
     motion_idx = torch.tensor([batch.tolist().index(c // 2) for c in caption_idx])
@@ -65,9 +64,9 @@ def test_the_loss_is_info_nce_where_equal_captions_are_no_negatives():
 
 
 def test_a_matcher_finds_motions_it_has_not_seen():
-    matcher = matcher_training.train_matcher(made_data(), config(), 0, CPU, "test")
+    matcher = word_scores.train_matcher(made_data(), config(), 0, CPU, "test")
     unseen = made_data(40, seed=1)
-    scores = matcher_training.score_pairs(matcher, unseen.words, unseen.tokens)
+    scores = word_scores.score_pairs(matcher, unseen.words, unseen.tokens)
     right = scores[np.arange(80), unseen.motion_idx.numpy()]
     assert scores.shape == (80, 40) and scores.dtype == np.float32
     rank = (scores > right[:, None]).sum(axis=1)
@@ -77,7 +76,7 @@ def test_a_matcher_finds_motions_it_has_not_seen():
 
 def test_the_same_seed_gives_the_same_matcher():
     twice = [
-        matcher_training.train_matcher(made_data(), config(epochs=1), 3, CPU, "test").state_dict()
+        word_scores.train_matcher(made_data(), config(epochs=1), 3, CPU, "test").state_dict()
         for _ in range(2)
     ]
     assert all(torch.equal(twice[0][name], twice[1][name]) for name in twice[0])
