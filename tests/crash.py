@@ -133,7 +133,7 @@ def whole_way(root: Path) -> list[Step]:
     model = [f"--{name}={value}" for name, value in SMALL.items()]
     trained = ["holistic", *data, *model, jobs, cpu, runs]
     submissions = f"--submissions_dir={root / 'submissions'}"
-    members = ("--members", str(root / "runs" / "a" / "word_match.npz"))
+    members = ("--members", str(root / "runs" / "a" / "likelihood.npz"))
     file = str(root / "submissions" / "submission.csv")
     return [
         Step("prepare", prepare.main, (*data, jobs)),

@@ -344,7 +344,10 @@ def _make_workers(config: TrainConfig, jobs: int) -> joblib.Parallel:
         )
         raise ConfigError("--joblib_backend", problem, "take loky or multiprocessing")
     try:
-        return joblib.Parallel(n_jobs=jobs, backend=backend)
+        # by its name joblib 1.6 cannot begin dask; what is set around this call is taken as it is
+        return joblib.Parallel(
+            n_jobs=jobs, backend=None if backend == context_backend() else backend
+        )
     except (ValueError, ImportError) as error:
         backends = ", ".join(sorted(set(joblib.parallel.BACKENDS) - {"threading"}))
         problem = f"joblib has no backend {backend!r} ready ({error})"
