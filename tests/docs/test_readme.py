@@ -137,6 +137,11 @@ def test_a_command_of_the_pages_is_understood(
         assert type(cli.parse_one_of(VALIDATE, args, None)) is VALIDATE[args[0]]
     elif script.stem == "index":
         assert type(cli.parse_one_of(INDEX, args, None)) is INDEX[args[0]]
+    elif script.stem == "distill":
+        assert cli.parse_train(args[args.index("--") + 1 :], None)[0].variant in presets.VARIANTS
+    elif script.stem == "cross_attention":
+        monkeypatch.syspath_prepend(ROOT / script.parent)
+        importlib.import_module(script.stem).parse(args)
     elif script.parts[0] == "tests" and script.suffix == ".py":
         importlib.import_module(script.stem).parse_arguments(args)
     elif script.suffix == ".py":

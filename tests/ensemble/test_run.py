@@ -26,6 +26,8 @@ from motret.ensemble.assigned_test import assign_test
 from motret.ensemble.galleries import FoldGallery, MemberGallery, OofGalleries
 from motret.ensemble.predict import held_out_captions
 from motret.evaluation import metrics, submission_score
+from motret.evaluation.caption_shift import CaptionShift
+from motret.evaluation.motion_shift import MotionShift
 from motret.formats import submission
 from motret.formats.queries import read_queries
 from motret.formats.text_files import query_key
@@ -285,6 +287,33 @@ def test_captions_are_ranked_among_the_motions_that_a_partial_member_scores(
         more = (flag, *others) if flag == "--members" else ("--members", str(file), flag)
         assert rank_test(trained, tmp_path / "no", *flags, *more) == 1
         assert f"error: {flag}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unlike", [False, True])
+def test_members_from_motion_tokens_are_to_be_left_out_of_a_test_that_is_unlike(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    unlike: bool,
+) -> None:
+    monkeypatch.setattr(MotionShift, "is_unlike", unlike)
+    monkeypatch.setattr(CaptionShift, "is_unlike", False)
+    flags = ("--views=none", "--query_bank=off", "--members")
+    for name, marked in (("other", {}), ("likelihood", {"from_tokens": np.array(True)})):
+        file = partial_member(tmp_path / f"{name}.npz", seed=0)
+        arrays = dict(np.load(file))
+        np.savez(
+            file,
+            **{
+                key: np.nan_to_num(value) if key[:3] == "oof" else value
+                for key, value in arrays.items()
+            },
+            **marked,
+        )
+        assert rank_test(trained, tmp_path / name, *flags, str(file)) == 0
+        warned = f"warning: leave {name}.npz out" in capsys.readouterr().out
+        assert warned == (unlike and bool(marked))
 
 
 def data_settings() -> base.DataConfig:

@@ -32,7 +32,6 @@ from motret.config.training import (
     TextConfig,
 )
 from motret.errors import ConfigError
-from motret.formats.challenge import POOL_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +141,8 @@ class RerankConfig:
         "words": {"epochs": 6, "batch_size": 64, "lr": 1e-3, "dropout": 0.1, "gallery": 0},
     }
     """Settings that each method has a default of its own for."""
+    MIN_GALLERY: ClassVar = 32
+    """As many as a query has candidates."""
     runs: tuple[str, ...] = ()
     """Runs to score with (a path, or a name inside --out_dir). By default every finished run of
     this data."""
@@ -182,16 +183,16 @@ class RerankConfig:
         check_fraction(settings, "dropout", "token_drop", below_one=True)
         check_positive(settings, "lr")
         if settings.gallery:
-            check_at_least(settings, POOL_SIZE, "gallery")
+            check_at_least(settings, self.MIN_GALLERY, "gallery")
         if self.method == "likelihood" and self.dim % 4:
             raise ConfigError("--dim", f"is {self.dim}", "give a multiple of 4, for 4 heads")
 
     @property
     def scorer(self) -> ScorerSettings:
         """The settings of the scorers, with the method's defaults."""
-        given = {field.name: getattr(self, field.name) for field in fields(ScorerSettings)}
-        given = {name: value for name, value in given.items() if value is not None}
-        return ScorerSettings(**(self.DEFAULTS[self.method] | given))
+        values = {field.name: getattr(self, field.name) for field in fields(ScorerSettings)}
+        set_here = {name: value for name, value in values.items() if value is not None}
+        return ScorerSettings(**(self.DEFAULTS[self.method] | set_here))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,12 +38,14 @@ SPARE_BYTES = 100_000_000
 class ExternalPredictions:
     """A file read. similarities: of each query to its candidates, one (n,) array a query.
 
-    out_of_fold: fold -> (captions, motions) similarities, where the file has them.
+    out_of_fold: fold -> (captions, motions) similarities, where the file has them. from_tokens:
+    whether rerank.py wrote it, from motion tokens.
     """
 
     name: str
     similarities: tuple[np.ndarray, ...]
     out_of_fold: Mapping[int, np.ndarray] = field(default_factory=dict)
+    from_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,8 @@ def read_external(
         raise DataError(path, "is neither .csv nor .npz", fix)
     arrays = _read_arrays(path, _largest_member(queries, data, folds))
     similarities = _from_similarities(path, arrays, queries)
-    return ExternalPredictions(
-        path.name, similarities, _read_out_of_fold(path, arrays, data, folds)
-    )
+    out_of_fold = _read_out_of_fold(path, arrays, data, folds)
+    return ExternalPredictions(path.name, similarities, out_of_fold, "from_tokens" in arrays)
 
 
 def _largest_member(queries: Sequence[Query], data: TrainingData, folds: Folds) -> int:
@@ -215,11 +216,12 @@ def save_member(
     out_of_fold: Mapping[int, np.ndarray],
     folds_hash: str,
 ) -> None:
-    """Writes a file for --members whose weight is fitted: similarities of each query to its
-    candidates, and of each fold those of its captions and held-out motions (C, M)."""
+    """Writes rerank.py's file for --members, whose weight is fitted: similarities of each query to
+    its candidates, and of each fold those of its captions and held-out motions (C, M)."""
     arrays = _test_arrays(queries, similarities)
     arrays |= {f"oof{fold}": scores for fold, scores in out_of_fold.items()}
-    files.write_npz(path, arrays | {"folds": np.array(folds_hash)})
+    arrays |= {"folds": np.array(folds_hash), "from_tokens": np.array(True)}
+    files.write_npz(path, arrays)
 
 
 def _test_arrays(
@@ -332,7 +334,7 @@ def _read_out_of_fold(
 def _scores_enough(similarity: np.ndarray, val_idx: np.ndarray, data: TrainingData) -> bool:
     """Whether each caption (C,) is scored with its own motion, and with enough others."""
     scored = ~np.isnan(similarity)
-    counts = [len(data.training.captions[motion_idx]) for motion_idx in val_idx]
-    own = np.repeat(np.arange(len(val_idx)), counts)
+    counts = [len(data.training.captions[index]) for index in val_idx]
+    motion_idx = np.repeat(np.arange(len(val_idx)), counts)
     enough = scored.sum(axis=1) >= min(POOL_SIZE, len(val_idx))
-    return bool(scored[np.arange(len(own)), own].all() and enough.all())
+    return bool(scored[np.arange(len(motion_idx)), motion_idx].all() and enough.all())

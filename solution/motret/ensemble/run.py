@@ -48,6 +48,7 @@ from motret.evaluation import (
     slices,
     submission_score,
 )
+from motret.evaluation.caption_shift import CaptionShift
 from motret.evaluation.slices import HeldOutCaptions
 from motret.formats import submission
 from motret.formats.queries import Query
@@ -153,10 +154,19 @@ def run_ensemble(
     written = submission_files.write_submission_files(
         config, scored_ensemble, test.queries, similarities, test_dir
     )
-    of_captions = shift_line(test.queries, ensemble, galleries, data, folds, config.fold)
     training = dataset.with_features(data, next(iter(tests)), config.data, jobs).store
-    of_motions = motion_shift.measure_shift(training, test.store, folds).line()
-    return EnsembleResult(len(test.queries), scored_ensemble, written, (of_captions, of_motions))
+    of_motions = motion_shift.measure_shift(training, test.store, folds)
+    of_captions, line = measure_caption_shift(
+        test.queries, ensemble, galleries, data, folds, config.fold
+    )
+    lines = [line, of_motions.line()]
+    from_tokens = [member.name for member in scored if member.predictions.from_tokens]
+    if from_tokens and (of_captions.is_unlike or of_motions.is_unlike):
+        lines.append(
+            f"warning: leave {' and '.join(from_tokens)} out: on such a test, what is learned from "
+            "motion tokens loses more than held-out motions can tell (docs/usage.md)"
+        )
+    return EnsembleResult(len(test.queries), scored_ensemble, written, tuple(lines))
 
 
 def fit_members(
@@ -181,18 +191,19 @@ def fit_members(
     return distinct, galleries, fit.fit_ensemble(galleries, weights, config)
 
 
-def shift_line(
+def measure_caption_shift(
     queries: Sequence[Query],
     ensemble: FittedEnsemble,
     galleries: OofGalleries,
     data: TrainingData,
     folds: Folds,
     fold: int | None,
-) -> str:
-    """Whether the test's captions are like the held-out ones; its score if they are not.
+) -> tuple[CaptionShift, str]:
+    """Whether the test's captions are like the held-out ones, and the line that says so.
 
-    The score is that of the members' mean in the views, without the query bank. fold: the one whose
-    models alone rank the test; it is compared with what they were trained on.
+    If they are not, the line tells the score to expect. That is the score of the members' mean in
+    the views, without the query bank. fold: the one whose models alone rank the test; it is
+    compared with what they were trained on.
     """
     captions = data.training.captions
     data_idx = {scored: folds.val_idx(scored) for scored in ensemble.folds}
@@ -207,7 +218,8 @@ def shift_line(
         mixture = tuple(ensemble.weights)
         return galleries.folds[scored].compared_similarity(mixture, ensemble.views)
 
-    return caption_shift.shift_line(test, trained, held_out, distance, similarity)
+    shift = caption_shift.measure_shift(test, distance, trained)
+    return shift, shift.line(lambda: caption_shift.expected_score(shift, held_out, similarity))
 
 
 def score_test(

@@ -91,7 +91,14 @@ def shift_line(
     similarity: of what is scored.
     """
     shift = measure_shift(test, distance, captions)
-    return shift.line(lambda: matched_score(similarity, held_out, matched_weights(shift, held_out)))
+    return shift.line(lambda: expected_score(shift, held_out, similarity))
+
+
+def expected_score(
+    shift: CaptionShift, held_out: HeldOutCaptions, similarity: FoldSimilarity
+) -> Score:
+    """The score of held-out captions and candidates that are as far as the test's captions."""
+    return matched_score(similarity, held_out, matched_weights(shift, held_out))
 
 
 def measure_shift(

@@ -95,9 +95,9 @@ class _Layer(nn.Module):
     ) -> Tensor:
         """(B, P, width). tokens: (B, K, width); real: (B, K)."""
         normal = self.norm_word(words)
-        seen = normal if tokens is None else self.norm_token(tokens)
+        source = normal if tokens is None else self.norm_token(tokens)
         query = self.query(normal).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-        key_value = self.key_value(seen).unflatten(-1, (2, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        key_value = self.key_value(source).unflatten(-1, (2, HEADS, -1)).permute(2, 0, 3, 1, 4)
         mask = None if real is None else real[:, None, None]
         attended = F.scaled_dot_product_attention(
             query, key_value[0], key_value[1], mask, is_causal=tokens is None

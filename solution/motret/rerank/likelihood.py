@@ -142,10 +142,10 @@ def log_likelihood(model: CaptionModel, word_idx: Tensor, tokens: Sequences) -> 
     ]
     scores = np.empty((len(word_idx), len(tokens.lengths)), dtype=np.float32)
     for chunk in torch.arange(len(word_idx)).split(CAPTION_CHUNK):
-        asked = to_device(word_idx[chunk], model.person.device)
-        target = asked[:, 1:]
+        chunk_words = to_device(word_idx[chunk], model.person.device)
+        target = chunk_words[:, 1:]
         real = (target != PAD) & (target != UNKNOWN)
-        states, target = model.read_words(asked[:, :-1])[real], target[real]
+        states, target = model.read_words(chunk_words[:, :-1])[real], target[real]
         caption_idx = real.nonzero()[:, 0]
         for batch, of_motions in motions:
             logits = model(states.expand(len(batch), -1, -1), of_motions).float()

@@ -184,10 +184,10 @@ def held_out_scores(
     bar = progress.progress_bar(
         list(draw_galleries(len(val_idx), gallery, rng)), desc=f"fold{fold_model.fold} held out"
     )
-    for asked, among in bar:
-        caption_idx = np.flatnonzero(np.isin(motion_idx, asked))
-        scores[np.ix_(caption_idx, among)] = scorer.score(
-            [flat[index] for index in caption_idx], tokens.select(torch.from_numpy(among))
+    for query_idx, gallery_idx in bar:
+        caption_idx = np.flatnonzero(np.isin(motion_idx, query_idx))
+        scores[np.ix_(caption_idx, gallery_idx)] = scorer.score(
+            [flat[index] for index in caption_idx], tokens.select(torch.from_numpy(gallery_idx))
         )
     return scores
 
@@ -196,13 +196,13 @@ def draw_galleries(
     motions: int, gallery: int, rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Motions whose captions are scored, and the motions they are scored with: these and others,
-    drawn at random. Every motion is asked for once."""
+    drawn at random. The captions of every motion are scored once."""
     shared = min(SHARED, gallery // 2)
     galleries = []
-    for asked in np.array_split(rng.permutation(motions), -(-motions // shared)):
-        others = np.setdiff1d(np.arange(motions), asked)
-        drawn = rng.choice(others, gallery - len(asked), replace=False)
-        galleries.append((asked, np.sort(np.concatenate([asked, drawn]))))
+    for query_idx in np.array_split(rng.permutation(motions), -(-motions // shared)):
+        others = np.setdiff1d(np.arange(motions), query_idx)
+        other_idx = rng.choice(others, gallery - len(query_idx), replace=False)
+        galleries.append((query_idx, np.sort(np.concatenate([query_idx, other_idx]))))
     return galleries
 
 
