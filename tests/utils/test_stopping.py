@@ -30,9 +30,11 @@ WAITS = "print('ready', flush=True); time.sleep(600)"
 """Until it is stopped, long before the time is over."""
 
 
-def heed_interrupts() -> None:
-    """A shell's background jobs, and so the tests that run in one, ignore Ctrl-C."""
+def heed_signals() -> None:
+    """A shell's background jobs, and so the tests that run in one, ignore Ctrl-C; under nohup they
+    ignore SIGHUP too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def start(code: str, **options: Any) -> subprocess.Popen[str]:
@@ -43,7 +45,7 @@ def start(code: str, **options: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment | options.pop("env", {}),
-        preexec_fn=heed_interrupts,
+        preexec_fn=heed_signals,
         **options,
     )
 
@@ -224,7 +226,7 @@ def started(tmp_path: Path, code: str, flags: Sequence[str] = ()) -> subprocess.
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(SOLUTION)},
-        preexec_fn=heed_interrupts,
+        preexec_fn=heed_signals,
     )
 
 
