@@ -81,15 +81,14 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(
-        self, words: tuple[Tensor, Tensor], tokens: tuple[Tensor, Tensor], swap: Tensor
+        self, words: tuple[Tensor, Tensor], tokens: tuple[Tensor, Tensor, Tensor], swap: Tensor
     ) -> Tensor:
-        """(C, M) corrections. words: `Sequences.flat` of C captions; tokens: `Sequences.padded` of
-        M motions, with those of the first person first; swap: (M,) whose persons change places."""
+        """(C, M) corrections. words: `Sequences.flat` of C captions; tokens:
+        `Sequences.padded_with_positions` of M motions, in which the first person has the first
+        half; swap: (M,) whose persons change places."""
         states, caption_idx = words
-        vectors, real = tokens
-        lengths = real.sum(dim=1)
-        position = torch.arange(real.shape[1])
-        second = (position >= lengths[:, None] // 2) ^ swap[:, None]
+        vectors, real, position = tokens
+        second = (position >= 0.5) ^ swap[:, None]
         motion = self.token(vectors) + self.person[second.long()]
         word = self.word(states).expand(len(motion), -1, -1)
         for layer in self.layers:
@@ -247,7 +246,7 @@ def group_loss(
     target = torch.arange(len(group))
     teacher = scale * gallery.similarity[caption_idx][:, group]
     swap = torch.rand(len(group), generator=generator) < 0.5
-    tokens = gallery.tokens.padded(group, args.token_drop, generator)
+    tokens = gallery.tokens.padded_with_positions(group, args.token_drop, generator)
     logits = teacher + model(gallery.words.flat(caption_idx), tokens, swap)
     text_idx = gallery.text_idx[caption_idx]
     excluded = losses.has_equivalent_caption(text_idx[:, None] == text_idx, target, len(group))
@@ -264,7 +263,10 @@ def corrections(
 ) -> np.ndarray:
     """(C, M) of some captions and motions."""
     model.eval()
-    tokens, swap = gallery.tokens.padded(motions), torch.zeros(len(motions), dtype=torch.bool)
+    tokens, swap = (
+        gallery.tokens.padded_with_positions(motions),
+        torch.zeros(len(motions), dtype=torch.bool),
+    )
     scores = [model(gallery.words.flat(part), tokens, swap) for part in captions.split(16)]
     return torch.cat(scores).numpy()
 

@@ -60,7 +60,7 @@ def test_the_likelihood_is_the_product_of_that_of_each_word():
     for row, caption in enumerate(flat):
         for column in range(5):
             motion = trained.model.read_motions(
-                tokens.padded(torch.tensor([column])), torch.tensor([False])
+                tokens.padded_with_positions(torch.tensor([column])), torch.tensor([False])
             )
             before, total = [START], 0.0
             for word in [*caption.replace(",", "").split(), None]:
@@ -91,6 +91,18 @@ def test_the_order_of_the_persons_hardly_counts():
     flat = [texts[0] for texts in captions]
     one, two = (trained.score(flat, each) for each in (tokens, swapped))
     assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.9
+
+
+def test_a_token_keeps_its_person_when_others_are_left_out():
+    model = scorer(epochs=1).model
+    _, tokens = made_motions(3, seed=1)
+    motions, swap = torch.arange(3), torch.tensor([False, True, False])
+    whole, _ = model.read_motions(tokens.padded_with_positions(motions), swap)
+    dropped = tokens.padded_with_positions(motions, 0.5, torch.Generator().manual_seed(0))
+    states, real = model.read_motions(dropped, swap)
+    for motion in range(3):
+        nearest = torch.cdist(states[motion, real[motion]], whole[motion]).amin(dim=1)
+        assert real[motion].sum() == 3 and nearest.max() < 1e-5
 
 
 def test_a_caption_has_the_same_scores_beside_others():

@@ -52,16 +52,16 @@ class CaptionModel(nn.Module):
             states = layer(states)
         return states
 
-    def read_motions(self, tokens: tuple[Tensor, Tensor], swap: Tensor) -> tuple[Tensor, Tensor]:
+    def read_motions(
+        self, tokens: tuple[Tensor, Tensor, Tensor], swap: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(M, K, width) states of motions' tokens, and which of them are real.
 
-        tokens: as `Sequences.padded` gives them, those of the first person first; swap: (M,) whose
-        persons change places.
+        tokens: as `Sequences.padded_with_positions` gives them, of sequences in which the first
+        person has the first half; swap: (M,) whose persons change places.
         """
-        vectors, real = (to_device(each, self.person.device) for each in tokens)
-        half = real.sum(dim=1, keepdim=True) // 2
-        second = torch.arange(real.shape[1], device=real.device) >= half
-        person_idx = (second ^ to_device(swap, real.device)[:, None]).long()
+        vectors, real, position = (to_device(each, self.person.device) for each in tokens)
+        person_idx = ((position >= 0.5) ^ to_device(swap, real.device)[:, None]).long()
         return self.token(vectors) + self.person[person_idx], real
 
     def forward(self, words: Tensor, motions: tuple[Tensor, Tensor]) -> Tensor:

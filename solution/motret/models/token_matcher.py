@@ -60,21 +60,29 @@ class Sequences:
     ) -> tuple[Tensor, Tensor]:
         """Vectors (n, L, dim) of some sequences, and which of them (n, L) are real.
 
-        drop: fraction of each sequence's vectors that are left out at random, by the generator.
+        drop: fraction of each sequence's vectors that are left out at random, by the generator; the
+        others are then in random order.
         """
+        return self.padded_with_positions(indices, drop, generator)[:2]
+
+    def padded_with_positions(
+        self, indices: Tensor, drop: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and the position (n, L) of each vector in its sequence, from 0 to below 1."""
         flat, owner_idx = self.flat(indices)
         lengths = self.lengths[indices]
         position = torch.arange(len(owner_idx)) - (lengths.cumsum(0) - lengths)[owner_idx]
         vectors = flat.new_zeros(len(indices), int(lengths.max()), self.dim)
         vectors[owner_idx, position] = flat
         real = torch.arange(vectors.shape[1]) < lengths[:, None]
+        whole = lengths[:, None]
         if not drop:
-            return vectors, real
+            return vectors, real, torch.arange(vectors.shape[1]) / whole
         noise = torch.rand(real.shape, generator=generator).masked_fill(~real, 2.0)
         lengths = ((1 - drop) * lengths).ceil().long()
         order = noise.argsort(dim=1)[:, : int(lengths.max())]
         vectors = vectors.take_along_dim(order[..., None], dim=1)
-        return vectors, torch.arange(order.shape[1]) < lengths[:, None]
+        return vectors, torch.arange(order.shape[1]) < lengths[:, None], order / whole
 
 
 class TokenMatcher(nn.Module):

@@ -123,7 +123,8 @@ def word_loss(
     motion. Some of its tokens are left out, and its persons are in random order."""
     device = model.person.device
     word_idx = to_device(data.batch(caption_idx), device)
-    tokens = data.tokens.padded(data.motion_idx[caption_idx], token_drop, generator)
+    motion_idx = data.motion_idx[caption_idx]
+    tokens = data.tokens.padded_with_positions(motion_idx, token_drop, generator)
     swap = torch.rand(len(caption_idx), generator=generator) < 0.5
     logits = model(model.read_words(word_idx[:, :-1]), model.read_motions(tokens, swap))
     return F.cross_entropy(logits.flatten(0, 1), word_idx[:, 1:].flatten(), ignore_index=PAD)
@@ -136,10 +137,10 @@ def log_likelihood(model: CaptionModel, word_idx: Tensor, tokens: Sequences) -> 
     Words that the model does not know count nothing.
     """
     model.eval()
-    motions = [
-        (batch, model.read_motions(tokens.padded(batch), torch.zeros(len(batch), dtype=torch.bool)))
-        for batch in tokens.lengths.argsort(stable=True).split(MOTION_CHUNK)
-    ]
+    motions = []
+    for batch in tokens.lengths.argsort(stable=True).split(MOTION_CHUNK):
+        as_given = torch.zeros(len(batch), dtype=torch.bool)
+        motions.append((batch, model.read_motions(tokens.padded_with_positions(batch), as_given)))
     scores = np.empty((len(word_idx), len(tokens.lengths)), dtype=np.float32)
     for chunk in torch.arange(len(word_idx)).split(CAPTION_CHUNK):
         chunk_words = to_device(word_idx[chunk], model.person.device)
