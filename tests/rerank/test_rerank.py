@@ -11,6 +11,7 @@ import ensemble
 import helpers
 import rerank
 from motret.config.scripts import RerankConfig
+from motret.data.caption_mirror import mirror_caption
 from motret.models.token_matcher import Sequences
 from motret.rerank import likelihood, tokens
 from motret.rerank import rerank as flow
@@ -96,6 +97,37 @@ def test_a_scorer_of_another_model_or_a_broken_one_is_trained_again(
     rerank.main(rerank_flags(out_dir, method=method))
     assert f"{checkpoint.name}: is no readable checkpoint" in "".join(capsys.readouterr())
     assert len(checkpoint.read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize("method", ["likelihood", "words"])
+def test_the_likelihood_is_taught_motions_and_captions_in_the_mirror_too(
+    trained, monkeypatch, method
+):
+    taught = []
+    scorer = {"likelihood": likelihood.LikelihoodScorer, "words": word_scores.WordScorer}[method]
+    train = scorer.train
+    monkeypatch.setattr(
+        scorer, "train", lambda training, *rest: taught.append(training) or train(training, *rest)
+    )
+    rerank.main(rerank_flags(trained, method=method, dim=24))
+    rerank.main([*rerank_flags(trained, method=method, dim=24, lr=1e-4), "--no_mirror"])
+    mirrored, plain = taught[0], taught[2]
+    motions = len(plain.captions)
+    assert len(plain.tokens.lengths) == motions and mirrored.captions[:motions] == plain.captions
+    if method == "words":
+        assert len(mirrored.captions) == motions
+        return
+    can_be = [
+        (index, in_mirror)
+        for index, texts in enumerate(plain.captions)
+        if None not in (in_mirror := list(map(mirror_caption, texts)))
+    ]
+    assert mirrored.captions[motions:] == [texts for _, texts in can_be]
+    assert mirrored.captions[motions:] != [plain.captions[index] for index, _ in can_be]
+    index = torch.tensor([index for index, _ in can_be])
+    of_mirror = mirrored.tokens.select(torch.arange(motions, len(mirrored.captions)))
+    assert of_mirror.lengths.equal(plain.tokens.lengths[index])
+    assert not of_mirror.vectors.equal(plain.tokens.select(index).vectors)
 
 
 def test_a_query_without_a_usable_candidate_has_scores_all_the_same(trained):

@@ -34,6 +34,12 @@ class Sequences:
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         return cls(torch.cat(list(sequences)).half(), lengths)
 
+    @classmethod
+    def join(cls, parts: Sequence["Sequences"]) -> "Sequences":
+        """The sequences of several, those of the first one first."""
+        vectors = torch.cat([part.vectors for part in parts])
+        return cls(vectors, torch.cat([part.lengths for part in parts]))
+
     @property
     def dim(self) -> int:
         return self.vectors.shape[1]

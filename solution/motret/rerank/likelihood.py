@@ -42,8 +42,9 @@ class Vocabulary:
 
     @classmethod
     def of(cls, captions: Sequence[str]) -> Self:
-        """The words that some captions share."""
-        counts = Counter(word for caption in captions for word in caption_text.words(caption))
+        """The words that some different captions share."""
+        words = (caption_text.words(caption) for caption in set(captions))
+        counts = Counter(word for of_caption in words for word in of_caption)
         return cls(tuple(sorted(word for word, count in counts.items() if count >= MIN_COUNT)))
 
     @cached_property

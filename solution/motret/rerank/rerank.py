@@ -130,14 +130,8 @@ def fold_scorer(
     scorer = _trained_before(path, key, words, config, fold_model.encoder.device)
     if scorer is not None:
         return scorer
-    train_idx = split.train_idx(fold)
-    training = TrainingTokens(
-        [data.training.captions[index] for index in train_idx],
-        fold_model.tokens(data.store, train_idx),
-        words,
-        fold_model.encoder.device,
-        f"{run.name} fold{fold}",
-    )
+    mirrored = config.scorer.mirror
+    training = TrainingTokens.of(fold_model, data, split.train_idx(fold), words, mirrored)
     scorer = method.scorer.train(training, config.scorer, checkpoints.fold_seed(run.config, fold))
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoints.save_checkpoint(path, {"key": key} | scorer.content())
