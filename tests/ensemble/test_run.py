@@ -316,6 +316,41 @@ def test_members_from_motion_tokens_are_to_be_left_out_of_a_test_that_is_unlike(
         assert warned == (unlike and bool(marked))
 
 
+@pytest.mark.parametrize(
+    ("weights", "unlike", "drawn_as_test"),
+    [("auto", True, True), ("auto", False, False), ("local", True, False)],
+)
+def test_weights_are_fitted_on_captions_as_far_as_the_tests_where_these_are_unlike(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    weights: str,
+    unlike: bool,
+    drawn_as_test: bool,
+) -> None:
+    monkeypatch.setattr(CaptionShift, "is_unlike", unlike)
+    targets = []
+
+    def fit_weights(*args: object) -> fit.FittedWeights:
+        targets.append(args[2])
+        return plain(*args)
+
+    plain = fit.fit_weights
+    monkeypatch.setattr(fit, "fit_weights", fit_weights)
+    flags = ("--views=none", "--query_bank=off", f"--weights={weights}")
+    assert rank_test(trained, tmp_path, *flags) == 0
+    (target,) = targets
+    assert (target is not None) == drawn_as_test
+    if target is not None:
+        assert sum(map(np.sum, target.values())) == pytest.approx(1)
+    output = capsys.readouterr().out
+    assert ("weights fitted on held-out captions that are as far" in output) == drawn_as_test
+    expected = written(tmp_path)[0]["expected_test_score"]
+    line = f"expect {expected['mean']:.4f} +- {expected['error']:.4f}"
+    assert line in output and 0 < expected["mean"] <= 1
+
+
 def data_settings() -> base.DataConfig:
     data = helpers.challenge()
     return base.DataConfig(

@@ -12,7 +12,7 @@ from motret.ensemble.weights import (
     refine,
     select_greedily,
 )
-from motret.evaluation import metrics
+from motret.evaluation import caption_shift, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
 from motret.evaluation.z_score import ZScore
 
@@ -166,3 +166,47 @@ def test_the_search_never_ends_below_where_it_began() -> None:
     assert mean_score(galleries, start) >= max(
         mean_score(galleries, single) for single in np.eye(3)
     )
+
+
+# ---- captions and candidates drawn by weight
+
+
+def test_under_a_target_the_score_is_that_of_the_whole_matrix_drawn_by_weight() -> None:
+    rng = np.random.default_rng(0)
+    motion_idx, weight = draw_motion_idx(rng), rng.random(CAPTIONS)
+    members = [informative(rng, motion_idx) for _ in range(3)]
+    members[1] = members[1].round(0)  # many ties
+    compared = rng.random((CAPTIONS, MOTIONS)) < 0.7
+    compared[np.arange(CAPTIONS), motion_idx] = True
+    motion_weight = np.bincount(motion_idx, weight, minlength=MOTIONS)
+    for pairs_compared in (None, compared):
+        pairs = ContestedPairs.of(members, motion_idx, np.arange(MOTIONS), pairs_compared, weight)
+        for weights in ([0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [0.6, 0.0, 0.4]):
+            whole = np.tensordot(np.array(weights, np.float32), members, axes=1)
+            if pairs_compared is not None:
+                whole = np.where(pairs_compared, whole, -np.inf)
+            values = caption_shift.weighted_pool_score(
+                whole, motion_idx, motion_weight, min(32, MOTIONS)
+            )
+            expected = np.average(values, weights=weight)
+            assert mean_score([pairs], np.array(weights)) == pytest.approx(expected, abs=1e-6)
+            used = np.flatnonzero(weights)
+            of_used = mean_score([pairs.only(used)], np.array(weights)[used])
+            assert of_used == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_weights_are_those_that_rank_the_captions_of_the_target() -> None:
+    """Each of two members knows one half of the captions; the target draws from one half."""
+    rng, pairs = np.random.default_rng(0), {True: [], False: []}
+    for _ in range(3):
+        motion_idx = np.arange(MOTIONS)
+        first = motion_idx < MOTIONS // 2
+        members = [informative(rng, motion_idx, 3.0) for _ in range(2)]
+        for member, knows in zip(members, (first, ~first), strict=True):
+            member[~knows] = rng.normal(size=((~knows).sum(), MOTIONS))
+        for of_first, galleries in pairs.items():
+            weight = (first == of_first) / MOTIONS
+            galleries.append(
+                ContestedPairs.of(members, motion_idx, np.arange(MOTIONS), None, weight)
+            )
+    assert fit(pairs[True])[0] > 0.8 and fit(pairs[False])[1] > 0.8

@@ -43,7 +43,7 @@ def test_captions_are_unlike_where_half_are_farther_than_three_quarters_of_the_h
         test = distances([0.0, 0.1, level, 0.9, 0.95])
         assert CaptionShift(test, held_out).is_unlike == unlike
     line = CaptionShift(distances([0.9]), held_out).line(lambda: Score(0.5, 0.02, 9, 9))
-    assert line.startswith("warning: ") and "expect 0.5000 +- 0.0200" in line
+    assert line.startswith("warning: ") and "that are as far score 0.5000 +- 0.0200" in line
 
 
 def test_captions_are_unlike_where_far_more_of_their_words_are_unseen():
@@ -162,4 +162,4 @@ def test_the_line_of_a_run_scores_it_on_each_fold(tmp_path):
     line = caption_shift.shift_line(["zebras cross"], captions, held_out, near, similarity)
     expected = caption_shift.matched_score(similarity, held_out, equal)
     assert "100.0 % of their words are in no training caption (held out 0.0 %)" in line
-    assert f"expect {expected}" in line
+    assert f"score {expected}: expect less" in line

@@ -129,6 +129,7 @@ class ScorerSettings:
     lr: float
     dropout: float
     token_drop: float
+    mirror: bool
     gallery: int
 
 
@@ -163,6 +164,8 @@ class RerankConfig:
     """Dropout. By default 0.2, for words 0.1."""
     token_drop: float = 0.5
     """Fraction of motion tokens that are left out in each training step."""
+    mirror: bool = True
+    """Train on the motions and their captions in the mirror as well. For the likelihood alone."""
     gallery: int | None = None
     """Held-out motions that a held-out caption is scored with: its own and others drawn at random.
     0: all, which takes long. By default 128, for words 0."""
@@ -192,6 +195,7 @@ class RerankConfig:
         """The settings of the scorers, with the method's defaults."""
         values = {field.name: getattr(self, field.name) for field in fields(ScorerSettings)}
         set_here = {name: value for name, value in values.items() if value is not None}
+        set_here["mirror"] = self.mirror and self.method == "likelihood"
         return ScorerSettings(**(self.DEFAULTS[self.method] | set_here))
 
 
@@ -249,9 +253,10 @@ class EnsembleConfig:
     member_weight: tuple[float, ...] = ()
     """Weight of each of --members that has no out-of-fold predictions and so cannot be weighted by
     a score: its fraction of the ensemble. Their sum is below 1."""
-    weights: Literal["auto", "equal"] = "auto"
-    """auto: weights by the out-of-fold score, but equal weights if the gain is within its standard
-    error."""
+    weights: Literal["auto", "local", "equal"] = "auto"
+    """local: weights by the out-of-fold score, but equal weights if the gain is within its standard
+    error. auto: the same, but if the test's captions are unlike the training's, by the score of
+    held-out captions and candidates that are as far."""
     query_bank: Literal["auto", "test", "off"] = "auto"
     """Query-bank normalisation. auto: with the training captions, if its out-of-fold gain is above
     its standard error. test: with the queries themselves, for a test told in other words than the

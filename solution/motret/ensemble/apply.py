@@ -11,7 +11,8 @@ from motret.ensemble import galleries, query_bank
 from motret.ensemble.external import ExternalMember, FixedWeightMember
 from motret.ensemble.fit import FittedEnsemble
 from motret.ensemble.galleries import GalleryEmbeddings
-from motret.ensemble.predict import TestPrediction
+from motret.ensemble.predict import AnyMember, TestPrediction
+from motret.evaluation.confidence import TestPools, pad_pools
 
 Similarities = list[np.ndarray]
 """Of each query to its own candidates, (n_candidates,) each."""
@@ -59,6 +60,47 @@ def apply_ensemble(
             _weighted_mean([_mixture(ensemble, predictions, test), *of_fixed], weights), test
         ),
     )
+
+
+def test_pools(
+    ensemble: FittedEnsemble,
+    members: Sequence[AnyMember],
+    predictions: Sequence[TestPrediction],
+    similarities: Similarities,
+    test: TestData,
+) -> TestPools:
+    """The test as the networks of each scored fold alone rank it, and as the ensemble does.
+
+    similarities: the ensemble's. Those of a fold are in the ensemble's views and by its weights,
+    without the query bank, as out of fold.
+    """
+    by_fold = [
+        _fold_similarities(ensemble, members, predictions, fold, test) for fold in ensemble.folds
+    ]
+    return TestPools(tuple(map(pad_pools, by_fold)), pad_pools(similarities))
+
+
+def _fold_similarities(
+    ensemble: FittedEnsemble,
+    members: Sequence[AnyMember],
+    predictions: Sequence[TestPrediction],
+    fold: int,
+    test: TestData,
+) -> Similarities:
+    """A member that has no network of the fold for the test takes its first one."""
+    of_fold: list[TestPrediction] = []
+    for member, prediction in zip(members, predictions, strict=True):
+        if isinstance(prediction, ExternalMember) or isinstance(member, ExternalMember):
+            of_fold.append(prediction)
+            continue
+        network_folds = [of_network for _, of_network in member.models]
+        network_idx = network_folds.index(fold) if fold in network_folds else 0
+        of_fold.append([prediction[network_idx]])
+    weighted = np.flatnonzero(ensemble.weights)
+    mixture = _weighted_mean(
+        [_member_similarities(of_fold[idx], test) for idx in weighted], ensemble.weights[weighted]
+    )
+    return rank_unusable_last(mixture, test)
 
 
 def _mixture(

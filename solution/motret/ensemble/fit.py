@@ -157,9 +157,15 @@ class FittedEnsemble:
         return _best_member_idx(self.member_ranks)
 
 
-def fit_weights(galleries: OofGalleries, config: EnsembleConfig) -> FittedWeights:
+def fit_weights(
+    galleries: OofGalleries,
+    config: EnsembleConfig,
+    target: Mapping[int, np.ndarray] | None = None,
+) -> FittedWeights:
     """Step 1: the members' weights. Of members with equal similarities only the first is taken.
 
+    target: fold -> weights (C,) of its captions, by which captions and candidates are drawn; None:
+    all alike, as in the local score.
     Weights are equal with `--weights equal`, and where there is one fold alone. ConfigError where a
     member lacks `--fold`.
     """
@@ -169,14 +175,18 @@ def fit_weights(galleries: OofGalleries, config: EnsembleConfig) -> FittedWeight
     for fold, gallery in galleries.folds.items():
         similarities = [gallery.standardized_similarity(idx) for idx in members]
         pairs[fold] = ContestedPairs.of(
-            similarities, gallery.motion_idx, gallery.group, gallery.compared
+            similarities,
+            gallery.motion_idx,
+            gallery.group,
+            gallery.compared,
+            None if target is None else target[fold],
         )
         equal &= equal_similarities(similarities)
     distinct = tuple(idx for idx in members if not equal[idx, :idx].any())
     pairs = {fold: gallery_pairs.only(distinct) for fold, gallery_pairs in pairs.items()}
     search, equal_weights = WeightSearch(pairs), np.full(len(distinct), 1 / len(distinct))
     by_folds = {
-        fold_set: search.fit(fold_set) if fold_set and config.weights == "auto" else equal_weights
+        fold_set: search.fit(fold_set) if fold_set and config.weights != "equal" else equal_weights
         for fold_set in nested.fold_sets
     }
     return FittedWeights(distinct, pairs, nested, by_folds)

@@ -5,6 +5,7 @@ members               predict, inference  ->  held-out embeddings: by fold, in v
 held-out embeddings   fit, weights        ->  ensemble: weights, views, beta, nested score
 members, test         predict, inference  ->  test embeddings
 test embeddings       apply               ->  similarities of each query to its candidates
+both                  test_shift          ->  is the test like the training; the score to expect
 similarities          assigned_test       ->  with --assign: the same after one-to-one assignment
 similarities          submission_files    ->  submission.csv, its .npz and .json, log.csv
 """
@@ -30,6 +31,7 @@ from motret.ensemble import (
     query_bank,
     submission_files,
     summary,
+    test_shift,
 )
 from motret.ensemble.apply import TestSimilarities
 from motret.ensemble.assigned_test import AssignedTest
@@ -40,16 +42,9 @@ from motret.ensemble.members import Member
 from motret.ensemble.predict import AnyMember
 from motret.ensemble.submission_files import ScoredEnsemble, WrittenSubmission
 from motret.ensemble.summary import TestScores
+from motret.ensemble.test_shift import MatchedCaptions
 from motret.errors import ConfigError
-from motret.evaluation import (
-    caption_shift,
-    motion_shift,
-    run_table,
-    slices,
-    submission_score,
-)
-from motret.evaluation.caption_shift import CaptionShift
-from motret.evaluation.slices import HeldOutCaptions
+from motret.evaluation import motion_shift, run_table, submission_score
 from motret.formats import submission
 from motret.formats.queries import Query
 from motret.utils import reading
@@ -59,7 +54,7 @@ from motret.utils import reading
 class EnsembleResult:
     """What an ensemble came to, and the files it wrote.
 
-    shift: lines on whether the test's captions and motions are like the held-out ones.
+    shift: lines on whether the test is like what was held out, and the score to expect there.
     """
 
     n_queries: int
@@ -140,7 +135,8 @@ def run_ensemble(
         problem = f"{partial_names[0]} does not score all held-out pairs, which --assign draws from"
         raise ConfigError("--assign", problem, "make it with `rerank.py --gallery 0`")
     encoder = Encoder(config.machine, config.data.work_dir, data.training.captions)
-    distinct, galleries, ensemble = fit_members([*models, *scored], data, folds, config, encoder)
+    fitted = fit_members([*models, *scored], test.queries, data, folds, config, encoder)
+    distinct, galleries, ensemble = fitted.members, fitted.galleries, fitted.ensemble
     predictions = predict.predict_test(distinct, ensemble, tests, encoder)
     similarities = apply.apply_ensemble(ensemble, predictions, fixed, test)
     seed, assigned = config.machine.seed, None
@@ -148,37 +144,55 @@ def run_ensemble(
         plain = similarities.ensemble
         assigned = assigned_test.assign_test(plain, test, ensemble, galleries, seed)
 
+    training = dataset.with_features(data, next(iter(tests)), config.data, jobs).store
+    shift = test_shift.measure_test_shift(
+        fitted.matched,
+        motion_shift.measure_shift(training, test.store, folds),
+        ensemble,
+        galleries,
+        apply.test_pools(ensemble, distinct, predictions, similarities.ensemble, test),
+        seed,
+    )
     true_scores = score_test(similarities, assigned, test.queries, test_dir / "gt.csv")
     result = summary.summarise(ensemble, fixed, true_scores, seed)
-    scored_ensemble = ScoredEnsemble(ensemble, distinct, fixed, result, assigned)
+    scored_ensemble = ScoredEnsemble(ensemble, distinct, fixed, result, shift.expected, assigned)
     written = submission_files.write_submission_files(
         config, scored_ensemble, test.queries, similarities, test_dir
     )
-    training = dataset.with_features(data, next(iter(tests)), config.data, jobs).store
-    of_motions = motion_shift.measure_shift(training, test.store, folds)
-    of_captions, line = measure_caption_shift(
-        test.queries, ensemble, galleries, data, folds, config.fold
-    )
-    lines = [line, of_motions.line()]
     from_tokens = [member.name for member in scored if member.predictions.from_tokens]
-    if from_tokens and (of_captions.is_unlike or of_motions.is_unlike):
-        lines.append(
-            f"warning: leave {' and '.join(from_tokens)} out: on such a test, what is learned from "
-            "motion tokens loses more than held-out motions can tell (docs/usage.md)"
-        )
-    return EnsembleResult(len(test.queries), scored_ensemble, written, tuple(lines))
+    lines = tuple(shift.lines(fitted.has_target, from_tokens))
+    return EnsembleResult(len(test.queries), scored_ensemble, written, lines)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMembers:
+    """The members that differ, their held-out galleries in the views, and their ensemble.
+
+    matched: the held-out captions, weighted to be as far from the training as the test's;
+    has_target: whether the weights were fitted on them.
+    """
+
+    members: list[AnyMember]
+    galleries: OofGalleries
+    ensemble: FittedEnsemble
+    matched: MatchedCaptions
+    has_target: bool
 
 
 def fit_members(
     members: Sequence[AnyMember],
+    queries: Sequence[Query],
     data: TrainingData,
     folds: Folds,
     config: EnsembleConfig,
     encoder: Encoder,
-) -> tuple[list[AnyMember], OofGalleries, FittedEnsemble]:
-    """The members that differ, their held-out galleries in the views, and their ensemble."""
+) -> FittedMembers:
+    """Fits an ensemble, on captions like those of the queries where these are unlike the rest."""
     galleries = predict.load_galleries(members, data, folds)
-    weights = fit.fit_weights(galleries, config)
+    matched = test_shift.match_captions(queries, galleries, data, folds, config.fold)
+    has_target = config.weights == "auto" and matched.shift.is_unlike
+    target = matched.weights_by_fold() if has_target else None
+    weights = fit.fit_weights(galleries, config, target)
     distinct, galleries = predict.predict_out_of_fold(
         [members[idx] for idx in weights.member_idx],
         galleries.select(weights.member_idx),
@@ -188,38 +202,8 @@ def fit_members(
         config,
         encoder,
     )
-    return distinct, galleries, fit.fit_ensemble(galleries, weights, config)
-
-
-def measure_caption_shift(
-    queries: Sequence[Query],
-    ensemble: FittedEnsemble,
-    galleries: OofGalleries,
-    data: TrainingData,
-    folds: Folds,
-    fold: int | None,
-) -> tuple[CaptionShift, str]:
-    """Whether the test's captions are like the held-out ones, and the line that says so.
-
-    If they are not, the line tells the score to expect. That is the score of the members' mean in
-    the views, without the query bank. fold: the one whose models alone rank the test; it is
-    compared with what they were trained on.
-    """
-    captions = data.training.captions
-    data_idx = {scored: folds.val_idx(scored) for scored in ensemble.folds}
-    ranks = dict(zip(ensemble.folds, ensemble.ensemble_ranks, strict=True))
-    held_out = HeldOutCaptions.of(ranks, data_idx, captions)
-    distance = slices.distance_to_other_folds(held_out, captions, folds)
-    test = [caption for query in queries for caption in query.captions]
-    trained_idx = range(len(captions)) if fold is None else folds.train_idx(fold)
-    trained = [captions[index] for index in trained_idx]
-
-    def similarity(scored: int) -> np.ndarray:
-        mixture = tuple(ensemble.weights)
-        return galleries.folds[scored].compared_similarity(mixture, ensemble.views)
-
-    shift = caption_shift.measure_shift(test, distance, trained)
-    return shift, shift.line(lambda: caption_shift.expected_score(shift, held_out, similarity))
+    ensemble = fit.fit_ensemble(galleries, weights, config)
+    return FittedMembers(distinct, galleries, ensemble, matched, has_target)
 
 
 def score_test(

@@ -24,6 +24,7 @@ from motret.ensemble.members import Member
 from motret.ensemble.predict import AnyMember
 from motret.ensemble.summary import EnsembleSummary
 from motret.evaluation import gallery_ranks, submission_score
+from motret.evaluation.metrics import Score
 from motret.formats import submission, submission_log
 from motret.formats.queries import Query
 from motret.runs.environment import git_commit
@@ -48,13 +49,15 @@ class WrittenSubmission:
 class ScoredEnsemble:
     """An ensemble with its members, the members with a given weight, and its scores.
 
-    assigned: the test after one-to-one assignment, None without.
+    expected: the score to expect on the test (`test_shift.TestShift`); assigned: the test after
+    one-to-one assignment, None without.
     """
 
     ensemble: FittedEnsemble
     members: Sequence[AnyMember]
     fixed: Sequence[FixedWeightMember]
     summary: EnsembleSummary
+    expected: Score
     assigned: AssignedTest | None = None
 
     def members_json(self) -> list[dict[str, Any]]:
@@ -94,6 +97,7 @@ class ScoredEnsemble:
             "fold": config.fold,
             "local_score": None if self.fixed else score,
             **({"local_score_of_the_other_members": score} if self.fixed else {}),
+            "expected_test_score": asdict(self.expected),
             "true_score": None
             if true is None
             else asdict(submission_score.mean_over_queries(true)),

@@ -121,7 +121,8 @@ class EnsembleSummary:
             return lines
         low, high = self.leaderboard
         expected = f"{local.mean:.3f} expected, {low:.3f} to {high:.3f} in 9 of 10 cases"
-        return [*lines, f"a leaderboard of {LEADERBOARD_QUERIES} queries: {expected}"]
+        of_queries = f"{LEADERBOARD_QUERIES} queries like the held-out captions"
+        return [*lines, f"a leaderboard of {of_queries}: {expected}"]
 
     def to_json(self) -> dict[str, Any]:
         """The same for a JSON file."""

@@ -1,5 +1,7 @@
 """Weights of an ensemble's members, fitted on their closed-form score out of fold.
 
+The score is the local one, or that of held-out captions and candidates drawn as a test's are.
+
 Greedy forward selection with replacement (Caruana et al. 2004) gives a start. Single weights are
 then moved on the simplex, members that add no more than the standard error are left out, and equal
 weights stay where the search gains no more than that.
@@ -10,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from motret.evaluation import gallery_ranks, metrics
+from motret.evaluation import caption_shift, metrics
 from motret.evaluation.gallery_ranks import GalleryRanks
+from motret.formats.challenge import POOL_SIZE
 
 GREEDY_ROUNDS = 24
 """Members that the greedy selection takes at most."""
@@ -24,6 +27,21 @@ NAN_MARGIN = 1e6
 
 
 @dataclass(frozen=True, eq=False)
+class TargetDraw:
+    """How captions and wrong motions are drawn where a gallery stands in for a test.
+
+    caption_weight: (C,) of the captions; wrong_weight: (P,) of each contested pair's wrong motion;
+    above: (C,) weight of the wrong motions that all members score above the right one; total: (C,)
+    of all wrong motions.
+    """
+
+    caption_weight: np.ndarray
+    wrong_weight: np.ndarray
+    above: np.ndarray
+    total: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class ContestedPairs:
     """The pairs of a caption and a wrong motion that weights decide, in one gallery.
 
@@ -32,7 +50,8 @@ class ContestedPairs:
     other pairs, P in all, are kept, by caption. n_above: (C,) wrong motions above the right one in
     all members; offsets: (C + 1,) where each caption's pairs begin; margin: (members, P) by how
     much the wrong motion scores above the right one; motion_idx: (C,) right motion of each caption;
-    group: (M,) groups of the motions, for standard errors; size: as in `GalleryRanks`.
+    group: (M,) groups of the motions, for standard errors; size: as in `GalleryRanks`; target: how
+    captions and wrong motions are drawn, None: all alike.
     """
 
     n_above: np.ndarray
@@ -41,6 +60,7 @@ class ContestedPairs:
     motion_idx: np.ndarray
     group: np.ndarray
     size: np.ndarray | None = None
+    target: TargetDraw | None = None
 
     @classmethod
     def of(
@@ -49,10 +69,13 @@ class ContestedPairs:
         motion_idx: np.ndarray,
         group: np.ndarray,
         compared: np.ndarray | None = None,
+        caption_weight: np.ndarray | None = None,
     ) -> "ContestedPairs":
         """From each member's similarities (C, M), which are on one scale. compared: (C, M) pairs
-        that count; None: all."""
+        that count; None: all. caption_weight: (C,) by which captions are drawn, and wrong motions
+        by the sum of their captions'; None: all alike."""
         n_above, counts, margins = [], [], []
+        draws = _TargetDraws(motion_idx, len(group), caption_weight)
         for start in range(0, len(motion_idx), CHUNK_SIZE):
             right = motion_idx[start : start + CHUNK_SIZE]
             captions, index = slice(start, start + len(right)), np.arange(len(right))
@@ -68,6 +91,8 @@ class ContestedPairs:
             if compared is not None:
                 margin[:, ~compared[captions]] = -1
             above, contested = _split_pairs(margin)
+            is_drawn = np.ones_like(above) if compared is None else compared[captions]
+            draws.add(right, is_drawn, above, contested)
             n_above.append(above.sum(axis=1))
             counts.append(contested.sum(axis=1))
             margins.append(margin[:, contested])
@@ -78,7 +103,21 @@ class ContestedPairs:
             motion_idx,
             group,
             None if compared is None else compared.sum(axis=1),
+            draws.target(),
         )
+
+    def motion_values(self, weights: np.ndarray) -> np.ndarray:
+        """Expected score (M,) of each motion under these weights (members,), the mean over its
+        captions; with a target times the weight by which the motion is drawn."""
+        if self.target is None:
+            return self.ranks(weights).values()
+        margin, target = weights.astype(np.float32) @ self.margin, self.target
+        total = np.maximum(target.total, np.finfo(float).tiny)
+        better = np.clip((target.above + self._weight_by_caption(margin > 0)) / total, 0, 1)
+        tied = np.clip(self._weight_by_caption(margin == 0) / total, 0, 1 - better)
+        pool = min(POOL_SIZE, len(self.group))
+        values = target.caption_weight * caption_shift.drawn_pool_score(better, tied, pool)
+        return np.bincount(self.motion_idx, weights=values, minlength=len(self.group))
 
     def ranks(self, weights: np.ndarray) -> GalleryRanks:
         """Ranks of the right motions under these weights (members,)."""
@@ -96,12 +135,52 @@ class ContestedPairs:
         margin = self.margin[np.asarray(member_idx)]
         above, contested = _split_pairs(margin)
         offsets = _offsets(self._count_by_caption(contested))
-        n_above = self.n_above + self._count_by_caption(above)
-        return replace(self, n_above=n_above, offsets=offsets, margin=margin[:, contested])
+        n_above, target = self.n_above + self._count_by_caption(above), self.target
+        if target is not None:
+            target = replace(
+                target,
+                wrong_weight=target.wrong_weight[contested],
+                above=target.above + self._weight_by_caption(above),
+            )
+        margin = margin[:, contested]
+        return replace(self, n_above=n_above, offsets=offsets, margin=margin, target=target)
 
     def _count_by_caption(self, mask: np.ndarray) -> np.ndarray:
         """(C,) how many of each caption's pairs are set in a mask (P,)."""
         return np.diff(np.searchsorted(np.flatnonzero(mask), self.offsets))
+
+    def _weight_by_caption(self, mask: np.ndarray) -> np.ndarray:
+        """(C,) weight of the wrong motions of each caption's pairs that are set in a mask (P,)."""
+        assert self.target is not None
+        total = np.concatenate([[0.0], np.where(mask, self.target.wrong_weight, 0.0).cumsum()])
+        return np.diff(total[self.offsets])
+
+
+class _TargetDraws:
+    """Collects the target of contested pairs, some captions at a time."""
+
+    def __init__(self, motion_idx: np.ndarray, motions: int, caption_weight: np.ndarray | None):
+        self.caption_weight = caption_weight
+        if caption_weight is not None:
+            self.motion_weight = np.bincount(motion_idx, caption_weight, minlength=motions)
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(
+        self, right: np.ndarray, is_drawn: np.ndarray, above: np.ndarray, contested: np.ndarray
+    ) -> None:
+        """The next captions (c,) and their right motions; the others: masks (c, M)."""
+        if self.caption_weight is None:
+            return
+        weight = self.motion_weight
+        wrong_weight = np.broadcast_to(weight, contested.shape)[contested]
+        self.parts.append((wrong_weight, above @ weight, is_drawn @ weight - weight[right]))
+
+    def target(self) -> TargetDraw | None:
+        """That of all captions so far."""
+        if self.caption_weight is None:
+            return None
+        arrays = (np.concatenate(parts) for parts in zip(*self.parts, strict=True))
+        return TargetDraw(self.caption_weight, *arrays)
 
 
 def _split_pairs(margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,25 +262,28 @@ def improves(
 
     weights, baseline: one (members,) for each gallery.
     """
-    ranks, baseline_ranks = (
-        [
-            gallery_pairs.ranks(of_gallery)
-            for gallery_pairs, of_gallery in zip(pairs, by_gallery, strict=True)
-        ]
-        for by_gallery in (weights, baseline)
-    )
-    gains = gallery_ranks.motion_values(ranks) - gallery_ranks.motion_values(baseline_ranks)
-    gain = metrics.cluster_robust_mean(gains, gallery_ranks.motion_groups(ranks))
+    gains = motion_values(pairs, weights) - motion_values(pairs, baseline)
+    groups = np.concatenate([gallery_pairs.group for gallery_pairs in pairs])
+    gain = metrics.cluster_robust_mean(gains, groups)
     return gain.mean > gain.error
 
 
-def mean_score(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> float:
-    """The local score over these galleries under some weights, which the search maximises."""
-    return float(
-        gallery_ranks.motion_values(
-            [gallery_pairs.ranks(weights) for gallery_pairs in pairs]
-        ).mean()
+def motion_values(pairs: Sequence[ContestedPairs], weights: Sequence[np.ndarray]) -> np.ndarray:
+    """(M,) of the motions of several galleries under the weights (members,) of each: what they add
+    to the mean, which is the local score, or that of captions and motions drawn by target."""
+    values = np.concatenate(
+        [
+            gallery_pairs.motion_values(of_gallery)
+            for gallery_pairs, of_gallery in zip(pairs, weights, strict=True)
+        ]
     )
+    drawn = [each.target.caption_weight.sum() for each in pairs if each.target is not None]
+    return values * (len(values) / sum(drawn)) if drawn else values
+
+
+def mean_score(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> float:
+    """The score over these galleries under some weights, which the search maximises."""
+    return float(motion_values(pairs, [weights] * len(pairs)).mean())
 
 
 def select_greedily(pairs: Sequence[ContestedPairs]) -> np.ndarray:

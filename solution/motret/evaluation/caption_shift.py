@@ -72,9 +72,9 @@ class CaptionShift:
         if not self.is_unlike:
             return f"the test's captions are like the held-out ones: {self.summary()}"
         return (
-            f"warning: the test's captions are unlike the training's: {self.summary()}; expect "
-            f"{estimate()}, the score of held-out captions and candidates that are as far, or less "
-            "if the motions differ too"
+            f"warning: the test's captions are unlike the training's: {self.summary()}; held-out "
+            f"captions and candidates that are as far score {estimate()}: expect less if the "
+            "motions differ too"
         )
 
 
@@ -175,6 +175,14 @@ def weighted_pool_score(
     not_better = ((sim_cm <= right_sim) & (sim_cm != -np.inf)) @ motion_weight
     better = np.clip((1 - not_better / drawn_weight) * drawn_weight / total, 0, 1)
     tied = np.clip(((sim_cm == right_sim) @ motion_weight - right_weight) / total, 0, 1 - better)
+    return drawn_pool_score(better, tied, pool)
+
+
+def drawn_pool_score(better: np.ndarray, tied: np.ndarray, pool: int = POOL_SIZE) -> np.ndarray:
+    """Score (C,) expected of captions in pools whose wrong candidates are drawn independently.
+
+    better, tied: (C,) how likely one of them beats the right one, and is tied with it.
+    """
     nodes, node_weights = np.polynomial.legendre.leggauss(pool // 2 + 1)
     probability = better[:, None] + tied[:, None] * (nodes + 1) / 2  # (C, nodes)
     score = np.zeros_like(probability)
