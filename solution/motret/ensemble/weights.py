@@ -277,8 +277,8 @@ def motion_values(pairs: Sequence[ContestedPairs], weights: Sequence[np.ndarray]
             for gallery_pairs, of_gallery in zip(pairs, weights, strict=True)
         ]
     )
-    drawn = [each.target.caption_weight.sum() for each in pairs if each.target is not None]
-    return values * (len(values) / sum(drawn)) if drawn else values
+    totals = [each.target.caption_weight.sum() for each in pairs if each.target is not None]
+    return values * (len(values) / sum(totals)) if totals else values
 
 
 def mean_score(pairs: Sequence[ContestedPairs], weights: np.ndarray) -> float:

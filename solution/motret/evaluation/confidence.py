@@ -78,8 +78,8 @@ def draw_pools(
         total = weight.cumsum()
         pools[row, 0] = similarity[right]
         if total[-1] > 0:
-            drawn = np.searchsorted(total, rng.random(POOL_SIZE - 1) * total[-1], side="right")
-            pools[row, 1:] = similarity[drawn]
+            quantile = rng.random(POOL_SIZE - 1) * total[-1]
+            pools[row, 1:] = similarity[np.searchsorted(total, quantile, side="right")]
     return pools
 
 
@@ -111,8 +111,8 @@ def held_out_temperature(
         motion_weight = np.bincount(motion_idx, of_captions, minlength=sim_cm.shape[1])
         pools.append(draw_pools(sim_cm[counts], motion_idx[counts], motion_weight, rng))
         of_pools.append(of_captions[counts])
-    drawn = np.concatenate(pools)
-    return fit_temperature(drawn, candidate_values(drawn), np.concatenate(of_pools), score)
+    of_all = np.concatenate(pools)
+    return fit_temperature(of_all, candidate_values(of_all), np.concatenate(of_pools), score)
 
 
 def expected_test_score(
