@@ -85,7 +85,7 @@ class TestShift:
         if has_target:
             lines.append("weights fitted on held-out captions that are as far as the test's")
         lines.append(f"by how sure the models are of the test's candidates, expect {self.expected}")
-        if from_tokens and self.is_unlike:
+        if from_tokens and self.is_unlike and not has_target:
             lines.append(
                 f"warning: leave {' and '.join(from_tokens)} out: on such a test, what is learned "
                 "from motion tokens loses more than held-out motions can tell (docs/usage.md)"
