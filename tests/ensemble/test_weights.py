@@ -210,3 +210,19 @@ def test_the_weights_are_those_that_rank_the_captions_of_the_target() -> None:
                 ContestedPairs.of(members, motion_idx, np.arange(MOTIONS), None, weight)
             )
     assert fit(pairs[True])[0] > 0.8 and fit(pairs[False])[1] > 0.8
+
+
+def test_under_a_target_what_the_search_finds_is_not_made_equal() -> None:
+    weight, galleries = np.full(MOTIONS, 1 / MOTIONS), {True: {}, False: {}}
+    rng = np.random.default_rng(0)
+    for fold in range(3):
+        motion_idx = np.arange(MOTIONS)
+        members = [informative(rng, motion_idx, signal) for signal in (2.0, 1.9, 1.8)]
+        for has_target, pairs in galleries.items():
+            of_target = weight if has_target else None
+            pairs[fold] = ContestedPairs.of(members, motion_idx, motion_idx, None, of_target)
+    searches = {has_target: WeightSearch(pairs) for has_target, pairs in galleries.items()}
+    found = searches[True].search((0, 1, 2))
+    np.testing.assert_array_equal(searches[True].fit([0, 1, 2]), found)
+    assert len(set(found.round(6))) > 1
+    assert len(set(searches[False].fit([0, 1, 2]).round(6))) == 1
