@@ -490,6 +490,7 @@ def write_submission_log(home: Path, true_score: dict | None) -> None:
         csv.writer(log).writerows([submission_log.COLUMNS, *rows])
     info = {
         "local_score": {"mean": 0.71234, "error": 0.02, "motions": 300},
+        "expected_test_score": {"mean": 0.62, "error": 0.031},
         "true_score": true_score,
         "leaderboard_band": [0.61, 0.81],
         "gains": [{"over": "sgar", "mean": 0.0123, "error": 0.004}],
@@ -514,6 +515,7 @@ def test_a_run_calls_the_scripts_in_order_and_ends_with_a_summary(
     for text in (
         "local score 0.7123 +- 0.0200",
         "leaderboard 0.61 to 0.81",
+        "to expect 0.6200 +- 0.0310",
         "ensemble gain +0.0123 +- 0.0040 over sgar",
         "upload submissions/submission.csv",
         "open submissions/report/index.html",

@@ -65,8 +65,11 @@ def _score_rows(info: Mapping[str, Any]) -> list[Row]:
         note = "a member has no out-of-fold predictions, so the ensemble cannot be scored"
         rows.append(("local score", "none", note))
     if interval := info.get("leaderboard_band"):
-        note = f"9 of 10 leaderboards of {LEADERBOARD_QUERIES} queries"
+        note = f"9 of 10 leaderboards of {LEADERBOARD_QUERIES} queries like the held-out captions"
         rows.append(("leaderboard", "{:.2f} to {:.2f}".format(*interval), note))
+    if score := info.get("expected_test_score"):
+        note = "on this test, by how sure the models are of their answers"
+        rows.append(("to expect", _with_error(score), note))
     if score := info.get("true_score"):
         note = "on the test, whose ground truth is known here"
         rows.append(("true score", _with_error(score), note))
