@@ -71,9 +71,13 @@ def test_wrong_candidates_are_drawn_by_weight_from_what_is_compared():
     assert alone[0, 0] == 4 and np.isneginf(alone[0, 1:]).all()
 
 
+def expected_score(similarity, held_out, weights, pools):
+    matched = caption_shift.matched_score(similarity, held_out, weights)
+    return confidence.expected_test_score(similarity, held_out, weights, matched, pools, seed=0)
+
+
 def gallery(count: int, signal: float, rng: np.random.Generator) -> np.ndarray:
-    """(count, count) similarities: noise, and a signal of the right motion, standardised as if the
-    signal were 2."""
+    """(count, count) similarities: noise, and a signal of the right motion."""
     sim = rng.normal(size=(count, count))
     sim[np.arange(count), np.arange(count)] += signal
     return sim
@@ -98,9 +102,7 @@ def test_a_test_of_which_models_are_less_sure_is_expected_to_score_less(signal):
     test[:, 3] += signal
     true = true_score(test, 3 * ones)
     pools = confidence.TestPools((test,), 10 * test)
-    expected = confidence.expected_test_score(
-        lambda fold: held_out_sim, held_out, weights, pools, seed=0
-    )
+    expected = expected_score(lambda fold: held_out_sim, held_out, weights, pools)
     matched = caption_shift.matched_score(lambda fold: held_out_sim, held_out, weights)
     assert expected.motions == count and expected.error > matched.error
     if signal == 2:
@@ -129,7 +131,7 @@ def test_the_mean_of_networks_is_expected_to_score_more_than_each_of_them():
     weights, mean = np.full(2 * count, 0.5 / count), by_fold[0] + by_fold[1]
     right = np.full(count, 7)
     single, both = (
-        confidence.expected_test_score(of_fold.__getitem__, held_out, weights, pools, seed=0).mean
+        expected_score(of_fold.__getitem__, held_out, weights, pools).mean
         for pools in (
             confidence.TestPools((by_fold[0],), by_fold[0]),
             confidence.TestPools(tuple(by_fold), mean),
@@ -146,11 +148,10 @@ def test_of_networks_that_know_nothing_chance_is_expected():
     held_out = HeldOutCaptions(("x",) * 300, np.zeros(300), 0 * index, index, index, index)
     networks = [rng.normal(size=(300, 32)) for _ in range(2)]
     unrelated = rng.normal(size=(300, 32))
-    expected = confidence.expected_test_score(
+    expected = expected_score(
         lambda fold: gallery(300, 0.0, np.random.default_rng(1)),
         held_out,
         np.full(300, 1 / 300),
         confidence.TestPools(tuple(networks), unrelated),
-        seed=0,
     )
     assert expected.mean == pytest.approx(metrics.chance_score(), abs=0.03)

@@ -1,7 +1,7 @@
 """A fitted ensemble applied to the test: similarities by each member, and by their mixture."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -96,11 +96,8 @@ def _fold_similarities(
         network_folds = [of_network for _, of_network in member.models]
         network_idx = network_folds.index(fold) if fold in network_folds else 0
         of_fold.append([prediction[network_idx]])
-    weighted = np.flatnonzero(ensemble.weights)
-    mixture = _weighted_mean(
-        [_member_similarities(of_fold[idx], test) for idx in weighted], ensemble.weights[weighted]
-    )
-    return rank_unusable_last(mixture, test)
+    without_bank = replace(ensemble, beta=None)
+    return rank_unusable_last(_mixture(without_bank, of_fold, test), test)
 
 
 def _mixture(

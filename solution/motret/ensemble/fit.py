@@ -166,6 +166,7 @@ def fit_weights(
 
     target: fold -> weights (C,) of its captions, by which captions and candidates are drawn; None:
     all alike, as in the local score.
+
     Weights are equal with `--weights equal`, and where there is one fold alone. ConfigError where a
     member lacks `--fold`.
     """

@@ -107,9 +107,6 @@ def measure_test_shift(
         return galleries.folds[fold].compared_similarity(tuple(ensemble.weights), ensemble.views)
 
     held_out, weights = matched.held_out, matched.weights
-    return TestShift(
-        matched.shift,
-        motions,
-        caption_shift.matched_score(similarity, held_out, weights),
-        confidence.expected_test_score(similarity, held_out, weights, pools, seed),
-    )
+    far = caption_shift.matched_score(similarity, held_out, weights)
+    expected = confidence.expected_test_score(similarity, held_out, weights, far, pools, seed)
+    return TestShift(matched.shift, motions, far, expected)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from motret.evaluation import caption_shift, metrics
+from motret.evaluation import metrics
 from motret.evaluation.caption_shift import FoldSimilarity
 from motret.evaluation.metrics import Score
 from motret.evaluation.slices import HeldOutCaptions
@@ -119,29 +119,29 @@ def expected_test_score(
     similarity: FoldSimilarity,
     held_out: HeldOutCaptions,
     weights: np.ndarray,
+    matched: Score,
     test: TestPools,
     seed: int,
 ) -> Score:
     """The score to expect of the ensemble on a test without answers, and its standard error.
 
     similarity: of each fold's held-out captions and motions; weights: (C,) of the held-out
-    captions, as `caption_shift.matched_weights` gives them. Held-out captions tell what the
+    captions, as `caption_shift.matched_weights` gives them; matched: their score
+    (`caption_shift.matched_score`). Held-out captions tell what the
     confidence of one network a fold is worth. The mean of networks is surer for a reason: its
     temperature is the one at which it gives their rankings the score that they expect. It is not
     lower than if the networks erred independently of each other, when their likelihoods multiply.
     The error is that of the held-out score together with that of the mean over queries.
     """
-    matched = caption_shift.matched_score(similarity, held_out, weights)
     rng = np.random.default_rng(seed)
-    temperature = held_out_temperature(similarity, held_out, weights, matched.mean, rng)
-    single = np.mean([expected_scores(each, temperature).mean() for each in test.by_fold])
+    of_network = held_out_temperature(similarity, held_out, weights, matched.mean, rng)
+    single = np.mean([expected_scores(each, of_network).mean() for each in test.by_fold])
     values = np.mean([candidate_values(each) for each in test.by_fold], axis=0)
     of_ensemble = fit_temperature(test.ensemble, values, np.ones(len(values)), float(single))
     scores = expected_scores(test.ensemble, of_ensemble)
-    networks = len(test.by_fold)
-    highest = expected_scores(np.mean(test.by_fold, axis=0), temperature / networks)
-    if scores.mean() > highest.mean():
-        scores = highest
+    independent = expected_scores(np.mean(test.by_fold, axis=0), of_network / len(test.by_fold))
+    if scores.mean() > independent.mean():
+        scores = independent
     mean = metrics.cluster_robust_mean(scores, np.arange(len(scores)))
     return replace(mean, error=float(np.hypot(matched.error, mean.error)))
 
